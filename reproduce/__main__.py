@@ -1,0 +1,101 @@
+"""`python -m reproduce TARGET`: one subcommand a registered table, and the verbs. Heavy imports come late."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from reproduce.errors import InputError
+from reproduce.records import RECORDS_DIR
+from reproduce.render import FORMATS
+from reproduce.tables import table_specs
+
+EXIT_OK, EXIT_BAD_INPUT, EXIT_INTERRUPTED = 0, 2, 130
+TRAINED_TARGETS = ("esc50",)
+
+
+def build_parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m reproduce",
+        description="Regenerate a table of the MAST paper, or run a comparison of AST and MAST on your own data.",
+    )
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    for spec in table_specs().values():
+        command = commands.add_parser(spec.name, help=spec.help, description=spec.help)
+        _add_output_options(command)
+        if spec.name in TRAINED_TARGETS:
+            _add_training_options(command)
+    listing = commands.add_parser("list", help="targets, data sets and presets")
+    listing.set_defaults(format="terminal")
+    return parser
+
+
+def _add_output_options(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--format", choices=FORMATS, default="terminal", help="default: %(default)s")
+    command.add_argument(
+        "--records", type=Path, default=RECORDS_DIR, metavar="DIR", help="stored measurements (default: %(default)s)"
+    )
+
+
+def _add_training_options(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--data",
+        action="append",
+        default=[],
+        metavar="NAME=PATH",
+        help="where a data set lies, e.g. esc50=ESC-50-master",
+    )
+    command.add_argument("--datasets", type=Path, metavar="FILE.toml", help="the same, as a [datasets] table in a file")
+    command.add_argument("--preset", default="demo", help="protocol for both models, see `list` (default: %(default)s)")
+    command.add_argument(
+        "--run",
+        choices=("missing", "none", "all"),
+        default="missing",
+        help="what to train: what has no record yet, nothing, or everything again (default: %(default)s)",
+    )
+    command.add_argument("--folds", type=int, metavar="N", help="test only the first N folds (default: every fold)")
+    command.add_argument("--seeds", type=int, default=1, metavar="N", help="seeds 0 to N-1 (default: %(default)s)")
+    command.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, ... (default: %(default)s)")
+    command.add_argument(
+        "--runs", type=Path, default=Path("runs"), metavar="DIR", help="trained weights (default: %(default)s)"
+    )
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; returns the exit status. Bad input is one line on stderr and status 2."""
+    options = build_parser().parse_args(arguments)
+    try:
+        if options.command == "list":
+            print(list_everything())
+            return EXIT_OK
+        from reproduce import commands
+
+        if options.command in TRAINED_TARGETS:
+            return commands.run_comparison(options)
+        return commands.run_table(options)
+    except InputError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return EXIT_BAD_INPUT
+    except KeyboardInterrupt:
+        print("interrupted: finished runs are recorded; the same command goes on from there", file=sys.stderr)
+        return EXIT_INTERRUPTED
+
+
+def list_everything() -> str:
+    """Targets, data sets and presets, as text; imports no torch."""
+    from reproduce.datasets import dataset_spec, list_datasets
+    from reproduce.experiments import ESC50_PRESETS
+
+    lines = ["Targets (python -m reproduce TARGET)"]
+    lines += [f"  {spec.name:<12}{spec.help}" for spec in table_specs().values()]
+    lines += ["", "Data sets (--data NAME=PATH)"]
+    lines += [f"  {name:<12}{dataset_spec(name).title}" for name in list_datasets()]
+    lines += ["", "Presets of esc50 (--preset NAME)"]
+    lines += [f"  {name:<12}{', '.join(p.models)}: {p.why}" for name, p in ESC50_PRESETS.items()]
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

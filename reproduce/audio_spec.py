@@ -1,0 +1,106 @@
+"""The parameters of the front end, apart from `audio.py`, so that configs and reports need no torch."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from typing import Any
+
+MILLISECOND = 0.001  # seconds
+PAD_MODES = ("zero", "repeat")
+
+
+@dataclass(frozen=True)
+class AudioSpec:
+    """What a log-mel spectrogram is made of. Defaults are AST's for AudioSet.
+
+    Args:
+        sample_rate: Hz.
+        mels: mel filters, i.e. the model's frequency axis.
+        frames: the model's time axis; longer clips are cut, shorter ones padded.
+        frame_length_ms, frame_shift_ms: analysis window and hop.
+        low_hz, high_hz: edges of the mel filter bank; `high_hz=0` means Nyquist.
+        preemphasis: coefficient of the first-order high-pass applied within each frame.
+        mean, std: log-mel statistics; `normalise` computes (x - mean) / (2 * std).
+        pad: how `fit` treats short clips: "zero" leaves them (`log_mel` appends PADDING_LOG_MEL frames, AST),
+            "repeat" tiles the waveform up to the clip length (MBT).
+
+    Raises:
+        ValueError: a field is out of range.
+    """
+
+    sample_rate: int = 16_000
+    mels: int = 128
+    frames: int = 1024
+    frame_length_ms: float = 25.0
+    frame_shift_ms: float = 10.0
+    low_hz: float = 20.0
+    high_hz: float = 0.0
+    preemphasis: float = 0.97
+    mean: float = -4.2677393
+    std: float = 4.5689974
+    pad: str = "zero"
+
+    def __post_init__(self) -> None:
+        for name in ("sample_rate", "mels", "frames", "frame_length_ms", "frame_shift_ms", "std"):
+            if not getattr(self, name) > 0:
+                raise ValueError(f"AudioSpec.{name} must be positive, not {getattr(self, name)!r}")
+        if not math.isfinite(self.mean):
+            raise ValueError(f"AudioSpec.mean must be finite, not {self.mean!r}")
+        if self.window < 2 or self.hop < 1:
+            raise ValueError(f"AudioSpec: window of {self.window} and hop of {self.hop} samples are too short")
+        if not 0 <= self.low_hz < self.top_hz <= self.sample_rate / 2:
+            raise ValueError(
+                f"AudioSpec: need 0 <= low_hz < high_hz <= {self.sample_rate / 2:g} Hz (Nyquist), "
+                f"not {self.low_hz!r} and {self.high_hz!r}"
+            )
+        if not 0 <= self.preemphasis <= 1:
+            raise ValueError(f"AudioSpec.preemphasis must lie in [0, 1], not {self.preemphasis!r}")
+        if self.pad not in PAD_MODES:
+            raise ValueError(f"AudioSpec.pad must be one of {', '.join(PAD_MODES)}, not {self.pad!r}")
+
+    @property
+    def window(self) -> int:
+        """Analysis window, samples (400)."""
+        return int(self.sample_rate * self.frame_length_ms * MILLISECOND)
+
+    @property
+    def hop(self) -> int:
+        """Frame shift, samples (160)."""
+        return int(self.sample_rate * self.frame_shift_ms * MILLISECOND)
+
+    @property
+    def fft(self) -> int:
+        """FFT size, samples (512): the window rounded up to a power of two."""
+        return 1 << (self.window - 1).bit_length()
+
+    @property
+    def top_hz(self) -> float:
+        """Upper edge of the mel filter bank, Hz (8000)."""
+        return self.high_hz or self.sample_rate / 2
+
+    @property
+    def samples(self) -> int:
+        """Waveform length that fills all frames, samples (164,080)."""
+        return self.window + (self.frames - 1) * self.hop
+
+    @property
+    def seconds(self) -> float:
+        """Waveform length that fills all frames, seconds (10.255)."""
+        return self.samples / self.sample_rate
+
+    def frames_of(self, samples: int) -> int:
+        """Frames that `samples` samples give: only whole windows count, at most `frames`; 998 for 10 s."""
+        return 0 if samples < self.window else min(self.frames, 1 + (samples - self.window) // self.hop)
+
+    def to_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> AudioSpec:
+        """Inverse of `to_dict`; ValueError names an unknown field."""
+        unknown = sorted(set(values) - {f.name for f in fields(cls)})
+        if unknown:
+            raise ValueError(f"AudioSpec has no field {', '.join(unknown)}")
+        return cls(**values)

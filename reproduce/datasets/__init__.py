@@ -1,0 +1,75 @@
+"""The one door to the corpora: importing it registers them all. Nothing here imports torch."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from reproduce.datasets import (  # noqa: F401 (they register themselves)
+    audioset,
+    csv_manifest,
+    epic_kitchens,
+    esc50,
+    folder,
+    kinetics_sounds,
+    vggsound,
+)
+from reproduce.datasets.base import Clip, ClipIndex, DatasetSpec, Problem, dataset_spec, list_datasets
+from reproduce.errors import InputError
+
+__all__ = [
+    "Clip",
+    "ClipIndex",
+    "DatasetSpec",
+    "Problem",
+    "dataset_spec",
+    "list_datasets",
+    "parse_locations",
+    "read_dataset",
+]
+
+
+def read_dataset(name: str, root: str | Path, **options: Any) -> ClipIndex:
+    """The corpus `name` as it lies under `root`; `options` are those of its reader (see `dataset_spec(name).read`)."""
+    return dataset_spec(name).read(root, **options)
+
+
+def parse_locations(pairs: Iterable[str], toml_file: str | Path | None = None) -> dict[str, Path]:
+    """Where each dataset lies, from `--data NAME=PATH` and the [datasets] table of `--datasets FILE.toml`.
+
+    A `--data` overrules the file. Relative paths in the file are relative to the file's folder. Raises InputError for
+    an unknown dataset, a pair without "=", a dataset given twice, or a file that is not as described.
+    """
+    given: dict[str, Path] = {}
+    for pair in pairs:
+        name, equals, path = pair.partition("=")
+        if not (equals and name and path):
+            raise InputError(f"--data {pair}: write it as NAME=PATH, e.g. esc50=/data/ESC-50")
+        dataset_spec(name)
+        if name in given:
+            raise InputError(f"--data {pair}: {name} is given twice ({given[name]}); keep one")
+        given[name] = Path(path).expanduser()
+    return {**(_toml_locations(Path(toml_file).expanduser()) if toml_file is not None else {}), **given}
+
+
+def _toml_locations(file: Path) -> dict[str, Path]:
+    try:
+        with file.open("rb") as stream:
+            content = tomllib.load(stream)
+    except OSError as error:
+        raise InputError(f"{file}: {error.strerror}; --datasets needs a TOML file with a [datasets] table") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise InputError(f'{file}: {error}; write it as TOML with a [datasets] table of NAME = "PATH"') from None
+    table = content.get("datasets")
+    if not isinstance(table, dict):
+        raise InputError(f'{file}: no [datasets] table; write one with lines like esc50 = "/data/ESC-50"')
+    for name, path in table.items():
+        if not isinstance(path, str) or not path:
+            raise InputError(f"{file}: datasets.{name} must be a path in quotes")
+        try:
+            dataset_spec(name)
+        except InputError as error:
+            raise InputError(f"{file}: {error}") from None
+    return {name: file.parent / Path(path).expanduser() for name, path in table.items()}

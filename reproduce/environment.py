@@ -1,0 +1,91 @@
+"""The conditions of a measurement, as a plain dict that every record carries. Imports torch only when asked."""
+
+from __future__ import annotations
+
+import os
+import platform
+import subprocess
+from functools import lru_cache
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+LIBRARIES = ("torch", "timm", "numpy", "soundfile", "soxr", "scikit-learn", "fvcore", "ptflops", "transformers")
+
+
+def choose_device(name: str = "auto") -> str:
+    """`auto` is the first GPU if there is one, else the CPU; anything else is taken as torch names it.
+
+    Raises:
+        InputError: the device is not on this machine.
+    """
+    import torch
+
+    from reproduce.errors import InputError
+
+    if name == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        torch.empty(0, device=name)
+    except (RuntimeError, AssertionError) as error:
+        raise InputError(
+            f"--device {name} cannot be used here ({str(error).splitlines()[0]}): try --device cpu"
+        ) from None
+    return name
+
+
+@lru_cache
+def git_commit() -> str | None:
+    """Commit of this code, with "+changes" where the tree differs from it; None outside a checkout."""
+    folder = Path(__file__).resolve().parent
+    try:
+        commit = _git(folder, "rev-parse", "--short=12", "HEAD")
+        # Records are what runs append to: they do not make the code another.
+        changed = _git(
+            folder, "status", "--porcelain", "--untracked-files=no", "--", ":/", ":(exclude,top)reports/records"
+        )
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    return f"{commit}+changes" if changed else commit
+
+
+def _git(folder: Path, *arguments: str) -> str:
+    done = subprocess.run(["git", "-C", str(folder), *arguments], capture_output=True, text=True, check=True)
+    return done.stdout.strip()
+
+
+def cpu_name() -> str:
+    """The processor's model name as the system gives it."""
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.exists():
+        for line in cpuinfo.read_text().splitlines():
+            if line.startswith("model name"):
+                return line.split(":", 1)[1].strip()
+    return platform.processor() or platform.machine()
+
+
+def _version(library: str) -> str | None:
+    try:
+        return metadata.version(library)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def describe_environment(device: str, precision: str = "float32") -> dict[str, Any]:
+    """Device, threads, library versions, precision and commit, JSON-ready."""
+    import torch
+
+    cuda = device.startswith("cuda")
+    return {
+        "device": torch.cuda.get_device_name(device) if cuda else cpu_name(),
+        "device_type": torch.device(device).type,
+        "cpu_count": os.cpu_count(),
+        "torch_threads": torch.get_num_threads(),
+        "precision": precision,
+        "tf32": bool(cuda and torch.backends.cuda.matmul.allow_tf32),
+        "cuda": torch.version.cuda if cuda else None,
+        "python": platform.python_version(),
+        "platform": platform.platform(terse=True),
+        "libraries": {name: version for name in LIBRARIES if (version := _version(name))},
+        "commit": git_commit(),
+    }

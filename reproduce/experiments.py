@@ -1,0 +1,158 @@
+"""Experiments as named values: what is trained on what, how, and the key under which its record is found.
+
+Importing this needs neither torch nor data; variants derive from a base with `dataclasses.replace`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any
+
+from reproduce.audio_spec import AudioSpec
+from reproduce.errors import InputError
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How a model is trained. One recipe serves both models of a comparison.
+
+    Args:
+        epochs, batch_size: passes over the training clips, clips a step.
+        lr: peak learning rate of AdamW; linear warm-up over `warmup_steps`, then a cosine per step down to 0.
+        weight_decay: none on biases, norms and the models' own `no_weight_decay`.
+        betas: AdamW's.
+        clip_norm: L2 norm to which gradients are clipped.
+        drop_path_rate: stochastic depth, linear over the blocks.
+        label_smoothing: for cross-entropy; BCE takes none.
+        mixup: probability of mixing a clip's waveform with another's.
+        freq_mask, time_mask: SpecAugment's exclusive bounds, in mels and frames.
+        roll: clips are rotated along time by up to this many frames.
+    """
+
+    epochs: int
+    batch_size: int
+    lr: float
+    warmup_steps: int
+    weight_decay: float = 0.05
+    betas: tuple[float, float] = (0.9, 0.999)
+    clip_norm: float = 1.0
+    drop_path_rate: float = 0.0
+    label_smoothing: float = 0.0
+    mixup: float = 0.0
+    freq_mask: int = 0
+    time_mask: int = 0
+    roll: int = 0
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """One model trained on one split with one seed.
+
+    Args:
+        model: registered name.
+        dataset, protocol: corpus and its variant.
+        train_splits, test_splits: split (or fold) names.
+        front_end, recipe: see there.
+        scale: "demo" or "paper"; only paper-scale records may fill a paper cell.
+        weights: "scratch", or the name of the published weights that training starts from.
+        model_config: overrides of the model's config, such as pool_strides.
+        seed: of initialisation, order and augmentation.
+    """
+
+    model: str
+    dataset: str
+    train_splits: tuple[str, ...]
+    test_splits: tuple[str, ...]
+    front_end: AudioSpec
+    recipe: Recipe
+    scale: str
+    weights: str = "scratch"
+    protocol: str = ""
+    model_config: Mapping[str, Any] = field(default_factory=dict)
+    seed: int = 0
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-ready."""
+        return json.loads(json.dumps(asdict(self)))
+
+    def key(self, train_ids_sha256: str, test_ids_sha256: str) -> str:
+        """16 hex digits over the config and both clip sets: no path, no machine, no time."""
+        identity = {"experiment": self.to_dict(), "train": train_ids_sha256, "test": test_ids_sha256}
+        return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:16]
+
+
+@dataclass(frozen=True)
+class ComparisonPreset:
+    """One protocol for both models: the same clips, augmentation, schedule and seeds.
+
+    Args:
+        models: registered names, one row of the table each.
+        front_end, recipe, scale: as in `Experiment`.
+        why: what the preset is for and what it costs, printed by `list`.
+    """
+
+    models: tuple[str, ...]
+    front_end: AudioSpec
+    recipe: Recipe
+    scale: str
+    why: str
+
+
+# ESC-50's statistics (YuanGongND/ast egs/esc50) were computed at a 10 ms hop; means over frames hardly depend on it.
+_ESC50_MEAN, _ESC50_STD = -6.6268077, 5.358466
+
+ESC50_PRESETS: dict[str, ComparisonPreset] = {
+    "demo": ComparisonPreset(
+        models=("ast_tiny", "mast_tiny"),
+        # The whole five-second clip at a 20 ms hop is 249 frames, padded to 256: half of AST's 512 for ESC-50.
+        front_end=AudioSpec(mels=128, frames=256, frame_shift_ms=20.0, mean=_ESC50_MEAN, std=_ESC50_STD),
+        recipe=Recipe(epochs=20, batch_size=16, lr=5e-4, warmup_steps=40, freq_mask=24, time_mask=48, mixup=0.5),
+        scale="demo",
+        why="quarter-width models from scratch at a 20 ms hop; about 15 minutes a fold on two CPU cores",
+    ),
+    "debug": ComparisonPreset(
+        models=("ast_debug", "mast_debug"),
+        front_end=AudioSpec(mels=32, frames=64, frame_shift_ms=80.0, mean=_ESC50_MEAN, std=_ESC50_STD),
+        recipe=Recipe(epochs=1, batch_size=16, lr=1e-3, warmup_steps=4, freq_mask=8, time_mask=12, mixup=0.5),
+        scale="demo",
+        why="toy models for one epoch; shows that the whole path works, in seconds",
+    ),
+}
+
+# Query pooling (frequency, time) at blocks 2, 5 and 21, by the row of the paper's ablation (sec. 4; RECIPES 3.11).
+POOLING_ABLATIONS: dict[str, tuple[tuple[int, int], ...]] = {
+    "mast": ((2, 2), (2, 2), (1, 2)),
+    "2d_at_21": ((2, 2), (2, 2), (2, 2)),
+    "none_at_21": ((2, 2), (2, 2), (1, 1)),
+    "first_only": ((2, 2), (1, 1), (1, 1)),
+    "none": ((1, 1), (1, 1), (1, 1)),
+}
+
+
+def esc50_preset(name: str) -> ComparisonPreset:
+    try:
+        return ESC50_PRESETS[name]
+    except KeyError:
+        raise InputError(f"esc50 has no preset {name!r}: choose one of {', '.join(ESC50_PRESETS)}") from None
+
+
+def cross_validation(
+    preset: ComparisonPreset, dataset: str, folds: tuple[str, ...], test_folds: tuple[str, ...], seeds: tuple[int, ...]
+) -> list[Experiment]:
+    """Every (seed, fold, model), the models of a fold side by side: each fold of `test_folds` is the test set once.
+
+    Raises:
+        InputError: fewer than two folds in the data.
+    """
+    if len(folds) < 2:
+        raise InputError(f"cross-validation needs at least two folds, the data has {len(folds)}: {', '.join(folds)}")
+    base = Experiment("", dataset, (), (), preset.front_end, preset.recipe, preset.scale)
+    return [
+        replace(base, model=model, train_splits=tuple(f for f in folds if f != fold), test_splits=(fold,), seed=seed)
+        for seed in seeds
+        for fold in test_folds
+        for model in preset.models
+    ]

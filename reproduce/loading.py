@@ -1,0 +1,136 @@
+"""From a clip index to batches: decode once into memory, then augment and compute log-mels batch by batch.
+
+For corpora whose waveforms fit into memory. Every epoch draws from generators seeded by (seed, epoch) alone, so an
+epoch is the same whatever was run before it.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from reproduce.audio import AudioError, AudioSpec, decode_many, fit, is_silent, log_mel, normalise, stack_waveforms
+from reproduce.augment import mixup_waveforms, roll_time, spec_augment
+from reproduce.datasets import ClipIndex, Problem
+from reproduce.errors import InputError
+from reproduce.experiments import Recipe
+
+FLOAT32_BYTES = 4
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Inputs (batch, 1, mels, frames), normalised; soft targets {head: (batch, classes)}; positions in the store."""
+
+    inputs: torch.Tensor
+    targets: dict[str, torch.Tensor]
+    positions: np.ndarray
+
+
+@dataclass(frozen=True)
+class WaveformStore:
+    """Decoded clips: `index` holds exactly those that decoded, `problems` everything met on the way."""
+
+    index: ClipIndex
+    spec: AudioSpec
+    waveforms: tuple[np.ndarray, ...]
+    problems: tuple[Problem, ...]
+
+    def __len__(self) -> int:
+        return len(self.waveforms)
+
+    def where_split(self, *names: str) -> WaveformStore:
+        """The clips of these splits; the problems stay with the whole."""
+        positions = self.index.positions_of(*names)
+        waveforms = tuple(self.waveforms[i] for i in positions)
+        return WaveformStore(self.index.take(positions), self.spec, waveforms, self.problems)
+
+    def _stack(self, positions: np.ndarray, device: str) -> tuple[torch.Tensor, torch.Tensor, dict[str, torch.Tensor]]:
+        waveforms, lengths = stack_waveforms([self.waveforms[i] for i in positions])
+        targets = {
+            head: torch.from_numpy(self.index.targets(head, positions)).to(device) for head in self.index.classes
+        }
+        return waveforms.to(device), lengths, targets
+
+
+def load_waveforms(
+    index: ClipIndex,
+    spec: AudioSpec,
+    on_clip: Callable[[], None] = lambda: None,
+    workers: int | None = None,
+) -> WaveformStore:
+    """Decode every clip of `index` once. A clip that cannot be used is left out and reported, never fatal to the rest.
+
+    Args:
+        index: what to decode.
+        spec: front end; clips longer than it are cut to their first `spec.samples`.
+        on_clip: called after every clip, for a progress bar.
+        workers: decoding threads, by default one a core.
+
+    Raises:
+        InputError: no clip could be used, or the waveforms would not fit into memory.
+    """
+    _check_memory(len(index), spec)
+    clips = (index.clip(i) for i in range(len(index)))
+    sources = ((clip.path, clip.start, clip.stop) for clip in clips)
+    kept, waveforms, problems = [], [], list(index.problems)
+    for i, decoded in decode_many(sources, spec, workers or os.cpu_count() or 1):
+        on_clip()
+        clip_id = str(index.clip_ids[i])
+        if isinstance(decoded, AudioError):
+            problems.append(Problem(clip_id, decoded.reason, str(decoded)))
+            continue
+        if is_silent(decoded):
+            path = index.clip(i).path
+            problems.append(
+                Problem(clip_id, "silent", f"{path}: silent; used as it is, check the recording", fatal=False)
+            )
+        kept.append(i)
+        waveforms.append(fit(decoded, spec))
+    if not kept:
+        first = f" (first: {problems[0].message})" if problems else ""
+        raise InputError(f"{index.root}: none of {sum(index.listed.values())} listed clips can be used{first}")
+    return WaveformStore(index.take(np.asarray(kept)), spec, tuple(waveforms), tuple(problems))
+
+
+def _check_memory(clips: int, spec: AudioSpec) -> None:
+    needed = clips * spec.samples * FLOAT32_BYTES
+    available = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    if needed > available:
+        raise InputError(
+            f"{clips} clips of {spec.seconds:.1f} s need {needed / 2**30:.1f} GiB of memory as waveforms, "
+            f"{available / 2**30:.1f} GiB are free: use fewer clips or a larger machine"
+        )
+
+
+def training_batches(store: WaveformStore, recipe: Recipe, seed: int, epoch: int, device: str) -> Iterator[Batch]:
+    """One epoch, each clip once, in AST's order: mixup -> log-mel -> SpecAugment -> normalise -> roll."""
+    rng = np.random.default_rng((seed, epoch))
+    generator = torch.Generator().manual_seed(int(rng.integers(2**63)))
+    order = rng.permutation(len(store))
+    for first in range(0, len(order), recipe.batch_size):
+        positions = order[first : first + recipe.batch_size]
+        waveforms, lengths, targets = store._stack(positions, device)
+        if recipe.mixup:
+            partners, _, partner_targets = store._stack(rng.integers(len(store), size=len(positions)), device)
+            waveforms, targets = mixup_waveforms(
+                waveforms, lengths, targets, partners, partner_targets, recipe.mixup, rng
+            )
+        spectrograms = log_mel(waveforms, lengths, store.spec)
+        spectrograms = spec_augment(spectrograms, recipe.freq_mask, recipe.time_mask, generator)
+        spectrograms = normalise(spectrograms, store.spec)
+        if recipe.roll:
+            spectrograms = roll_time(spectrograms, recipe.roll, generator)
+        yield Batch(spectrograms, targets, positions)
+
+
+def evaluation_batches(store: WaveformStore, batch_size: int, device: str) -> Iterator[Batch]:
+    """Every clip once, in order, without augmentation."""
+    for first in range(0, len(store), batch_size):
+        positions = np.arange(first, min(first + batch_size, len(store)))
+        waveforms, lengths, targets = store._stack(positions, device)
+        yield Batch(normalise(log_mel(waveforms, lengths, store.spec), store.spec), targets, positions)

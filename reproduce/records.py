@@ -1,0 +1,139 @@
+"""Measurements as append-only JSON lines: one `RunRecord` a line, never edited. No torch here."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import math
+import os
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, field, fields
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from reproduce.errors import InputError
+
+SCHEMA = 1
+RECORDS_DIR = Path("reports/records")
+KINDS = ("cost", "train")
+
+
+@dataclass(frozen=True)
+class RunRecord:
+    """One measurement and everything it was measured under.
+
+    Args:
+        kind: "cost" (parameters and MACs) or "train" (a model trained and evaluated).
+        key: hash of what defines the measurement; no path is in it.
+        experiment: the resolved config.
+        scale: "paper" or "demo". Paper cells take paper-scale records alone.
+        metrics: name -> number; accuracies in per cent.
+        environment: device, versions, precision, commit.
+        dataset: name, protocol, splits, listed and kept counts, hash of the clip ids, problems.
+        seed, weights_sha256: of the run, and of the final weights.
+        history: one dict an epoch.
+        details: what a figure or a breakdown needs beyond the metrics.
+        predictions: file with per-clip logits, relative to the records' folder.
+        wall_time_s: from the first batch to the last metric.
+        created: UTC time of writing.
+    """
+
+    kind: str
+    key: str
+    experiment: Mapping[str, Any]
+    scale: str
+    metrics: Mapping[str, float | int | None]
+    environment: Mapping[str, Any]
+    dataset: Mapping[str, Any] = field(default_factory=dict)
+    seed: int | None = None
+    weights_sha256: str | None = None
+    history: tuple[Mapping[str, Any], ...] = ()
+    details: Mapping[str, Any] = field(default_factory=dict)
+    predictions: str | None = None
+    wall_time_s: float = 0.0
+    created: str = ""
+    schema: int = SCHEMA
+
+
+def now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def to_line(record: RunRecord) -> str:
+    """One JSON line. NaN becomes null: JSON has none, and a score that is not a number is not measured."""
+    return json.dumps(_jsonable(asdict(record)), sort_keys=True, allow_nan=False)
+
+
+def _jsonable(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {str(key): _jsonable(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_jsonable(item) for item in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value
+
+
+def append_record(folder: Path, record: RunRecord) -> Path:
+    """Append to `folder/<kind>.jsonl`: one write under a lock, flushed to disk, whole or not at all.
+
+    Raises:
+        InputError: the folder cannot be written.
+    """
+    path = Path(folder) / f"{record.kind}.jsonl"
+    line = (to_line(record) + "\n").encode()
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with open(path, "ab") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            start = file.seek(0, os.SEEK_END)
+            try:
+                file.write(line)
+                file.flush()
+                os.fsync(file.fileno())
+            except OSError:
+                file.truncate(start)
+                raise
+    except OSError as error:
+        raise InputError(
+            f"{path}: cannot append the record ({error.strerror}): choose another --records folder"
+        ) from error
+    return path
+
+
+def load_records(folder: Path) -> list[RunRecord]:
+    """Every record under `folder`, oldest first within a file; an absent folder holds none.
+
+    Raises:
+        InputError: a line that is no record, named by file and number.
+    """
+    records = []
+    for path in sorted(Path(folder).glob("*.jsonl")):
+        for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
+            if line.strip():
+                records.append(_from_line(line, path, number))
+    return records
+
+
+def _from_line(line: str, path: Path, number: int) -> RunRecord:
+    try:
+        data = json.loads(line)
+    except json.JSONDecodeError as error:
+        raise InputError(f"{path}:{number}: not JSON ({error.msg}): delete this line, or restore the file") from None
+    known = {f.name for f in fields(RunRecord)}
+    if not isinstance(data, dict) or not {"kind", "key", "metrics"} <= set(data) or set(data) - known:
+        raise InputError(f"{path}:{number}: not a record of this project (schema {SCHEMA}): delete this line")
+    if data.get("schema") != SCHEMA:
+        raise InputError(f"{path}:{number}: schema {data.get('schema')!r}, but this code reads {SCHEMA}")
+    data["history"] = tuple(data.get("history", ()))
+    try:
+        return RunRecord(**data)
+    except TypeError as error:
+        raise InputError(f"{path}:{number}: incomplete record ({error}): delete this line") from None
+
+
+def of_kind(records: Iterable[RunRecord], kind: str) -> list[RunRecord]:
+    if kind not in KINDS:
+        raise ValueError(f"unknown record kind {kind!r}")
+    return [record for record in records if record.kind == kind]

@@ -1,0 +1,208 @@
+"""The one stage-joiner: Experiment + clips -> trained weights, stored predictions, RunRecord."""
+
+from __future__ import annotations
+
+import os
+import statistics
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from models import AST, MAST, create_model
+from models.checkpoints import save_checkpoint, weights_sha256
+from models.complexity import measure_complexity
+from reproduce.datasets import ClipIndex
+from reproduce.datasets.base import DEFAULT_HEAD
+from reproduce.engine import Predictions, make_optimizer, predict, train_one_epoch
+from reproduce.environment import describe_environment
+from reproduce.experiments import Experiment
+from reproduce.loading import WaveformStore, evaluation_batches, training_batches
+from reproduce.metrics import accuracy, mean_average_precision, top_k_correct
+from reproduce.records import RunRecord, append_record, now
+
+EVALUATION_BATCH = 32
+
+
+@dataclass(frozen=True)
+class Progress:
+    """What a run tells while it works; a progress bar subscribes, tests do not."""
+
+    on_step: Callable[[int, float], None] = lambda clips, loss: None
+    on_epoch: Callable[[int, dict[str, float]], None] = lambda epoch, summary: None
+
+
+def experiment_key(experiment: Experiment, index: ClipIndex) -> str:
+    """Key of `experiment` on these clips."""
+    train, test = index.where_split(*experiment.train_splits), index.where_split(*experiment.test_splits)
+    return experiment.key(train.ids_sha256(), test.ids_sha256())
+
+
+def build_model(experiment: Experiment, index: ClipIndex) -> AST | MAST:
+    """The experiment's model with one head per head of the data, weights drawn from its seed."""
+    torch.manual_seed(experiment.seed)
+    heads = {head: len(classes) for head, classes in index.classes.items()}
+    config: dict[str, Any] = {"drop_path_rate": experiment.recipe.drop_path_rate, **experiment.model_config}
+    return create_model(
+        experiment.model,
+        num_classes=heads[DEFAULT_HEAD] if set(heads) == {DEFAULT_HEAD} else heads,
+        input_size=(experiment.front_end.mels, experiment.front_end.frames),
+        **config,
+    )
+
+
+def run_experiment(
+    experiment: Experiment,
+    index: ClipIndex,
+    store: WaveformStore,
+    records: Path,
+    runs: Path,
+    device: str,
+    progress: Progress = Progress(),
+) -> RunRecord:
+    """Train, predict the test clips with the last epoch's weights, store everything, append and return the record.
+
+    The test clips are looked at once, after the last epoch: nothing is selected on them.
+
+    Args:
+        index: all clips as listed; they define the key.
+        store: the clips that decoded.
+        records: folder of the records; predictions go to its `predictions/`.
+        runs: folder for the weights.
+        device: torch device.
+
+    Raises:
+        TrainingDiverged: the loss is no longer a number; nothing is stored.
+    """
+    start = time.perf_counter()
+    key = experiment_key(experiment, index)
+    train, test = store.where_split(*experiment.train_splits), store.where_split(*experiment.test_splits)
+    model = build_model(experiment, store.index).to(device)
+    history = _train(model, experiment, train, device, progress)
+    predictions = predict(model, evaluation_batches(test, EVALUATION_BATCH, device))
+    _save_weights(runs / f"{key}.safetensors", model, experiment, store)
+    record = RunRecord(
+        kind="train",
+        key=key,
+        experiment=experiment.to_dict(),
+        scale=experiment.scale,
+        metrics={
+            **score(predictions, test.index),
+            **cost_metrics(model),
+            "train_loss": history[-1]["loss"],
+            "train_clips_per_s": statistics.median(epoch["clips_per_s"] for epoch in history),
+            "predict_clips_per_s": len(test) / predictions.seconds,
+        },
+        dataset=describe_data(index, store, test.index),
+        seed=experiment.seed,
+        weights_sha256=weights_sha256(model),
+        history=tuple(history),
+        predictions=_save_predictions(records, key, predictions, test.index),
+        wall_time_s=time.perf_counter() - start,
+        environment={**describe_environment(device), "attention": model.config.attention},
+        created=now(),
+    )
+    append_record(records, record)
+    return record
+
+
+def _train(
+    model: AST | MAST, experiment: Experiment, train: WaveformStore, device: str, progress: Progress
+) -> list[dict[str, float]]:
+    recipe = experiment.recipe
+    steps_per_epoch = -(-len(train) // recipe.batch_size)
+    optimizer = make_optimizer(model, recipe)
+    history = []
+    for epoch in range(recipe.epochs):
+        # Drop path draws from the global generator: seeding it per epoch makes an epoch independent of what ran before.
+        torch.manual_seed(int(np.random.SeedSequence((experiment.seed, epoch)).generate_state(1)[0]))
+        summary = train_one_epoch(
+            model,
+            training_batches(train, recipe, experiment.seed, epoch, device),
+            optimizer,
+            recipe,
+            first_step=epoch * steps_per_epoch,
+            total_steps=recipe.epochs * steps_per_epoch,
+            multilabel=train.index.multilabel,
+            on_step=progress.on_step,
+        )
+        history.append({"epoch": epoch + 1, **summary})
+        progress.on_epoch(epoch + 1, summary)
+    return history
+
+
+def score(predictions: Predictions, index: ClipIndex) -> dict[str, float | int]:
+    """Metrics of one head or several; keys of a head other than "label" carry its name, as in "verb_top1"."""
+    scores: dict[str, float | int] = {"clips": len(index)}
+    for head, logits in predictions.logits.items():
+        prefix = "" if head == DEFAULT_HEAD else f"{head}_"
+        targets = index.targets(head)
+        mean_ap = mean_average_precision(targets, logits)
+        scores[f"{prefix}map"] = mean_ap.value
+        scores[f"{prefix}classes_without_positives"] = mean_ap.classes_without_positives
+        if not index.multilabel:
+            classes = targets.argmax(axis=1)
+            scores[f"{prefix}correct"] = int(top_k_correct(logits, classes).sum())
+            scores[f"{prefix}top1"] = accuracy(logits, classes, 1)
+            scores[f"{prefix}top5"] = accuracy(logits, classes, 5)
+    return scores
+
+
+def cost_metrics(model: AST | MAST) -> dict[str, int]:
+    """Parameters and MACs of one clip, so that accuracy and cost stand in the same record."""
+    complexity = measure_complexity(model)
+    return {
+        "parameters": complexity.parameters,
+        "macs_module_only": complexity.macs_module_only,
+        "macs_full": complexity.macs_full,
+    }
+
+
+def describe_data(index: ClipIndex, store: WaveformStore, test: ClipIndex) -> dict[str, Any]:
+    """What the record says of the data: counts, identity and every clip that could not be used."""
+    return {
+        "name": index.dataset,
+        "protocol": index.protocol,
+        "classes": {head: list(classes) for head, classes in index.classes.items()},
+        "listed": sum(index.listed.values()),
+        "kept": len(store),
+        "test_listed": sum(index.listed.get(split, 0) for split in test.split_names()),
+        "test_kept": len(test),
+        "test_ids_sha256": test.ids_sha256(),
+        "problems": [[p.clip_id, p.reason, p.fatal] for p in store.problems],
+    }
+
+
+def _save_predictions(records: Path, key: str, predictions: Predictions, index: ClipIndex) -> str:
+    """Per-clip logits, embeddings and targets as one compressed file, written whole or not at all."""
+    relative = Path("predictions") / f"{key}.npz"
+    path = records / relative
+    path.parent.mkdir(parents=True, exist_ok=True)
+    arrays: dict[str, np.ndarray] = {
+        "clip_ids": np.array(index.clip_ids.tolist()),
+        "embeddings": predictions.embeddings,
+    }
+    for head, logits in predictions.logits.items():
+        arrays[f"logits_{head}"], arrays[f"targets_{head}"] = logits, index.targets(head).astype(np.uint8)
+    temporary = path.with_suffix(".tmp")
+    with open(temporary, "wb") as file:
+        np.savez_compressed(file, allow_pickle=False, **arrays)
+    os.replace(temporary, path)
+    return relative.as_posix()
+
+
+def _save_weights(path: Path, model: AST | MAST, experiment: Experiment, store: WaveformStore) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    save_checkpoint(
+        path,
+        model,
+        experiment.model,
+        front_end=experiment.front_end.to_dict(),
+        labels={head: list(classes) for head, classes in store.index.classes.items()},
+        multilabel=store.index.multilabel,
+        extra={"experiment": experiment.to_dict()},
+    )

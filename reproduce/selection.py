@@ -1,0 +1,142 @@
+"""Which record stands for a cell. Every policy is a named, pure function of records."""
+
+from __future__ import annotations
+
+import json
+import statistics
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from reproduce.records import RunRecord, of_kind
+
+
+def latest(records: Iterable[RunRecord]) -> RunRecord | None:
+    """The newest record; of two written in the same second, the later in the file."""
+    newest = None
+    for record in records:
+        if newest is None or record.created >= newest.created:
+            newest = record
+    return newest
+
+
+def latest_by_key(records: Iterable[RunRecord]) -> dict[str, RunRecord]:
+    """One record a key, the newest: a repeated run replaces the earlier one in tables, never on disk."""
+    newest: dict[str, RunRecord] = {}
+    for record in records:
+        if record.key not in newest or record.created >= newest[record.key].created:
+            newest[record.key] = record
+    return newest
+
+
+def cost_of(
+    records: Iterable[RunRecord], model: str, model_config: Mapping[str, Any] | None = None, scale: str = "paper"
+) -> RunRecord | None:
+    """The newest cost record of exactly this model and config."""
+    wanted = json.loads(json.dumps(dict(model_config or {})))
+    matching = (
+        record
+        for record in of_kind(records, "cost")
+        if record.scale == scale and record.experiment["model"] == model and record.experiment["model_config"] == wanted
+    )
+    return latest(matching)
+
+
+def paper_run(
+    records: Iterable[RunRecord],
+    model: str,
+    dataset: str,
+    protocol: str = "",
+    model_config: Mapping[str, Any] | None = None,
+) -> RunRecord | None:
+    """The record that may fill a paper cell: paper scale, this very corpus and protocol, last epoch, newest."""
+    wanted = json.loads(json.dumps(dict(model_config or {})))
+    matching = (
+        record
+        for record in of_kind(records, "train")
+        if record.scale == "paper"
+        and record.experiment["model"] == model
+        and record.experiment["model_config"] == wanted
+        and record.dataset["name"] == dataset
+        and record.dataset["protocol"] == protocol
+    )
+    return latest(matching)
+
+
+def comparisons(records: Iterable[RunRecord], dataset: str) -> list[list[RunRecord]]:
+    """Groups of runs on `dataset` that differ in model, fold and seed alone, so that they may stand side by side."""
+    groups: dict[str, list[RunRecord]] = {}
+    for record in latest_by_key(of_kind(records, "train")).values():
+        if record.dataset["name"] != dataset:
+            continue
+        shared = {
+            name: value
+            for name, value in record.experiment.items()
+            if name not in ("model", "seed", "train_splits", "test_splits")
+        }
+        # The set of folds tells a subset such as ESC-10 from ESC-50, together with the classes.
+        shared["splits"] = sorted(record.experiment["train_splits"] + record.experiment["test_splits"])
+        shared["classes"] = record.dataset["classes"]
+        groups.setdefault(json.dumps(shared, sort_keys=True), []).append(record)
+    return list(groups.values())
+
+
+@dataclass(frozen=True)
+class CrossValidated:
+    """A model's score over the folds and seeds that were run.
+
+    Args:
+        top1, top5: per cent, pooled over every (clip, seed).
+        clips: distinct test clips, the n of the interval: seeds repeat clips, they do not add any.
+        correct: right answers per seed, rounded to whole clips.
+        folds, seeds: what was run. fold_sd: standard deviation over folds, per cent; NaN for one fold.
+        records: the runs behind it.
+    """
+
+    top1: float
+    top5: float
+    clips: int
+    correct: int
+    folds: tuple[str, ...]
+    seeds: tuple[int, ...]
+    fold_sd: float
+    records: tuple[RunRecord, ...]
+
+
+def cross_validated(records: Sequence[RunRecord]) -> CrossValidated:
+    """Pool one model's runs over folds and seeds. Every seed must have run the same folds: ValueError otherwise."""
+    by_seed: dict[int, list[RunRecord]] = {}
+    for record in records:
+        by_seed.setdefault(record.seed or 0, []).append(record)
+    folds = {seed: tuple(sorted(r.experiment["test_splits"][0] for r in runs)) for seed, runs in by_seed.items()}
+    if len(set(folds.values())) != 1:
+        raise ValueError(f"seeds ran different folds: {folds}")
+    predictions = sum(int(r.metrics["clips"] or 0) for r in records)
+    correct = sum(int(r.metrics["correct"] or 0) for r in records)
+    top5_sum = sum(float(r.metrics["top5"] or 0) * int(r.metrics["clips"] or 0) for r in records)
+    clips = predictions // len(by_seed)
+    fold_scores: dict[str, list[float]] = {}
+    for record in records:
+        fold_scores.setdefault(record.experiment["test_splits"][0], []).append(float(record.metrics["top1"] or 0))
+    means = [statistics.fmean(scores) for scores in fold_scores.values()]
+    return CrossValidated(
+        top1=100.0 * correct / predictions,
+        top5=top5_sum / predictions,
+        clips=clips,
+        correct=round(correct / len(by_seed)),
+        folds=next(iter(folds.values())),
+        seeds=tuple(sorted(by_seed)),
+        fold_sd=statistics.stdev(means) if len(means) > 1 else float("nan"),
+        records=tuple(records),
+    )
+
+
+def common_runs(first: Sequence[RunRecord], second: Sequence[RunRecord]) -> tuple[list[RunRecord], list[RunRecord]]:
+    """The runs of two models on the folds and seeds that both have, in the same order."""
+
+    def place(record: RunRecord) -> tuple[tuple[str, ...], int]:
+        return tuple(record.experiment["test_splits"]), record.seed or 0
+
+    ours, theirs = {place(r): r for r in first}, {place(r): r for r in second}
+    shared = sorted(set(ours) & set(theirs))
+    return [ours[p] for p in shared], [theirs[p] for p in shared]

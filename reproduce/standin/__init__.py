@@ -1,0 +1,166 @@
+"""Small synthetic stand-ins for datasets that cannot be shipped, in each dataset's official on-disk layout.
+
+    write_standin("vggsound", "data/vggsound-standin")
+
+writes 16 kHz mono FLAC (16 bit) and the annotation files, marked as a stand-in by STANDIN.json at the root.
+NumPy, SciPy and soundfile only.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import soundfile
+
+from reproduce.errors import InputError
+from reproduce.standin import catalogue
+from reproduce.standin.catalogue import ORDER_PAIRS
+from reproduce.standin.layouts import STANDINS, StandIn, render_clip
+from reproduce.standin.materials import SAMPLE_RATE
+from reproduce.standin.synthesis import to_pcm16
+
+__all__ = [
+    "GENERATOR_VERSION",
+    "MARKER",
+    "ORDER_PAIRS",
+    "SAMPLE_RATE",
+    "STANDINS",
+    "StandIn",
+    "class_examples",
+    "standin_marker",
+    "write_standin",
+]
+
+GENERATOR_VERSION = 1  # raise it whenever the same seed would give other bytes
+MARKER = "STANDIN.json"
+
+
+def write_standin(
+    name: str,
+    root: str | Path,
+    clips: int | None = None,
+    seed: int = 0,
+    progress: Callable[[int, int], None] | None = None,
+) -> Path:
+    """Write the stand-in of dataset `name` under `root` and return that folder.
+
+    The bytes depend on name, clips and seed alone. A killed run is completed by running it again: files that are there
+    are kept, and a file is there only once it is whole.
+
+    Args:
+        clips: over all splits; the dataset's default_clips if None.
+        progress: called as `progress(files_done, files)` after each audio file.
+
+    Raises:
+        InputError: unknown name, too few clips, or a root that holds something else.
+    """
+    standin = _standin(name)
+    clips = standin.default_clips if clips is None else clips
+    smallest = 2 * len(standin.shares)
+    if clips < smallest:
+        raise InputError(f"{name} stand-in: {clips} clips do not fill its splits; ask for at least {smallest}")
+    counts = standin.clips_per_split(clips)
+    folder = Path(root).expanduser()
+    marker = {
+        "standin": True,
+        "dataset": name,
+        "title": standin.title,
+        "seed": seed,
+        "clips": clips,
+        "splits": counts,
+        "classes": {head: len(classes) for head, classes in standin.classes.items()},
+        "sample_rate": SAMPLE_RATE,
+        "generator_version": GENERATOR_VERSION,
+    }
+    _claim(folder, marker)
+    tree = standin.plan(seed, counts)
+    for done, (relative, render) in enumerate(tree.audio, start=1):
+        path = folder / relative
+        if not path.exists():
+            _write_flac(path, render())
+        if progress is not None:
+            progress(done, len(tree.audio))
+    for relative, text in tree.text.items():
+        _write_bytes(folder / relative, text.encode())
+    _write_marker(folder, {**marker, "complete": True})
+    return folder
+
+
+def standin_marker(root: str | Path) -> dict[str, Any] | None:
+    """What STANDIN.json at `root` says, or None where `root` is no stand-in. Raises InputError if it cannot be read."""
+    path = Path(root) / MARKER
+    if not path.exists():
+        return None
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path}: {error}; delete the folder and run `data standin` again") from None
+    if not isinstance(content, dict):
+        raise InputError(f"{path}: not a JSON object; delete the folder and run `data standin` again")
+    return content
+
+
+def class_examples(name: str, seed: int = 0, seconds: float = 5.0) -> dict[str, np.ndarray]:
+    """One recording per class, {class: (samples,) float32 at SAMPLE_RATE}, for listening; of sources in no split.
+
+    EPIC-KITCHENS-100's keys are "verb: cut" (all verbs on a pan) and "noun: pan" (all nouns patted).
+    """
+    _standin(name)
+    if name == "epic_kitchens":
+        sounds = {f"verb: {verb}": catalogue.epic_sound(verb, "pan") for verb in catalogue.EPIC_VERBS}
+        sounds |= {f"noun: {noun}": catalogue.epic_sound("pat", noun) for noun in catalogue.EPIC_NOUNS}
+    else:
+        tables = {
+            "kinetics_sounds": catalogue.KINETICS_SOUNDS,
+            "vggsound": catalogue.VGGSOUND,
+            "audioset": catalogue.AUDIOSET,
+        }
+        sounds = dict(sorted(tables[name].items()))
+    return {key: render_clip(sound, seconds, name, "example", key, seed=seed) for key, sound in sounds.items()}
+
+
+def _standin(name: str) -> StandIn:
+    try:
+        return STANDINS[name]
+    except KeyError:
+        raise InputError(f"no stand-in for {name!r}: choose one of {', '.join(sorted(STANDINS))}") from None
+
+
+def _claim(folder: Path, marker: dict[str, Any]) -> None:
+    """Mark `folder` as this stand-in's, before anything else is in it; refuse one that holds something else."""
+    if folder.exists() and not folder.is_dir():
+        raise InputError(f"{folder}: not a folder; give a folder that does not exist yet")
+    folder.mkdir(parents=True, exist_ok=True)
+    for leftover in folder.rglob(".*.tmp"):  # of a killed run
+        leftover.unlink()
+    found = standin_marker(folder)
+    if found is None:
+        if any(folder.iterdir()):
+            raise InputError(f"{folder}: holds files that are no stand-in; give an empty or a new folder")
+        _write_marker(folder, {**marker, "complete": False})
+    elif {**found, "complete": None} != {**marker, "complete": None}:
+        differing = sorted(key for key in marker if found.get(key) != marker[key])
+        raise InputError(f"{folder / MARKER}: another stand-in (other {', '.join(differing)}); give another folder")
+
+
+def _write_marker(folder: Path, content: dict[str, Any]) -> None:
+    _write_bytes(folder / MARKER, (json.dumps(content, indent=2) + "\n").encode())
+
+
+def _write_flac(path: Path, waveform: np.ndarray) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.tmp")
+    soundfile.write(partial, to_pcm16(waveform), SAMPLE_RATE, format="FLAC", subtype="PCM_16")
+    os.replace(partial, path)
+
+
+def _write_bytes(path: Path, content: bytes) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.tmp")
+    partial.write_bytes(content)
+    os.replace(partial, path)

@@ -1,0 +1,29 @@
+"""Shared fixtures. Real recordings live outside the repository; tests that need them skip, out loud, without."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+SHARED = Path(os.environ.get("MAST_SHARED", Path(__file__).resolve().parents[2] / "shared"))
+
+
+def _shared(relative: str) -> Path:
+    path = SHARED / relative
+    if not path.exists():
+        pytest.skip(f"needs {path} (real data that the repository does not ship; set MAST_SHARED)")
+    return path
+
+
+@pytest.fixture(scope="session")
+def esc10() -> Path:
+    """Folder in ESC-50's layout with the 400 real recordings of ESC-10."""
+    return _shared("data/esc10")
+
+
+@pytest.fixture(scope="session")
+def annotations() -> Path:
+    """Folder with real annotation files of EPIC-KITCHENS-100, VGGSound and AudioSet."""
+    return _shared("data/annotations")

@@ -1,0 +1,156 @@
+"""Augmentation: AST's distributions and order, and a generator that matters."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from reproduce.augment import MASK_LOG_MEL, mixup_waveforms, roll_time, spec_augment
+
+
+def make_batch(batch: int = 4, samples: int = 50, seed: int = 0) -> torch.Tensor:
+    waveforms = torch.randn(batch, samples, generator=torch.Generator().manual_seed(seed))
+    return waveforms - waveforms.mean(dim=1, keepdim=True)
+
+
+def mix(
+    waveforms: torch.Tensor,
+    partners: torch.Tensor,
+    probability: float = 1.0,
+    seed: int = 0,
+    lengths: list[int] | None = None,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Mix class 0 (clips) with class 1 (partners): target column 0 is then lambda."""
+    batch, samples = waveforms.shape
+    own, other = torch.eye(2)[[0] * batch], torch.eye(2)[[1] * batch]
+    sizes = torch.tensor(lengths or [samples] * batch)
+    return mixup_waveforms(waveforms, sizes, own, partners, other, probability, np.random.default_rng(seed))
+
+
+def spec(batch: int, seed: int, freq_mask: int = 48, time_mask: int = 192) -> torch.Tensor:
+    ones = torch.ones(batch, 1, 128, 1024)
+    return spec_augment(ones, freq_mask, time_mask, torch.Generator().manual_seed(seed))
+
+
+def test_mixup_mixes_waveforms_and_labels_with_the_same_weight() -> None:
+    waveforms, partners = make_batch(seed=1), make_batch(seed=2)
+    mixed, targets = mix(waveforms, partners)
+    lam = targets[:, :1]
+    torch.testing.assert_close(mixed, lam * waveforms + (1 - lam) * partners)
+    torch.testing.assert_close(targets.sum(dim=1), torch.ones(4))
+    assert lam.unique().numel() == 4
+
+
+def test_mixup_weights_follow_beta_10_10() -> None:
+    lam = mix(torch.zeros(20_000, 1), torch.zeros(20_000, 1))[1][:, 0]
+    assert lam.mean().item() == pytest.approx(0.5, abs=0.003)
+    assert lam.var().item() == pytest.approx(1 / 84, rel=0.05)  # ab / ((a + b)^2 (a + b + 1))
+
+
+def test_mixup_touches_clips_with_the_given_probability() -> None:
+    waveforms, partners = make_batch(4000, 2), make_batch(4000, 2, seed=9)
+    mixed, targets = mix(waveforms, partners, probability=0.3)
+    untouched = targets[:, 0] == 1
+    assert untouched.float().mean().item() == pytest.approx(0.7, abs=0.03)
+    assert torch.equal(mixed[untouched], waveforms[untouched])
+
+
+def test_mixup_removes_the_mean_again() -> None:
+    partners = make_batch(seed=3)[:, :20]  # cut, so its mean is no longer 0
+    mixed, _ = mix(make_batch(seed=2), partners)
+    assert partners.mean(dim=1).abs().max() > 1e-2
+    assert mixed.mean(dim=1).abs().max() < 1e-6
+
+
+@pytest.mark.parametrize("partner_samples", [20, 50, 90])
+def test_mixup_keeps_each_clips_own_length(partner_samples: int) -> None:
+    waveforms = make_batch()
+    waveforms[1, 30:] = 0
+    mixed, _ = mix(waveforms, make_batch(samples=partner_samples, seed=5), lengths=[50, 30, 50, 50])
+    assert mixed.shape == waveforms.shape
+    assert torch.all(mixed[1, 30:] == 0)
+    assert torch.all(mixed[1, :30] != 0)
+    assert mixed[1, :30].mean().abs() < 1e-6
+
+
+def test_mixup_takes_a_dict_of_heads() -> None:
+    heads = {"verb": torch.eye(3)[:2], "noun": torch.eye(4)[:2]}
+    others = {"verb": torch.eye(3)[1:], "noun": torch.eye(4)[2:]}
+    waveforms, sizes = make_batch(2), torch.tensor([50, 50])
+    rng = np.random.default_rng(0)
+    _, targets = mixup_waveforms(waveforms, sizes, heads, waveforms, others, 1.0, rng)
+    assert targets["verb"].shape == (2, 3) and targets["noun"].shape == (2, 4)
+    assert targets["verb"][0, 0] == targets["noun"][0, 0] != 1
+    with pytest.raises(ValueError, match="heads differ"):
+        mixup_waveforms(waveforms, sizes, heads, waveforms, {"verb": others["verb"]}, 1.0, rng)
+
+
+def test_mixup_leaves_its_inputs_alone_and_depends_on_the_generator() -> None:
+    waveforms, partners = make_batch(seed=1), make_batch(seed=2)
+    before = waveforms.clone()
+    first, again, other = (mix(waveforms, partners, seed=seed)[0] for seed in (7, 7, 8))
+    assert torch.equal(waveforms, before)
+    assert torch.equal(first, again)
+    assert not torch.equal(first, other)
+
+
+def test_mixup_refuses_an_impossible_probability() -> None:
+    with pytest.raises(ValueError, match="probability"):
+        mix(make_batch(), make_batch(), probability=1.5)
+
+
+def test_specaugment_widths_are_uniform_below_the_bound_and_may_be_zero() -> None:
+    ones = torch.ones(6000, 1, 16, 1)
+    masked = spec_augment(ones, 8, 0, torch.Generator().manual_seed(0))[:, 0, :, 0] == MASK_LOG_MEL
+    counts = torch.bincount(masked.sum(dim=1), minlength=9) / 6000
+    assert counts[8] == 0
+    torch.testing.assert_close(counts[:8], torch.full((8,), 1 / 8), atol=0.02, rtol=0)
+
+
+def test_specaugment_matches_torchaudios_distribution_of_widths_and_places() -> None:
+    transforms = pytest.importorskip("torchaudio.transforms")
+    n, size, bound = 4000, 32, 24
+    ours = spec_augment(torch.ones(n, 1, size, 1), bound, 0, torch.Generator().manual_seed(0))[:, 0, :, 0]
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(1)
+        masking = transforms.FrequencyMasking(bound)
+        theirs = torch.stack([masking(torch.ones(1, size, 1))[0, :, 0] for _ in range(n)])
+    torch.testing.assert_close(ours.mean(dim=0), theirs.mean(dim=0), atol=0.04, rtol=0)
+    widths = [torch.bincount((x == 0).sum(dim=1), minlength=bound) / n for x in (ours, theirs)]
+    torch.testing.assert_close(*widths, atol=0.02, rtol=0)
+
+
+def test_specaugment_draws_one_span_per_axis_and_clip() -> None:
+    masked = spec(16, seed=3)[:, 0] == MASK_LOG_MEL
+    rows, columns = masked.all(dim=2), masked.all(dim=1)
+    assert torch.equal(masked, rows[:, :, None] | columns[:, None, :])
+    for spans in (rows, columns):
+        edges = spans.int().diff(dim=1).abs().sum(dim=1)
+        assert edges.max() <= 2  # contiguous
+        assert len({tuple(row.tolist()) for row in spans}) > 8  # each clip its own
+
+
+def test_specaugment_depends_on_the_generator_and_leaves_its_input_alone() -> None:
+    assert torch.equal(spec(4, seed=1), spec(4, seed=1))
+    assert not torch.equal(spec(4, seed=1), spec(4, seed=2))
+    given = torch.ones(2, 1, 128, 1024)
+    spec_augment(given, 48, 192, torch.Generator().manual_seed(0))
+    assert torch.all(given == 1)
+
+
+def test_specaugment_refuses_masks_wider_than_the_axis() -> None:
+    with pytest.raises(ValueError, match="does not fit"):
+        spec(1, seed=0, time_mask=1025)
+
+
+def test_roll_moves_each_clip_along_time_only() -> None:
+    given = torch.arange(64.0).view(1, 1, 1, 64).expand(500, 1, 3, 64)
+    rolled = roll_time(given, 10, torch.Generator().manual_seed(0))
+    shifts = set()
+    for clip in rolled:
+        shift = int(clip[0, 0].argmin())
+        assert torch.equal(clip, given[0].roll(shift, dims=-1))
+        shifts.add(shift if shift < 32 else shift - 64)
+    assert shifts == set(range(-10, 10))
+    assert not torch.equal(rolled, roll_time(given, 10, torch.Generator().manual_seed(1)))
