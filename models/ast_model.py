@@ -13,8 +13,8 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.utils.checkpoint import checkpoint
 
+from models.base import SpectrogramTransformer
 from models.layers import ClassifierHead, DropPath, Mlp, check_heads, check_input, drop_path_rates, init_linear_weights
 from models.registry import register_model
 
@@ -116,17 +116,19 @@ class PatchEmbed(nn.Module):
         return self.proj(x).flatten(2).transpose(1, 2)
 
 
-class AST(nn.Module):
+class AST(SpectrogramTransformer):
     """The model. `forward`: (B, in_chans, mels, frames) to (B, classes), or to {head: (B, classes)}.
 
     Two prefix tokens, class and distillation, come before the patches; the embedding is their mean after the
     last LayerNorm, and the head is LayerNorm + Linear, as in AST's `mlp_head`. Logits are raw, never squashed.
     """
 
+    config: ASTConfig
+    attention_paths = ATTENTION_PATHS
+
     def __init__(self, config: ASTConfig) -> None:
         super().__init__()
         self.config = config
-        self.grad_checkpointing = False
         dim, patches = config.embed_dim, config.grid[0] * config.grid[1]
         self.patch_embed = PatchEmbed(config)
         self.cls_token = nn.Parameter(torch.zeros(1, 1, dim))
@@ -145,20 +147,6 @@ class AST(nn.Module):
     def embedding_dim(self) -> int:
         return self.config.embed_dim
 
-    def set_attention(self, path: str) -> AST:
-        """Choose how attention is computed ("sdpa" or "reference"); outputs agree. Returns self."""
-        if path not in ATTENTION_PATHS:
-            raise ValueError(f"attention must be one of {ATTENTION_PATHS}, got {path!r}")
-        for module in self.modules():
-            if isinstance(module, Attention):
-                module.path = path
-        return self
-
-    def set_grad_checkpointing(self, enable: bool = True) -> AST:
-        """Recompute each block in the backward pass instead of keeping its activations. Returns self."""
-        self.grad_checkpointing = enable
-        return self
-
     def no_weight_decay(self) -> set[str]:
         """Names of parameters that DeiT leaves undecayed besides biases and norms."""
         return {"cls_token", "dist_token", "pos_embed"}
@@ -169,18 +157,15 @@ class AST(nn.Module):
         x = self.patch_embed(x)
         prefix = torch.cat((self.cls_token, self.dist_token), dim=1).expand(x.shape[0], -1, -1)
         x = torch.cat((prefix, x), dim=1) + self.pos_embed
-        for block in self.blocks:
-            recompute = self.grad_checkpointing and self.training
-            x = checkpoint(block, x, use_reentrant=False) if recompute else block(x)
-        return self.norm(x)
+        return self.norm(self.run_blocks(x))
 
-    def forward_head(self, tokens: Tensor, pre_logits: bool = False) -> Tensor | dict[str, Tensor]:
-        """Tokens to logits, or with `pre_logits` to the pooled embedding (B, C)."""
-        embedding = (tokens[:, 0] + tokens[:, 1]) / 2
-        return embedding if pre_logits else self.head(self.head_norm(embedding))
+    def pool(self, tokens: Tensor) -> Tensor:
+        """Mean of the class and the distillation token, (B, C)."""
+        return (tokens[:, 0] + tokens[:, 1]) / 2
 
-    def forward(self, x: Tensor) -> Tensor | dict[str, Tensor]:
-        return self.forward_head(self.forward_features(x))
+    def classify(self, embedding: Tensor) -> Tensor | dict[str, Tensor]:
+        """Embedding (B, C) to logits, through the head's own LayerNorm."""
+        return self.head(self.head_norm(embedding))
 
 
 def _ast(preset: dict[str, Any], arguments: dict[str, Any]) -> AST:

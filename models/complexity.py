@@ -22,11 +22,14 @@ import logging
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from math import prod
+from typing import Any
 
 import torch
 from torch import nn
 
 from models.ast_model import AST
+from models.base import SpectrogramTransformer
+from models.layers import Mlp
 from models.mast_model import MAST
 
 MODULE_KINDS = ("conv", "linear", "norm", "pool")
@@ -95,7 +98,7 @@ def count_parameters(model: nn.Module) -> int:
     return sum(parameter.numel() for parameter in model.parameters())
 
 
-def count_parameters_paper(model: AST | MAST) -> int:
+def count_parameters_paper(model: SpectrogramTransformer) -> int:
     """The paper's convention. AST's own code keeps DeiT's two 1000-way heads allocated and unused, and counts them."""
     extra = 0
     if isinstance(model, AST):
@@ -119,13 +122,13 @@ def _norm(elements: int) -> int:
     return 2 * elements
 
 
-def _mlp_items(block: str, mlp: nn.Module, tokens: int) -> Iterator[CostItem]:
+def _mlp_items(block: str, mlp: Mlp, tokens: int) -> Iterator[CostItem]:
     yield from _linear_items(block, mlp.fc1, tokens)
     yield from _linear_items(block, mlp.fc2, tokens)
 
 
-def _head_items(model: AST | MAST) -> Iterator[CostItem]:
-    fc = model.head.fc
+def _head_items(model: SpectrogramTransformer) -> Iterator[CostItem]:
+    fc: Any = model.head.fc
     for layer in fc.values() if isinstance(fc, nn.ModuleDict) else (fc,):
         yield from _linear_items("head", layer, 1)
 
@@ -182,11 +185,14 @@ def _mast_shapes(model: MAST) -> Iterator[BlockShape]:
         yield BlockShape(f"block {number}", prod(block.plan.grid_out), block.plan.grid_out, block.plan.dim_out, prefix)
 
 
-def measure_complexity(model: AST | MAST) -> Complexity:
+def measure_complexity(model: SpectrogramTransformer) -> Complexity:
     """Closed-form cost of `model` for one clip of its own input size. Works on the meta device too."""
-    is_ast = isinstance(model, AST)
-    items = tuple(_ast_items(model) if is_ast else _mast_items(model))
-    shapes = tuple(_ast_shapes(model) if is_ast else _mast_shapes(model))
+    if isinstance(model, AST):
+        items, shapes = tuple(_ast_items(model)), tuple(_ast_shapes(model))
+    elif isinstance(model, MAST):
+        items, shapes = tuple(_mast_items(model)), tuple(_mast_shapes(model))
+    else:
+        raise TypeError(f"no closed form for a {type(model).__name__}: it must be an AST or a MAST")
     return Complexity(count_parameters(model), count_parameters_paper(model), items, shapes)
 
 
@@ -232,7 +238,7 @@ LIBRARY_COUNTERS: dict[str, Callable[[nn.Module, torch.Tensor], float]] = {
 }
 
 
-def count_with_libraries(model: AST | MAST, attention: str = "reference") -> dict[str, float]:
+def count_with_libraries(model: SpectrogramTransformer, attention: str = "reference") -> dict[str, float]:
     """MACs of one clip by each library's own rule, with attention computed by `attention`.
 
     On the "reference" path all but "ptflops (pytorch)" see every product. The model must hold real weights on a
@@ -240,7 +246,7 @@ def count_with_libraries(model: AST | MAST, attention: str = "reference") -> dic
     """
     parameter = next(model.parameters())
     x = torch.zeros(1, model.config.in_chans, *model.config.input_size, device=parameter.device)
-    before, training = model.blocks[0].attn.path, model.training
+    before, training = model.attention, model.training
     counts = {}
     try:
         model.set_attention(attention).eval()

@@ -12,8 +12,8 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils.checkpoint import checkpoint
 
+from models.base import SpectrogramTransformer
 from models.layers import ClassifierHead, DropPath, Mlp, check_heads, check_input, drop_path_rates, init_linear_weights
 from models.pooling_attention import ATTENTION_PATHS, Grid, PoolingAttention, pooled_grid
 from models.registry import register_model
@@ -135,9 +135,9 @@ class Block(nn.Module):
         )
         self.proj = nn.Linear(plan.dim, plan.dim_out) if plan.dim != plan.dim_out else None
         # MViTv2's stride + 1 at even strides; odd at odd ones too, or the skip's grid would not be the queries'.
-        padding = tuple(s // 2 for s in plan.stride_q)
-        kernel = tuple(2 * p + 1 for p in padding)
-        self.pool_skip = nn.MaxPool2d(kernel, plan.stride_q, padding) if max(plan.stride_q) > 1 else None
+        freq, time = plan.stride_q[0] // 2, plan.stride_q[1] // 2
+        pool = nn.MaxPool2d((2 * freq + 1, 2 * time + 1), plan.stride_q, (freq, time))
+        self.pool_skip = pool if max(plan.stride_q) > 1 else None
         self.norm2 = nn.LayerNorm(plan.dim_out, eps=config.norm_eps)
         self.mlp = Mlp(plan.dim_out, int(plan.dim_out * config.mlp_ratio))
         self.drop_path = DropPath(drop_path)
@@ -170,17 +170,19 @@ class PatchEmbed(nn.Module):
         return self.proj(x).flatten(2).transpose(1, 2)
 
 
-class MAST(nn.Module):
+class MAST(SpectrogramTransformer):
     """The model. `forward`: (B, in_chans, mels, frames) to (B, classes), or to {head: (B, classes)}.
 
     The embedding is the mean over tokens after the last LayerNorm, or the class token where there is one. Logits
     are raw in training and evaluation alike (FAIR's head applies softmax in evaluation).
     """
 
+    config: MASTConfig
+    attention_paths = ATTENTION_PATHS
+
     def __init__(self, config: MASTConfig) -> None:
         super().__init__()
         self.config = config
-        self.grad_checkpointing = False
         self.patch_embed = PatchEmbed(config)
         self.cls_token = nn.Parameter(torch.zeros(1, 1, config.embed_dim)) if config.cls_token else None
         plans = plan_blocks(config)
@@ -196,20 +198,6 @@ class MAST(nn.Module):
     def embedding_dim(self) -> int:
         return self.config.embed_dim * 2 ** (len(self.config.depths) - 1)
 
-    def set_attention(self, path: str) -> MAST:
-        """Choose how attention is computed, see `ATTENTION_PATHS`; outputs agree. Returns self."""
-        if path not in ATTENTION_PATHS:
-            raise ValueError(f"attention must be one of {ATTENTION_PATHS}, got {path!r}")
-        for module in self.modules():
-            if isinstance(module, PoolingAttention):
-                module.path = path
-        return self
-
-    def set_grad_checkpointing(self, enable: bool = True) -> MAST:
-        """Recompute each block in the backward pass instead of keeping its activations. Returns self."""
-        self.grad_checkpointing = enable
-        return self
-
     def no_weight_decay(self) -> set[str]:
         """Names left undecayed besides biases and norms; FAIR decays the relative positions."""
         return {"cls_token"} if self.cls_token is not None else set()
@@ -220,18 +208,11 @@ class MAST(nn.Module):
         x = self.patch_embed(x)
         if self.cls_token is not None:
             x = torch.cat((self.cls_token.expand(x.shape[0], -1, -1), x), dim=1)
-        for block in self.blocks:
-            recompute = self.grad_checkpointing and self.training
-            x = checkpoint(block, x, use_reentrant=False) if recompute else block(x)
-        return self.norm(x)
+        return self.norm(self.run_blocks(x))
 
-    def forward_head(self, tokens: Tensor, pre_logits: bool = False) -> Tensor | dict[str, Tensor]:
-        """Tokens to logits, or with `pre_logits` to the pooled embedding (B, C)."""
-        embedding = tokens.mean(dim=1) if self.cls_token is None else tokens[:, 0]
-        return embedding if pre_logits else self.head(embedding)
-
-    def forward(self, x: Tensor) -> Tensor | dict[str, Tensor]:
-        return self.forward_head(self.forward_features(x))
+    def pool(self, tokens: Tensor) -> Tensor:
+        """Mean over tokens, or the class token where there is one, (B, C)."""
+        return tokens.mean(dim=1) if self.cls_token is None else tokens[:, 0]
 
 
 def _mast(preset: dict[str, Any], arguments: dict[str, Any]) -> MAST:

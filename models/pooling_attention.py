@@ -53,12 +53,6 @@ class PoolingAttention(nn.Module):
     `forward`: (B, P + tokens, dim) to (B, N, dim_out).
     """
 
-    pool_q: nn.Conv2d
-    pool_k: nn.Conv2d
-    pool_v: nn.Conv2d
-    norm_q: nn.LayerNorm
-    norm_k: nn.LayerNorm
-    norm_v: nn.LayerNorm
     freq_index: Tensor
     time_index: Tensor
 
@@ -85,11 +79,13 @@ class PoolingAttention(nn.Module):
 
         self.qkv = nn.Linear(dim, 3 * dim_out)
         self.proj = nn.Linear(dim_out, dim_out)
-        for name, stride in (("q", stride_q), ("k", stride_kv), ("v", stride_kv)):
+
+        def pool(stride: Grid) -> nn.Conv2d:
             # In MViTv2 even stride 1 convolves: the 3x3 kernel is never skipped.
-            pool = nn.Conv2d(head_dim, head_dim, 3, stride, 1, groups=head_dim, bias=False)
-            setattr(self, f"pool_{name}", pool)
-            setattr(self, f"norm_{name}", nn.LayerNorm(head_dim, eps=norm_eps))
+            return nn.Conv2d(head_dim, head_dim, 3, stride, 1, groups=head_dim, bias=False)
+
+        self.pool_q, self.pool_k, self.pool_v = pool(stride_q), pool(stride_kv), pool(stride_kv)
+        self.norm_q, self.norm_k, self.norm_v = (nn.LayerNorm(head_dim, eps=norm_eps) for _ in range(3))
 
         (F_, T), (f, t) = self.q_grid, self.k_grid
         self.rel_pos_freq = nn.Parameter(torch.empty(2 * max(F_, f) - 1, head_dim))

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from torch import nn
+from models.base import SpectrogramTransformer
 
-_BUILDERS: dict[str, Callable[..., nn.Module]] = {}
+_BUILDERS: dict[str, Callable[..., SpectrogramTransformer]] = {}
 
 
-def register_model(builder: Callable[..., nn.Module]) -> Callable[..., nn.Module]:
+def register_model(builder: Callable[..., SpectrogramTransformer]) -> Callable[..., SpectrogramTransformer]:
     """Register a preset under its function's name. A repeated name is an error."""
     name = builder.__name__
     if name in _BUILDERS:
@@ -30,7 +30,7 @@ def create_model(
     input_size: tuple[int, int] = (128, 1024),
     in_chans: int = 1,
     **overrides: Any,
-) -> nn.Module:
+) -> SpectrogramTransformer:
     """Build a model with random weights; nothing is downloaded, printed or patched.
 
     Args:
@@ -41,7 +41,7 @@ def create_model(
         overrides: fields of the preset's config (`ASTConfig` or `MASTConfig`).
 
     Returns:
-        A module that maps (batch, in_chans, mels, frames) to (batch, num_classes).
+        A model that maps (batch, in_chans, mels, frames) to (batch, num_classes).
 
     Raises:
         ValueError: unknown name, or a config that cannot be built.

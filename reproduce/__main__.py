@@ -13,7 +13,7 @@ from reproduce.render import FORMATS
 from reproduce.tables import table_specs
 
 EXIT_OK, EXIT_BAD_INPUT, EXIT_INTERRUPTED = 0, 2, 130
-TRAINED_TARGETS = ("esc50",)
+TRAINED_TARGETS = ("esc50", "tune")
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -27,6 +27,12 @@ def build_parser() -> argparse.ArgumentParser:
         _add_output_options(command)
         if spec.name in TRAINED_TARGETS:
             _add_training_options(command)
+        if spec.name == "esc50":
+            _add_comparison_options(command)
+        if spec.name == "tune":
+            command.add_argument(
+                "--fold", default="1", help="test fold to leave out of the search (default: %(default)s)"
+            )
     listing = commands.add_parser("list", help="targets, data sets and presets")
     listing.set_defaults(format="terminal")
     return parser
@@ -55,12 +61,15 @@ def _add_training_options(command: argparse.ArgumentParser) -> None:
         default="missing",
         help="what to train: what has no record yet, nothing, or everything again (default: %(default)s)",
     )
-    command.add_argument("--folds", type=int, metavar="N", help="test only the first N folds (default: every fold)")
-    command.add_argument("--seeds", type=int, default=1, metavar="N", help="seeds 0 to N-1 (default: %(default)s)")
     command.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, ... (default: %(default)s)")
     command.add_argument(
         "--runs", type=Path, default=Path("runs"), metavar="DIR", help="trained weights (default: %(default)s)"
     )
+
+
+def _add_comparison_options(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--folds", type=int, metavar="N", help="test only the first N folds (default: every fold)")
+    command.add_argument("--seeds", type=int, default=1, metavar="N", help="seeds 0 to N-1 (default: %(default)s)")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -73,7 +82,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         from reproduce import commands
 
         if options.command in TRAINED_TARGETS:
-            return commands.run_comparison(options)
+            return commands.run_experiments(options)
         return commands.run_table(options)
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)

@@ -7,7 +7,6 @@ the same draws on every device.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import TypeVar
 
 import numpy as np
@@ -18,7 +17,7 @@ MIXUP_ALPHA = 10.0  # lambda ~ Beta(10, 10): mostly close to one half
 # Masked cells are 0 in log-mel units because AST masks *before* it normalises: a loud constant, not the mean.
 MASK_LOG_MEL = 0.0
 
-Targets = TypeVar("Targets", torch.Tensor, Mapping[str, torch.Tensor])
+Targets = TypeVar("Targets", torch.Tensor, dict[str, torch.Tensor])
 
 
 def mixup_waveforms(

@@ -12,6 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from models import SpectrogramTransformer
 from reproduce.datasets.base import DEFAULT_HEAD
 from reproduce.errors import InputError
 from reproduce.experiments import Recipe
@@ -22,10 +23,11 @@ class TrainingDiverged(InputError):
     """The loss is no longer a number."""
 
 
-def make_optimizer(model: nn.Module, recipe: Recipe) -> torch.optim.AdamW:
+def make_optimizer(model: SpectrogramTransformer, recipe: Recipe) -> torch.optim.AdamW:
     """AdamW with weight decay on matrices only: none on 1-D tensors and on what the model itself exempts."""
     exempt = model.no_weight_decay()
-    decayed, undecayed = [], []
+    decayed: list[nn.Parameter] = []
+    undecayed: list[nn.Parameter] = []
     for name, parameter in model.named_parameters():
         (undecayed if parameter.ndim <= 1 or name in exempt else decayed).append(parameter)
     groups = [{"params": decayed, "weight_decay": recipe.weight_decay}, {"params": undecayed, "weight_decay": 0.0}]
@@ -64,7 +66,7 @@ def as_heads(logits: Tensor | dict[str, Tensor]) -> dict[str, Tensor]:
 
 
 def train_one_epoch(
-    model: nn.Module,
+    model: SpectrogramTransformer,
     batches: Iterable[Batch],
     optimizer: torch.optim.Optimizer,
     recipe: Recipe,
@@ -121,7 +123,7 @@ class Predictions:
 
 @torch.inference_mode()
 def predict(
-    model: nn.Module, batches: Iterable[Batch], on_batch: Callable[[int], None] = lambda clips: None
+    model: SpectrogramTransformer, batches: Iterable[Batch], on_batch: Callable[[int], None] = lambda clips: None
 ) -> Predictions:
     """Logits and pooled embeddings of every clip; `seconds` is the model's time alone."""
     model.eval()
@@ -131,8 +133,8 @@ def predict(
         synchronise(batch.inputs.device)
         start = time.perf_counter()
         tokens = model.forward_features(batch.inputs)
-        embedding = model.forward_head(tokens, pre_logits=True)
-        outputs = as_heads(model.forward_head(tokens))
+        embedding = model.pool(tokens)
+        outputs = as_heads(model.classify(embedding))
         synchronise(batch.inputs.device)
         seconds += time.perf_counter() - start
         for head, values in outputs.items():

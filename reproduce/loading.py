@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -60,7 +61,7 @@ class WaveformStore:
 def load_waveforms(
     index: ClipIndex,
     spec: AudioSpec,
-    on_clip: Callable[[], None] = lambda: None,
+    on_clip: Callable[[], object] = lambda: None,
     workers: int | None = None,
 ) -> WaveformStore:
     """Decode every clip of `index` once. A clip that cannot be used is left out and reported, never fatal to the rest.
@@ -98,13 +99,21 @@ def load_waveforms(
 
 
 def _check_memory(clips: int, spec: AudioSpec) -> None:
-    needed = clips * spec.samples * FLOAT32_BYTES
-    available = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    if needed > available:
+    needed, available = clips * spec.samples * FLOAT32_BYTES, available_memory_bytes()
+    if available is not None and needed > available:
         raise InputError(
             f"{clips} clips of {spec.seconds:.1f} s need {needed / 2**30:.1f} GiB of memory as waveforms, "
             f"{available / 2**30:.1f} GiB are free: use fewer clips or a larger machine"
         )
+
+
+def available_memory_bytes() -> int | None:
+    """Memory that can be had without swapping, the file cache included; None where the system does not say."""
+    meminfo = Path("/proc/meminfo")
+    if not meminfo.exists():
+        return None
+    sizes_kib = dict(line.split(":", 1) for line in meminfo.read_text().splitlines())
+    return int(sizes_kib["MemAvailable"].split()[0]) * 1024
 
 
 def training_batches(store: WaveformStore, recipe: Recipe, seed: int, epoch: int, device: str) -> Iterator[Batch]:

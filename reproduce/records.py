@@ -16,7 +16,7 @@ from reproduce.errors import InputError
 
 SCHEMA = 1
 RECORDS_DIR = Path("reports/records")
-KINDS = ("cost", "train")
+KINDS = ("cost", "train", "search")
 
 
 @dataclass(frozen=True)
@@ -24,7 +24,8 @@ class RunRecord:
     """One measurement and everything it was measured under.
 
     Args:
-        kind: "cost" (parameters and MACs) or "train" (a model trained and evaluated).
+        kind: "cost" (parameters and MACs), "train" (a model trained and tested) or "search" (the same, scored on a
+            validation fold to choose a hyper-parameter; it never fills a cell of a result).
         key: hash of what defines the measurement; no path is in it.
         experiment: the resolved config.
         scale: "paper" or "demo". Paper cells take paper-scale records alone.
@@ -85,16 +86,10 @@ def append_record(folder: Path, record: RunRecord) -> Path:
     line = (to_line(record) + "\n").encode()
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with open(path, "ab") as file:
+        # Unbuffered: a buffer would keep what a full disk refused, and write it again on truncate and on close.
+        with open(path, "a+b", buffering=0) as file:
             fcntl.flock(file, fcntl.LOCK_EX)
-            start = file.seek(0, os.SEEK_END)
-            try:
-                file.write(line)
-                file.flush()
-                os.fsync(file.fileno())
-            except OSError:
-                file.truncate(start)
-                raise
+            _append_whole(file.fileno(), line)
     except OSError as error:
         raise InputError(
             f"{path}: cannot append the record ({error.strerror}): choose another --records folder"
@@ -102,25 +97,44 @@ def append_record(folder: Path, record: RunRecord) -> Path:
     return path
 
 
+def _append_whole(descriptor: int, line: bytes) -> None:
+    """All of `line` at the end of the file and on disk, or the file as it was."""
+    size = os.fstat(descriptor).st_size
+    if size and os.pread(descriptor, 1, size - 1) != b"\n":
+        line = b"\n" + line  # the line before was cut off by a crash: it must not swallow this one
+    rest = memoryview(line)
+    try:
+        while rest:
+            rest = rest[os.write(descriptor, rest) :]
+        os.fsync(descriptor)
+    except BaseException:  # a Ctrl-C as well must leave no half line
+        os.ftruncate(descriptor, size)
+        raise
+
+
 def load_records(folder: Path) -> list[RunRecord]:
     """Every record under `folder`, oldest first within a file; an absent folder holds none.
 
     Raises:
-        InputError: a line that is no record, named by file and number.
+        InputError: a file that cannot be read, or a line that is no record, named by file and number.
     """
     records = []
     for path in sorted(Path(folder).glob("*.jsonl")):
-        for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
+        try:
+            lines = path.read_bytes().split(b"\n")
+        except OSError as error:
+            raise InputError(f"{path}: cannot be read ({error.strerror}): mend or move it") from None
+        for number, line in enumerate(lines, start=1):
             if line.strip():
                 records.append(_from_line(line, path, number))
     return records
 
 
-def _from_line(line: str, path: Path, number: int) -> RunRecord:
+def _from_line(line: bytes, path: Path, number: int) -> RunRecord:
     try:
-        data = json.loads(line)
-    except json.JSONDecodeError as error:
-        raise InputError(f"{path}:{number}: not JSON ({error.msg}): delete this line, or restore the file") from None
+        data = json.loads(line.decode())
+    except ValueError as error:  # not UTF-8, or not JSON
+        raise InputError(f"{path}:{number}: not JSON ({error}): delete this line, or restore the file") from None
     known = {f.name for f in fields(RunRecord)}
     if not isinstance(data, dict) or not {"kind", "key", "metrics"} <= set(data) or set(data) - known:
         raise InputError(f"{path}:{number}: not a record of this project (schema {SCHEMA}): delete this line")

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from models import AST, MAST, create_model
+from models import SpectrogramTransformer, create_model
 from models.checkpoints import save_checkpoint, weights_sha256
 from models.complexity import measure_complexity
 from reproduce.datasets import ClipIndex
@@ -42,7 +42,7 @@ def experiment_key(experiment: Experiment, index: ClipIndex) -> str:
     return experiment.key(train.ids_sha256(), test.ids_sha256())
 
 
-def build_model(experiment: Experiment, index: ClipIndex) -> AST | MAST:
+def build_model(experiment: Experiment, index: ClipIndex) -> SpectrogramTransformer:
     """The experiment's model with one head per head of the data, weights drawn from its seed."""
     torch.manual_seed(experiment.seed)
     heads = {head: len(classes) for head, classes in index.classes.items()}
@@ -63,6 +63,7 @@ def run_experiment(
     runs: Path,
     device: str,
     progress: Progress = Progress(),
+    kind: str = "train",
 ) -> RunRecord:
     """Train, predict the test clips with the last epoch's weights, store everything, append and return the record.
 
@@ -74,6 +75,7 @@ def run_experiment(
         records: folder of the records; predictions go to its `predictions/`.
         runs: folder for the weights.
         device: torch device.
+        kind: "train", or "search" where the test splits are a validation fold.
 
     Raises:
         TrainingDiverged: the loss is no longer a number; nothing is stored.
@@ -86,7 +88,7 @@ def run_experiment(
     predictions = predict(model, evaluation_batches(test, EVALUATION_BATCH, device))
     _save_weights(runs / f"{key}.safetensors", model, experiment, store)
     record = RunRecord(
-        kind="train",
+        kind=kind,
         key=key,
         experiment=experiment.to_dict(),
         scale=experiment.scale,
@@ -103,7 +105,7 @@ def run_experiment(
         history=tuple(history),
         predictions=_save_predictions(records, key, predictions, test.index),
         wall_time_s=time.perf_counter() - start,
-        environment={**describe_environment(device), "attention": model.config.attention},
+        environment={**describe_environment(device), "attention": model.attention},
         created=now(),
     )
     append_record(records, record)
@@ -111,7 +113,7 @@ def run_experiment(
 
 
 def _train(
-    model: AST | MAST, experiment: Experiment, train: WaveformStore, device: str, progress: Progress
+    model: SpectrogramTransformer, experiment: Experiment, train: WaveformStore, device: str, progress: Progress
 ) -> list[dict[str, float]]:
     recipe = experiment.recipe
     steps_per_epoch = -(-len(train) // recipe.batch_size)
@@ -152,7 +154,7 @@ def score(predictions: Predictions, index: ClipIndex) -> dict[str, float | int]:
     return scores
 
 
-def cost_metrics(model: AST | MAST) -> dict[str, int]:
+def cost_metrics(model: SpectrogramTransformer) -> dict[str, int]:
     """Parameters and MACs of one clip, so that accuracy and cost stand in the same record."""
     complexity = measure_complexity(model)
     return {
@@ -195,7 +197,7 @@ def _save_predictions(records: Path, key: str, predictions: Predictions, index: 
     return relative.as_posix()
 
 
-def _save_weights(path: Path, model: AST | MAST, experiment: Experiment, store: WaveformStore) -> None:
+def _save_weights(path: Path, model: SpectrogramTransformer, experiment: Experiment, store: WaveformStore) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     save_checkpoint(
         path,

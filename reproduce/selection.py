@@ -81,6 +81,12 @@ def comparisons(records: Iterable[RunRecord], dataset: str) -> list[list[RunReco
     return list(groups.values())
 
 
+def searches(records: Iterable[RunRecord], dataset: str) -> list[RunRecord]:
+    """Runs that chose a hyper-parameter, the newest of each key, by learning rate and model."""
+    found = [r for r in latest_by_key(of_kind(records, "search")).values() if r.dataset["name"] == dataset]
+    return sorted(found, key=lambda r: (r.experiment["recipe"]["lr"], r.experiment["model"]))
+
+
 @dataclass(frozen=True)
 class CrossValidated:
     """A model's score over the folds and seeds that were run.

@@ -18,7 +18,7 @@ from reproduce.intervals import mcnemar, wilson_interval
 from reproduce.metrics import top_k_correct
 from reproduce.paper import Paper
 from reproduce.records import RunRecord
-from reproduce.selection import common_runs, comparisons, cost_of, cross_validated, paper_run
+from reproduce.selection import common_runs, comparisons, cost_of, cross_validated, paper_run, searches
 
 MEASURED, NOT_RUN, PAPER_ONLY = "measured", "not run", "paper only"
 GIGA, MEGA = 1e9, 1e6
@@ -326,7 +326,7 @@ def ablations(inputs: TableInputs) -> Table:
         cost = cost_of(inputs.records, "mast_base", config)
         if cost is not None:
             cells |= _ablation_cost_cells(cost)
-            times = 0.0 if ast is None else cells["macs"].measured / (_number(ast.metrics["macs_module_only"]) / GIGA)
+            times = _cost_ratio(cost, ast) if ast is not None else 0.0
             if times > 1:
                 warnings.append(
                     f'Warning: "{line.label}" costs {times:.2f} times AST\'s MACs (module-only); '
@@ -340,6 +340,11 @@ def ablations(inputs: TableInputs) -> Table:
         "The ptflops 0.7 rule adds a Linear's bias at every position to the module-only rule.",
     )
     return Table("ablations", quoted.title, columns, tuple(rows), notes=(*notes, *warnings))
+
+
+def _cost_ratio(first: RunRecord, second: RunRecord) -> float:
+    """Module-only MACs of one model over another's."""
+    return _number(first.metrics["macs_module_only"]) / _number(second.metrics["macs_module_only"])
 
 
 def _ablation_accuracy(
@@ -455,6 +460,26 @@ def esc50(inputs: TableInputs) -> Table:
         return _renamed(blocks[0], "esc50")
     notes = () if blocks else (f"not run: no record on esc50 under {inputs.records_dir}",)
     return Table("esc50", "ESC-50 layout: AST and MAST from scratch", (), (), notes=notes, blocks=blocks)
+
+
+@register_table("tune", "search the learning rate for both models alike, on validation folds")
+def tune(inputs: TableInputs) -> Table:
+    """Validation accuracy by learning rate and model; the test fold is neither trained on nor looked at."""
+    runs = searches(inputs.records, "esc50")
+    models = list(dict.fromkeys(run.experiment["model"] for run in sorted(runs, key=lambda r: r.experiment["model"])))
+    rows: dict[float, dict[str, Cell]] = {}
+    for run in runs:
+        correct, clips = int(_number(run.metrics["correct"])), int(_number(run.metrics["clips"]))
+        where = f"{_run_conditions(run)}, validation fold {run.experiment['test_splits'][0]}"
+        cell = Cell(None, _number(run.metrics["top1"]), "%", MEASURED, where, clips, wilson_interval(correct, clips))
+        rows.setdefault(run.experiment["recipe"]["lr"], {})[run.experiment["model"]] = cell
+    return Table(
+        "tune",
+        "Validation top-1 by learning rate",
+        tuple(Column(model, model, "%", 1) for model in models),
+        tuple(Row(f"lr={rate:g}", f"lr {rate:g}", cells) for rate, cells in rows.items()),
+        notes=() if runs else (f"not run: no search on esc50 under {inputs.records_dir}",),
+    )
 
 
 def _renamed(table: Table, name: str) -> Table:

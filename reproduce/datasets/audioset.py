@@ -18,7 +18,9 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Mapping
+from array import array
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +40,7 @@ from reproduce.datasets.listing import (
 )
 from reproduce.datasets.packs import SEPARATOR, Pack, open_pack
 from reproduce.datasets.scan import split_suffix
-from reproduce.datasets.youtube_files import YouTubeFiles, is_video_id, parse_stem, scan_youtube_files
+from reproduce.datasets.youtube_files import YouTubeFiles, are_video_ids, is_video_id, parse_stem, scan_youtube_files
 from reproduce.errors import InputError
 
 PROTOCOLS: Mapping[str, tuple[str, ...]] = {
@@ -49,6 +51,7 @@ WHOLE_TRAIN = "whole_train"
 CLASS_TABLE = "class_labels_indices.csv"
 _FORM = 'YTID, start_seconds, end_seconds, "mid,mid"'
 _JSON_BLOCK = 1 << 20
+_ROWS = 256  # small enough to stay in the processor's cache
 _NAMES: Mapping[str, tuple[str, ...]] = {
     **{split: (f"{split}_segments.csv", f"{split}_data.json", f"{split}.json") for split in PROTOCOLS["full"]},
     WHOLE_TRAIN: (f"{WHOLE_TRAIN}_data.json", f"{WHOLE_TRAIN}.json"),
@@ -136,21 +139,24 @@ def read_segments(table: Path, split: str, mids: Mapping[str, int]) -> tuple[Lis
     """The clips of an official segments CSV; InputError names the first row that is not of its form."""
     builder = ListingBuilder(split)
     declared, count = None, 0
-    for line, row in read_rows(table, skipinitialspace=True):
-        if row[0].startswith("#"):
-            match = re.search(r"num_segs=(\d+)", ",".join(row))
-            declared = int(match[1]) if match else declared
+    lines = read_rows(table, skipinitialspace=True)
+    while block := list(islice(lines, _ROWS)):
+        rows = [row for _, row in block if row[0][:1] != "#"]
+        if len(rows) < len(block):
+            declared = _declared_segments(block) or declared
+        if not rows:
             continue
         try:
-            video, start_text, stop_text, labels_text = row
-            start, stop = float(start_text), float(stop_text)
-            labels = [mids[mid] for mid in labels_text.split(",")]
+            # Column by column, since row by row takes three times as long over two million rows.
+            videos, starts, stops, labels = zip(*rows, strict=True)
+            start, stop = array("d", map(float, starts)), array("d", map(float, stops))
+            values = array("i", map(mids.__getitem__, ",".join(labels).split(",")))
         except (ValueError, KeyError):
-            raise _bad_segment(table, line, row, mids) from None
-        if not is_video_id(video) or not 0 <= start < stop:
-            raise _bad_segment(table, line, row, mids)
-        builder.add(video, video, start, stop, labels)
-        count += 1
+            raise _first_bad_segment(table, block, mids) from None
+        if not (are_video_ids(videos) and _are_spans(start, stop)):
+            raise _first_bad_segment(table, block, mids)
+        builder.extend(videos, start, stop, labels, values)
+        count += len(rows)
     if not count:
         raise InputError(f"{table}: no row of the form {_FORM}; download the official file again")
     problems = []
@@ -158,6 +164,35 @@ def read_segments(table: Path, split: str, mids: Mapping[str, int]) -> tuple[Lis
         message = f"{table}: its head declares {declared} segments but {count} follow; was the download cut off?"
         problems.append(Problem("", "truncated-list", message))
     return builder.listing(), problems
+
+
+def _declared_segments(block: Sequence[tuple[int, list[str]]]) -> int | None:
+    for _, row in block:
+        match = re.search(r"num_segs=(\d+)", ",".join(row)) if row[0][:1] == "#" else None
+        if match:
+            return int(match[1])
+    return None
+
+
+def _are_spans(start: Sequence[float], stop: Sequence[float]) -> bool:
+    first, last = np.asarray(start), np.asarray(stop)
+    return bool(((first >= 0) & (last > first) & np.isfinite(last)).all())
+
+
+def _first_bad_segment(table: Path, block: Sequence[tuple[int, list[str]]], mids: Mapping[str, int]) -> InputError:
+    for line, row in block:
+        if row[0][:1] != "#" and not _is_good_segment(row, mids):
+            return _bad_segment(table, line, row, mids)
+    raise AssertionError(f"{table}: every row of the refused block is good")
+
+
+def _is_good_segment(row: list[str], mids: Mapping[str, int]) -> bool:
+    try:
+        video, start, stop, labels = row
+        span = _are_spans([float(start)], [float(stop)])
+    except ValueError:
+        return False
+    return span and is_video_id(video) and all(mid in mids for mid in labels.split(","))
 
 
 def _bad_segment(table: Path, line: int, row: list[str], mids: Mapping[str, int]) -> InputError:

@@ -15,6 +15,8 @@ import numpy as np
 
 from reproduce.errors import InputError
 
+# Sort string columns with kind="stable", and keep off np.unique and np.isin: NumPy 2.4's default sort of this dtype
+# falls back on a heapsort that it lacks, and crashes the interpreter on long columns that are partly in order.
 STRING = np.dtypes.StringDType()
 DEFAULT_HEAD = "label"
 
@@ -147,7 +149,12 @@ class ClipIndex:
 
     def split_names(self) -> tuple[str, ...]:
         """Names of the splits that have clips, sorted; fold numbers where the corpus is cross-validated."""
-        return tuple(str(name) for name in np.unique(self.splits))
+        names: list[str] = []
+        rest = self.splits
+        while len(rest):
+            names.append(str(rest[0]))
+            rest = rest[rest != rest[0]]
+        return tuple(sorted(names))
 
     def targets(self, head: str = DEFAULT_HEAD, indices: np.ndarray | None = None) -> np.ndarray:
         """Multi-hot targets (n, classes), float32."""
@@ -159,7 +166,7 @@ class ClipIndex:
     def ids_sha256(self) -> str:
         """Identity of the clip set: independent of order and of where the files lie."""
         digest = hashlib.sha256()
-        for clip_id in np.sort(self.clip_ids):
+        for clip_id in np.sort(self.clip_ids, kind="stable"):
             digest.update(str(clip_id).encode() + b"\n")
         return digest.hexdigest()
 

@@ -83,7 +83,7 @@ def _find_videos(root: Path, pack_rate: int, collector: Collector) -> dict[str, 
     """Video id -> path, packed or not. There are 700 videos, so a dict will do."""
     files: dict[str, tuple[int, str]] = {}
     videos: dict[str, str] = {}
-    for folder, name in walk_files(root):
+    for folder, name in ((folder, name) for folder, names in walk_files(root) for name in names):
         stem, suffix = split_suffix(name)
         path = f"{folder}/{name}" if folder else name
         if suffix in MEDIA_RANK:

@@ -78,7 +78,7 @@ def _split_folders(folder: Path, top: list[str]) -> dict[str, str]:
 def _media_below(root: Path, class_folder: str, collector: Collector) -> list[str]:
     """Audio and video files below a class folder, relative to `root`; notes what is no audio, and an empty folder."""
     found = []
-    for folder, name in sorted(walk_files(root / class_folder)):
+    for folder, name in sorted((folder, name) for folder, names in walk_files(root / class_folder) for name in names):
         path = "/".join(part for part in (class_folder, folder, name) if part)
         if split_suffix(name)[1] in MEDIA_RANK:
             found.append(path)

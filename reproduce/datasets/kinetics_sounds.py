@@ -140,13 +140,15 @@ def _read_folders(root: Path, protocol: str, place: Path | None) -> ClipIndex:
     class_of = {name: i for i, name in enumerate(classes)}
     collector = Collector([DEFAULT_HEAD])
     clips = []
-    for folder, name in walk_files(root):
-        stem, suffix = split_suffix(name)
+    for folder, names in walk_files(root):
         parts = folder.split("/")
         number = class_of.get(canonical_class(parts[-1]))
         split = next((_FOLDER_SPLITS[part] for part in parts[:-1] if part in _FOLDER_SPLITS), None)
-        if suffix in MEDIA_RANK and number is not None and split:
-            clips.append((stem, MEDIA_RANK[suffix], f"{folder}/{name}", split, number))
+        if number is None or split is None:
+            continue
+        for stem, suffix in map(split_suffix, names):
+            if suffix in MEDIA_RANK:
+                clips.append((stem, MEDIA_RANK[suffix], f"{folder}/{stem}{suffix}", split, number))
     if not clips:
         found = ", ".join(list_folder(root)[0][:4]) or "nothing"
         raise InputError(

@@ -65,6 +65,18 @@ class ListingBuilder:
         self._values.extend(labels)
         self._offsets.append(len(self._values))
 
+    def extend(
+        self, videos: Sequence[str], start: array[float], stop: array[float], labels: Sequence[str], values: array[int]
+    ) -> None:
+        """Many clips whose id is their video's. `labels[i]` holds clip i's labels parted by commas, `values` all."""
+        self._clip_ids.extend(videos)
+        self._videos += "".join(videos).encode()
+        self._start.extend(start)
+        self._stop.extend(stop)
+        counts = np.array([text.count(",") for text in labels], np.int64) + 1
+        self._offsets.frombytes((self._offsets[-1] + np.cumsum(counts)).tobytes())
+        self._values.extend(values)
+
     def listing(self) -> Listing:
         return Listing(
             split=self.split,

@@ -12,6 +12,7 @@ from reproduce.errors import InputError
 AUDIO_SUFFIXES = (".wav", ".flac", ".aiff", ".aif", ".au", ".ogg", ".oga", ".opus", ".mp3", ".m4a", ".aac", ".wma")
 VIDEO_SUFFIXES = (".mp4", ".m4v", ".mkv", ".webm", ".mov", ".avi", ".3gp", ".mpg", ".mpeg", ".flv", ".ts", ".ogv")
 MEDIA_RANK = {suffix: rank for rank, suffix in enumerate(AUDIO_SUFFIXES + VIDEO_SUFFIXES)}
+BLOCK = 1 << 12
 
 
 def split_suffix(name: str) -> tuple[str, str]:
@@ -31,17 +32,18 @@ def list_folder(folder: Path) -> tuple[list[str], list[str]]:
     return [name for name, is_dir in pairs if is_dir], [name for name, is_dir in pairs if not is_dir]
 
 
-def walk_files(root: Path) -> Iterator[tuple[str, str]]:
-    """Yield (folder relative to `root` in posix form, file name): folders in sorted order, files as the disk has them.
+def walk_files(root: Path) -> Iterator[tuple[str, list[str]]]:
+    """Yield (folder relative to `root` in posix form, file names): folders in sorted order, files as the disk has them.
 
-    Nothing is gathered, since a folder may hold two million files. Links to folders are followed, as corpora are often
-    linked in from another disk, but each folder is visited once. Hidden names are left out.
+    A folder may hold two million files, so its names come in several blocks of BLOCK at most. Links to folders are
+    followed, as corpora are often linked in from another disk, but each folder is visited once. Hidden names are left
+    out.
     """
     visited: set[tuple[int, int]] = set()
     pending = [""]
     while pending:
         relative = pending.pop()
-        folders = []
+        folders, files = [], []
         try:
             status = (root / relative).stat()
             if (status.st_dev, status.st_ino) in visited:
@@ -49,14 +51,20 @@ def walk_files(root: Path) -> Iterator[tuple[str, str]]:
             visited.add((status.st_dev, status.st_ino))
             with os.scandir(root / relative) as entries:
                 for entry in entries:
-                    if entry.name.startswith("."):
+                    name = entry.name
+                    if name[0] == ".":
                         continue
                     if entry.is_dir():
-                        folders.append(entry.name)
-                    else:
-                        yield relative, entry.name
+                        folders.append(name)
+                        continue
+                    files.append(name)
+                    if len(files) == BLOCK:
+                        yield relative, files
+                        files = []
         except OSError as error:
             raise InputError(f"{root / relative}: {error.strerror}; check that it exists and can be read") from None
+        if files:
+            yield relative, files
         pending.extend(f"{relative}/{name}" if relative else name for name in sorted(folders, reverse=True))
 
 

@@ -9,7 +9,6 @@ clip already. The table is columnar, since AudioSet has two million files.
 from __future__ import annotations
 
 import re
-from array import array
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from reproduce.datasets.base import STRING, Problem
-from reproduce.datasets.scan import MEDIA_RANK, split_suffix, walk_files
+from reproduce.datasets.scan import BLOCK, MEDIA_RANK, split_suffix, walk_files
 
 ID_LENGTH = 11
 ID_DTYPE = np.dtype(f"S{ID_LENGTH}")
@@ -25,15 +24,21 @@ PACK_SUFFIXES = (".h5", ".hdf5", ".hdf")
 # cvdfoundation/kinetics-dataset: 1,392 broken K400 videos have a sound copy in this folder.
 REPLACEMENTS = "replacement_for_corrupted"
 NO_START = -1
-_CHUNK = 1 << 16
 _NO_MATCH_BELOW = ("replacement", "seconds", "milliseconds", "seconds rounded down", "no start in the name or known")
 
 _ID = re.compile(r"[A-Za-z0-9_-]{11}")
-_CLIP = re.compile(r"([A-Za-z0-9_-]{11})[_-](\d+(?:\.\d+)?)(?:[_-]\d+(?:\.\d+)?)?")
+_ID_CHARACTERS = re.compile(r"[A-Za-z0-9_-]*")
+# An id may itself begin with Y, so the stem without a leading Y goes first.
+_STEM = re.compile(r"Y??([A-Za-z0-9_-]{11})(?:[_-](\d+(?:\.\d+)?)(?:[_-]\d+(?:\.\d+)?)?)?", re.ASCII)
 
 
 def is_video_id(text: str) -> bool:
     return _ID.fullmatch(text) is not None
+
+
+def are_video_ids(texts: Sequence[str]) -> bool:
+    """Whether all are, checked at one go."""
+    return set(map(len, texts)) <= {ID_LENGTH} and _ID_CHARACTERS.fullmatch("".join(texts)) is not None
 
 
 def parse_stem(stem: str) -> tuple[str, int] | None:
@@ -42,14 +47,11 @@ def parse_stem(stem: str) -> tuple[str, int] | None:
     The start is the number in the name times 1000 (whether it counts seconds or milliseconds, the name does not
     say), or NO_START.
     """
-    bare = stem[1:] if stem[:1] == "Y" else ""  # an id may itself begin with Y, so the whole stem goes first
-    for text in (stem, bare):
-        if len(text) == ID_LENGTH and _ID.fullmatch(text):
-            return text, NO_START
-        clip = _CLIP.fullmatch(text)
-        if clip:
-            return clip[1], round(float(clip[2]) * 1000)
-    return None
+    match = _STEM.fullmatch(stem)
+    if match is None:
+        return None
+    start = match[2]
+    return match[1], (NO_START if start is None else round(float(start) * 1000))
 
 
 class StringColumn:
@@ -60,8 +62,11 @@ class StringColumn:
         self._open: list[str] = []
 
     def append(self, text: str) -> None:
-        self._open.append(text)
-        if len(self._open) == _CHUNK:
+        self.extend((text,))
+
+    def extend(self, texts: Sequence[str]) -> None:
+        self._open.extend(texts)
+        if len(self._open) >= BLOCK:
             self._done.append(np.array(self._open, STRING))
             self._open.clear()
 
@@ -141,51 +146,61 @@ class YouTubeFiles:
 
 def scan_youtube_files(root: Path, elsewhere: Sequence[Path] = ()) -> YouTubeFiles:
     """One pass over the tree under `root`, and over folders `elsewhere`, whose files get absolute paths."""
-    ids, starts, ranks, folder_of = bytearray(), array("q"), array("B"), array("i")
-    names = StringColumn()
+    blocks = []
     folders: list[str] = []
     packs: list[str] = []
     strange: list[str] = []
-    for folder, name in _walk_all(root, elsewhere):
-        stem, suffix = split_suffix(name)
-        rank = MEDIA_RANK.get(suffix)
-        if rank is None:
-            if suffix in PACK_SUFFIXES:
-                packs.append(f"{folder}/{name}" if folder else name)
-            continue
-        clip = parse_stem(stem)
-        if clip is None:
-            strange.append(f"{folder}/{name}" if folder else name)
-            continue
+    for folder, names in _walk_all(root, elsewhere):
         if not folders or folders[-1] != folder:
             folders.append(folder)
-        ids += clip[0].encode()
-        starts.append(clip[1])
-        ranks.append(rank)
-        folder_of.append(len(folders) - 1)
-        names.append(name)
-    columns = (
-        np.frombuffer(bytes(ids), ID_DTYPE), np.array(starts, np.int64), np.array(ranks, np.int64),
-        np.array(folder_of, np.int32), names.array(),
-    )  # fmt: skip
-    order = _sorted_order(*columns)
+        blocks.append(_parse_block(folder, names, len(folders) - 1, packs, strange))
+    columns = [np.concatenate(parts) for parts in zip(*blocks, _parse_block("", [], 0, packs, strange), strict=True)]
+    ids, starts, ranks, folder_of, kept = columns
+    order = _sorted_order(ids, starts, ranks, folder_of, kept)
     return YouTubeFiles(
-        ids=columns[0][order],
-        starts=columns[1][order],
-        names=columns[4][order],
-        folder_of=columns[3][order],
+        ids=ids[order],
+        starts=starts[order],
+        names=kept[order],
+        folder_of=folder_of[order],
         folders=tuple(folders),
         packs=tuple(sorted(packs)),
         problems=_strange_names(root, strange),
     )
 
 
-def _walk_all(root: Path, elsewhere: Sequence[Path]) -> Iterator[tuple[str, str]]:
+def _walk_all(root: Path, elsewhere: Sequence[Path]) -> Iterator[tuple[str, list[str]]]:
     yield from walk_files(root)
     for place in elsewhere:
         if not place.resolve().is_relative_to(root.resolve()):
-            for folder, name in walk_files(place):
-                yield (place.absolute() / folder).as_posix(), name
+            for folder, names in walk_files(place):
+                yield (place.absolute() / folder).as_posix(), names
+
+
+def _parse_block(
+    folder: str, names: Sequence[str], folder_number: int, packs: list[str], strange: list[str]
+) -> tuple[np.ndarray, ...]:
+    """Columns (ids, starts, ranks, folder_of, names) of the media files among `names`; notes packs and strangers."""
+    ids, starts, ranks, kept = [], [], [], []
+    for name in names:
+        stem, suffix = split_suffix(name)
+        rank = MEDIA_RANK.get(suffix)
+        clip = parse_stem(stem) if rank is not None else None
+        if clip is not None:
+            ids.append(clip[0])
+            starts.append(clip[1])
+            ranks.append(rank)
+            kept.append(name)
+        elif rank is not None:
+            strange.append(f"{folder}/{name}" if folder else name)
+        elif suffix in PACK_SUFFIXES:
+            packs.append(f"{folder}/{name}" if folder else name)
+    return (
+        np.frombuffer("".join(ids).encode(), ID_DTYPE),
+        np.array(starts, np.int64),
+        np.array(ranks, np.int8),
+        np.full(len(ids), folder_number, np.int32),
+        np.array(kept, STRING),
+    )
 
 
 def _sorted_order(

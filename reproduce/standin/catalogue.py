@@ -77,7 +77,7 @@ KINETICS_SOUNDS: Mapping[str, Sound] = MappingProxyType(
         "stomping grapes": Sound(do.squelch, "mud"),
         "strumming guitar": Sound(do.strum, "string"),
         "tap dancing": Sound(partial(do.knock, rate=(1.6, 2.3), group=3), "shoe"),
-        "tapping guitar": Sound(partial(do.pick, rate=(7.0, 10.0), notes=6), "string"),
+        "tapping guitar": Sound(partial(do.pick, rate=(11.0, 14.0), notes=6), "tapped string"),
         "tapping pen": Sound(partial(do.strike, rate=(4.0, 6.0)), "pen"),
         "tickling": Sound(partial(do.laugh, reverse=True), "voice"),
     }

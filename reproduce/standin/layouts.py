@@ -125,6 +125,9 @@ def plan_vggsound(seed: int, clips: Mapping[str, int]) -> Tree:
             render = partial(render_clip, catalogue.VGGSOUND[label], CLIP_SECONDS, *key, seed=seed)
             tree.audio.append((f"audio/{clip}_{start:06d}.flac", render))
     tree.text["vggsound.csv"] = to_csv(rows)
+    listed = Counter(str(row[2]) for row in rows)
+    stat = [(label, listed[label], "standin") for label in labels]
+    tree.text["stat.csv"] = to_csv(stat, end="\r\n")
     return tree
 
 

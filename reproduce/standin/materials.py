@@ -83,6 +83,7 @@ MATERIALS: Mapping[str, Material] = MappingProxyType(
         "cymbal": Material((3000, 4200), _PLATE[:5], (0.03, 0.07), 0.1, 0.0, noise=0.8, noise_hz=7000, noise_ring=0.03),
         "engine": Material((90, 160), (1.0, 2.1, 3.3, 4.9, 7.1), (0.015, 0.03), 0.4, 0.5, noise=0.5, noise_hz=900),
         "string": Material((110, 190), _STRING, (0.25, 0.5), 0.6, 0.9, noise=0.02, contact=0.0008),
+        "tapped string": Material((260, 400), _STRING[:10], (0.05, 0.1), 0.5, 0.6, noise=0.15, contact=0.0005),
         "bass string": Material((41, 75), _STRING[:10], (0.4, 0.8), 0.7, 1.1, noise=0.01, contact=0.003),
         "piano string": Material((200, 330), _STRING, (0.35, 0.8), 0.4, 1.3, noise=0.06, noise_hz=500, contact=0.001),
         "tine": Material((220, 360), (1.0, 2.0, 4.0, 7.0), (0.2, 0.35), 0.8, 0.6, noise=0.01, contact=0.002),

@@ -1,0 +1,42 @@
+"""Stored records in, hand-checked tables out. After a change that is meant: `python tests/regenerate_golden.py`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from regenerate_golden import GOLDEN, ROOT, SUFFIXES, TABLES, golden_texts
+
+from reproduce.render import FORMATS
+
+NAMES = [f"{table}.{suffix}" for table in TABLES for suffix in SUFFIXES.values()]
+
+
+@pytest.fixture(scope="module")
+def rendered() -> dict[str, str]:
+    with pytest.MonkeyPatch.context() as patched:
+        patched.chdir(ROOT)
+        return {path.name: text for path, text in golden_texts()}
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_tables_of_stored_records_read_as_checked_by_hand(rendered: dict[str, str], name: str) -> None:
+    assert rendered[name] == (ROOT / GOLDEN / name).read_text(encoding="utf-8")
+
+
+def test_every_format_has_its_golden_file() -> None:
+    assert set(SUFFIXES) == set(FORMATS)
+    stored = {path.name for path in (ROOT / GOLDEN).iterdir() if path.is_file()}
+    assert stored == set(NAMES)
+
+
+def test_demo_scale_and_superseded_numbers_stand_in_no_paper_table(rendered: dict[str, str]) -> None:
+    for name in NAMES:
+        if not name.startswith("esc50"):
+            assert "99.9" not in rendered[name]
+            assert "11.1" not in rendered[name]
+
+
+def test_every_golden_input_is_small() -> None:
+    files = [path for path in Path(ROOT / GOLDEN).rglob("*") if path.is_file()]
+    assert sum(path.stat().st_size for path in files) < 100_000

@@ -1,0 +1,72 @@
+"""Intervals equal published values and cover what they promise; the paired test equals SciPy's."""
+
+from __future__ import annotations
+
+from math import comb
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy.stats import binomtest
+
+from reproduce.intervals import mcnemar, wilson_interval
+
+# Correct, n, interval in per cent, and to how much it is known.
+KNOWN = [
+    (0, 10, 0.0, 27.75328, 1e-5),  # z² / (n + z²)
+    (10, 10, 72.24672, 100.0, 1e-5),
+    (5, 10, 23.65931, 76.34069, 1e-5),  # 1/2 ± z / (2 sqrt(n + z²))
+    (81, 263, 25.53, 36.62, 5e-3),  # Newcombe 1998, table I, method 3: 0.2553 to 0.3662
+    (15, 148, 6.24, 16.05, 5e-3),  # 0.0624 to 0.1605
+]
+
+
+@pytest.mark.parametrize(("correct", "n", "low", "high", "tolerance"), KNOWN)
+def test_wilson_equals_published_values(correct: int, n: int, low: float, high: float, tolerance: float) -> None:
+    assert wilson_interval(correct, n) == pytest.approx((low, high), abs=tolerance)
+
+
+@given(st.integers(1, 3000).flatmap(lambda n: st.tuples(st.integers(0, n), st.just(n))))
+def test_wilson_equals_scipy(outcome: tuple[int, int]) -> None:
+    correct, n = outcome
+    theirs = binomtest(correct, n).proportion_ci(0.95, method="wilson")
+    assert wilson_interval(correct, n) == pytest.approx((100 * theirs.low, 100 * theirs.high), abs=1e-9)
+
+
+@pytest.mark.parametrize("n", [40, 80, 400])
+def test_wilson_covers_the_truth_about_95_times_of_100(n: int) -> None:
+    covered = []
+    for truth in (step / 50 for step in range(5, 46)):
+        inside = [k for k in range(n + 1) if wilson_interval(k, n)[0] <= 100 * truth <= wilson_interval(k, n)[1]]
+        covered.append(sum(comb(n, k) * truth**k * (1 - truth) ** (n - k) for k in inside))
+    assert min(covered) > 0.92
+    assert sum(covered) / len(covered) == pytest.approx(0.95, abs=0.007)
+
+
+def test_no_clips_leave_everything_open() -> None:
+    assert wilson_interval(0, 0) == (0.0, 100.0)
+
+
+@pytest.mark.parametrize(("correct", "n"), [(-1, 10), (11, 10), (1, 0)])
+def test_impossible_counts_are_an_error(correct: int, n: int) -> None:
+    with pytest.raises(ValueError, match=f"got {correct} of {n}"):
+        wilson_interval(correct, n)
+
+
+@given(st.integers(0, 400), st.integers(0, 400))
+def test_mcnemar_equals_scipys_exact_binomial_test(only_first: int, only_second: int) -> None:
+    n = only_first + only_second
+    theirs = binomtest(only_first, n).pvalue if n else 1.0
+    assert mcnemar(only_first, only_second) == pytest.approx(theirs, rel=1e-9)
+    assert mcnemar(only_first, only_second) == mcnemar(only_second, only_first)
+
+
+def test_mcnemar_by_hand() -> None:
+    assert mcnemar(0, 0) == 1.0
+    assert mcnemar(3, 3) == 1.0
+    assert mcnemar(0, 5) == 2 / 32
+    assert mcnemar(1, 9) == 2 * (1 + 10) / 1024
+
+
+def test_mcnemar_of_many_thousand_clips_does_not_overflow() -> None:
+    assert mcnemar(9_000, 9_500) == pytest.approx(binomtest(9_000, 18_500).pvalue, rel=1e-6)
