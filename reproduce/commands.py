@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from pathlib import Path
 
 from tqdm import tqdm
 
@@ -15,7 +16,7 @@ from reproduce.errors import InputError
 from reproduce.experiments import Experiment, cross_validation, esc50_preset, learning_rate_search
 from reproduce.loading import WaveformStore, load_waveforms
 from reproduce.paper import load_paper
-from reproduce.records import RunRecord, load_records, of_kind
+from reproduce.records import RunRecord, append_record, as_stored, load_records, of_kind
 from reproduce.render import render
 from reproduce.runner import Progress, experiment_key, run_experiment
 from reproduce.selection import latest_by_key
@@ -28,9 +29,20 @@ def run_table(options: argparse.Namespace) -> int:
     """A table of the paper: its costs measured live, its accuracies from stored records."""
     spec = table_specs()[options.command]
     live = [measure_cost(r.model, r.model_config, with_libraries=r.with_libraries) for r in spec.costs]
+    if options.command == "costs":
+        _store_new(live, options.records)
     inputs = TableInputs(load_paper(), [*load_records(options.records), *live], options.records)
     sys.stdout.write(render(spec.build(inputs), options.format))
     return 0
+
+
+def _store_new(costs: list[RunRecord], folder: Path) -> None:
+    """Append the costs that are not recorded yet. A count does not change from run to run, so it is stored once."""
+    stored = latest_by_key(of_kind(load_records(folder), "cost"))
+    for record in costs:
+        known = stored.get(record.key)
+        if known is None or (known.metrics, known.details) != (record.metrics, as_stored(record).details):
+            append_record(folder, record)
 
 
 def run_experiments(options: argparse.Namespace) -> int:

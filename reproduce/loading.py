@@ -45,8 +45,14 @@ class WaveformStore:
         return len(self.waveforms)
 
     def where_split(self, *names: str) -> WaveformStore:
-        """The clips of these splits; the problems stay with the whole."""
+        """The clips of these splits; the problems stay with the whole. InputError if none of them could be used."""
         positions = self.index.positions_of(*names)
+        if not len(positions):
+            listed = sum(self.index.listed.get(name, 0) for name in names)
+            raise InputError(
+                f"{self.index.root}: none of the {listed} listed clips in split {', '.join(names)} can be used; "
+                "mend or replace their files"
+            )
         waveforms = tuple(self.waveforms[i] for i in positions)
         return WaveformStore(self.index.take(positions), self.spec, waveforms, self.problems)
 

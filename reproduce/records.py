@@ -76,6 +76,11 @@ def _jsonable(value: Any) -> Any:
     return value
 
 
+def as_stored(record: RunRecord) -> RunRecord:
+    """The record as it reads back: tuples as lists, NaN as None."""
+    return _from_line(to_line(record), Path("memory"), 1)
+
+
 def append_record(folder: Path, record: RunRecord) -> Path:
     """Append to `folder/<kind>.jsonl`: one write under a lock, flushed to disk, whole or not at all.
 
@@ -130,9 +135,9 @@ def load_records(folder: Path) -> list[RunRecord]:
     return records
 
 
-def _from_line(line: bytes, path: Path, number: int) -> RunRecord:
+def _from_line(line: str | bytes, path: Path, number: int) -> RunRecord:
     try:
-        data = json.loads(line.decode())
+        data = json.loads(line)
     except ValueError as error:  # not UTF-8, or not JSON
         raise InputError(f"{path}:{number}: not JSON ({error}): delete this line, or restore the file") from None
     known = {f.name for f in fields(RunRecord)}

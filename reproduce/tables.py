@@ -382,9 +382,14 @@ def costs(inputs: TableInputs) -> Table:
     """Where the MACs are, and what each counting library sees of them."""
     records = {model: cost_of(inputs.records, preset) for model, preset in PAPER_MODELS.items()}
     columns = (*(Column(model, model.upper(), "G", 3) for model in PAPER_MODELS), Column("ratio", "AST : MAST", "x", 2))
+    rules = {
+        "module-only (the paper's)": "macs_module_only",
+        "module-only, ptflops 0.7": "macs_ptflops_0_7",
+        "full": "macs_full",
+    }
     totals = {
-        key: {model: _number(r.metrics[key]) / GIGA for model, r in records.items() if r}
-        for key in ("macs_module_only", "macs_ptflops_0_7", "macs_full")
+        rule: {model: _number(r.metrics[key]) / GIGA for model, r in records.items() if r}
+        for rule, key in rules.items()
     }
     kinds, blocks, libraries = _itemise(records, 1), _itemise(records, 0), _library_counts(records)
     return Table(
@@ -434,7 +439,7 @@ def _cost_rows(values: Mapping[str, Mapping[str, float]], records: Mapping[str, 
         cells = {m: measured(v, "G", _cost_conditions(r)) for m, v in by_model.items() if (r := records[m])}
         if by_model.get("ast") and by_model.get("mast"):
             cells["ratio"] = measured(by_model["ast"] / by_model["mast"], "x", "ratio of the two columns")
-        rows.append(Row(name, name.replace("_", " "), cells))
+        rows.append(Row(name, name, cells))
     return tuple(rows)
 
 

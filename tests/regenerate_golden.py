@@ -1,6 +1,6 @@
 """Write tests/golden/ anew from the records stored there: `python tests/regenerate_golden.py`, then read the diff.
 
-The records are inputs and stay as they are. Costs are those of the models; every accuracy, speed and device is invented.
+The records are inputs and stay as they are. Costs are the models' own; accuracies, speeds and devices are invented.
 """
 
 from __future__ import annotations

@@ -17,7 +17,7 @@ import pytest
 from make_records import make_cost_record, make_record
 
 from reproduce.errors import InputError
-from reproduce.records import RunRecord, append_record, load_records, of_kind, to_line
+from reproduce.records import RunRecord, append_record, as_stored, load_records, of_kind, to_line
 
 ROOT = Path(__file__).resolve().parents[1]
 PROCESSES, RECORDS_EACH = 4, 25
@@ -55,6 +55,13 @@ def test_numbers_that_json_lacks_become_null(tmp_path: Path) -> None:
     (loaded,) = load_records(tmp_path)
     assert loaded.metrics == {"map": None, "top1": 1.5}
     assert loaded.details == {"deep": [{"x": None}]}
+
+
+def test_a_record_as_stored_equals_the_one_that_is_read_back(tmp_path: Path) -> None:
+    record = make_record(details={"shape": (1, 2), "score": float("nan")}, history=({"epoch": 1},))
+    append_record(tmp_path, record)
+    assert load_records(tmp_path) == [as_stored(record)]
+    assert as_stored(record) != record
 
 
 def test_appending_never_changes_earlier_bytes(tmp_path: Path) -> None:

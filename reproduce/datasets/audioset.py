@@ -73,18 +73,9 @@ def read_audioset(root: str | Path, protocol: str = "balanced", annotations: str
             f"{place or folder}: no {CLASS_TABLE}; put AudioSet's class table (index,mid,display_name) there"
         )
     mids, classes = read_classes(table)
-    tables = _find_tables(folder, place, protocol)
-    problems: list[Problem] = []
-    listings, elsewhere = {}, set()
-    for split, source in tables.items():
-        if source.suffix == ".json":
-            listings[split], folders = read_ast_json(source, split, mids)
-            elsewhere |= folders
-        else:
-            listings[split], notes = read_segments(source, split, mids)
-            problems += notes
-    files = scan_youtube_files(folder, sorted(elsewhere))
-    packs = _packs_by_split(folder, files)
+    listings, elsewhere, problems = _read_tables(_find_tables(folder, place, protocol), mids)
+    files = scan_youtube_files(folder, elsewhere)
+    packs = _packs_by_split(folder, files, PROTOCOLS[protocol])
     for split in PROTOCOLS[protocol]:
         if split in listings or (WHOLE_TRAIN in listings and split != "eval"):
             continue
@@ -99,10 +90,8 @@ def read_audioset(root: str | Path, protocol: str = "balanced", annotations: str
         )
     in_order = [listings[split] for split in (*PROTOCOLS["full"], WHOLE_TRAIN) if split in listings]
     kept, repeats = without_repeats(in_order, str(place or folder))
-    located = [
-        _locate_in_packs(folder, listing, packs[listing.split]) if listing.split in packs else locate(listing, files)
-        for listing in kept
-    ]
+    located = [_locate_in_packs(folder, part, packs[part.split]) for part in kept if part.split in packs]
+    located += locate([part for part in kept if part.split not in packs], files)
     everything = [*problems, *repeats, *files.problems]
     return assemble("audioset", folder, located, classes, multilabel=True, problems=everything, protocol=protocol)
 
@@ -115,6 +104,23 @@ def _find_tables(root: Path, place: Path | None, protocol: str) -> dict[str, Pat
         tables.pop("balanced_train", None)  # it is part of the whole
         tables[WHOLE_TRAIN] = whole
     return tables
+
+
+def _read_tables(
+    tables: Mapping[str, Path], mids: Mapping[str, int]
+) -> tuple[dict[str, Listing], list[Path], list[Problem]]:
+    """(split -> what it lists, folders that lists name besides the root, problems)."""
+    listings: dict[str, Listing] = {}
+    folders: set[Path] = set()
+    problems: list[Problem] = []
+    for split, table in tables.items():
+        if table.suffix == ".json":
+            listings[split], named = read_ast_json(table, split, mids)
+            folders |= named
+        else:
+            listings[split], notes = read_segments(table, split, mids)
+            problems += notes
+    return listings, sorted(folders), problems
 
 
 def read_classes(table: Path) -> tuple[dict[str, int], tuple[str, ...]]:
@@ -219,31 +225,52 @@ def read_ast_json(file: Path, split: str, mids: Mapping[str, int]) -> tuple[List
     `video_id` or else the file's name has to hold the YouTube id. Raises InputError for the first item that is not so.
     """
     builder, parents = ListingBuilder(split), set()
-    for number, item in enumerate(iter_json_list(file, "data"), start=1):
-        where = f"{file} item {number}"
-        if not isinstance(item, dict) or not all(isinstance(item.get(key), str) for key in ("labels", "wav")):
-            raise InputError(f'{where}: must be {{"video_id": ..., "wav": ..., "labels": "mid,mid"}}; mend the list')
-        video = _video_of(item)
-        if video is None:
-            raise InputError(f"{where}: neither video_id nor wav holds a YouTube id of 11 characters; mend the list")
-        names = item["labels"].split(",")
-        unknown = [mid for mid in names if mid not in mids]
-        if unknown:
-            raise InputError(f"{where}: unknown class {unknown[0]!r}, not in {CLASS_TABLE}; mend the list")
-        builder.add(video, video, np.nan, np.nan, [mids[mid] for mid in names])
-        parents.add(item["wav"].rpartition("/")[0])
+    items = enumerate(iter_json_list(file, "data"), start=1)
+    while block := list(islice(items, _ROWS)):
+        videos, labels, values = [], [], array("i")
+        for number, item in block:
+            video = _video_of(item)
+            try:
+                values.extend([mids[mid] for mid in item["labels"].split(",")])
+                labels.append(item["labels"])
+                parents.add(item["wav"].rpartition("/")[0])
+            except (TypeError, AttributeError, KeyError):
+                raise _bad_item(file, number, item, mids) from None
+            if video is None:
+                raise _bad_item(file, number, item, mids)
+            videos.append(video)
+        unknown = array("d", [np.nan]) * len(block)
+        builder.extend(videos, unknown, unknown, labels, values)
     listing = builder.listing()
     if not len(listing):
         raise InputError(f"{file}: its data list is empty; give AST's full list")
     return listing, {folder for parent in parents if (folder := file.parent / parent).is_dir()}
 
 
-def _video_of(item: Mapping[str, Any]) -> str | None:
-    for value in (item.get("video_id"), item["wav"]):
-        clip = parse_stem(split_suffix(value.rpartition("/")[2])[0]) if isinstance(value, str) else None
+def _video_of(item: Any) -> str | None:
+    """The YouTube id that an item of AST's list holds, if any."""
+    if not isinstance(item, dict):
+        return None
+    for value in (item.get("video_id"), item.get("wav")):
+        if not isinstance(value, str):
+            continue
+        if is_video_id(value):
+            return value
+        clip = parse_stem(split_suffix(value.rpartition("/")[2])[0])
         if clip:
             return clip[0]
     return None
+
+
+def _bad_item(file: Path, number: int, item: Any, mids: Mapping[str, int]) -> InputError:
+    """Says what is wrong with an item that `read_ast_json` could not take."""
+    where = f"{file} item {number}"
+    if not isinstance(item, dict) or not all(isinstance(item.get(key), str) for key in ("labels", "wav")):
+        return InputError(f'{where}: must be {{"video_id": ..., "wav": ..., "labels": "mid,mid"}}; mend the list')
+    unknown = next((mid for mid in item["labels"].split(",") if mid not in mids), None)
+    if unknown is not None:
+        return InputError(f"{where}: unknown class {unknown!r}, not in {CLASS_TABLE}; mend the list")
+    return InputError(f"{where}: neither video_id nor wav holds a YouTube id of 11 characters; mend the list")
 
 
 def iter_json_list(file: Path, key: str) -> Iterator[Any]:
@@ -251,16 +278,17 @@ def iter_json_list(file: Path, key: str) -> Iterator[Any]:
     decoder = json.JSONDecoder()
     try:
         with file.open(encoding="utf-8-sig") as stream:
-            text, at = stream.read(_JSON_BLOCK), 0
+            text = stream.read(_JSON_BLOCK)
             head = re.match(r'\s*\{\s*"' + re.escape(key) + r'"\s*:\s*\[', text)
             if head is None:
                 raise InputError(f'{file}: must begin with {{"{key}": [ as AST\'s lists do; mend the file')
-            at, count = head.end(), 0
+            at, count, more = head.end(), 0, text
             while True:
                 at = _skip(text, at)
-                if len(text) - at < _JSON_BLOCK // 2:
-                    text, at = text[at:] + stream.read(_JSON_BLOCK), 0
-                    at = _skip(text, at)
+                if more and len(text) - at < _JSON_BLOCK // 2:
+                    more = stream.read(_JSON_BLOCK)
+                    text = text[at:] + more
+                    at = _skip(text, 0)
                 if text[at : at + 1] == "]":
                     return
                 try:
@@ -286,12 +314,12 @@ def _skip(text: str, at: int) -> int:
 # --- packs ---
 
 
-def _packs_by_split(root: Path, files: YouTubeFiles) -> dict[str, list[Pack]]:
+def _packs_by_split(root: Path, files: YouTubeFiles, splits: Sequence[str]) -> dict[str, list[Pack]]:
     """The packs met in the tree, by what their names say: `unbalanced_train_part07.h5`, `eval_segments_mp3.hdf`."""
     packs: dict[str, list[Pack]] = {}
     for name in files.packs:
         stem = split_suffix(name.rpartition("/")[2])[0]
-        split = next((split for split in PROTOCOLS["full"] if stem.startswith(split)), None)
+        split = next((split for split in splits if stem.startswith(split)), None)
         pack = open_pack(root / name) if split else None
         if split and pack:
             packs.setdefault(split, []).append(pack)

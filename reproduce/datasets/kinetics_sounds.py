@@ -78,7 +78,7 @@ def read_kinetics_sounds(root: str | Path, protocol: str = "ks32", annotations: 
     problems += _absent_classes(listings, classes, next(iter(tables.values())))
     listings, repeats = without_repeats(listings, next(iter(tables.values())).name)
     files = scan_youtube_files(folder)
-    located = [locate(listing, files) for listing in listings]
+    located = locate(listings, files)
     everything = [*problems, *repeats, *files.problems]
     return assemble(
         "kinetics_sounds", folder, located, classes, multilabel=False, problems=everything, protocol=protocol

@@ -96,12 +96,19 @@ class Located:
     paths: np.ndarray
 
 
-def locate(listing: Listing, files: YouTubeFiles) -> Located:
-    rows = files.find(listing.videos, listing.start)
-    paths = np.full(len(listing), "", STRING)
+def locate(listings: Sequence[Listing], files: YouTubeFiles) -> list[Located]:
+    """All splits at one go: a file that names no start must not be given to a train and a test clip of its video."""
+    if not listings:
+        return []
+    rows = files.find(
+        np.concatenate([listing.videos for listing in listings]),
+        np.concatenate([listing.start for listing in listings]),
+    )
+    paths = np.full(len(rows), "", STRING)
     present = np.flatnonzero(rows >= 0)
     paths[present] = files.paths(rows[present])
-    return Located(listing, paths)
+    ends = np.cumsum([len(listing) for listing in listings])
+    return [Located(listing, paths[end - len(listing) : end]) for listing, end in zip(listings, ends, strict=True)]
 
 
 def without_repeats(listings: Sequence[Listing], source: str) -> tuple[list[Listing], list[Problem]]:

@@ -176,7 +176,7 @@ class Pack:
 
 
 def open_pack(path: Path) -> Pack | None:
-    """The pack at `path`, or None if it holds no AudioSet audio (PANNs' index packs, say).
+    """The pack at `path`, or None if it holds no AudioSet clip (PANNs' index packs, say).
 
     Names are `Y<id>.wav`, `Y<id>.mp3` or `NN/Y<id>.mp3`; rows without a name (never downloaded) are left out.
     """
@@ -194,6 +194,8 @@ def open_pack(path: Path) -> Pack | None:
             raise InputError(f"{path} row {row}: audio_name {text!r} holds no YouTube id; make the pack again")
         videos += clip[0].encode()
         rows.append(row)
+    if not rows:
+        return None
     return Pack(path, kind, np.frombuffer(bytes(videos), ID_DTYPE), np.array(rows, np.int64))
 
 

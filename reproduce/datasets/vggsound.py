@@ -42,7 +42,7 @@ def read_vggsound(root: str | Path, annotations: str | Path | None = None) -> Cl
     listings = read_listings(tables, {label: i for i, label in enumerate(known)})
     listings, repeats = without_repeats(listings, next(iter(tables)).name)
     files = scan_youtube_files(folder)
-    located = [locate(listing, files) for listing in listings]
+    located = locate(listings, files)
     everything = [*problems, *repeats, *files.problems]
     return assemble("vggsound", folder, located, tuple(known), multilabel=False, problems=everything)
 

@@ -24,12 +24,13 @@ PACK_SUFFIXES = (".h5", ".hdf5", ".hdf")
 # cvdfoundation/kinetics-dataset: 1,392 broken K400 videos have a sound copy in this folder.
 REPLACEMENTS = "replacement_for_corrupted"
 NO_START = -1
-_NO_MATCH_BELOW = ("replacement", "seconds", "milliseconds", "seconds rounded down", "no start in the name or known")
+# Kinds of match, best first.
+_MATCHES = ("replacement", "seconds", "milliseconds", "seconds rounded down", "no start in the name or known")
 
 _ID = re.compile(r"[A-Za-z0-9_-]{11}")
 _ID_CHARACTERS = re.compile(r"[A-Za-z0-9_-]*")
-# An id may itself begin with Y, so the stem without a leading Y goes first.
-_STEM = re.compile(r"Y??([A-Za-z0-9_-]{11})(?:[_-](\d+(?:\.\d+)?)(?:[_-]\d+(?:\.\d+)?)?)?", re.ASCII)
+# An id may itself begin with Y; as it has 11 characters always, one reading at most fits.
+_STEM = re.compile(r"Y?([A-Za-z0-9_-]{11})(?:[_-](\d+(?:\.\d+)?)(?:[_-]\d+(?:\.\d+)?)?)?", re.ASCII)
 
 
 def is_video_id(text: str) -> bool:
@@ -62,13 +63,18 @@ class StringColumn:
         self._open: list[str] = []
 
     def append(self, text: str) -> None:
-        self.extend((text,))
+        self._open.append(text)
+        if len(self._open) >= BLOCK:
+            self._close_block()
 
     def extend(self, texts: Sequence[str]) -> None:
         self._open.extend(texts)
         if len(self._open) >= BLOCK:
-            self._done.append(np.array(self._open, STRING))
-            self._open.clear()
+            self._close_block()
+
+    def _close_block(self) -> None:
+        self._done.append(np.array(self._open, STRING))
+        self._open.clear()
 
     def array(self) -> np.ndarray:
         return np.concatenate([*self._done, np.array(self._open, STRING)])
@@ -107,8 +113,7 @@ class YouTubeFiles:
         counts = np.diff(first, append=len(self.ids))
         known = self.ids[first]
         at = np.minimum(np.searchsorted(known, ids), len(known) - 1)
-        unmatched = len(_NO_MATCH_BELOW)
-        score = np.full(len(ids), unmatched, np.int64)
+        score = np.full(len(ids), len(_MATCHES), np.int64)
         clips = np.flatnonzero(known[at] == ids)
         step = 0
         while len(clips):
@@ -124,16 +129,16 @@ class YouTubeFiles:
         return rows
 
     def _score(self, files: np.ndarray, starts: np.ndarray) -> np.ndarray:
-        """How well each file's name fits the start of its clip: 0 is best, see _NO_MATCH_BELOW."""
+        """How well each file's name fits its clip's start: place in _MATCHES, or their number if it is another clip."""
         named, known = self.starts[files], ~np.isnan(starts)
         seconds = np.where(known, starts, 0.0)
         exact = np.round(seconds * 1000).astype(np.int64)
-        score = np.where((named == NO_START) | ~known, 4, len(_NO_MATCH_BELOW))
+        score = np.where((named == NO_START) | ~known, 4, len(_MATCHES))
         score[known & (named == np.floor(seconds).astype(np.int64) * 1000)] = 3
         score[known & (named == exact * 1000)] = 2
         score[known & (named == exact)] = 1
         replacement = np.array([REPLACEMENTS in folder for folder in self.folders], bool)[self.folder_of[files]]
-        score[replacement & (score < len(_NO_MATCH_BELOW))] = 0
+        score[replacement & (score < len(_MATCHES))] = 0
         return score
 
     def paths(self, rows: np.ndarray) -> np.ndarray:

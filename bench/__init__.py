@@ -1,0 +1,1 @@
+"""Benchmarks. Run `pytest bench/ --benchmark-only`."""

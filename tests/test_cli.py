@@ -1,0 +1,329 @@
+"""`python -m reproduce`: what it prints, what it trains, and the one line it gives for bad input."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import redirect_stderr, redirect_stdout
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+from make_audio import cut_short, make_esc50_folder, tone
+
+from reproduce.__main__ import main
+from reproduce.records import load_records
+
+ROOT = Path(__file__).resolve().parents[1]
+HEAVY = {"torch", "timm", "torchvision", "pandas"}
+NOTHING_RECORDED = ("--records", "/nonexistent/records")
+
+
+@dataclass(frozen=True)
+class Outcome:
+    status: int
+    out: str
+    err: str
+
+    def only_error(self) -> str:
+        """The message of a command that failed on bad input."""
+        assert self.status == 2
+        assert self.out == ""
+        (line,) = (line for line in self.err.splitlines() if line.startswith("error: "))
+        assert self.err.splitlines()[-1] == line
+        assert "Traceback" not in self.err
+        return line
+
+
+def call(*arguments: str | Path) -> Outcome:
+    """The command in this process."""
+    out, err = io.StringIO(), io.StringIO()
+    with redirect_stdout(out), redirect_stderr(err):
+        try:
+            status = main([str(argument) for argument in arguments])
+        except SystemExit as stopped:  # argparse
+            status = int(stopped.code or 0)
+    return Outcome(status, out.getvalue(), err.getvalue())
+
+
+def call_fresh(*arguments: str) -> tuple[subprocess.CompletedProcess[str], set[str]]:
+    """The command in a new process, and the modules it imported."""
+    done = subprocess.run(
+        [sys.executable, "-X", "importtime", "-m", "reproduce", *arguments], capture_output=True, text=True, cwd=ROOT
+    )
+    return done, {line.split("|")[-1].strip() for line in done.stderr.splitlines() if "|" in line}
+
+
+@pytest.fixture(autouse=True, scope="module")
+def one_thread() -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+# --- help and listing -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("arguments", [("--help",), ("list",), ("table5", "--help"), ("esc50", "--help")], ids=" ".join)
+def test_help_and_list_answer_at_once_without_torch(arguments: tuple[str, ...]) -> None:
+    done, imported = call_fresh(*arguments)
+    assert done.returncode == 0
+    assert "argparse" in imported  # or the list of imports was not read
+    assert not imported & HEAVY
+    if "esc50" not in arguments:
+        assert "table5" in done.stdout
+
+
+def test_list_names_targets_datasets_and_presets() -> None:
+    done = call("list")
+    assert done.status == 0
+    for name in ("table1", "table5", "ablations", "esc50", "audioset", "vggsound", "demo", "debug", "mast_tiny"):
+        assert name in done.out
+
+
+# --- a table of the paper -------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def table5() -> dict[tuple[str, str], dict[str, Any]]:
+    """Cells of `table5 --format json` with nothing recorded, by row and column."""
+    done = call("table5", "--format", "json", *NOTHING_RECORDED)
+    assert done.status == 0
+    table = json.loads(done.out)
+    assert table["table"] == "table5"
+    return {(cell["row"], cell["column"]): cell for cell in table["rows"]}
+
+
+@pytest.mark.parametrize(
+    ("row", "column", "value", "decimals"),
+    [
+        ("ast_our_as", "params_exact", 86.594063, 6),
+        ("mast", "params_exact", 51.379919, 6),
+        ("ast_our_as", "params", 88.132063, 6),
+        ("mast", "params", 51.379919, 6),
+        ("ast_our_as", "macs", 103.4, 1),
+        ("mast", "macs", 25.6, 1),
+        ("ast_our_as", "macs_full", 130.6, 1),
+        ("mast", "macs_full", 34.4, 1),
+    ],
+)
+def test_table_5_measures_the_costs_live(
+    table5: dict[tuple[str, str], dict[str, Any]], row: str, column: str, value: float, decimals: int
+) -> None:
+    cell = table5[row, column]
+    assert cell["status"] == "measured"
+    assert round(cell["measured"], decimals) == value
+    assert cell["unit"] == ("M" if column.startswith("params") else "G")
+
+
+@pytest.mark.parametrize(("row", "model"), [("ast_our_as", "ast_base"), ("mast", "mast_base")])
+@pytest.mark.parametrize("column", ["balanced", "full"])
+def test_table_5_says_why_an_accuracy_was_not_run(
+    table5: dict[tuple[str, str], dict[str, Any]], row: str, model: str, column: str
+) -> None:
+    cell = table5[row, column]
+    assert (cell["status"], cell["measured"]) == ("not run", None)
+    assert cell["paper"] is not None
+    for part in ("not run", model, "audioset", column, "/nonexistent/records"):
+        assert part in cell["conditions"]
+
+
+def test_every_cell_of_the_json_has_the_promised_fields(table5: dict[tuple[str, str], dict[str, Any]]) -> None:
+    fields = {"row", "column", "paper", "measured", "unit", "status", "conditions", "n", "ci"}
+    assert all(set(cell) == fields for cell in table5.values())
+    assert {cell["status"] for cell in table5.values()} == {"measured", "not run", "paper only"}
+    assert all((cell["measured"] is None) == (cell["status"] != "measured") for cell in table5.values())
+
+
+def test_csv_holds_the_same_numbers_as_json(table5: dict[tuple[str, str], dict[str, Any]]) -> None:
+    done = call("table5", "--format", "csv", *NOTHING_RECORDED)
+    rows = {(row["row"], row["column"]): row for row in csv.DictReader(io.StringIO(done.out))}
+    assert rows.keys() == table5.keys()
+    for key, row in rows.items():
+        for name in ("paper", "measured"):
+            assert (float(row[name]) if row[name] else None) == table5[key][name]
+        assert row["conditions"] == table5[key]["conditions"]
+
+
+def test_markdown_is_one_even_table() -> None:
+    done = call("table5", "--format", "markdown", *NOTHING_RECORDED)
+    lines = [line for line in done.out.splitlines() if line.startswith("|")]
+    assert len({line.count("|") for line in lines}) == 1
+    assert lines[1].startswith("| :-- | --: |")
+    assert any("MAST (Ours)" in line and "31.4 → not run" in line for line in lines)
+
+
+# --- bad input ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("arguments", [(), ("table99",), ("table5", "--format", "xml"), ("esc50", "--run", "some")])
+def test_an_unknown_word_is_status_2_and_names_the_choices(arguments: tuple[str, ...]) -> None:
+    done = call(*arguments)
+    assert done.status == 2
+    assert done.out == "" and "usage:" in done.err
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """ESC-50's layout: five folds of two clips."""
+    return make_esc50_folder(tmp_path_factory.mktemp("small") / "esc50", per_fold=1)
+
+
+def test_esc50_without_its_data_says_how_to_give_it() -> None:
+    assert "--data esc50=" in call("esc50", *NOTHING_RECORDED).only_error()
+
+
+def test_a_folder_that_does_not_exist_is_named() -> None:
+    assert "/nonexistent/esc50" in call("esc50", "--data", "esc50=/nonexistent/esc50").only_error()
+
+
+@pytest.mark.parametrize(
+    ("options", "parts"),
+    [
+        (("--folds", "9"), ("--folds 9", "5 folds")),
+        (("--folds", "0"), ("--folds 0",)),
+        (("--seeds", "0"), ("--seeds 0",)),
+        (("--preset", "huge"), ("'huge'", "demo", "debug")),
+        (("--device", "abacus", "--preset", "debug"), ("--device abacus",)),
+        (("--data", "imagenet=/tmp"), ("imagenet", "esc50")),
+    ],
+    ids=lambda value: "=".join(value) if value[0].startswith("--") else "",
+)
+def test_an_option_that_cannot_be_used_is_one_line(
+    small: Path, tmp_path: Path, options: tuple[str, ...], parts: tuple[str, ...]
+) -> None:
+    line = call("esc50", "--data", f"esc50={small}", "--records", tmp_path, *options).only_error()
+    assert all(part in line for part in parts)
+
+
+def test_a_corrupt_record_is_named_by_file_and_line(tmp_path: Path) -> None:
+    (tmp_path / "train.jsonl").write_text("{\n")
+    assert f"{tmp_path}/train.jsonl:1: not JSON" in call("table5", "--records", tmp_path).only_error()
+
+
+# --- training, recording and reusing --------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Workplace:
+    data: Path
+    records: Path
+    first: Outcome
+
+    def again(self, *options: str) -> Outcome:
+        return train(self.data, self.records, *options)
+
+
+def train(data: Path, records: Path, *options: str) -> Outcome:
+    folders = ("--records", records, "--runs", records.parent / "runs")
+    return call(
+        "esc50", "--preset", "debug", "--folds", "1", "--device", "cpu", "--data", f"esc50={data}", *folders, *options
+    )
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Workplace:
+    """One fold of a folder with a truncated, an empty, a silent and a stereo file, trained once."""
+    folder = tmp_path_factory.mktemp("work")
+    data = make_esc50_folder(folder / "esc50", per_fold=2)
+    cut_short(data / "audio/1-0-0.wav")
+    (data / "audio/2-0-0.wav").write_bytes(b"")
+    soundfile.write(data / "audio/1-1-0.wav", np.stack([tone(300, rate=44_100)] * 2, axis=1), 44_100)
+    soundfile.write(data / "audio/3-0-0.wav", np.zeros(16_000), 16_000)
+    return Workplace(data, folder / "records", train(data, folder / "records", "--format", "json"))
+
+
+def test_a_folder_with_bad_files_trains_both_models_and_says_so(trained: Workplace) -> None:
+    assert trained.first.status == 0
+    table = json.loads(trained.first.out)
+    top1 = {cell["row"]: cell for cell in table["rows"] if cell["column"] == "top1"}
+    assert set(top1) == {"ast_debug", "mast_debug"}
+    for cell in top1.values():
+        assert (cell["status"], cell["n"], cell["paper"]) == ("measured", 3, None)
+        assert cell["ci"][0] <= cell["measured"] <= cell["ci"][1]
+        assert "3 of 4 test clips" in cell["conditions"]
+    notes = "\n".join(table["notes"])
+    assert "Not used: 2 clips: 1-0-0 (truncated), 2-0-0 (zero-byte)" in notes
+    assert "1 clips: 3-0-0 (silent)" in notes
+    assert "Paired on 3 predictions" in notes
+    for name in ("1-0-0.wav: truncated", "2-0-0.wav: zero-byte", "3-0-0.wav: silent"):
+        assert name in trained.first.err
+
+
+def test_the_record_tells_how_many_clips_were_listed_and_kept(trained: Workplace) -> None:
+    records = load_records(trained.records)[:2]
+    for record in records:
+        data = record.dataset
+        assert (data["listed"], data["kept"], data["test_listed"], data["test_kept"]) == (20, 18, 4, 3)
+        assert [problem[:2] for problem in data["problems"] if problem[2]] == [
+            ["1-0-0", "truncated"],
+            ["2-0-0", "zero-byte"],
+        ]
+        assert record.scale == "demo"
+        assert record.environment["device_type"] == "cpu"
+        assert len(record.history) == record.experiment["recipe"]["epochs"] == 1
+        assert (trained.records / str(record.predictions)).is_file()
+    assert records[0].dataset["test_ids_sha256"] == records[1].dataset["test_ids_sha256"]
+
+
+def test_a_second_call_reuses_the_records_and_prints_the_same_table(
+    trained: Workplace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("reproduce.commands.run_experiment", lambda *_: pytest.fail("trained again"))
+    before = (trained.records / "train.jsonl").read_bytes()
+    again = trained.again("--format", "json")
+    assert (again.status, again.out) == (0, trained.first.out)
+    assert "2 recorded, 0 to train" in again.err
+    assert (trained.records / "train.jsonl").read_bytes() == before
+
+
+def test_demo_scale_runs_leave_the_papers_table_as_it_was(
+    trained: Workplace, table5: dict[tuple[str, str], dict[str, Any]]
+) -> None:
+    done = call("table5", "--format", "json", "--records", trained.records)
+    cells = {(cell["row"], cell["column"]): cell for cell in json.loads(done.out)["rows"]}
+    for key, cell in table5.items():
+        assert (cells[key]["measured"], cells[key]["status"]) == (cell["measured"], cell["status"])
+
+
+def test_run_none_trains_nothing_and_says_what_was_not_run(small: Path, tmp_path: Path) -> None:
+    done = train(small, tmp_path / "records", "--run", "none")
+    assert done.status == 0
+    for model in ("ast_debug", "mast_debug"):
+        assert f"not run: {model} fold 1 seed 0" in done.err
+    assert "not run" in done.out
+    assert not (tmp_path / "records").exists()
+
+
+def test_run_all_trains_again_and_appends(small: Path, tmp_path: Path) -> None:
+    train(small, tmp_path / "records")
+    before = (tmp_path / "records/train.jsonl").read_bytes()
+    done = train(small, tmp_path / "records", "--run", "all")
+    assert done.status == 0
+    records = load_records(tmp_path / "records")
+    assert (tmp_path / "records/train.jsonl").read_bytes().startswith(before)
+    assert [record.key for record in records] == [record.key for record in records[:2]] * 2
+    assert records[0].weights_sha256 == records[2].weights_sha256  # and the same seed gives the same weights
+
+
+def test_a_fold_without_a_usable_clip_is_one_line(tmp_path: Path) -> None:
+    data = make_esc50_folder(tmp_path / "esc50", per_fold=1)
+    for path in (data / "audio").glob("1-*"):
+        path.write_bytes(b"")
+    assert "split 1 can be used" in train(data, tmp_path / "records").only_error()
+
+
+def test_two_real_folds_of_esc_10_are_read_and_planned(esc10: Path, tmp_path: Path) -> None:
+    done = call("esc50", "--data", f"esc50={esc10}", "--folds", "2", "--run", "none", "--records", tmp_path)
+    assert done.status == 0
+    assert "400 of 400 listed clips found, 10 classes" in done.err
+    assert done.err.count("not run: ") == 4

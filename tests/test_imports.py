@@ -1,0 +1,119 @@
+"""Imports run one way, as in DESIGN: models <- reproduce <- bench, and the torch-free part of reproduce <- reports."""
+
+from __future__ import annotations
+
+import ast
+import sys
+from collections.abc import Iterator
+from functools import cache
+from graphlib import TopologicalSorter
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+PACKAGES = ("models", "reproduce", "bench", "reports")
+
+MODELS_LIBRARIES = {"torch", "timm", "safetensors", "huggingface_hub"}
+COUNTING_LIBRARIES = {"fvcore", "ptflops"}  # in complexity.py alone
+BENCH_MAY_USE = {"audio", "audio_spec", "datasets", "environment", "records"}
+REPORTS_MAY_USE = {"errors", "paper", "records", "render", "selection", "tables"}
+NO_TORCH = {"torch", "timm", "torchvision", "models"}
+
+
+def sources(package: str) -> list[Path]:
+    return sorted((ROOT / package).rglob("*.py"))
+
+
+@cache
+def imports_of(path: Path) -> tuple[str, ...]:
+    """Dotted names that a file imports anywhere in it; `from a import b` counts as a.b, for b may be a module."""
+    names: list[str] = []
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            names += [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            assert not node.level, f"{path}:{node.lineno}: relative import"
+            names += [f"{node.module}.{alias.name}" for alias in node.names]
+    return tuple(names)
+
+
+def top_level(path: Path) -> set[str]:
+    return {name.partition(".")[0] for name in imports_of(path)}
+
+
+def parts_of_reproduce(path: Path) -> set[str]:
+    """Modules of reproduce that a file imports: the second word of each name."""
+    return {name.split(".")[1] for name in imports_of(path) if name.startswith("reproduce.")}
+
+
+def offenders(package: str, forbidden: set[str]) -> Iterator[str]:
+    for path in sources(package):
+        for name in sorted(top_level(path) & forbidden):
+            yield f"{path.relative_to(ROOT)} imports {name}"
+
+
+def test_the_packages_are_read_at_all() -> None:
+    assert "torch" in top_level(ROOT / "models/ast_model.py")
+    assert "records" in parts_of_reproduce(ROOT / "reproduce/tables.py")
+    assert all(sources(package) for package in PACKAGES)
+
+
+def test_models_import_nothing_of_ours_and_few_libraries() -> None:
+    for path in sources("models"):
+        allowed = {"models", *MODELS_LIBRARIES, *sys.stdlib_module_names}
+        if path.name == "complexity.py":
+            allowed |= COUNTING_LIBRARIES
+        assert top_level(path) <= allowed, path
+
+
+def test_reproduce_imports_neither_bench_nor_reports() -> None:
+    assert list(offenders("reproduce", {"bench", "reports", "tests"})) == []
+
+
+def test_bench_uses_models_and_a_few_parts_of_reproduce() -> None:
+    assert list(offenders("bench", {"reports", "tests"})) == []
+    for path in sources("bench"):
+        assert parts_of_reproduce(path) <= BENCH_MAY_USE, path
+
+
+def test_reports_use_the_part_of_reproduce_that_needs_no_torch() -> None:
+    assert list(offenders("reports", {"bench", "tests", *NO_TORCH})) == []
+    for path in sources("reports"):
+        assert parts_of_reproduce(path) <= REPORTS_MAY_USE, path
+
+
+@pytest.mark.parametrize("part", sorted(REPORTS_MAY_USE))
+def test_what_reports_use_leads_to_no_torch(part: str) -> None:
+    seen, waiting = set(), [ROOT / f"reproduce/{part}.py"]
+    while waiting:
+        path = waiting.pop()
+        if path in seen or not path.is_file():
+            continue
+        seen.add(path)
+        assert not top_level(path) & NO_TORCH, path
+        for used in parts_of_reproduce(path):
+            waiting += [ROOT / f"reproduce/{used}.py", ROOT / f"reproduce/{used}/__init__.py"]
+    assert ROOT / f"reproduce/{part}.py" in seen
+
+
+def test_the_packages_import_each_other_without_a_cycle() -> None:
+    graph = {
+        package: {name for path in sources(package) for name in top_level(path)} & set(PACKAGES) - {package}
+        for package in PACKAGES
+    }
+    order = list(TopologicalSorter(graph).static_order())  # CycleError names a cycle
+    assert order[0] == "models"
+    assert graph["reproduce"] == {"models"}
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_no_module_is_named_like_one_of_pythons_own(package: str) -> None:
+    names = {package, *(path.stem for path in sources(package)), *(path.parent.name for path in sources(package))}
+    assert not names & set(sys.stdlib_module_names)
+
+
+def test_tests_are_flat_and_no_package() -> None:
+    nested = [path for path in (ROOT / "tests").rglob("*.py") if path.parent != ROOT / "tests"]
+    assert nested == []
+    assert not (ROOT / "tests/__init__.py").exists()
