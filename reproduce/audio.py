@@ -24,34 +24,15 @@ import soundfile
 import soxr
 import torch
 
+from reproduce.audio_errors import AudioError
 from reproduce.audio_spec import AudioSpec
+from reproduce.datasets.packs import is_packed, read_packed
 from reproduce.errors import InputError
 
 LOG_MEL_FLOOR_ENERGY = torch.finfo(torch.float32).eps  # kaldi floors mel energies at 1.19e-7, i.e. log-mel -15.942
 # AST's quirk: frames past a clip's end are 0 in *log*-mel units, before normalisation. That is a loud constant
 # (+0.467 after normalisation with AudioSet's statistics), not silence (-1.278) and not the mean (0).
 PADDING_LOG_MEL = 0.0
-
-AUDIO_REASONS = (
-    "missing",
-    "zero-byte",
-    "not audio",
-    "empty",
-    "truncated",
-    "NaN samples",
-    "no audio track",
-    "unreadable",
-)
-_REMEDIES = {
-    "missing": "check the path, or fetch the file",
-    "zero-byte": "the download or copy failed: fetch it again",
-    "not audio": "use wav, flac, ogg, mp3, mp4, m4a, webm or mkv, or leave the clip out",
-    "empty": "leave the clip out, or correct its start and stop",
-    "truncated": "the download or copy was cut off: fetch it again",
-    "NaN samples": "write the file again from its source",
-    "no audio track": "leave the clip out, or fetch a version with sound",
-    "unreadable": "check permissions and disk, or convert it to wav",
-}
 
 # libsndfile does not open these; PyAV (ffmpeg) does. Files are also recognised by their first bytes.
 _CONTAINER_SUFFIXES = frozenset({".mp4", ".m4a", ".m4v", ".mov", ".webm", ".mkv", ".mka", ".avi", ".aac"})
@@ -66,23 +47,6 @@ _CUDA_CHUNK_CLIPS = 64  # bounds memory: about 0.4 GiB of frames and spectra at 
 _MEL_BANDS = 8  # mel filters are narrow: eight blocks of the matrix skip most of its zeros
 
 
-class AudioError(InputError):
-    """A clip that cannot be used. `reason` is one of AUDIO_REASONS; the message is one line with the remedy."""
-
-    def __init__(self, path: str | Path, reason: str, detail: str = "") -> None:
-        if reason not in AUDIO_REASONS:
-            raise ValueError(f"unknown reason {reason!r}: choose one of {', '.join(AUDIO_REASONS)}")
-        # All arguments go to Exception, so that the error survives pickling on its way from a loader's worker.
-        super().__init__(path, reason, detail)
-        self.path = Path(path)
-        self.reason = reason
-        self.detail = " ".join(detail.split())
-
-    def __str__(self) -> str:
-        detail = f" ({self.detail})" if self.detail else ""
-        return f"{self.path}: {self.reason}{detail}; {_REMEDIES[self.reason]}"
-
-
 # --- reading -------------------------------------------------------------------------------------------------
 
 
@@ -90,9 +54,9 @@ def read_audio(path: str | Path, start: float | None = None, stop: float | None 
     """Decode a file, or the stretch from `start` to `stop` seconds of it.
 
     wav, flac, ogg and mp3 of any bit depth go through libsndfile; mp4, m4a, webm and mkv (and a flac that was
-    written to a pipe, so that it does not say its length) through PyAV. A stretch is
-    sought, not cut out of the whole file; a `stop` past the end reads to the end. In webm and mkv, whose time
-    stamps are whole milliseconds, a stretch may start up to 1 ms off.
+    written to a pipe, so that it does not say its length) through PyAV; "FILE.h5::KEY" is a clip inside a pack.
+    A stretch is sought, not cut out of the whole file; a `stop` past the end reads to the end. In webm and mkv,
+    whose time stamps are whole milliseconds, a stretch may start up to 1 ms off.
 
     Returns:
         (samples, channels) float32, full scale = 1 (float files may exceed it), and the file's rate in Hz.
@@ -102,19 +66,24 @@ def read_audio(path: str | Path, start: float | None = None, stop: float | None 
             the cut, where the format lets us see it (wav, ogg).
         InputError: the file needs PyAV, which is not installed.
     """
-    path = Path(path)
     if (start is not None and not start >= 0) or (stop is not None and not stop > (start or 0.0)):
         raise AudioError(path, "empty", f"segment from {start} to {stop} s")
-    head = _read_head(path)
-    if _is_container(head) or path.suffix.lower() in _CONTAINER_SUFFIXES:
-        samples, rate = _read_container(path, head, start, stop)
+    if is_packed(path):
+        samples, rate = read_packed(path, start, stop)
     else:
-        samples, rate = _read_sound(path, head, start, stop)
+        samples, rate = _read_file(Path(path), start, stop)
     if not len(samples):
         raise AudioError(path, "empty", "no samples")
     if not np.isfinite(samples).all():
         raise AudioError(path, "NaN samples", f"{int((~np.isfinite(samples)).sum())} of {samples.size} not finite")
     return samples, rate
+
+
+def _read_file(path: Path, start: float | None, stop: float | None) -> tuple[np.ndarray, int]:
+    head = _read_head(path)
+    if _is_container(head) or path.suffix.lower() in _CONTAINER_SUFFIXES:
+        return _read_container(path, head, start, stop)
+    return _read_sound(path, head, start, stop)
 
 
 def _read_head(path: Path) -> bytes:

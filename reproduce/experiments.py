@@ -109,8 +109,8 @@ _ESC50_MEAN, _ESC50_STD = -6.6268077, 5.358466
 ESC50_PRESETS: dict[str, ComparisonPreset] = {
     "demo": ComparisonPreset(
         models=("ast_tiny", "mast_tiny"),
-        # The whole five-second clip: 64 mels, and 249 frames at a 20 ms hop, padded to 256. A quarter of AST's input for
-        # ESC-50 (128 x 512), because both models together must train within a quarter of an hour on two CPU cores.
+        # The whole five-second clip: 64 mels, and 249 frames at a 20 ms hop, padded to 256. A quarter of AST's input
+        # for ESC-50 (128 x 512): both models together must train within a quarter of an hour on two CPU cores.
         front_end=AudioSpec(mels=64, frames=256, frame_shift_ms=20.0, mean=_ESC50_MEAN, std=_ESC50_STD),
         recipe=Recipe(epochs=24, batch_size=8, lr=1e-3, warmup_steps=100, freq_mask=12, time_mask=48, mixup=0.5),
         scale="demo",

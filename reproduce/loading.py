@@ -14,7 +14,9 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from reproduce.audio import AudioError, AudioSpec, decode_many, fit, is_silent, log_mel, normalise, stack_waveforms
+from reproduce.audio import decode_many, fit, is_silent, log_mel, normalise, stack_waveforms
+from reproduce.audio_errors import AudioError
+from reproduce.audio_spec import AudioSpec
 from reproduce.augment import mixup_waveforms, roll_time, spec_augment
 from reproduce.datasets import ClipIndex, Problem
 from reproduce.errors import InputError

@@ -14,7 +14,9 @@ import numpy as np
 import pytest
 import soundfile
 
-from reproduce.audio import AUDIO_REASONS, AudioError, AudioSpec, decode_many, load_waveform, read_audio
+from reproduce.audio import decode_many, load_waveform, read_audio
+from reproduce.audio_errors import AUDIO_REASONS, AudioError
+from reproduce.audio_spec import AudioSpec
 from reproduce.errors import InputError
 
 RATE = 16_000

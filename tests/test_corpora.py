@@ -15,11 +15,12 @@ from typing import Any
 import numpy as np
 import pytest
 
+from reproduce.audio_errors import AudioError
 from reproduce.datasets import ClipIndex, dataset_spec, read_dataset
 from reproduce.datasets.audioset import iter_json_list, read_classes, read_segments
 from reproduce.datasets.epic_kitchens import seconds
 from reproduce.datasets.kinetics_sounds import KS31, KS32, KS34, RENAMED, canonical_class
-from reproduce.datasets.packs import PackedAudioError, read_packed
+from reproduce.datasets.packs import read_packed
 from reproduce.datasets.youtube_files import NO_START, parse_stem, scan_youtube_files
 from reproduce.errors import InputError
 
@@ -692,7 +693,7 @@ def test_passt_packs_hold_mp3_and_packed_targets(tmp_path: Path) -> None:
     samples, rate = read_packed(index.clip(0).path, 0.25, 0.5)
     assert (rate, samples.shape) == (32000, (8000, 1))
     assert np.abs(samples[:, 0] - tone[8000:16000]).max() < 0.02
-    with pytest.raises(PackedAudioError) as caught:
+    with pytest.raises(AudioError) as caught:
         read_packed(index.clip(1).path)
     assert caught.value.reason == "zero-byte"
 
@@ -753,10 +754,10 @@ def test_unreadable_packed_clips_say_why(tmp_path: Path, path: str, reason: str)
         "panns": tmp_path / "p.h5",
     }
     panns_pack(tmp_path / "p.h5", [(f"Y{A}.wav", [0])])
-    with pytest.raises(PackedAudioError, match=str(tmp_path)) as caught:
+    with pytest.raises(AudioError, match=str(tmp_path)) as caught:
         read_packed(path.format(**names))
     assert caught.value.reason == reason
-    with pytest.raises(PackedAudioError) as caught:
+    with pytest.raises(AudioError) as caught:
         read_packed(f"{names['pack']}::v", 1.0, 2.0)
     assert caught.value.reason == "empty"
 

@@ -32,7 +32,7 @@ from reproduce.experiments import Experiment, Recipe
 from reproduce.loading import Batch, WaveformStore, evaluation_batches, load_waveforms, training_batches
 from reproduce.metrics import accuracy
 from reproduce.records import RunRecord, load_records
-from reproduce.runner import run_experiment
+from reproduce.runner import Progress, run_experiment
 
 MODELS = ("ast_debug", "mast_debug")
 SPEC = AudioSpec(mels=32, frames=32, frame_shift_ms=30.0, mean=-6.6, std=5.4)
@@ -187,6 +187,31 @@ def test_an_epochs_summary_counts_what_it_did(store: WaveformStore) -> None:
     assert summary["clips_per_s"] > 0
 
 
+def test_every_step_is_taken_at_the_rate_of_the_schedule(store: WaveformStore) -> None:
+    model = create_model("ast_debug", num_classes=2, input_size=(32, 32))
+    optimizer = make_optimizer(model, RECIPE)
+    rates: list[set[float]] = []
+    train_one_epoch(
+        model,
+        make_batches(store),
+        optimizer,
+        RECIPE,
+        4,
+        20,
+        False,
+        lambda *_: rates.append({group["lr"] for group in optimizer.param_groups}),
+    )
+    assert rates == [{learning_rate(RECIPE, step, 20)} for step in range(4, 12)]
+
+
+def test_gradients_are_clipped_to_the_recipes_norm(store: WaveformStore) -> None:
+    model = create_model("ast_debug", num_classes=2, input_size=(32, 32))
+    recipe = replace(RECIPE, clip_norm=1e-3)
+    train_one_epoch(model, make_batches(store), make_optimizer(model, recipe), recipe, 0, 8, False)
+    gradients = [p.grad.flatten() for p in model.parameters() if p.grad is not None]
+    assert torch.cat(gradients).norm().item() == pytest.approx(1e-3, rel=1e-2)
+
+
 @pytest.mark.parametrize("name", MODELS)
 def test_every_parameter_is_trained(store: WaveformStore, name: str) -> None:
     model = create_model(name, num_classes=2, input_size=(32, 32))
@@ -232,9 +257,20 @@ def test_predictions_of_several_heads_come_by_name(store: WaveformStore) -> None
 # --- whole runs -----------------------------------------------------------------------------------------------------
 
 
-def run(index: ClipIndex, store: WaveformStore, folder: Path, model: str = "mast_debug", seed: int = 0) -> RunRecord:
+def run(
+    index: ClipIndex,
+    store: WaveformStore,
+    folder: Path,
+    model: str = "mast_debug",
+    seed: int = 0,
+    progress: Progress = Progress(),  # noqa: B008 (frozen)
+) -> RunRecord:
     experiment = Experiment(model, "esc50", ("1",), ("2",), SPEC, RECIPE, "demo", seed=seed)
-    return run_experiment(experiment, index, store, folder / "records", folder / "runs", "cpu")
+    return run_experiment(experiment, index, store, folder / "records", folder / "runs", "cpu", progress)
+
+
+def draw_numbers(epoch: int, summary: dict[str, float]) -> None:
+    torch.rand(7)
 
 
 def without_speeds(record: RunRecord) -> dict[str, object]:
@@ -246,8 +282,9 @@ def test_the_same_experiment_twice_gives_the_same_weights_and_scores(
     index: ClipIndex, store: WaveformStore, tmp_path: Path, name: str
 ) -> None:
     first = run(index, store, tmp_path / "a", name)
-    torch.rand(7)  # what ran in between does not matter
-    second = run(index, store, tmp_path / "b", name)
+    # Random numbers drawn by others, before and between the epochs, do not matter.
+    torch.rand(7)
+    second = run(index, store, tmp_path / "b", name, progress=Progress(on_epoch=draw_numbers))
     assert first.weights_sha256 == second.weights_sha256
     assert without_speeds(first) == without_speeds(second)
     assert [epoch["loss"] for epoch in first.history] == [epoch["loss"] for epoch in second.history]
@@ -262,6 +299,12 @@ def test_another_seed_gives_another_key_and_other_weights(
     assert first.key != second.key
     assert first.weights_sha256 != second.weights_sha256
     assert load_records(tmp_path / "records") == [first, second]
+
+
+def test_the_schedule_runs_over_all_epochs(index: ClipIndex, store: WaveformStore, tmp_path: Path) -> None:
+    history = run(index, store, tmp_path).history  # two epochs of four steps
+    assert [epoch["epoch"] for epoch in history] == [1, 2]
+    assert [epoch["lr"] for epoch in history] == [learning_rate(RECIPE, step, 8) for step in (3, 7)]
 
 
 def test_stored_predictions_give_the_recorded_score(index: ClipIndex, store: WaveformStore, tmp_path: Path) -> None:

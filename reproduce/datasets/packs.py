@@ -22,6 +22,7 @@ from typing import Any
 
 import numpy as np
 
+from reproduce.audio_errors import AudioError
 from reproduce.datasets.base import Labels
 from reproduce.datasets.scan import split_suffix
 from reproduce.datasets.youtube_files import ID_DTYPE, parse_stem
@@ -33,18 +34,6 @@ PANNS_RATE = 32000
 _INT16_SCALE = np.float32(1 / 32767)  # inverse of PANNs' float32_to_int16
 _TARGET_BLOCK = 1 << 14
 _OPEN_FILES = 64  # PANNs' AudioSet has 43 packs
-
-
-class PackedAudioError(InputError):
-    """A packed clip that cannot be used. `reason` is one of `reproduce.audio.AUDIO_REASONS`."""
-
-    def __init__(self, path: str, reason: str, message: str) -> None:
-        super().__init__(path, reason, message)
-        self.reason = reason
-        self.message = message
-
-    def __str__(self) -> str:
-        return self.message
 
 
 def is_packed(path: str | Path) -> bool:
@@ -59,17 +48,17 @@ def read_packed(
     Only the stretch is read from disk (PaSST's mp3 is decoded whole). Returns (samples, 1) float32 and the rate in
     Hz, as `reproduce.audio.read_audio` does for files.
 
-    Raises PackedAudioError, with the reason; InputError if h5py is not installed.
+    Raises AudioError, with the reason; InputError if h5py is not installed.
     """
     text = str(path_with_key)
     name, _, key = text.rpartition(SEPARATOR)
     if not name or not key:
-        raise PackedAudioError(text, "missing", f"{text}: not of the form FILE.h5{SEPARATOR}KEY")
+        raise AudioError(text, "missing", f"not of the form FILE.h5{SEPARATOR}KEY")
     file = _open(Path(name))
     try:
         return _read(text, file, key, start, stop)
     except OSError as error:  # what h5py raises for a damaged block
-        raise PackedAudioError(text, "unreadable", f"{text}: {error}; copy the pack again") from None
+        raise AudioError(text, "unreadable", f"{error}; copy the pack again") from None
 
 
 def _read(text: str, file: Any, key: str, start: float | None, stop: float | None) -> tuple[np.ndarray, int]:
@@ -77,13 +66,13 @@ def _read(text: str, file: Any, key: str, start: float | None, stop: float | Non
     if kind == "asf":
         name, _, rate_text = key.partition("@")
         if name not in file:
-            raise PackedAudioError(text, "missing", f"{text}: the pack has no dataset {name!r}")
+            raise AudioError(text, "missing", f"the pack has no dataset {name!r}")
         source, rate = file[name], int(rate_text) if rate_text else ASF_RATE
     else:
         column = file["waveform" if kind == "panns" else "mp3"]
         row = int(key) if key.isdecimal() else -1
         if not 0 <= row < len(column):
-            raise PackedAudioError(text, "missing", f"{text}: the pack has rows 0 to {len(column) - 1}")
+            raise AudioError(text, "missing", f"the pack has rows 0 to {len(column) - 1}")
         if kind == "passt":
             source, rate = _decode_mp3(text, column[row].tobytes())
         else:
@@ -91,7 +80,7 @@ def _read(text: str, file: Any, key: str, start: float | None, stop: float | Non
     first = 0 if start is None else round(start * rate)
     last = len(source) if stop is None else min(round(stop * rate), len(source))
     if not 0 <= first < last:
-        raise PackedAudioError(text, "empty", f"{text}: nothing from {start} to {stop} s of {len(source) / rate:g} s")
+        raise AudioError(text, "empty", f"nothing from {start} to {stop} s of {len(source) / rate:g} s")
     samples = np.asarray(source[first:last])
     if samples.dtype == np.int16:
         samples = samples * _INT16_SCALE
@@ -116,11 +105,11 @@ def _decode_mp3(text: str, data: bytes) -> tuple[np.ndarray, int]:
     import soundfile
 
     if not data:
-        raise PackedAudioError(text, "zero-byte", f"{text}: no mp3 bytes in this row")
+        raise AudioError(text, "zero-byte", "no mp3 bytes in this row")
     try:
         samples, rate = soundfile.read(io.BytesIO(data), dtype="float32", always_2d=True)
     except soundfile.LibsndfileError as error:
-        raise PackedAudioError(text, "unreadable", f"{text}: {error.error_string}; make the pack again") from None
+        raise AudioError(text, "unreadable", f"{error.error_string}; make the pack again") from None
     return samples.mean(axis=1, dtype=np.float32), rate
 
 
@@ -138,9 +127,9 @@ def _open_in_process(path: Path, process: int) -> Any:
     try:
         return h5py.File(path, "r")
     except FileNotFoundError:
-        raise PackedAudioError(str(path), "missing", f"{path}: no such pack") from None
+        raise AudioError(str(path), "missing", "no such pack") from None
     except OSError as error:
-        raise PackedAudioError(str(path), "unreadable", f"{path}: no HDF5 file ({error}); copy it again") from None
+        raise AudioError(str(path), "unreadable", f"no HDF5 file ({error}); copy it again") from None
 
 
 def pack_kind(file: Any) -> str:
