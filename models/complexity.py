@@ -129,7 +129,7 @@ def _mlp_items(block: str, mlp: Mlp, tokens: int) -> Iterator[CostItem]:
 
 def _head_items(model: SpectrogramTransformer) -> Iterator[CostItem]:
     fc: Any = model.head.fc
-    layers: list[nn.Linear] = list(fc.values()) if isinstance(fc, nn.ModuleDict) else [fc]
+    layers: Any = fc.values() if isinstance(fc, nn.ModuleDict) else [fc]
     for layer in layers:
         yield from _linear_items("head", layer, 1)
 

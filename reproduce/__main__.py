@@ -7,6 +7,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from reproduce.data_commands import add_data_parser, run_data
 from reproduce.errors import InputError
 from reproduce.records import RECORDS_DIR
 from reproduce.render import FORMATS
@@ -33,6 +34,7 @@ def build_parser() -> argparse.ArgumentParser:
             command.add_argument(
                 "--fold", default="1", help="test fold to leave out of the search (default: %(default)s)"
             )
+    add_data_parser(commands)
     listing = commands.add_parser("list", help="targets, data sets and presets")
     listing.set_defaults(format="terminal")
     return parser
@@ -79,6 +81,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if options.command == "list":
             print(list_everything())
             return EXIT_OK
+        if options.command == "data":
+            return run_data(options)
         from reproduce import commands
 
         if options.command in TRAINED_TARGETS:

@@ -258,10 +258,20 @@ def load_waveform(
     Raises:
         AudioError, InputError: as `read_audio`.
     """
+    return remove_mean(load_mono(path, spec.sample_rate, start, stop))
+
+
+def load_mono(path: str | Path, sample_rate: int, start: float | None = None, stop: float | None = None) -> np.ndarray:
+    """`load_waveform` before its mean is removed, which is what shards store: 16-bit recordings stay exact."""
     samples, rate = read_audio(path, start, stop)
-    waveform = resample(to_mono(samples), rate, spec.sample_rate)
+    waveform = resample(to_mono(samples), rate, sample_rate)
     if not len(waveform):
-        raise AudioError(path, "empty", f"{len(samples)} samples at {rate} Hz leave none at {spec.sample_rate} Hz")
+        raise AudioError(path, "empty", f"{len(samples)} samples at {rate} Hz leave none at {sample_rate} Hz")
+    return waveform
+
+
+def remove_mean(waveform: np.ndarray) -> np.ndarray:
+    """(samples,) float32 around zero, as AST's loader leaves it."""
     return waveform - waveform.mean(dtype=np.float64).astype(np.float32)
 
 

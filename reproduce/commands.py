@@ -52,7 +52,7 @@ def run_experiments(options: argparse.Namespace) -> int:
     keys = {experiment_key(experiment, index): experiment for experiment in experiments}
     stored = latest_by_key(of_kind(load_records(options.records), kind))
     missing = {"none": {}, "all": keys, "missing": {k: e for k, e in keys.items() if k not in stored}}[options.run]
-    _say(f"{len(keys)} runs: {len(keys) - len(missing)} recorded, {len(missing)} to train")
+    _say(f"{len(keys)} runs: {sum(key in stored for key in keys)} recorded, {len(missing)} to train")
     if missing:
         _train_all(missing, index, kind, options)
     records = [r for r in load_records(options.records) if r.key in keys]

@@ -7,6 +7,7 @@ import statistics
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from reproduce.datasets import ClipIndex
 from reproduce.datasets.base import DEFAULT_HEAD
 from reproduce.engine import Predictions, make_optimizer, predict, train_one_epoch
 from reproduce.environment import describe_environment
+from reproduce.errors import InputError
 from reproduce.experiments import Experiment
 from reproduce.loading import WaveformStore, evaluation_batches, training_batches
 from reproduce.metrics import accuracy, mean_average_precision, top_k_correct
@@ -103,7 +105,7 @@ def run_experiment(
         seed=experiment.seed,
         weights_sha256=weights_sha256(model),
         history=tuple(history),
-        predictions=_save_predictions(records, key, predictions, test.index),
+        predictions=_save_predictions(records, f"{key}-{datetime.now(UTC):%Y%m%dT%H%M%S}", predictions, test.index),
         wall_time_s=time.perf_counter() - start,
         environment={**describe_environment(device), "attention": model.attention},
         created=now(),
@@ -179,11 +181,13 @@ def describe_data(index: ClipIndex, store: WaveformStore, test: ClipIndex) -> di
     }
 
 
-def _save_predictions(records: Path, key: str, predictions: Predictions, index: ClipIndex) -> str:
-    """Per-clip logits, embeddings and targets as one compressed file, written whole or not at all."""
-    relative = Path("predictions") / f"{key}.npz"
+def _save_predictions(records: Path, name: str, predictions: Predictions, index: ClipIndex) -> str:
+    """Per-clip logits, embeddings and targets as one compressed file, written whole or not at all.
+
+    The time is in the name, so that a repeated run leaves the earlier record's predictions alone.
+    """
+    relative = Path("predictions") / f"{name}.npz"
     path = records / relative
-    path.parent.mkdir(parents=True, exist_ok=True)
     arrays: dict[str, np.ndarray] = {
         "clip_ids": np.array(index.clip_ids.tolist()),
         "embeddings": predictions.embeddings,
@@ -191,20 +195,28 @@ def _save_predictions(records: Path, key: str, predictions: Predictions, index: 
     for head, logits in predictions.logits.items():
         arrays[f"logits_{head}"], arrays[f"targets_{head}"] = logits, index.targets(head).astype(np.uint8)
     temporary = path.with_suffix(".tmp")
-    with open(temporary, "wb") as file:
-        np.savez_compressed(file, allow_pickle=False, **arrays)
-    os.replace(temporary, path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with open(temporary, "wb") as file:
+            np.savez_compressed(file, allow_pickle=False, **arrays)
+        os.replace(temporary, path)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        raise InputError(f"{path}: cannot store the predictions ({error.strerror}): free space, or --records") from None
     return relative.as_posix()
 
 
 def _save_weights(path: Path, model: SpectrogramTransformer, experiment: Experiment, store: WaveformStore) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    save_checkpoint(
-        path,
-        model,
-        experiment.model,
-        front_end=experiment.front_end.to_dict(),
-        labels={head: list(classes) for head, classes in store.index.classes.items()},
-        multilabel=store.index.multilabel,
-        extra={"experiment": experiment.to_dict()},
-    )
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        save_checkpoint(
+            path,
+            model,
+            experiment.model,
+            front_end=experiment.front_end.to_dict(),
+            labels={head: list(classes) for head, classes in store.index.classes.items()},
+            multilabel=store.index.multilabel,
+            extra={"experiment": experiment.to_dict()},
+        )
+    except OSError as error:
+        raise InputError(f"{path}: cannot store the weights ({error.strerror}): free space, or --runs DIR") from None

@@ -109,6 +109,15 @@ class CrossValidated:
     records: tuple[RunRecord, ...]
 
 
+def folds_of_every_seed(records: Sequence[RunRecord]) -> list[RunRecord]:
+    """The runs of the folds that every seed present has run: what is left of an interrupted comparison."""
+    by_fold: dict[tuple[str, ...], set[int]] = {}
+    for record in records:
+        by_fold.setdefault(tuple(record.experiment["test_splits"]), set()).add(record.seed or 0)
+    seeds = {record.seed or 0 for record in records}
+    return [r for r in records if by_fold[tuple(r.experiment["test_splits"])] == seeds]
+
+
 def cross_validated(records: Sequence[RunRecord]) -> CrossValidated:
     """Pool one model's runs over folds and seeds. Every seed must have run the same folds: ValueError otherwise."""
     by_seed: dict[int, list[RunRecord]] = {}

@@ -47,6 +47,13 @@ def parts_of_reproduce(path: Path) -> set[str]:
     return {name.split(".")[1] for name in imports_of(path) if name.startswith("reproduce.")}
 
 
+def files_of_part(part: str) -> list[Path]:
+    """reproduce/PART.py, or every module of the package reproduce/PART/."""
+    return [
+        path for path in (ROOT / f"reproduce/{part}.py", *(ROOT / f"reproduce/{part}").glob("*.py")) if path.is_file()
+    ]
+
+
 def offenders(package: str, forbidden: set[str]) -> Iterator[str]:
     for path in sources(package):
         for name in sorted(top_level(path) & forbidden):
@@ -55,7 +62,7 @@ def offenders(package: str, forbidden: set[str]) -> Iterator[str]:
 
 def test_the_packages_are_read_at_all() -> None:
     assert "torch" in top_level(ROOT / "models/ast_model.py")
-    assert "records" in parts_of_reproduce(ROOT / "reproduce/tables.py")
+    assert "records" in parts_of_reproduce(ROOT / "reproduce/selection.py")
     assert all(sources(package) for package in PACKAGES)
 
 
@@ -85,7 +92,8 @@ def test_reports_use_the_part_of_reproduce_that_needs_no_torch() -> None:
 
 @pytest.mark.parametrize("part", sorted(REPORTS_MAY_USE))
 def test_what_reports_use_leads_to_no_torch(part: str) -> None:
-    seen, waiting = set(), [ROOT / f"reproduce/{part}.py"]
+    seen: set[Path] = set()
+    waiting = files_of_part(part)
     while waiting:
         path = waiting.pop()
         if path in seen or not path.is_file():
@@ -93,8 +101,8 @@ def test_what_reports_use_leads_to_no_torch(part: str) -> None:
         seen.add(path)
         assert not top_level(path) & NO_TORCH, path
         for used in parts_of_reproduce(path):
-            waiting += [ROOT / f"reproduce/{used}.py", ROOT / f"reproduce/{used}/__init__.py"]
-    assert ROOT / f"reproduce/{part}.py" in seen
+            waiting += files_of_part(used)
+    assert seen
 
 
 def test_the_packages_import_each_other_without_a_cycle() -> None:

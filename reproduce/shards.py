@@ -1,0 +1,460 @@
+"""A corpus as WebDataset tar shards: few large files, read in sequence, where two million small ones would crawl.
+
+A shard is a plain tar. Each clip is two members under one key, its row in the `ClipIndex` it came from:
+`000000042.flac` (or `.ogg`), the waveform at 16 kHz, mono, and `000000042.json`, its id, labels and split.
+`index.json` describes the corpus and holds every shard's count and SHA-256. Clips are dealt to shards by a hash of
+their id, so that one shard is a fair sample of its split. `reproduce.shard_reader` reads them back.
+
+What 16 bits cost: a sample moves by at most half a step (2**-16); a 16-bit, 16 kHz, mono recording not at all. The mean is
+removed on reading, as with files. A waveform that exceeds full scale, as float files and decoded mp3 may, is divided
+by the power of two in its `scale`, which the reader multiplies by again. Vorbis (`ogg`) is lossy.
+
+The same clips always give the same bytes, so a run that was killed goes on: finished shards are verified and kept.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import io
+import json
+import math
+import os
+import struct
+import zlib
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import IO, Any
+from urllib.parse import quote
+
+import numpy as np
+import soundfile
+
+from reproduce.audio import is_silent, load_mono
+from reproduce.audio_errors import AudioError
+from reproduce.datasets.base import Clip, ClipIndex, Problem
+from reproduce.errors import InputError
+
+FORMAT, VERSION = "MAST vs AST shards", 1
+INDEX_NAME, JOURNAL_NAME = "index.json", "progress.jsonl"
+SAMPLE_RATE = 16_000  # Hz, what every front end of the project takes
+CODECS = {"flac": ("FLAC", "PCM_16"), "ogg": ("OGG", "VORBIS")}  # member suffix -> libsndfile's format and subtype
+CLIPS_PER_SHARD = 1000  # ten-second clips: some 150 MiB as flac
+STEPS = 1 << 15  # 16-bit steps from zero to full scale
+
+_BLOCK_BYTES = 1 << 20
+_VORBIS_BLOCK = 1 << 16  # samples: libsndfile overruns its stack when it is given minutes at once
+_OGG_SERIAL = b"MAST"
+_REVERSED_BITS = bytes(int(f"{byte:08b}"[::-1], 2) for byte in range(256))
+
+
+@dataclass(frozen=True)
+class Shard:
+    """One tar: `clips` it holds, their `seconds` together, its size and SHA-256, and what was wrong with its clips."""
+
+    file: str
+    split: str
+    clips: int
+    seconds: float
+    bytes: int
+    sha256: str
+    problems: tuple[Problem, ...] = ()
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Shard:
+        return cls(**{**values, "problems": tuple(Problem(**problem) for problem in values["problems"])})
+
+
+@dataclass(frozen=True)
+class ShardIndex:
+    """What `index.json` says.
+
+    Args:
+        plan_sha256: identity of the clips, their labels and the settings: a resumed run must have the same.
+        listed, missing: split -> how many clips the annotations list; ids of those without a file.
+        ids_sha256: split -> `ClipIndex.ids_sha256` of the clips in its shards.
+        reading_problems: what the dataset's reader met; each shard has those of its own clips.
+    """
+
+    dataset: str
+    protocol: str
+    multilabel: bool
+    classes: Mapping[str, tuple[str, ...]]
+    sample_rate: int
+    codec: str
+    clips_per_shard: int
+    plan_sha256: str
+    listed: Mapping[str, int]
+    missing: Mapping[str, tuple[str, ...]]
+    ids_sha256: Mapping[str, str]
+    shards: tuple[Shard, ...]
+    reading_problems: tuple[Problem, ...]
+
+    @property
+    def problems(self) -> tuple[Problem, ...]:
+        """All of them; clips of fatal ones are not in the shards."""
+        return (*self.reading_problems, *(problem for shard in self.shards for problem in shard.problems))
+
+    def clips(self, *splits: str) -> int:
+        """Clips in the shards of these splits, or in all where none is named."""
+        return sum(shard.clips for shard in self.shards if not splits or shard.split in splits)
+
+    def splits(self) -> tuple[str, ...]:
+        return tuple(sorted({shard.split for shard in self.shards}))
+
+
+# --- one clip --------------------------------------------------------------------------------------------------------
+
+
+def encode_waveform(waveform: np.ndarray, codec: str) -> tuple[bytes, float]:
+    """(samples,) float32 as a flac or ogg file in memory, and the power of two to multiply by after decoding."""
+    peak = float(np.abs(waveform).max())
+    scale = 2.0 ** max(0, math.ceil(math.log2(peak))) if peak > 1 else 1.0
+    steps = np.clip(np.rint(waveform * (STEPS / scale)), -STEPS, STEPS - 1).astype(np.int16)
+    format, subtype = CODECS[codec]
+    buffer = io.BytesIO()
+    with soundfile.SoundFile(buffer, "w", SAMPLE_RATE, 1, subtype=subtype, format=format) as file:
+        for first in range(0, len(steps), _VORBIS_BLOCK):
+            file.write(steps[first : first + _VORBIS_BLOCK])
+    data = buffer.getvalue()
+    return (_with_fixed_serial(data) if codec == "ogg" else data), scale
+
+
+def decode_waveform(data: bytes, scale: float) -> np.ndarray:
+    """Inverse of `encode_waveform`: (samples,) float32. soundfile.LibsndfileError where `data` is no such file."""
+    samples, _ = soundfile.read(io.BytesIO(data), dtype="float32")
+    return samples * np.float32(scale)
+
+
+def _with_fixed_serial(data: bytes) -> bytes:
+    """An ogg file under a serial number of our own: libsndfile draws one at random, so no two runs would agree."""
+    out, at = bytearray(data), 0
+    while at < len(out):
+        segments = out[at + 26]
+        end = at + 27 + segments + sum(out[at + 27 : at + 27 + segments])
+        out[at + 14 : at + 18] = _OGG_SERIAL
+        out[at + 22 : at + 26] = bytes(4)
+        out[at + 22 : at + 26] = struct.pack("<I", _ogg_crc(bytes(out[at:end])))
+        at = end
+    return bytes(out)
+
+
+def _ogg_crc(page: bytes) -> int:
+    """CRC-32 with Ogg's conventions, by way of zlib's, which runs through the bits the other way."""
+    reflected = zlib.crc32(page.translate(_REVERSED_BITS), 0xFFFFFFFF) ^ 0xFFFFFFFF
+    return int(f"{reflected:032b}"[::-1], 2)
+
+
+@dataclass(frozen=True)
+class _Encoded:
+    """A clip ready for its tar, or the problem that keeps it out; `problem` may also be a mere warning."""
+
+    key: str
+    members: Mapping[str, bytes] | None
+    seconds: float = 0.0
+    problem: Problem | None = None
+
+
+def _encode_clip(clip: Clip, position: int, codec: str) -> _Encoded:
+    key = f"{position:09d}"
+    try:
+        waveform = load_mono(clip.path, SAMPLE_RATE, clip.start, clip.stop)
+    except AudioError as error:
+        return _Encoded(key, None, problem=Problem(clip.clip_id, error.reason, str(error)))
+    silent = None
+    if is_silent(waveform):
+        message = f"{clip.path}: silent; used as it is, check the recording"
+        silent = Problem(clip.clip_id, "silent", message, fatal=False)
+    audio, scale = encode_waveform(waveform, codec)
+    description = {
+        "clip_id": clip.clip_id,
+        "labels": clip.labels,
+        "split": clip.split,
+        "start": clip.start,
+        "stop": clip.stop,
+        "samples": len(waveform),
+        "scale": scale,
+    }
+    text = json.dumps(description, sort_keys=True, ensure_ascii=False)
+    return _Encoded(key, {codec: audio, "json": text.encode()}, len(waveform) / SAMPLE_RATE, silent)
+
+
+# --- the whole corpus ------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class _PlannedShard:
+    file: str
+    split: str
+    positions: np.ndarray
+
+
+def plan_shards(index: ClipIndex, clips_per_shard: int) -> list[_PlannedShard]:
+    """Which clips go into which shard: split by split, in the order of the SHA-256 of their ids."""
+    planned = []
+    for split in index.split_names():
+        positions = index.positions_of(split)
+        digests = [hashlib.sha256(str(index.clip_ids[i]).encode()).digest()[:8] for i in positions]
+        positions = positions[np.argsort(np.array(digests, "S8").view(">u8"), kind="stable")]
+        for number, first in enumerate(range(0, len(positions), clips_per_shard)):
+            # A split may be called anything; what is no plain character is percent-encoded.
+            file = f"{index.dataset}-{quote(split, safe='')}-{number:06d}.tar"
+            planned.append(_PlannedShard(file, split, positions[first : first + clips_per_shard]))
+    return planned
+
+
+def _plan_sha256(index: ClipIndex, clips_per_shard: int, codec: str) -> str:
+    """Over all that shapes the shards' bytes, save the recordings themselves."""
+    settings = [FORMAT, VERSION, index.dataset, index.protocol, SAMPLE_RATE, codec, clips_per_shard]
+    digest = hashlib.sha256(json.dumps([settings, {h: list(c) for h, c in index.classes.items()}]).encode())
+    for column in (index.clip_ids, index.splits):
+        for first in range(0, len(column), 1 << 16):
+            digest.update(json.dumps(column[first : first + (1 << 16)].tolist()).encode())
+    numbers = [index.start, index.stop]
+    for _, rows in sorted(index.labels.items()):
+        numbers += [rows.offsets, rows.values]
+    for array in numbers:
+        digest.update(np.ascontiguousarray(array).tobytes())
+    return digest.hexdigest()
+
+
+def write_shards(
+    index: ClipIndex,
+    out: Path,
+    clips_per_shard: int = CLIPS_PER_SHARD,
+    codec: str = "flac",
+    workers: int | None = None,
+    on_clips: Callable[[int], object] = lambda clips: None,
+) -> ShardIndex:
+    """Write the clips of `index` under `out` and return what its index.json says.
+
+    Shards that an earlier, unfinished run left are verified and kept; so is a finished folder, where only what is
+    missing or damaged is written again. A clip that cannot be decoded is left out and reported in `problems`.
+
+    Args:
+        codec: one of CODECS.
+        workers: decoding threads, by default one a core.
+        on_clips: called with a number of clips done, for a progress bar.
+
+    Raises:
+        InputError: `out` holds other shards or cannot be written, another run is at work on it, an option is out of
+            range, or webdataset is not installed.
+    """
+    if codec not in CODECS:
+        raise InputError(f"--codec {codec}: choose one of {', '.join(CODECS)}")
+    if clips_per_shard < 1:
+        raise InputError(f"--clips-per-shard {clips_per_shard}: give at least 1")
+    if not len(index):
+        raise InputError(f"{index.root}: no clip found, so nothing to shard; `data audit` says what is missing")
+    out, plan = Path(out), _plan_sha256(index, clips_per_shard, codec)
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        with _journal(out, plan) as (file, finished):
+            for planned in plan_shards(index, clips_per_shard):
+                done = finished.get(planned.file)
+                if done is not None and shard_damage(out, done) is None:
+                    on_clips(len(planned.positions))
+                    continue
+                finished[planned.file] = _write_shard(planned, index, out, codec, workers, on_clips)
+                _append(file, asdict(finished[planned.file]))
+            result = _describe(index, clips_per_shard, codec, plan, finished)
+            _write_index(out / INDEX_NAME, result)
+            (out / JOURNAL_NAME).unlink()
+    except OSError as error:
+        raise InputError(f"{error.filename or out}: {error.strerror or error}; mend it and run again") from error
+    return result
+
+
+def _write_shard(
+    planned: _PlannedShard,
+    index: ClipIndex,
+    out: Path,
+    codec: str,
+    workers: int | None,
+    on_clips: Callable[[int], object],
+) -> Shard:
+    """One shard, whole under its own name or not there at all."""
+    try:
+        from webdataset import TarWriter
+    except ImportError:
+        raise InputError('writing shards needs webdataset; run `pip install "mast-vs-ast[shards]"`') from None
+    temporary, clips, seconds = out / f".{planned.file}.tmp", 0, 0.0
+    problems: list[Problem] = []
+    with open(temporary, "wb") as raw:
+        file = _HashingFile(raw)
+        with TarWriter(file, user="", group="", mtime=0, encoder=False) as tar:
+            for encoded in _encode_all(index, planned.positions, codec, workers or os.cpu_count() or 1):
+                on_clips(1)
+                if encoded.problem is not None:
+                    problems.append(encoded.problem)
+                if encoded.members is not None:
+                    tar.write({"__key__": encoded.key, **encoded.members})
+                    clips, seconds = clips + 1, seconds + encoded.seconds
+        raw.flush()
+        os.fsync(raw.fileno())
+    os.replace(temporary, out / planned.file)
+    digest = file.digest.hexdigest()
+    return Shard(planned.file, planned.split, clips, round(seconds, 3), file.bytes, digest, tuple(problems))
+
+
+def _encode_all(index: ClipIndex, positions: np.ndarray, codec: str, workers: int) -> Iterator[_Encoded]:
+    """Encoded clips in order, on threads: decoding, resampling and encoding release the GIL. Few are held at once."""
+    with ThreadPoolExecutor(workers) as pool:
+        pending: deque[Future[_Encoded]] = deque()
+        for position in positions:
+            pending.append(pool.submit(_encode_clip, index.clip(int(position)), int(position), codec))
+            if len(pending) == 2 * workers:
+                yield pending.popleft().result()
+        while pending:
+            yield pending.popleft().result()
+
+
+class _HashingFile:
+    """A file to write to that keeps the SHA-256 and the count of what went by."""
+
+    def __init__(self, raw: IO[bytes]) -> None:
+        self.raw, self.digest, self.bytes = raw, hashlib.sha256(), 0
+
+    def write(self, data: bytes) -> int:
+        self.digest.update(data)
+        self.bytes += len(data)
+        return self.raw.write(data)
+
+
+def shard_damage(folder: Path, shard: Shard) -> str | None:
+    """What is wrong with a shard on disk, or None."""
+    path = folder / shard.file
+    try:
+        size = path.stat().st_size
+        if size != shard.bytes:
+            return f"{size} bytes where {INDEX_NAME} says {shard.bytes}"
+        digest = hashlib.sha256()
+        with open(path, "rb") as file:
+            while block := file.read(_BLOCK_BYTES):
+                digest.update(block)
+    except FileNotFoundError:
+        return "missing"
+    except OSError as error:
+        return f"cannot be read ({error.strerror})"
+    return None if digest.hexdigest() == shard.sha256 else f"checksum differs from {INDEX_NAME}"
+
+
+# --- the journal and the index ---------------------------------------------------------------------------------------
+
+
+@contextmanager
+def _journal(out: Path, plan: str) -> Iterator[tuple[IO[bytes], dict[str, Shard]]]:
+    """The journal, locked and ready for appending, and the shards that are finished by it or by index.json.
+
+    Its first line names the plan; each further line is one finished shard. A line that a kill cut off is dropped.
+    """
+    with open(out / JOURNAL_NAME, "a+b", buffering=0) as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise InputError(f"{out}: another run is writing shards here; wait for it or choose another OUT") from None
+        file.seek(0)
+        lines = file.readall().split(b"\n")[:-1]  # what follows the last line end was cut off
+        file.truncate(sum(len(line) + 1 for line in lines))
+        finished: dict[str, Shard] = {}
+        if (out / INDEX_NAME).exists():
+            earlier = read_shard_index(out)
+            _check_plan(out, earlier.plan_sha256, plan)
+            finished = {shard.file: shard for shard in earlier.shards}
+        if lines:
+            _check_plan(out, json.loads(lines[0])["plan"], plan)
+            finished |= {shard.file: shard for shard in map(Shard.from_dict, map(json.loads, lines[1:]))}
+        else:
+            _append(file, {"plan": plan})
+        yield file, finished
+
+
+def _check_plan(out: Path, found: str, plan: str) -> None:
+    if found != plan:
+        raise InputError(
+            f"{out}: holds shards of other clips, labels or settings; choose another OUT or delete this folder"
+        )
+
+
+def _append(file: IO[bytes], value: Any) -> None:
+    file.write(json.dumps(value).encode() + b"\n")
+    os.fsync(file.fileno())
+
+
+def _describe(
+    index: ClipIndex, clips_per_shard: int, codec: str, plan: str, finished: Mapping[str, Shard]
+) -> ShardIndex:
+    planned = plan_shards(index, clips_per_shard)
+    unusable = {p.clip_id for shard in finished.values() for p in shard.problems if p.fatal}
+    ids_sha256 = {}
+    for split in index.split_names():
+        positions = index.positions_of(split)
+        usable = [i for i in positions if str(index.clip_ids[i]) not in unusable] if unusable else positions
+        ids_sha256[split] = index.take(np.asarray(usable)).ids_sha256()
+    missing = {
+        split: tuple(index.missing_ids[index.missing_splits == split].tolist())
+        for split in index.listed
+        if (index.missing_splits == split).any()
+    }
+    return ShardIndex(
+        dataset=index.dataset,
+        protocol=index.protocol,
+        multilabel=index.multilabel,
+        classes=index.classes,
+        sample_rate=SAMPLE_RATE,
+        codec=codec,
+        clips_per_shard=clips_per_shard,
+        plan_sha256=plan,
+        listed=index.listed,
+        missing=missing,
+        ids_sha256=ids_sha256,
+        shards=tuple(finished[shard.file] for shard in planned),
+        reading_problems=index.problems,
+    )
+
+
+def _write_index(path: Path, index: ShardIndex) -> None:
+    temporary = path.with_name(f".{path.name}.tmp")
+    text = json.dumps({"format": FORMAT, "version": VERSION, **asdict(index)}, indent=1, ensure_ascii=False)
+    with open(temporary, "w", encoding="utf-8") as file:
+        file.write(text + "\n")
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(temporary, path)
+
+
+def read_shard_index(folder: str | Path) -> ShardIndex:
+    """The index.json of a folder of shards.
+
+    Raises:
+        InputError: it is missing, unfinished, or not of this format.
+    """
+    folder = Path(folder)
+    path = folder / INDEX_NAME
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        if (folder / JOURNAL_NAME).exists():
+            raise InputError(f"{folder}: sharding is not finished; run the same `data shard` again") from None
+        raise InputError(f"{path}: no such file; give a folder that `python -m reproduce data shard` wrote") from None
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path}: {error}; copy it again or run `data shard` again") from None
+    found = (values.pop("format", None), values.pop("version", None)) if isinstance(values, dict) else None
+    if found != (FORMAT, VERSION):
+        raise InputError(f"{path}: not an index of {FORMAT}, version {VERSION}; run `data shard` again")
+    try:
+        return ShardIndex(
+            **{
+                **values,
+                "classes": {head: tuple(names) for head, names in values["classes"].items()},
+                "missing": {split: tuple(ids) for split, ids in values["missing"].items()},
+                "shards": tuple(map(Shard.from_dict, values["shards"])),
+                "reading_problems": tuple(Problem(**problem) for problem in values["reading_problems"]),
+            }
+        )
+    except (KeyError, TypeError, AttributeError) as error:
+        raise InputError(f"{path}: incomplete ({error}); copy it again or run `data shard` again") from None

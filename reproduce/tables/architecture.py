@@ -1,0 +1,66 @@
+"""Table 1: both architectures block by block, the paper's sizes beside those of the models as built."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from reproduce.paper import Layer
+from reproduce.records import RunRecord
+from reproduce.selection import cost_of
+from reproduce.tables.base import NOT_RUN, PAPER_MODELS, Cell, Column, Row, Table, TableInputs, measured, register_table
+from reproduce.tables.costs import BOTH_COSTS, cost_conditions
+
+
+@register_table("table1", "architecture of both models, block by block", BOTH_COSTS)
+def table1(inputs: TableInputs) -> Table:
+    """Table 1: tokens, grid and width that leave every block, asserted against the models as built."""
+    costs = {model: cost_of(inputs.records, preset) for model, preset in PAPER_MODELS.items()}
+    quantities = (("width", "width"), ("freq", "freq rows"), ("time", "time columns"), ("tokens", "tokens"))
+    columns = tuple(
+        Column(f"{model}_{key}", f"{model.upper()} {title}", "", 0)
+        for model in PAPER_MODELS
+        for key, title in quantities
+    )
+    rows = []
+    for line in inputs.paper.architecture.rows:
+        cells: dict[str, Cell] = {}
+        for model in PAPER_MODELS:
+            layer = line.layer(model)
+            if layer is not None:
+                cells.update(_layer_cells(model, layer, line.blocks, costs[model]))
+        rows.append(Row(line.key, line.label, cells))
+    return Table(
+        "table1",
+        inputs.paper.architecture.title,
+        columns,
+        tuple(rows),
+        notes=(
+            "Patches only, as in the paper: AST carries two more tokens (class, distillation) through its 12 blocks.",
+            "Where a row covers several blocks, the measured value is that of all of them.",
+        ),
+    )
+
+
+def _layer_cells(model: str, layer: Layer, blocks: Sequence[int], cost: RunRecord | None) -> dict[str, Cell]:
+    quoted = {"width": layer.width, "freq": layer.freq, "time": layer.time, "tokens": layer.tokens}
+    present = {key: value for key, value in quoted.items() if value is not None}
+    if cost is None:
+        return {f"{model}_{k}": Cell(v, None, "", NOT_RUN, "not measured in this process") for k, v in present.items()}
+    built = _built_layer(layer.kind, blocks, cost)
+    where = cost_conditions(cost)
+    return {f"{model}_{key}": measured(built[key], "", where, value) for key, value in present.items()}
+
+
+def _built_layer(kind: str, blocks: Sequence[int], cost: RunRecord) -> dict[str, float]:
+    """Width and grid of a line of Table 1 in the model as built; ValueError if its blocks differ among themselves."""
+    mels, frames = cost.experiment["input_size"]
+    if kind == "input":
+        return {"width": 1, "freq": mels, "time": frames}
+    if kind == "head":
+        return {"width": cost.experiment["num_classes"]}
+    names = ["patch embedding"] if kind == "patch_embed" else [f"block {number}" for number in blocks]
+    shapes = {tuple(shape[1:5]) for shape in cost.details["shapes"] if shape[0] in names}
+    if len(shapes) != 1:
+        raise ValueError(f"blocks {list(blocks)} are one row of Table 1 but leave {sorted(shapes)}")
+    tokens, freq, time, width = shapes.pop()
+    return {"width": width, "freq": freq, "time": time, "tokens": tokens}
