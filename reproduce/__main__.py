@@ -10,7 +10,7 @@ from pathlib import Path
 from reproduce.data_commands import add_data_parser, run_data
 from reproduce.errors import InputError
 from reproduce.records import RECORDS_DIR
-from reproduce.render import FORMATS
+from reproduce.render import FORMATS, render
 from reproduce.tables import table_specs
 
 EXIT_OK, EXIT_BAD_INPUT, EXIT_INTERRUPTED = 0, 2, 130
@@ -35,8 +35,14 @@ def build_parser() -> argparse.ArgumentParser:
                 "--fold", default="1", help="test fold to leave out of the search (default: %(default)s)"
             )
     add_data_parser(commands)
-    listing = commands.add_parser("list", help="targets, data sets and presets")
-    listing.set_defaults(format="terminal")
+    comparison = commands.add_parser(
+        "compare", help="two recorded runs side by side, scored from their stored predictions, with a paired test"
+    )
+    comparison.add_argument("first", metavar="KEY", help="key of a run (or its first digits), see the records")
+    comparison.add_argument("second", metavar="KEY")
+    comparison.add_argument("--on-intersection", action="store_true", help="score both on the clips that both have")
+    _add_output_options(comparison)
+    commands.add_parser("list", help="targets, data sets and presets")
     return parser
 
 
@@ -83,6 +89,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return EXIT_OK
         if options.command == "data":
             return run_data(options)
+        if options.command == "compare":
+            from reproduce.compare import compare
+
+            table = compare(options.records, options.first, options.second, options.on_intersection)
+            sys.stdout.write(render(table, options.format))
+            return EXIT_OK
         from reproduce import commands
 
         if options.command in TRAINED_TARGETS:
@@ -101,13 +113,18 @@ def list_everything() -> str:
     from reproduce.datasets import dataset_spec, list_datasets
     from reproduce.experiments import ESC50_PRESETS
 
-    lines = ["Targets (python -m reproduce TARGET)"]
-    lines += [f"  {spec.name:<12}{spec.help}" for spec in table_specs().values()]
-    lines += ["", "Data sets (--data NAME=PATH)"]
-    lines += [f"  {name:<12}{dataset_spec(name).title}" for name in list_datasets()]
-    lines += ["", "Presets of esc50 (--preset NAME)"]
-    lines += [f"  {name:<12}{', '.join(p.models)}: {p.why}" for name, p in ESC50_PRESETS.items()]
-    return "\n".join(lines)
+    sections = {
+        "Targets (python -m reproduce TARGET)": {spec.name: spec.help for spec in table_specs().values()},
+        "Data sets (--data NAME=PATH)": {name: dataset_spec(name).title for name in list_datasets()},
+        "Presets of esc50 and tune (--preset NAME)": {
+            name: f"{', '.join(preset.models)}: {preset.why}" for name, preset in ESC50_PRESETS.items()
+        },
+    }
+    width = max(len(name) for entries in sections.values() for name in entries) + 2
+    lines = []
+    for title, entries in sections.items():
+        lines += [title, *(f"  {name:<{width}}{text}" for name, text in entries.items()), ""]
+    return "\n".join(lines[:-1])
 
 
 if __name__ == "__main__":

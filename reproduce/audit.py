@@ -58,6 +58,7 @@ STATUSES = (USABLE, *AUDIO_REASONS)
 # AUDIO_REASONS that get a column of their own; the rest are "unreadable", and "missing" is no matter of decoding.
 OWN_COLUMN = ("zero-byte", "no audio track", "truncated")
 LOOKED_AT_AGAIN = frozenset({"missing", "unreadable"})
+_BLOCK = 8  # clips a thread takes at a time: handing over single ones costs more than looking up a known finding
 WIDEST_PROTOCOL: Mapping[str, str] = {"audioset": "full"}
 # The class list with which the paper's clip counts agree (RECIPES.md section 5).
 PAPER_PROTOCOL: Mapping[str, str] = {"kinetics_sounds": "ks32"}
@@ -261,14 +262,19 @@ def _in_order(
     index: ClipIndex, look: Callable[[Clip], tuple[Finding, str]], workers: int
 ) -> Iterator[tuple[Finding, str]]:
     """`look` at every clip on threads; a few clips per thread are under way or waiting, never the whole index."""
+
+    def look_at(clips: list[Clip]) -> list[tuple[Finding, str]]:
+        return [look(clip) for clip in clips]
+
     with ThreadPoolExecutor(workers) as pool:
-        pending: deque[Future[tuple[Finding, str]]] = deque()
-        for i in range(len(index)):
-            pending.append(pool.submit(look, index.clip(i)))
-            if len(pending) >= 4 * workers:
-                yield pending.popleft().result()
+        pending: deque[Future[list[tuple[Finding, str]]]] = deque()
+        for first in range(0, len(index), _BLOCK):
+            clips = [index.clip(i) for i in range(first, min(first + _BLOCK, len(index)))]
+            pending.append(pool.submit(look_at, clips))
+            if len(pending) > 2 * workers:
+                yield from pending.popleft().result()
         while pending:
-            yield pending.popleft().result()
+            yield from pending.popleft().result()
 
 
 # --- counting --------------------------------------------------------------------------------------------------------

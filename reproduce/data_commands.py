@@ -6,10 +6,15 @@ A new verb is one entry of VERBS: its options, and the function that runs it and
 from __future__ import annotations
 
 import argparse
+import json
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from reproduce.datasets import ClipIndex
 
 ALL = "all"
 
@@ -26,7 +31,7 @@ class Verb:
 
 def add_data_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Add the command `data` and its verbs to the command line."""
-    data = commands.add_parser("data", help="audit a data set, or synthesise a stand-in of one")
+    data = commands.add_parser("data", help="audit, shard or measure a data set, or synthesise a stand-in of one")
     verbs = data.add_subparsers(dest="verb", required=True, metavar="VERB")
     for verb in VERBS:
         parser = verbs.add_parser(verb.name, help=verb.help, description=verb.help)
@@ -124,8 +129,85 @@ def _run_standin(options: argparse.Namespace) -> int:
     return 0
 
 
-# `shard` and `stats` belong here.
+# --- shard -----------------------------------------------------------------------------------------------------------
+
+
+def _add_shard_options(parser: argparse.ArgumentParser) -> None:
+    add_location_options(parser)
+    parser.add_argument("out", type=Path, metavar="OUT", help="folder for the shards and their index.json")
+    parser.add_argument("--protocol", help="variant of the data set (default: its own default)")
+    parser.add_argument("--clips-per-shard", type=int, default=1000, metavar="N", help="default: %(default)s")
+    parser.add_argument(
+        "--codec", choices=("flac", "ogg"), default="flac", help="flac is 16-bit, ogg lossy (default: %(default)s)"
+    )
+    parser.add_argument("--workers", type=int, metavar="N", help="decoding threads (default: one a core)")
+
+
+def _run_shard(options: argparse.Namespace) -> int:
+    from tqdm import tqdm
+
+    from reproduce.shards import write_shards
+
+    index = _read(options)
+    with tqdm(total=len(index), desc="shard", unit="clip", file=sys.stderr, smoothing=0.05, disable=None) as bar:
+        shards = write_shards(
+            index, options.out, options.clips_per_shard, options.codec, options.workers, on_clips=bar.update
+        )
+    fatal = [problem for problem in shards.problems if problem.fatal]
+    size_mib = sum(shard.bytes for shard in shards.shards) / 2**20
+    print(
+        f"{options.out}: {shards.clips()} of {sum(shards.listed.values())} listed clips in {len(shards.shards)} shards, "
+        f"{size_mib:.1f} MiB; {len(fatal)} unusable, named in index.json"
+    )
+    return 0
+
+
+# --- stats -----------------------------------------------------------------------------------------------------------
+
+
+def _add_stats_options(parser: argparse.ArgumentParser) -> None:
+    add_location_options(parser)
+    parser.add_argument("--protocol", help="variant of the data set (default: its own default)")
+    parser.add_argument("--clips", type=int, metavar="N", help="a random sample of the training clips (default: all)")
+    parser.add_argument("--seed", type=int, default=0, help="of sample and augmentation (default: %(default)s)")
+    parser.add_argument("--format", choices=("terminal", "json"), default="terminal", help="default: %(default)s")
+    parser.add_argument("--workers", type=int, metavar="N", help="decoding threads (default: one a core)")
+
+
+def _run_stats(options: argparse.Namespace) -> int:
+    from tqdm import tqdm
+
+    from reproduce.datasets import dataset_spec
+    from reproduce.norm_stats import describe_stats, measure_stats, stats_spec, stats_text, training_clips
+
+    spec = dataset_spec(options.name)
+    index = training_clips(_read(options), spec, options.clips, options.seed)
+    with tqdm(total=len(index), desc="stats", unit="clip", file=sys.stderr, smoothing=0.05, disable=None) as bar:
+        stats = measure_stats(index, stats_spec(spec.clip_seconds), options.seed, options.workers, on_clip=bar.update)
+    described = describe_stats(stats, index, spec, options.seed)
+    print(json.dumps(described, indent=2) if options.format == "json" else stats_text(described))
+    return 0
+
+
+def _read(options: argparse.Namespace) -> ClipIndex:
+    """The data set in the variant that was asked for."""
+    from reproduce.datasets import dataset_spec, read_dataset
+    from reproduce.errors import InputError
+
+    if options.workers is not None and options.workers < 1:
+        raise InputError(f"--workers {options.workers}: give at least 1")
+    protocols = dataset_spec(options.name).protocols
+    if options.protocol is None:
+        return read_dataset(options.name, located(options))
+    if options.protocol not in protocols:
+        known = f"choose one of {', '.join(protocols)}" if protocols else f"{options.name} has one variant only"
+        raise InputError(f"--protocol {options.protocol}: {known}")
+    return read_dataset(options.name, located(options), protocol=options.protocol)
+
+
 VERBS: tuple[Verb, ...] = (
     Verb("audit", "what is listed, present and usable, beside the paper's counts", _add_audit_options, _run_audit),
     Verb("standin", "synthesise a small stand-in in a data set's official layout", _add_standin_options, _run_standin),
+    Verb("shard", "pack the clips into WebDataset tar shards", _add_shard_options, _run_shard),
+    Verb("stats", "log-mel mean and deviation, by AST's rule and a plain one", _add_stats_options, _run_stats),
 )

@@ -83,7 +83,7 @@ def load_waveforms(
     Raises:
         InputError: no clip could be used, or the waveforms would not fit into memory.
     """
-    _check_memory(len(index), spec)
+    check_memory(len(index), spec)
     clips = (index.clip(i) for i in range(len(index)))
     sources = ((clip.path, clip.start, clip.stop) for clip in clips)
     kept, waveforms, problems = [], [], list(index.problems)
@@ -106,7 +106,8 @@ def load_waveforms(
     return WaveformStore(index.take(np.asarray(kept)), spec, tuple(waveforms), tuple(problems))
 
 
-def _check_memory(clips: int, spec: AudioSpec) -> None:
+def check_memory(clips: int, spec: AudioSpec) -> None:
+    """InputError if the waveforms of so many clips do not fit into the memory that is free."""
     needed, available = clips * spec.samples * FLOAT32_BYTES, available_memory_bytes()
     if available is not None and needed > available:
         raise InputError(

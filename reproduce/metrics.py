@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping
 from dataclasses import dataclass
+from statistics import NormalDist
 
 import numpy as np
 
@@ -18,6 +21,11 @@ def top_k_correct(logits: np.ndarray, targets: np.ndarray, k: int = 1) -> np.nda
     Raises:
         ValueError: shapes that do not fit, or logits that are not finite.
     """
+    return _ranks(logits, targets) < k
+
+
+def _ranks(logits: np.ndarray, targets: np.ndarray) -> np.ndarray:
+    """How many classes come before each clip's own, (n,) int: 0 where it is the best."""
     logits, targets = np.asarray(logits), np.asarray(targets)
     if logits.ndim != 2 or targets.shape != logits.shape[:1]:
         raise ValueError(f"expected logits (n, classes) and targets (n,), got {logits.shape} and {targets.shape}")
@@ -27,12 +35,46 @@ def top_k_correct(logits: np.ndarray, targets: np.ndarray, k: int = 1) -> np.nda
     better = (logits > own).sum(axis=1)
     # A tie with a lower-numbered class counts against the clip, so that constant logits do not score 100 %.
     tied_before = ((logits == own) & (np.arange(logits.shape[1]) < targets[:, None])).sum(axis=1)
-    return better + tied_before < k
+    return better + tied_before
 
 
 def accuracy(logits: np.ndarray, targets: np.ndarray, k: int = 1) -> float:
     """Top-k accuracy in per cent; NaN for no clips."""
     return 100.0 * float(top_k_correct(logits, targets, k).mean()) if len(targets) else float("nan")
+
+
+def action_correct(logits: Mapping[str, np.ndarray], targets: Mapping[str, np.ndarray], k: int = 1) -> np.ndarray:
+    """Whether each clip's (verb, noun) pair is among its k best pairs, (n,) bool; with k = 1, whether both are right.
+
+    EPIC-KITCHENS' actions: pairs rank by the product of the two softmaxes, which is the order of the official scorer
+    (epic-kitchens/C1-Action-Recognition `utils/scoring.py`). Any verb goes with any noun.
+
+    Args:
+        logits: "verb" (n, verbs) and "noun" (n, nouns), raw.
+        targets: "verb" and "noun", (n,) class indices each.
+        k: number of pairs.
+
+    Raises:
+        ValueError: as `top_k_correct`, or heads that hold different numbers of clips.
+    """
+    ranks = {head: _ranks(logits[head], targets[head]) for head in ("verb", "noun")}
+    if len(ranks["verb"]) != len(ranks["noun"]):
+        raise ValueError(f"{len(ranks['verb'])} clips with verbs but {len(ranks['noun'])} with nouns")
+    verb_rank, noun_rank = ranks["verb"][:, None, None], ranks["noun"][:, None, None]
+    # A pair among the k best has a verb and a noun among the k best. The softmaxes' normalisers are the same for all
+    # pairs of a clip, so sums of logits rank as products of probabilities do.
+    sums = _best(logits["verb"], k)[:, :, None] + _best(logits["noun"], k)[:, None, :]  # (n, <= k, <= k)
+    places = np.arange(len(sums))[:, None, None]
+    within = (verb_rank < sums.shape[1]) & (noun_rank < sums.shape[2])
+    own = sums[places, np.where(within, verb_rank, 0), np.where(within, noun_rank, 0)]
+    verbs, nouns = np.arange(sums.shape[1])[:, None], np.arange(sums.shape[2])
+    tied_before = (sums == own) & ((verbs < verb_rank) | ((verbs == verb_rank) & (nouns < noun_rank)))
+    return within[:, 0, 0] & (((sums > own) | tied_before).sum(axis=(1, 2)) < k)
+
+
+def _best(logits: np.ndarray, k: int) -> np.ndarray:
+    """The k best logits of each clip, best first, (n, at most k) float64."""
+    return -np.sort(-np.asarray(logits, np.float64), axis=1)[:, :k]
 
 
 def average_precision(targets: np.ndarray, scores: np.ndarray) -> np.ndarray:
@@ -42,17 +84,22 @@ def average_precision(targets: np.ndarray, scores: np.ndarray) -> np.ndarray:
         targets: (n, classes) of 0 and 1.
         scores: (n, classes), any monotone scale.
     """
+    targets, scores = _checked(targets, scores)
+    return np.array([_average_precision(t, s) for t, s in zip(targets.T, scores.T, strict=True)])
+
+
+def _checked(targets: np.ndarray, scores: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     targets, scores = np.asarray(targets, bool), np.asarray(scores)
     if targets.shape != scores.shape or targets.ndim != 2:
         raise ValueError(f"expected targets and scores (n, classes), got {targets.shape} and {scores.shape}")
     if not np.isfinite(scores).all():
         raise ValueError("scores are not all finite")
-    return np.array([_average_precision(t, s) for t, s in zip(targets.T, scores.T, strict=True)])
+    return targets, scores
 
 
 def _average_precision(positives: np.ndarray, scores: np.ndarray) -> float:
     """Of one class, (n,) and (n,). Clips of equal score share one threshold, as in scikit-learn."""
-    order = np.argsort(-scores, kind="stable")
+    order = np.argsort(-scores)  # unstable but twice as fast: the order within a tie does not count
     hits, ranked = np.cumsum(positives[order]), scores[order]
     if not len(hits) or not hits[-1]:
         return float("nan")
@@ -76,6 +123,63 @@ def mean_average_precision(targets: np.ndarray, scores: np.ndarray) -> MeanAvera
     present = ~np.isnan(values)
     value = 100.0 * float(values[present].mean()) if present.any() else float("nan")
     return MeanAveragePrecision(value, int(present.sum()), int((~present).sum()))
+
+
+def roc_auc(targets: np.ndarray, scores: np.ndarray) -> np.ndarray:
+    """Area under the ROC curve per class, (classes,) in 0..1, equal to scikit-learn's.
+
+    It is the share of (positive, negative) pairs in the right order, ties half, and NaN for a class that lacks
+    positives or negatives. Arguments as `average_precision`.
+    """
+    targets, scores = _checked(targets, scores)
+    return np.array([_roc_auc(t, s) for t, s in zip(targets.T, scores.T, strict=True)])
+
+
+def _roc_auc(positives: np.ndarray, scores: np.ndarray) -> float:
+    """Of one class, (n,) and (n,): negatives below each positive, counted at every distinct score."""
+    order = np.argsort(scores)
+    hits, ranked = np.cumsum(positives[order]), scores[order]
+    if not len(hits) or not 0 < hits[-1] < len(hits):
+        return float("nan")
+    ends = np.flatnonzero(np.append(ranked[1:] != ranked[:-1], True))
+    positives_up_to, negatives_up_to = hits[ends], ends + 1 - hits[ends]
+    negatives_below = np.append(0, negatives_up_to[:-1])
+    pairs = np.diff(positives_up_to, prepend=0) * (negatives_below + negatives_up_to) / 2
+    return float(pairs.sum() / hits[-1] / negatives_up_to[-1])
+
+
+@dataclass(frozen=True)
+class MeanAUC:
+    """Macro mean over the classes with positives and negatives, in per cent; its d-prime; what was left out."""
+
+    value: float
+    d_prime: float
+    classes_scored: int
+    classes_without_positives: int
+    classes_without_negatives: int
+
+
+def mean_auc(targets: np.ndarray, scores: np.ndarray) -> MeanAUC:
+    """AudioSet's mAUC, and d-prime of that mean (YuanGongND/ast `src/utilities/stats.py`), not a mean of d-primes."""
+    values = roc_auc(targets, scores)
+    present = ~np.isnan(values)
+    mean = float(values[present].mean()) if present.any() else float("nan")
+    positives = np.asarray(targets, bool).sum(axis=0)
+    without_positives, without_negatives = positives == 0, positives == len(targets)
+    return MeanAUC(
+        100.0 * mean, d_prime(mean), int(present.sum()), int(without_positives.sum()), int(without_negatives.sum())
+    )
+
+
+def d_prime(auc: float) -> float:
+    """sqrt(2) times the standard normal quantile of an AUC in 0..1: 0 at chance, infinite where the AUC is 1."""
+    if math.isnan(auc):
+        return float("nan")
+    if not 0 <= auc <= 1:
+        raise ValueError(f"an AUC lies in 0..1 (not per cent), got {auc}")
+    if auc in (0.0, 1.0):
+        return math.inf if auc else -math.inf
+    return math.sqrt(2) * NormalDist().inv_cdf(auc)
 
 
 def confusion_matrix(predicted: np.ndarray, targets: np.ndarray, classes: int) -> np.ndarray:

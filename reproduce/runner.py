@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import statistics
 import time
 from collections.abc import Callable
@@ -19,12 +18,12 @@ from models.checkpoints import save_checkpoint, weights_sha256
 from models.complexity import measure_complexity
 from reproduce.datasets import ClipIndex
 from reproduce.datasets.base import DEFAULT_HEAD
-from reproduce.engine import Predictions, make_optimizer, predict, train_one_epoch
+from reproduce.engine import make_optimizer, predict, train_one_epoch
 from reproduce.environment import describe_environment
 from reproduce.errors import InputError
 from reproduce.experiments import Experiment
 from reproduce.loading import WaveformStore, evaluation_batches, training_batches
-from reproduce.metrics import accuracy, mean_average_precision, top_k_correct
+from reproduce.predictions import StoredPredictions, save_predictions, score
 from reproduce.records import RunRecord, append_record, now
 
 EVALUATION_BATCH = 32
@@ -88,6 +87,12 @@ def run_experiment(
     model = build_model(experiment, store.index).to(device)
     history = _train(model, experiment, train, device, progress)
     predictions = predict(model, evaluation_batches(test, EVALUATION_BATCH, device))
+    stored = StoredPredictions(
+        np.array(test.index.clip_ids.tolist()),
+        predictions.logits,
+        {head: test.index.targets(head) for head in test.index.classes},
+        predictions.embeddings,
+    )
     _save_weights(runs / f"{key}.safetensors", model, experiment, store)
     record = RunRecord(
         kind=kind,
@@ -95,7 +100,7 @@ def run_experiment(
         experiment=experiment.to_dict(),
         scale=experiment.scale,
         metrics={
-            **score(predictions, test.index),
+            **score(stored.logits, stored.targets, test.index.multilabel),
             **cost_metrics(model),
             "train_loss": history[-1]["loss"],
             "train_clips_per_s": statistics.median(epoch["clips_per_s"] for epoch in history),
@@ -105,7 +110,8 @@ def run_experiment(
         seed=experiment.seed,
         weights_sha256=weights_sha256(model),
         history=tuple(history),
-        predictions=_save_predictions(records, f"{key}-{datetime.now(UTC):%Y%m%dT%H%M%S}", predictions, test.index),
+        # The time is in the name, so that a repeated run leaves the earlier record's predictions alone.
+        predictions=save_predictions(records, f"{key}-{datetime.now(UTC):%Y%m%dT%H%M%S}", stored),
         wall_time_s=time.perf_counter() - start,
         environment={**describe_environment(device), "attention": model.attention},
         created=now(),
@@ -139,23 +145,6 @@ def _train(
     return history
 
 
-def score(predictions: Predictions, index: ClipIndex) -> dict[str, float | int]:
-    """Metrics of one head or several; keys of a head other than "label" carry its name, as in "verb_top1"."""
-    scores: dict[str, float | int] = {"clips": len(index)}
-    for head, logits in predictions.logits.items():
-        prefix = "" if head == DEFAULT_HEAD else f"{head}_"
-        targets = index.targets(head)
-        mean_ap = mean_average_precision(targets, logits)
-        scores[f"{prefix}map"] = mean_ap.value
-        scores[f"{prefix}classes_without_positives"] = mean_ap.classes_without_positives
-        if not index.multilabel:
-            classes = targets.argmax(axis=1)
-            scores[f"{prefix}correct"] = int(top_k_correct(logits, classes).sum())
-            scores[f"{prefix}top1"] = accuracy(logits, classes, 1)
-            scores[f"{prefix}top5"] = accuracy(logits, classes, 5)
-    return scores
-
-
 def cost_metrics(model: SpectrogramTransformer) -> dict[str, int]:
     """Parameters and MACs of one clip, so that accuracy and cost stand in the same record."""
     complexity = measure_complexity(model)
@@ -179,31 +168,6 @@ def describe_data(index: ClipIndex, store: WaveformStore, test: ClipIndex) -> di
         "test_ids_sha256": test.ids_sha256(),
         "problems": [[p.clip_id, p.reason, p.fatal] for p in store.problems],
     }
-
-
-def _save_predictions(records: Path, name: str, predictions: Predictions, index: ClipIndex) -> str:
-    """Per-clip logits, embeddings and targets as one compressed file, written whole or not at all.
-
-    The time is in the name, so that a repeated run leaves the earlier record's predictions alone.
-    """
-    relative = Path("predictions") / f"{name}.npz"
-    path = records / relative
-    arrays: dict[str, np.ndarray] = {
-        "clip_ids": np.array(index.clip_ids.tolist()),
-        "embeddings": predictions.embeddings,
-    }
-    for head, logits in predictions.logits.items():
-        arrays[f"logits_{head}"], arrays[f"targets_{head}"] = logits, index.targets(head).astype(np.uint8)
-    temporary = path.with_suffix(".tmp")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with open(temporary, "wb") as file:
-            np.savez_compressed(file, allow_pickle=False, **arrays)
-        os.replace(temporary, path)
-    except OSError as error:
-        temporary.unlink(missing_ok=True)
-        raise InputError(f"{path}: cannot store the predictions ({error.strerror}): free space, or --records") from None
-    return relative.as_posix()
 
 
 def _save_weights(path: Path, model: SpectrogramTransformer, experiment: Experiment, store: WaveformStore) -> None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import tarfile
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,7 @@ from torch.utils.data import IterableDataset, get_worker_info
 
 from reproduce.audio import fit, remove_mean
 from reproduce.audio_spec import AudioSpec
-from reproduce.datasets.base import DEFAULT_HEAD, STRING, ClipIndex, Labels
+from reproduce.datasets.base import STRING, ClipIndex, Labels
 from reproduce.errors import InputError
 from reproduce.loading import WaveformStore, check_memory
 from reproduce.shards import Shard, ShardIndex, decode_waveform, read_shard_index, shard_damage
@@ -37,6 +37,7 @@ class ShardClip:
 
     clip_id: str
     position: int
+    shard: str
     split: str
     waveform: np.ndarray
     labels: dict[str, tuple[int, ...]]
@@ -101,7 +102,9 @@ class ShardReader:
             yield self._decode(shard, key, description, audio)
 
     def _members(self, part: Part, shuffle: tuple[int, int] | None) -> Iterator[tuple[Shard, str, bytes, bytes]]:
-        order = np.arange(len(self.shards)) if shuffle is None else np.random.default_rng(shuffle).permutation(len(self.shards))
+        order = np.arange(len(self.shards))
+        if shuffle is not None:
+            order = np.random.default_rng(shuffle).permutation(order)
         own, first = part.of(len(self)), 0
         for shard in (self.shards[i] for i in order):
             wanted = range(max(own.start - first, 0), min(own.stop - first, shard.clips))
@@ -132,7 +135,9 @@ class ShardReader:
         targets = {head: np.zeros(len(names), np.float32) for head, names in self.index.classes.items()}
         for head, row in labels.items():
             targets[head][list(row)] = 1.0
-        return ShardClip(values["clip_id"], int(key), values["split"], remove_mean(waveform), labels, targets)
+        return ShardClip(
+            values["clip_id"], int(key), shard.file, values["split"], remove_mean(waveform), labels, targets
+        )
 
 
 def _read_tar(path: Path, codec: str, wanted: range) -> Iterator[tuple[str, bytes, bytes]]:
@@ -200,7 +205,34 @@ def load_shards(folder: str | Path, spec: AudioSpec, on_clip: Callable[[], objec
             "read the files instead"
         )
     check_memory(len(reader), spec)
-    clips, paths = [], []
-    for shard in reader.shards:
-        ...
-    return WaveformStore(...)
+    clips, waveforms = [], []
+    for clip in reader.clips():
+        on_clip()
+        waveforms.append(fit(clip.waveform, spec))
+        clips.append(replace(clip, waveform=np.empty(0, np.float32), targets={}))
+    order = np.argsort([clip.position for clip in clips])
+    index = _clip_index(reader, [clips[i] for i in order])
+    return WaveformStore(index, spec, tuple(waveforms[i] for i in order), reader.index.problems)
+
+
+def _clip_index(reader: ShardReader, clips: list[ShardClip]) -> ClipIndex:
+    about = reader.index
+    missing = [(clip_id, split) for split, ids in about.missing.items() for clip_id in ids]
+    return ClipIndex(
+        dataset=about.dataset,
+        classes=about.classes,
+        multilabel=about.multilabel,
+        root=reader.folder,
+        clip_ids=np.array([clip.clip_id for clip in clips], STRING),
+        paths=np.array([clip.shard for clip in clips], STRING),
+        splits=np.array([clip.split for clip in clips], STRING),
+        # A member of a shard is the clip itself: the stretch was cut when it was written.
+        start=np.full(len(clips), np.nan),
+        stop=np.full(len(clips), np.nan),
+        labels={head: Labels.from_rows(clip.labels[head] for clip in clips) for head in about.classes},
+        problems=about.problems,
+        listed=about.listed,
+        protocol=about.protocol,
+        missing_ids=np.array([clip_id for clip_id, _ in missing], STRING),
+        missing_splits=np.array([split for _, split in missing], STRING),
+    )

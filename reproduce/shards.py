@@ -5,9 +5,10 @@ A shard is a plain tar. Each clip is two members under one key, its row in the `
 `index.json` describes the corpus and holds every shard's count and SHA-256. Clips are dealt to shards by a hash of
 their id, so that one shard is a fair sample of its split. `reproduce.shard_reader` reads them back.
 
-What 16 bits cost: a sample moves by at most half a step (2**-16); a 16-bit, 16 kHz, mono recording not at all. The mean is
-removed on reading, as with files. A waveform that exceeds full scale, as float files and decoded mp3 may, is divided
-by the power of two in its `scale`, which the reader multiplies by again. Vorbis (`ogg`) is lossy.
+What 16 bits cost: a 16-bit, 16 kHz, mono recording nothing; a resampled, mixed-down or float one half a step (2**-16)
+a sample, so quiet log-mel cells move (see `tests/test_shards.py` for how far). The mean is removed on reading, as with
+files. A waveform that exceeds full scale, as float files and decoded mp3 may, is divided by the power of two in its
+`scale`, which the reader multiplies by again. Vorbis (`ogg`) is lossy.
 
 The same clips always give the same bytes, so a run that was killed goes on: finished shards are verified and kept.
 """
@@ -366,8 +367,12 @@ def _journal(out: Path, plan: str) -> Iterator[tuple[IO[bytes], dict[str, Shard]
             _check_plan(out, earlier.plan_sha256, plan)
             finished = {shard.file: shard for shard in earlier.shards}
         if lines:
-            _check_plan(out, json.loads(lines[0])["plan"], plan)
-            finished |= {shard.file: shard for shard in map(Shard.from_dict, map(json.loads, lines[1:]))}
+            try:
+                found, *shards = map(json.loads, lines)
+                finished |= {shard["file"]: Shard.from_dict(shard) for shard in shards}
+            except (ValueError, KeyError, TypeError) as error:
+                raise InputError(f"{out / JOURNAL_NAME}: damaged ({error}); delete it and run again") from None
+            _check_plan(out, found["plan"], plan)
         else:
             _append(file, {"plan": plan})
         yield file, finished

@@ -254,7 +254,7 @@ def test_a_folder_with_bad_files_trains_both_models_and_says_so(trained: Workpla
     notes = "\n".join(table["notes"])
     assert "Not used: 2 clips: 1-0-0 (truncated), 2-0-0 (zero-byte)" in notes
     assert "1 clips: 3-0-0 (silent)" in notes
-    assert "Paired on 3 predictions" in notes
+    assert "Paired on the same 3 test clips" in notes
     for name in ("1-0-0.wav: truncated", "2-0-0.wav: zero-byte", "3-0-0.wav: silent"):
         assert name in trained.first.err
 

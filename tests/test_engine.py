@@ -288,7 +288,8 @@ def test_the_same_experiment_twice_gives_the_same_weights_and_scores(
     assert first.weights_sha256 == second.weights_sha256
     assert without_speeds(first) == without_speeds(second)
     assert [epoch["loss"] for epoch in first.history] == [epoch["loss"] for epoch in second.history]
-    stored = [np.load(tmp_path / side / "records" / str(first.predictions)) for side in "ab"]
+    sides = {"a": first, "b": second}
+    stored = [np.load(tmp_path / side / "records" / str(record.predictions)) for side, record in sides.items()]
     assert all(np.array_equal(stored[0][key], stored[1][key]) for key in stored[0].files)
 
 

@@ -11,6 +11,7 @@ from make_records import make_cost_record, make_paper_record, make_record
 
 from reproduce.intervals import wilson_interval
 from reproduce.paper import load_paper
+from reproduce.predictions import StoredPredictions, save_predictions
 from reproduce.records import RunRecord, append_record, load_records
 from reproduce.render import FORMATS, reasons, render
 from reproduce.tables import Cell, Table, TableInputs, measured, register_table, table_specs
@@ -148,15 +149,14 @@ CLIPS = ("a", "b", "c", "d", "e", "f")
 
 def with_predictions(record: RunRecord, folder: Path, right: str, clips: tuple[str, ...] = CLIPS) -> RunRecord:
     """`record` with stored logits that are right on the clips named in `right`; the true class is always 1 of 4."""
-    path = folder / "predictions" / f"{record.key}.npz"
-    path.parent.mkdir(exist_ok=True)
     predicted = [1 if clip in right else 3 for clip in clips]
-    np.savez(
-        path,
-        clip_ids=np.array(clips),
-        logits_label=np.eye(4, dtype=np.float32)[predicted],
-        targets_label=np.eye(4, dtype=np.uint8)[[1] * len(clips)],
+    stored = StoredPredictions(
+        np.array(clips),
+        {"label": np.eye(4, dtype=np.float32)[predicted]},
+        {"label": np.eye(4)[[1] * len(clips)]},
+        np.zeros((len(clips), 2), np.float32),
     )
+    save_predictions(folder, record.key, stored)
     return replace(record, predictions=f"predictions/{record.key}.npz")
 
 
@@ -197,7 +197,7 @@ def test_the_paired_test_counts_the_clips_on_which_just_one_model_is_right(tmp_p
     ast = with_predictions(make_record("ast_debug"), tmp_path, right="ab")
     mast = with_predictions(make_record("mast_debug"), tmp_path, right="bcdef")
     note = note_with(build("esc50", ast, mast, folder=tmp_path), "McNemar")
-    assert "Paired on 6 predictions" in note
+    assert "Paired on the same 6 test clips (seed 0)" in note
     assert "only ast_debug is right on 1, only mast_debug on 4" in note
     assert "p = 0.375" in note  # 2 * (1 + 5) / 2**5
 
@@ -206,7 +206,7 @@ def test_the_paired_test_leaves_out_clips_that_only_one_model_saw(tmp_path: Path
     ast = with_predictions(make_record("ast_debug"), tmp_path, right="", clips=("a", "b", "z"))
     mast = with_predictions(make_record("mast_debug"), tmp_path, right="ab")
     note = note_with(build("esc50", ast, mast, folder=tmp_path), "McNemar")
-    assert "Paired on 2 predictions" in note and "only mast_debug on 2" in note
+    assert "Paired on the same 2 test clips (seed 0)" in note and "only mast_debug on 2" in note
 
 
 @pytest.mark.parametrize("lost", ["the file", "the name"])

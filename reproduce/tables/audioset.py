@@ -28,7 +28,7 @@ from reproduce.tables.base import (
     register_table,
     run_conditions,
 )
-from reproduce.tables.costs import BOTH_COSTS, COST_COLUMNS, COUNTING_NOTES, cost_cells, cost_conditions
+from reproduce.tables.cost_cells import BOTH_COSTS, COST_COLUMNS, COUNTING_NOTES, cost_cells, cost_conditions
 
 
 @register_table("table5", "AudioSet: costs measured live, accuracies from paper-scale records", BOTH_COSTS)

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-import numpy as np
-
 from reproduce.intervals import mcnemar, wilson_interval
 from reproduce.metrics import top_k_correct
+from reproduce.predictions import load_predictions
 from reproduce.records import RunRecord
 from reproduce.selection import common_runs, comparisons, cross_validated, folds_of_every_seed, searches
 from reproduce.tables.base import (
@@ -135,13 +134,16 @@ def _comparison_row(model: str, records: Sequence[RunRecord]) -> Row:
 
 
 def _pairing_notes(inputs: TableInputs, by_model: Mapping[str, Sequence[RunRecord]]) -> list[str]:
-    """The paired test of two models on the clips that both predicted."""
+    """The paired test of two models, each clip once: further seeds repeat the same clips and are left out of it."""
     if len(by_model) != 2:
         return []
     (name_a, runs_a), (name_b, runs_b) = by_model.items()
     shared_a, shared_b = common_runs(runs_a, runs_b)
+    seed = min((record.seed or 0 for record in shared_a), default=0)
     only_a = only_b = clips = 0
     for a, b in zip(shared_a, shared_b, strict=True):
+        if (a.seed or 0) != seed:
+            continue
         right_a, right_b = _right_clips(inputs, a), _right_clips(inputs, b)
         if right_a is None or right_b is None:
             return [f"Paired test not run: the stored predictions of {a.key} or {b.key} are absent."]
@@ -152,19 +154,18 @@ def _pairing_notes(inputs: TableInputs, by_model: Mapping[str, Sequence[RunRecor
     if not clips:
         return []
     return [
-        f"Paired on {clips} predictions of the same clips: only {name_a} is right on {only_a}, "
+        f"Paired on the same {clips} test clips (seed {seed}): only {name_a} is right on {only_a}, "
         f"only {name_b} on {only_b}; exact McNemar p = {mcnemar(only_a, only_b):.3g}."
     ]
 
 
 def _right_clips(inputs: TableInputs, record: RunRecord) -> dict[str, bool] | None:
     """Clip id -> whether the stored prediction is right; None where the file is absent."""
-    path = inputs.records_dir / (record.predictions or "")
-    if record.predictions is None or not path.is_file():
+    stored = load_predictions(inputs.records_dir, record)
+    if stored is None:
         return None
-    with np.load(path, allow_pickle=False) as stored:
-        right = top_k_correct(stored["logits_label"], stored["targets_label"].argmax(axis=1))
-        return dict(zip(map(str, stored["clip_ids"]), map(bool, right), strict=True))
+    right = top_k_correct(stored.logits["label"], stored.targets["label"].argmax(axis=1))
+    return dict(zip(map(str, stored.clip_ids), map(bool, right), strict=True))
 
 
 def _problem_notes(group: Sequence[RunRecord]) -> list[str]:

@@ -1,0 +1,115 @@
+"""Per-clip predictions as stored on disk, and their scores. NumPy only, so that a report can score again."""
+
+from __future__ import annotations
+
+import os
+import zipfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from reproduce.datasets.base import DEFAULT_HEAD
+from reproduce.errors import InputError
+from reproduce.metrics import accuracy, mean_average_precision, top_k_correct
+from reproduce.records import RunRecord
+
+FOLDER = Path("predictions")
+
+
+@dataclass(frozen=True)
+class StoredPredictions:
+    """One run's test clips.
+
+    Args:
+        clip_ids: (n,) strings.
+        logits, targets: head -> (n, classes), raw logits and multi-hot targets.
+        embeddings: (n, dim).
+    """
+
+    clip_ids: np.ndarray
+    logits: Mapping[str, np.ndarray]
+    targets: Mapping[str, np.ndarray]
+    embeddings: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.clip_ids)
+
+    def of_clips(self, clip_ids: np.ndarray) -> StoredPredictions:
+        """These clips, in that order; KeyError for a clip that is not among them."""
+        place = {str(clip_id): i for i, clip_id in enumerate(self.clip_ids)}
+        rows = np.array([place[str(clip_id)] for clip_id in clip_ids], np.int64)
+        return StoredPredictions(
+            self.clip_ids[rows],
+            {head: values[rows] for head, values in self.logits.items()},
+            {head: values[rows] for head, values in self.targets.items()},
+            self.embeddings[rows],
+        )
+
+
+def save_predictions(records_dir: Path, name: str, predictions: StoredPredictions) -> str:
+    """Write `predictions/NAME.npz` whole or not at all; returns its path relative to the records' folder.
+
+    Raises:
+        InputError: the file cannot be written.
+    """
+    relative = FOLDER / f"{name}.npz"
+    path = records_dir / relative
+    arrays = {"clip_ids": predictions.clip_ids.astype(np.str_), "embeddings": predictions.embeddings}
+    arrays |= {f"logits_{head}": values for head, values in predictions.logits.items()}
+    arrays |= {f"targets_{head}": values.astype(np.uint8) for head, values in predictions.targets.items()}
+    temporary = path.with_suffix(".tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with open(temporary, "wb") as file:
+            np.savez_compressed(file, allow_pickle=False, **arrays)
+        os.replace(temporary, path)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        raise InputError(f"{path}: cannot store the predictions ({error.strerror}): free space, or --records") from None
+    return relative.as_posix()
+
+
+def load_predictions(records_dir: Path, record: RunRecord) -> StoredPredictions | None:
+    """What `record` stored, or None where the file is absent.
+
+    Raises:
+        InputError: the file is there but cannot be read.
+    """
+    if record.predictions is None or not (path := records_dir / record.predictions).is_file():
+        return None
+    try:
+        with np.load(path, allow_pickle=False) as stored:
+            heads = [name.removeprefix("logits_") for name in stored.files if name.startswith("logits_")]
+            return StoredPredictions(
+                stored["clip_ids"],
+                {head: stored[f"logits_{head}"] for head in heads},
+                {head: stored[f"targets_{head}"] for head in heads},
+                stored["embeddings"],
+            )
+    except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
+        raise InputError(f"{path}: damaged predictions ({error}): restore the file, or train with --run all") from None
+
+
+def score(
+    logits: Mapping[str, np.ndarray], targets: Mapping[str, np.ndarray], multilabel: bool
+) -> dict[str, float | int]:
+    """Metrics by name, accuracies and mAP in per cent; those of a head other than "label" carry its name ("verb_top1").
+
+    Args:
+        logits, targets: head -> (n, classes); targets are multi-hot.
+        multilabel: mAP alone, or accuracies too.
+    """
+    scores: dict[str, float | int] = {"clips": len(next(iter(targets.values())))}
+    for head, values in logits.items():
+        prefix = "" if head == DEFAULT_HEAD else f"{head}_"
+        mean_ap = mean_average_precision(targets[head], values)
+        scores[f"{prefix}map"] = mean_ap.value
+        scores[f"{prefix}classes_without_positives"] = mean_ap.classes_without_positives
+        if not multilabel:
+            classes = targets[head].argmax(axis=1)
+            scores[f"{prefix}correct"] = int(top_k_correct(values, classes).sum())
+            scores[f"{prefix}top1"] = accuracy(values, classes, 1)
+            scores[f"{prefix}top5"] = accuracy(values, classes, 5)
+    return scores

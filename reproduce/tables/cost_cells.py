@@ -1,0 +1,44 @@
+"""Cells that any table may show of a model's cost, and the notes that say by which rule they were counted."""
+
+from __future__ import annotations
+
+from reproduce.records import RunRecord
+from reproduce.tables.base import GIGA, MEGA, NOT_RUN, Cell, Column, CostRequest, config_text, measured, number
+
+BOTH_COSTS = (CostRequest("ast_base"), CostRequest("mast_base"))
+COST_COLUMNS = (
+    Column("macs", "MACs, module-only", "G", 1),
+    Column("macs_full", "MACs, full", "G", 1),
+    Column("params", "#Params, paper's count", "M", 1),
+    Column("params_exact", "#Params, exact", "M", 6),
+)
+COUNTING_NOTES = (
+    "MACs of one clip, batch 1, 1 x 128 x 1024 (10.24 s), front end not included; 1 MAC = one multiply-add.",
+    "module-only is the paper's rule: what ptflops 0.6.9 sees in Linear, Conv, LayerNorm and pooling modules. "
+    "It misses the products of attention (Q.K and A.V) and of relative positions, which full includes.",
+    "The paper's parameter count of AST includes DeiT's two unused 1000-way heads (1,538,000), as AST's code does.",
+)
+
+
+def cost_conditions(record: RunRecord) -> str:
+    """What a cost cell was measured under, in one line."""
+    mels, frames = record.experiment["input_size"]
+    model = record.experiment["model"] + config_text(record.experiment["model_config"])
+    return f"{model}, 1 x {mels} x {frames}, {record.experiment['num_classes']} classes, closed form"
+
+
+def cost_cells(record: RunRecord | None, paper_macs: float | None, paper_params: float | None) -> dict[str, Cell]:
+    """Cells of COST_COLUMNS."""
+    if record is None:
+        missing = "not measured in this process"
+        return {
+            "macs": Cell(paper_macs, None, "G", NOT_RUN, missing),
+            "params": Cell(paper_params, None, "M", NOT_RUN, missing),
+        }
+    where, metrics = cost_conditions(record), record.metrics
+    return {
+        "macs": measured(number(metrics["macs_module_only"]) / GIGA, "G", f"{where}, module-only rule", paper_macs),
+        "macs_full": measured(number(metrics["macs_full"]) / GIGA, "G", f"{where}, full rule"),
+        "params": measured(number(metrics["parameters_paper"]) / MEGA, "M", f"{where}, paper's count", paper_params),
+        "params_exact": measured(number(metrics["parameters"]) / MEGA, "M", f"{where}, exact"),
+    }

@@ -1,0 +1,473 @@
+"""`data audit` and `data standin`: every planted fault once, official counts, kills survived, one path for all."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable
+from contextlib import redirect_stderr, redirect_stdout
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import soundfile
+from make_audio import RATE, cut_short, make_esc50_folder, tone
+
+import reproduce.audit
+from models import create_model
+from reproduce.__main__ import main
+from reproduce.audio_spec import AudioSpec
+from reproduce.audit import Finding, check_clips, iter_faults, read_for_audit, summarise
+from reproduce.datasets import Clip, dataset_spec, read_dataset
+from reproduce.datasets.base import DEFAULT_HEAD
+from reproduce.engine import predict
+from reproduce.errors import InputError
+from reproduce.loading import evaluation_batches, load_waveforms
+from reproduce.paper import load_paper
+from reproduce.predictions import score
+from reproduce.standin import STANDINS, write_standin
+
+ROOT = Path(__file__).resolve().parents[1]
+CLIPS = {"kinetics_sounds": 12, "epic_kitchens": 24, "vggsound": 12, "audioset": 24}
+SEED = 3
+FILE_PER_CLIP = ("kinetics_sounds", "vggsound", "audioset")
+
+
+@dataclass(frozen=True)
+class Audited:
+    """What `data audit --format json` printed, and the folder it left behind."""
+
+    report: dict[str, Any]
+    out: Path
+
+    def total(self, count: str) -> int:
+        return sum(split[count] for split in self.report["splits"].values())
+
+    def faults(self) -> list[dict[str, str]]:
+        with (self.out / "faults.csv").open(newline="") as file:
+            return list(csv.DictReader(file))
+
+    def state(self) -> list[dict[str, Any]]:
+        return [json.loads(line) for line in (self.out / "clips.jsonl").read_text().splitlines()]
+
+
+def run_audit(name: str, root: Path, out: Path, *more: str) -> Audited:
+    printed = io.StringIO()
+    with redirect_stdout(printed), redirect_stderr(io.StringIO()):
+        command = ["data", "audit", name, "--data", f"{name}={root}", "--out", str(out), "--workers", "2", *more]
+        assert main([*command, "--format", "json"]) == 0
+    return Audited(json.loads(printed.getvalue()), out)
+
+
+@pytest.fixture(scope="module")
+def trees(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """The four stand-ins, not to be changed by a test."""
+    root = tmp_path_factory.mktemp("standins")
+    return {name: write_standin(name, root / name, clips, SEED) for name, clips in CLIPS.items()}
+
+
+@pytest.fixture
+def copy_of(trees: dict[str, Path], tmp_path: Path) -> Callable[[str], Path]:
+    """A stand-in of one's own, to plant faults in."""
+    return lambda name: Path(shutil.copytree(trees[name], tmp_path / "data" / name))
+
+
+def write_video_without_sound(path: Path) -> None:
+    av = pytest.importorskip("av")
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("mpeg4", rate=10)
+        stream.width = stream.height = 32
+        for _ in range(10):
+            frame = av.VideoFrame.from_ndarray(np.zeros((32, 32, 3), np.uint8), format="rgb24")
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode())
+
+
+def plant_faults(files: list[Path]) -> dict[str, Path]:
+    """One clip of each fault: what is the matter -> the file it lies in (or lay)."""
+    names = ("missing", "zero-byte", "truncated", "no audio track", "not audio", "silent", "short", "duplicate")
+    planted = dict(zip(names, files, strict=False))
+    planted["missing"].unlink()
+    planted["zero-byte"].write_bytes(b"")
+    cut_short(planted["truncated"])
+    planted["no audio track"].unlink()
+    planted["no audio track"] = planted["no audio track"].with_suffix(".mp4")
+    write_video_without_sound(planted["no audio track"])
+    planted["not audio"].write_text("<html>this video is not available</html>")
+    soundfile.write(planted["silent"], np.zeros(10 * RATE), RATE)
+    soundfile.write(planted["short"], tone(440, 9.5), RATE)
+    # The same samples in another format, so that the bytes of the two files differ.
+    planted["duplicate"].unlink()
+    planted["duplicate"] = planted["duplicate"].with_suffix(".wav")
+    soundfile.write(planted["duplicate"], soundfile.read(files[-1], dtype="int16")[0], RATE)
+    return planted
+
+
+# --- counts ---
+
+
+@pytest.mark.parametrize("name", FILE_PER_CLIP)
+def test_each_planted_fault_is_reported_exactly_once(name: str, copy_of: Callable[[str], Path], tmp_path: Path) -> None:
+    root = copy_of(name)
+    planted = plant_faults(sorted(root.rglob("*.flac"))[:9])
+    audited = run_audit(name, root, tmp_path / "out")
+
+    assert Counter(row["fault"] for row in audited.faults()) == dict.fromkeys(planted, 1)
+    for row in audited.faults():
+        if row["fault"] not in ("missing", "duplicate"):
+            assert root / row["path"] == planted[row["fault"]]
+    counts = (
+        "listed", "present", "missing", "usable", "zero_byte", "no_audio_track", "truncated", "unreadable",
+        "short", "silent", "duplicate",
+    )  # fmt: skip
+    clips = CLIPS[name]
+    assert [audited.total(count) for count in counts] == [clips, clips - 1, 1, clips - 5, 1, 1, 1, 1, 1, 1, 1]
+    for count in ("listed", "present", "usable"):
+        if name != "audioset":  # there a clip carries several labels
+            assert sum(row[count] for row in audited.report["classes"]) == audited.total(count)
+
+
+def test_a_duplicate_names_the_earlier_clip_and_a_leak_between_splits_is_told(
+    copy_of: Callable[[str], Path], tmp_path: Path
+) -> None:
+    root = copy_of("kinetics_sounds")
+    train, val = (sorted((root / split).rglob("*.flac"))[0] for split in ("train", "val"))
+    shutil.copyfile(train, val)
+    audited = run_audit("kinetics_sounds", root, tmp_path / "out")
+    (row,) = audited.faults()
+    assert row == {
+        "split": "val",
+        "clip_id": val.stem,
+        "fault": "duplicate",
+        "path": val.relative_to(root).as_posix(),
+        "same_as": train.stem,
+    }
+    assert audited.report["splits"]["val"]["duplicate_across_splits"] == 1
+    assert audited.report["splits"]["train"]["duplicate"] == 0
+    assert audited.total("usable") == CLIPS["kinetics_sounds"]
+
+
+def test_silent_clips_are_not_duplicates_of_each_other(copy_of: Callable[[str], Path], tmp_path: Path) -> None:
+    root = copy_of("vggsound")
+    for path in sorted(root.rglob("*.flac"))[:2]:
+        soundfile.write(path, np.full(10 * RATE, 0.25), RATE)  # silent is what does not swing, not what is zero
+    audited = run_audit("vggsound", root, tmp_path / "out")
+    assert (audited.total("silent"), audited.total("duplicate")) == (2, 0)
+
+
+def test_an_id_that_is_listed_twice_is_counted_once(copy_of: Callable[[str], Path], tmp_path: Path) -> None:
+    root = copy_of("vggsound")
+    lists = root / "vggsound.csv"
+    first, rest = lists.read_text().split("\n", 1)
+    lists.write_text(f"{first}\n{rest}{first}\n")
+    audited = run_audit("vggsound", root, tmp_path / "out")
+    assert audited.total("listed") == audited.total("usable") == CLIPS["vggsound"]
+    assert audited.report["listed_again"] == 1
+    assert [row["fault"] for row in audited.faults()] == ["listed again"]
+
+
+def test_epic_segments_are_judged_one_by_one_within_their_video(copy_of: Callable[[str], Path], tmp_path: Path) -> None:
+    root = copy_of("epic_kitchens")
+    index = read_dataset("epic_kitchens", root)
+    gone = root / str(index.paths[index.positions_of("validation")[0]])
+    gone.unlink()
+    quiet, late = index.clip(1), index.clip(17)
+    assert quiet.path == late.path
+    samples, rate = soundfile.read(quiet.path)
+    assert quiet.start is not None and quiet.stop is not None and late.start is not None
+    samples[round(quiet.start * rate) : round(quiet.stop * rate)] = 0
+    soundfile.write(quiet.path, samples[: round((late.start + 0.1) * rate)], rate)
+    audited = run_audit("epic_kitchens", root, tmp_path / "out")
+    ends_after_cut = {c.clip_id for c in map(index.clip, index.positions_of("train")) if c.stop > late.start + 0.6}
+    begins_after_cut = {c.clip_id for c in map(index.clip, index.positions_of("train")) if c.start >= late.start + 0.1}
+    found: dict[str, set[str]] = {}
+    for row in audited.faults():
+        found.setdefault(row["fault"], set()).add(row["clip_id"])
+    lost = len(index.where_split("validation"))
+    assert len(found["missing"]) == lost
+    assert found["silent"] == {quiet.clip_id}
+    assert found["short"] == ends_after_cut - begins_after_cut
+    assert found.get("empty", set()) == begins_after_cut
+    assert audited.report["splits"]["validation"]["present"] == 0
+
+
+def test_folders_have_no_usual_length_to_fall_short_of(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        (tmp_path / "data" / name).mkdir(parents=True)
+        for i in range(5):
+            soundfile.write(tmp_path / "data" / name / f"{i}.wav", tone(440, 0.3, seed=i + 10 * ord(name)), RATE)
+    assert run_audit("folder", tmp_path / "data", tmp_path / "out").total("short") == 0
+    esc50 = run_audit("esc50", make_esc50_folder(tmp_path / "esc50"), tmp_path / "esc50-out")
+    assert esc50.total("short") == esc50.total("usable") == 20
+
+
+# --- the official lists and the paper ---
+
+
+@pytest.mark.parametrize(
+    ("name", "folder", "split", "clips", "labels", "classes"),
+    [
+        ("audioset", "audioset", "eval", 20371, {"label": 51804}, 527),
+        ("vggsound", "vggsound", "test", 15446, {"label": 15446}, 309),
+        ("epic_kitchens", "epic_kitchens_100", "validation", 9668, {"verb": 9668, "noun": 9668}, 78 + 211),
+    ],
+)
+def test_lists_without_any_file_give_the_official_counts(
+    name: str,
+    folder: str,
+    split: str,
+    clips: int,
+    labels: dict[str, int],
+    classes: int,
+    annotations: Path,
+    tmp_path: Path,
+) -> None:
+    audited = run_audit(name, annotations / folder, tmp_path)
+    (counts,) = audited.report["splits"].values()
+    assert list(audited.report["splits"]) == [split]
+    assert (counts["listed"], counts["missing"], counts["present"]) == (clips, clips, 0)
+    assert counts["labels"] == labels
+    assert sum(row["listed"] > 0 for row in audited.report["classes"]) == classes
+    assert len(audited.faults()) == clips
+
+
+def test_the_papers_counts_stand_beside_ours_and_an_unlisted_set_stays_empty(
+    copy_of: Callable[[str], Path], tmp_path: Path
+) -> None:
+    root = copy_of("audioset")
+    counts = {row["name"]: row for row in run_audit("audioset", root, tmp_path / "full").report["paper"]}
+    kept = {name: load_paper().fact(f"clips_audioset_{name}").value for name in ("balanced", "full", "test")}
+    assert (kept["balanced"], kept["full"], kept["test"]) == (17823, 1592753, 15818)
+    assert [counts[name]["paper_kept"] for name in ("balanced train", "full train", "test")] == list(kept.values())
+    splits = STANDINS["audioset"].clips_per_split(CLIPS["audioset"])
+    assert counts["full train"]["usable"] == splits["balanced_train"] + splits["unbalanced_train"]
+    (root / "unbalanced_train_segments.csv").unlink()
+    counts = {row["name"]: row for row in run_audit("audioset", root, tmp_path / "balanced").report["paper"]}
+    assert (counts["full train"]["listed"], counts["full train"]["usable"]) == (None, None)
+    assert counts["balanced train"]["usable"] == splits["balanced_train"]
+
+
+def test_kinetics_counts_are_compared_under_the_papers_class_list_alone(trees: dict[str, Path], tmp_path: Path) -> None:
+    def kept(*more: str) -> list[int]:
+        report = run_audit("kinetics_sounds", trees["kinetics_sounds"], tmp_path / "out", *more).report
+        return [row["paper_kept"] for row in report["paper"]]
+
+    assert kept() == [22914, 1585]
+    assert kept("--protocol", "ks31") == []
+
+
+def test_every_format_names_a_stand_in_as_one(trees: dict[str, Path], tmp_path: Path) -> None:
+    audited = run_audit("vggsound", trees["vggsound"], tmp_path)
+    printed = io.StringIO()
+    with redirect_stdout(printed), redirect_stderr(io.StringIO()):
+        for format in ("terminal", "markdown"):
+            data = f"vggsound={trees['vggsound']}"
+            main(["data", "audit", "vggsound", "--data", data, "--out", str(tmp_path), "--format", format])
+    markdown = (tmp_path / "audit.md").read_text()
+    assert printed.getvalue().endswith(markdown)
+    assert "synthetic stand-in" in printed.getvalue().removesuffix(markdown)
+    assert "synthetic stand-in" in markdown
+    assert "synthetic stand-in" in audited.report["title"]
+    assert json.loads((tmp_path / "audit.json").read_text()) == audited.report
+
+
+# --- resuming ---
+
+
+@pytest.fixture
+def examined(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Ids of the clips that were really decoded."""
+    ids: list[str] = []
+    examine = reproduce.audit.examine
+
+    def noting(clip: Clip) -> tuple[Finding, str]:
+        ids.append(clip.clip_id)
+        return examine(clip)
+
+    monkeypatch.setattr(reproduce.audit, "examine", noting)
+    return ids
+
+
+def test_a_killed_audit_goes_on_and_counts_nothing_twice(
+    copy_of: Callable[[str], Path], tmp_path: Path, examined: list[str]
+) -> None:
+    root = copy_of("audioset")
+    plant_faults(sorted(root.rglob("*.flac"))[:9])
+    whole = run_audit("audioset", root, tmp_path / "whole")
+    examined.clear()
+    state = tmp_path / "killed" / "clips.jsonl"
+    command = ["data", "audit", "audioset", "--data", f"audioset={root}", "--out", str(state.parent), "--workers", "1"]
+    code = (
+        "import sys, time, reproduce.audit as audit\n"
+        "from reproduce.__main__ import main\n"
+        "examine = audit.examine\n"
+        "audit.examine = lambda clip: (time.sleep(0.1), examine(clip))[1]\n"
+        "main(sys.argv[1:])"
+    )
+    process = subprocess.Popen([sys.executable, "-c", code, *command], cwd=ROOT, stderr=subprocess.PIPE)
+    deadline = time.monotonic() + 120
+    while (not state.exists() or state.read_bytes().count(b"\n") < 3) and process.poll() is None:
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    known = state.read_bytes().count(b"\n")
+    assert 3 <= known < len(whole.state())
+    assert [path.name for path in state.parent.iterdir()] == ["clips.jsonl"]
+    with state.open("ab") as file:  # what a kill in the middle of a write leaves
+        file.write(whole.out.joinpath("clips.jsonl").read_bytes().splitlines()[known][:40])
+
+    resumed = run_audit("audioset", root, state.parent)
+    assert len(examined) == len(set(examined)) == len(whole.state()) - known
+    assert resumed.report == whole.report
+    assert resumed.faults() == whole.faults()
+    assert sorted(row["clip"] for row in resumed.state()) == sorted(row["clip"] for row in whole.state())
+
+
+def test_only_changed_clips_are_looked_at_again(
+    copy_of: Callable[[str], Path], tmp_path: Path, examined: list[str]
+) -> None:
+    root = copy_of("vggsound")
+    mended, added, kept = sorted(root.rglob("*.flac"))[:3]
+    sound = mended.read_bytes()
+    mended.write_bytes(b"")
+    absent = tmp_path / "elsewhere.flac"
+    added.rename(absent)
+    before = run_audit("vggsound", root, tmp_path / "out")
+    assert (before.total("zero_byte"), before.total("missing")) == (1, 1)
+    mended.write_bytes(sound)
+    absent.rename(added)
+    examined.clear()
+    after = run_audit("vggsound", root, tmp_path / "out")
+    assert sorted(examined) == sorted([mended.stem, added.stem])
+    assert after.total("usable") == CLIPS["vggsound"]
+    kept.unlink()
+    assert run_audit("vggsound", root, tmp_path / "out").total("missing") == 1
+
+
+def test_what_could_not_be_read_is_tried_again(
+    copy_of: Callable[[str], Path], tmp_path: Path, examined: list[str]
+) -> None:
+    root = copy_of("vggsound")
+    broken = sorted(root.rglob("*.flac"))[0]
+    broken.write_bytes(b"fLaC and nothing more")
+    for _ in range(2):
+        examined.clear()
+        audited = run_audit("vggsound", root, tmp_path / "out")
+    assert examined == [broken.stem]
+    assert audited.total("unreadable") == 1
+
+
+def test_clips_are_taken_from_the_index_as_they_are_needed(
+    trees: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reproduce.audit, "_BLOCK", 2)
+    index = read_for_audit("audioset", trees["audioset"])
+    taken: list[int] = []
+    clip = type(index).clip
+    monkeypatch.setattr(type(index), "clip", lambda self, i: (taken.append(i), clip(self, i))[1])
+    ahead: list[int] = []
+    check_clips(index, tmp_path / "clips.jsonl", workers=1, on_clip=lambda: ahead.append(len(taken) - len(ahead)))
+    assert len(taken) == len(ahead) == len(index)
+    assert max(ahead) <= 6  # three blocks
+
+
+def test_a_killed_standin_command_is_completed_to_the_same_files(trees: dict[str, Path], tmp_path: Path) -> None:
+    command = ["data", "standin", "vggsound", "--clips", "12", "--seed", str(SEED), "--out", str(tmp_path)]
+    code = (
+        "import sys, time, reproduce.standin as standin\n"
+        "from reproduce.__main__ import main\n"
+        "write = standin._write_flac\n"
+        "standin._write_flac = lambda *clip: (time.sleep(0.1), write(*clip))\n"
+        "main(sys.argv[1:])"
+    )
+    process = subprocess.Popen([sys.executable, "-c", code, *command], cwd=ROOT, stderr=subprocess.PIPE)
+    deadline = time.monotonic() + 120
+    while len(list(tmp_path.rglob("*.flac"))) < 3 and process.poll() is None:
+        assert time.monotonic() < deadline
+        time.sleep(0.002)
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    assert not (tmp_path / "vggsound" / "vggsound.csv").exists()  # the lists come last
+    with redirect_stdout(io.StringIO()) as printed, redirect_stderr(io.StringIO()):
+        assert main(command) == 0
+    assert f"--data vggsound={tmp_path / 'vggsound'}" in printed.getvalue()
+    ours, theirs = tmp_path / "vggsound", trees["vggsound"]
+    names = sorted(path.relative_to(theirs) for path in theirs.rglob("*") if path.is_file())
+    assert sorted(path.relative_to(ours) for path in ours.rglob("*") if path.is_file()) == names
+    assert all((ours / name).read_bytes() == (theirs / name).read_bytes() for name in names)
+
+
+# --- the path of the real data ---
+
+
+@pytest.mark.parametrize("name", list(STANDINS))
+def test_a_stand_in_is_read_turned_into_features_predicted_and_scored(
+    name: str, trees: dict[str, Path], tmp_path: Path
+) -> None:
+    index = read_dataset(name, trees[name])
+    store = load_waveforms(index, AudioSpec(), workers=1).where_split(*dataset_spec(name).test_splits)
+    audited = run_audit(name, trees[name], tmp_path)
+    (split,) = dataset_spec(name).test_splits
+    assert audited.report["splits"][split]["usable_ids_sha256"] == store.index.ids_sha256()
+    heads = {head: len(classes) for head, classes in index.classes.items()}
+    classes = heads[DEFAULT_HEAD] if set(heads) == {DEFAULT_HEAD} else heads
+    targets = {head: store.index.targets(head) for head in heads}
+    for model_name in ("ast_debug", "mast_debug"):
+        model = create_model(model_name, num_classes=classes, input_size=(128, 1024))
+        predictions = predict(model, evaluation_batches(store, 2, "cpu"))
+        assert {head: logits.shape for head, logits in predictions.logits.items()} == {
+            head: (len(store), count) for head, count in heads.items()
+        }
+        scores = score(predictions.logits, targets, index.multilabel)
+        assert scores["clips"] == len(store) > 0
+        for head in heads:
+            prefix = "" if head == DEFAULT_HEAD else f"{head}_"
+            assert 0 <= scores[f"{prefix}map"] <= 100
+            assert index.multilabel or 0 <= scores[f"{prefix}top1"] <= scores[f"{prefix}top5"] <= 100
+
+
+# --- bad input ---
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["audit", "vggsoud", "--data", "vggsound=."], "unknown dataset 'vggsoud'"),
+        (["audit", "vggsound"], "add --data vggsound=DIR"),
+        (["audit", "vggsound", "--data", "vggsound=.", "--workers", "0"], "--workers 0: give at least 1"),
+        (["audit", "vggsound", "--data", "vggsound=.", "--protocol", "ks31"], "not a protocol of vggsound"),
+        (["standin", "esc50"], "no stand-in for 'esc50'"),
+        (["standin", "vggsound", "--clips", "1"], "ask for at least 4"),
+    ],
+)
+def test_bad_options_are_one_line(arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["data", *arguments]) == 2
+    printed = capsys.readouterr()
+    assert message in printed.err.splitlines()[-1]
+    assert (printed.out, "Traceback" in printed.err) == ("", False)
+
+
+def test_a_state_that_is_none_names_its_row(trees: dict[str, Path], tmp_path: Path) -> None:
+    index = read_dataset("vggsound", trees["vggsound"])
+    state = tmp_path / "clips.jsonl"
+    summarise(index, check_clips(index, state, workers=1))
+    first, rest = state.read_text().split("\n", 1)
+    state.write_text(f"{first}\n{{}}\n{rest}")
+    with pytest.raises(InputError, match=r"clips\.jsonl row 2: .*delete the file"):
+        check_clips(index, state, workers=1)
+    assert state.read_text() == f"{first}\n{{}}\n{rest}"
+
+
+def test_a_faultless_tree_has_no_faults(trees: dict[str, Path], tmp_path: Path) -> None:
+    index = read_dataset("kinetics_sounds", trees["kinetics_sounds"])
+    assert list(iter_faults(index, check_clips(index, tmp_path / "clips.jsonl", workers=1))) == []

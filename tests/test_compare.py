@@ -1,0 +1,102 @@
+"""Two recorded runs side by side: equal clip sets, the intersection of unequal ones, and what is refused."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from make_records import make_record
+
+from reproduce.__main__ import main
+from reproduce.compare import compare, find_record
+from reproduce.errors import InputError
+from reproduce.predictions import StoredPredictions, load_predictions, save_predictions, score
+from reproduce.records import append_record
+
+CLASSES = 3
+
+
+def make_predictions(clips: str, predicted: str, targets: str) -> StoredPredictions:
+    """One character a clip: ids, predicted class, true class."""
+    eye = np.eye(CLASSES, dtype=np.float32)
+    logits, truth = eye[[int(c) for c in predicted]], eye[[int(c) for c in targets]]
+    return StoredPredictions(np.array(list(clips)), {"label": logits}, {"label": truth}, np.zeros((len(clips), 2)))
+
+
+def store(folder: Path, key: str, predictions: StoredPredictions) -> None:
+    record = make_record(model="ast_tiny", fold="1", seed=0, correct=1, clips=len(predictions))
+    append_record(folder, replace(record, key=key, predictions=save_predictions(folder, key, predictions)))
+
+
+def test_predictions_come_back_as_they_were_stored(tmp_path: Path) -> None:
+    stored = make_predictions("abc", "012", "011")
+    store(tmp_path, "aa", stored)
+    back = load_predictions(tmp_path, find_record(tmp_path, "aa"))
+    assert back is not None
+    assert back.clip_ids.tolist() == ["a", "b", "c"]
+    np.testing.assert_array_equal(back.logits["label"], stored.logits["label"])
+    np.testing.assert_array_equal(back.targets["label"], stored.targets["label"])
+
+
+def test_equal_clip_sets_are_scored_and_paired_whatever_their_order(tmp_path: Path) -> None:
+    store(tmp_path, "aa", make_predictions("abcd", "0120", "0121"))
+    store(tmp_path, "bb", make_predictions("dcba", "1000", "1210"))
+    table = compare(tmp_path, "aa", "bb", on_intersection=False)
+    assert [row.cells["top1"].measured for row in table.rows] == [75.0, 50.0]
+    assert "only the first is right on 2, only the second on 1" in table.notes[1]
+
+
+def test_unequal_sets_are_refused_unless_the_intersection_is_asked_for(tmp_path: Path) -> None:
+    store(tmp_path, "aa", make_predictions("abc", "012", "012"))
+    store(tmp_path, "bb", make_predictions("bcd", "122", "120"))
+    with pytest.raises(InputError, match=r"2 clips are in one run alone \(a, d\): add --on-intersection"):
+        compare(tmp_path, "aa", "bb", on_intersection=False)
+    table = compare(tmp_path, "aa", "bb", on_intersection=True)
+    assert [row.cells["top1"].n for row in table.rows] == [2, 2]
+    assert [row.cells["top1"].measured for row in table.rows] == [100.0, 100.0]
+    assert table.notes[0] == "2 clips in both runs; 3 in aa, 3 in bb."
+
+
+@pytest.mark.parametrize(
+    ("second", "message"),
+    [
+        (("xyz", "012", "012"), "no clip in common"),
+        (("abc", "012", "210"), "carry other label targets"),
+    ],
+)
+def test_runs_that_cannot_be_compared_are_one_line(tmp_path: Path, second: tuple[str, str, str], message: str) -> None:
+    store(tmp_path, "aa", make_predictions("abc", "012", "012"))
+    store(tmp_path, "bb", make_predictions(*second))
+    with pytest.raises(InputError, match=message):
+        compare(tmp_path, "aa", "bb", on_intersection=True)
+
+
+def test_absent_and_damaged_predictions_are_named(tmp_path: Path) -> None:
+    for key in ("aa", "bb"):
+        store(tmp_path, key, make_predictions("abc", "012", "012"))
+    (tmp_path / "predictions/bb.npz").write_bytes(b"cut off")
+    with pytest.raises(InputError, match=r"bb\.npz: damaged predictions"):
+        compare(tmp_path, "aa", "bb", on_intersection=False)
+    (tmp_path / "predictions/bb.npz").unlink()
+    with pytest.raises(InputError, match=r"bb\.npz: the predictions of bb are absent"):
+        compare(tmp_path, "aa", "bb", on_intersection=False)
+
+
+def test_keys_may_be_cut_short_but_must_name_one_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for key in ("aab", "aac"):
+        store(tmp_path, key, make_predictions("abc", "012", "012"))
+    assert find_record(tmp_path, "aab").key == "aab"
+    assert main(["compare", "aa", "aab", "--records", str(tmp_path)]) == 2
+    assert "2 records begin with 'aa': give more digits" in capsys.readouterr().err
+    assert main(["compare", "aab", "aac", "--records", str(tmp_path)]) == 0
+    assert "100.0" in capsys.readouterr().out
+
+
+def test_scores_of_several_heads_carry_their_names() -> None:
+    eye = np.eye(2)
+    scores = score({"verb": eye, "noun": eye[::-1]}, {"verb": eye, "noun": eye}, multilabel=False)
+    assert (scores["verb_top1"], scores["noun_top1"]) == (100.0, 0.0)
+    multilabel = score({"label": eye}, {"label": np.array([[1, 0], [1, 0]])}, multilabel=True)
+    assert multilabel == {"clips": 2, "map": 100.0, "classes_without_positives": 1}
