@@ -38,7 +38,7 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 from io import BufferedRandom
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TextIO
 
 import numpy as np
 
@@ -215,10 +215,9 @@ def check_clips(
         on_clip: called after every clip, for a progress bar.
 
     Raises:
-        InputError: `state` is something else, or a clip needs a library that is not installed.
+        InputError: `state` is something else or cannot be written, or a clip needs a library that is not installed.
     """
     file = Path(state)
-    file.parent.mkdir(parents=True, exist_ok=True)
     known = KnownFindings(file)
     stat = lru_cache(maxsize=1024)(_stat)  # a pack or a long video holds many clips
 
@@ -238,13 +237,21 @@ def check_clips(
     columns = Findings(
         np.zeros(count, np.uint8), np.zeros(count, np.float32), np.zeros(count, bool), np.zeros(count, np.uint64)
     )
-    with file.open("a", encoding="utf-8", buffering=1) as log:  # a line is written as a whole, at once
+    with _open_state(file) as log:
         for i, (found, line) in enumerate(_in_order(index, look, workers or os.cpu_count() or 1)):
             if line:
                 log.write(line)
             columns.status[i], columns.seconds[i], columns.silent[i], columns.content[i] = found
             on_clip()
     return columns
+
+
+def _open_state(file: Path) -> TextIO:
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        return file.open("a", encoding="utf-8", buffering=1)  # a line is written as a whole, at once
+    except OSError as error:
+        raise InputError(f"{file}: {error.strerror}; give a folder that can be written (--out DIR)") from None
 
 
 def _stat(path: str) -> tuple[int, int] | None:

@@ -156,8 +156,8 @@ def _run_shard(options: argparse.Namespace) -> int:
     fatal = [problem for problem in shards.problems if problem.fatal]
     size_mib = sum(shard.bytes for shard in shards.shards) / 2**20
     print(
-        f"{options.out}: {shards.clips()} of {sum(shards.listed.values())} listed clips in {len(shards.shards)} shards, "
-        f"{size_mib:.1f} MiB; {len(fatal)} unusable, named in index.json"
+        f"{options.out}: {shards.clips()} of {sum(shards.listed.values())} listed clips in {len(shards.shards)} shards "
+        f"of together {size_mib:.1f} MiB; {len(fatal)} unusable, named in index.json"
     )
     return 0
 

@@ -468,6 +468,12 @@ def test_a_state_that_is_none_names_its_row(trees: dict[str, Path], tmp_path: Pa
     assert state.read_text() == f"{first}\n{{}}\n{rest}"
 
 
+def test_a_folder_that_cannot_be_written_is_named(trees: dict[str, Path], tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(InputError, match=r"file/clips\.jsonl: .*--out DIR"):
+        check_clips(read_dataset("vggsound", trees["vggsound"]), tmp_path / "file" / "clips.jsonl", workers=1)
+
+
 def test_a_faultless_tree_has_no_faults(trees: dict[str, Path], tmp_path: Path) -> None:
     index = read_dataset("kinetics_sounds", trees["kinetics_sounds"])
     assert list(iter_faults(index, check_clips(index, tmp_path / "clips.jsonl", workers=1))) == []
