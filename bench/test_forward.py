@@ -37,7 +37,7 @@ def test_harness_floor(benchmark: BenchmarkFixture) -> None:
     benchmark(lambda: None)
 
 
-@pytest.mark.benchmark(group="forward, batch 1, 128 x 1024, float32", warmup=True, warmup_iterations=1)
+@pytest.mark.benchmark(group="forward, batch 1, 128 x 1024, float32")
 @pytest.mark.parametrize(("name", "path"), CASES)
 def test_forward(benchmark: BenchmarkFixture, device: str, name: str, path: str) -> None:
     model = create_model(name, attention=path).eval().to(device)

@@ -708,6 +708,7 @@ def save_checkpoint(
         text = json.dumps(description, allow_nan=False)
     except (TypeError, ValueError) as error:
         raise CheckpointError(f"{path}: not JSON ({_first_line(error)}): describe with plain finite values") from error
+    from safetensors import SafetensorError
     from safetensors.torch import save_file
 
     tensors = {key: tensor.detach().cpu().contiguous() for key, tensor in model.state_dict().items()}
@@ -716,6 +717,8 @@ def save_checkpoint(
     try:
         save_file(tensors, part, metadata={METADATA_KEY: text})
         os.replace(part, path)
+    except SafetensorError as error:  # a full disk, too
+        raise CheckpointError(f"{path}: cannot be written ({_first_line(error)}): free space") from error
     finally:
         part.unlink(missing_ok=True)
 

@@ -30,8 +30,9 @@ def plot_tokens(axes: Axes, costs: Mapping[str, RunRecord]) -> Axes:
                 axes.annotate(
                     f"{width} wide", (block - 0.4, count), (0, 4), textcoords="offset points", color="0.2", fontsize=8
                 )
-    axes.set(xlabel="Transformer block", ylabel="tokens a clip", yscale="log", ylim=(150, 16000), xlim=(-0.6, 23.6))
-    axes.set_yticks([256, 512, 1212, 2048, 8192], labels=["256", "512", "1,212", "2,048", "8,192"], minor=False)
+    counts = sorted({shape[1] for record in costs.values() for shape in record.details["shapes"]})
+    axes.set(xlabel="Transformer block", ylabel="tokens a clip", yscale="log", ylim=(counts[0] / 1.7, counts[-1] * 2))
+    axes.set_yticks(counts, labels=[f"{count:,}" for count in counts], minor=False)
     axes.tick_params(axis="y", which="minor", left=False)
     axes.legend(frameon=False, loc="upper right")
     return axes

@@ -20,11 +20,12 @@ TRAINED_TARGETS = ("esc50", "tune")
 def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m reproduce",
+        allow_abbrev=False,
         description="Regenerate a table of the MAST paper, or run a comparison of AST and MAST on your own data.",
     )
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for spec in table_specs().values():
-        command = commands.add_parser(spec.name, help=spec.help, description=spec.help)
+        command = commands.add_parser(spec.name, help=spec.help, description=spec.help, allow_abbrev=False)
         _add_output_options(command)
         if spec.name in TRAINED_TARGETS:
             _add_training_options(command)
@@ -68,6 +69,12 @@ def _add_training_options(command: argparse.ArgumentParser) -> None:
         choices=("missing", "none", "all"),
         default="missing",
         help="what to train: what has no record yet, nothing, or everything again (default: %(default)s)",
+    )
+    command.add_argument(
+        "--weights",
+        default="scratch",
+        metavar="NAME|FILE",
+        help="start from scratch, imagenet, audioset (AST alone) or a file of published weights (default: %(default)s)",
     )
     command.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, ... (default: %(default)s)")
     command.add_argument(

@@ -27,7 +27,6 @@ import torch
 from reproduce.audio_errors import AudioError
 from reproduce.audio_spec import AudioSpec
 from reproduce.datasets.packs import is_packed, read_packed
-from reproduce.errors import InputError
 
 LOG_MEL_FLOOR_ENERGY = torch.finfo(torch.float32).eps  # kaldi floors mel energies at 1.19e-7, i.e. log-mel -15.942
 # AST's quirk: frames past a clip's end are 0 in *log*-mel units, before normalisation. That is a loud constant
@@ -64,7 +63,6 @@ def read_audio(path: str | Path, start: float | None = None, stop: float | None 
     Raises:
         AudioError: with `reason` from AUDIO_REASONS. A truncated file is an error even if `stop` would precede
             the cut, where the format lets us see it (wav, ogg).
-        InputError: the file needs PyAV, which is not installed.
     """
     if (start is not None and not start >= 0) or (stop is not None and not stop > (start or 0.0)):
         raise AudioError(path, "empty", f"segment from {start} to {stop} s")
@@ -108,6 +106,8 @@ def _read_sound(path: Path, head: bytes, start: float | None, stop: float | None
     """wav, flac, ogg, mp3 and whatever else libsndfile knows."""
     try:
         file = soundfile.SoundFile(path)
+    except TypeError:  # soundfile wants to be told the format of .raw files
+        raise AudioError(path, "not audio", "headerless samples") from None
     except soundfile.LibsndfileError as error:
         # The right first bytes, yet no usable header: what is left of a cut-off file, or a codec libsndfile lacks.
         reason = "unreadable" if head.startswith(_AUDIO_MAGIC) else "not audio"
@@ -184,7 +184,7 @@ def _read_container(path: Path, head: bytes, start: float | None, stop: float | 
     try:
         import av
     except ImportError:
-        raise InputError(f"{path}: reading {path.suffix or 'this'} files needs PyAV; run `pip install av`") from None
+        raise AudioError(path, "needs PyAV", "video container, or a flac that does not say its length") from None
     try:
         with av.open(str(path)) as container:
             if not container.streams.audio:

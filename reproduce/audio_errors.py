@@ -14,6 +14,7 @@ AUDIO_REASONS = (
     "truncated",
     "NaN samples",
     "no audio track",
+    "needs PyAV",
     "unreadable",
 )
 _REMEDIES = {
@@ -24,6 +25,7 @@ _REMEDIES = {
     "truncated": "the download or copy was cut off: fetch it again",
     "NaN samples": "write the file again from its source",
     "no audio track": "leave the clip out, or fetch a version with sound",
+    "needs PyAV": "run `pip install av`",
     "unreadable": "check permissions and disk, or convert it to wav",
 }
 

@@ -8,6 +8,9 @@ from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 MILLISECOND = 0.001  # seconds
+# Log-mel means and deviations that AST normalises with (YuanGongND/ast egs/*/run*.sh).
+AUDIOSET_MEAN, AUDIOSET_STD = -4.2677393, 4.5689974
+ESC50_MEAN, ESC50_STD = -6.6268077, 5.358466
 PAD_MODES = ("zero", "repeat")
 
 
@@ -38,8 +41,8 @@ class AudioSpec:
     low_hz: float = 20.0
     high_hz: float = 0.0
     preemphasis: float = 0.97
-    mean: float = -4.2677393
-    std: float = 4.5689974
+    mean: float = AUDIOSET_MEAN
+    std: float = AUDIOSET_STD
     pad: str = "zero"
 
     def __post_init__(self) -> None:

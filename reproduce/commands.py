@@ -4,22 +4,27 @@ from __future__ import annotations
 
 import argparse
 import sys
+import tempfile
+from dataclasses import replace
 from pathlib import Path
 
 from tqdm import tqdm
 
+from models.checkpoints import CheckpointError, read_state_dict
 from reproduce.audio_spec import AudioSpec
 from reproduce.costs import measure_cost
 from reproduce.datasets import ClipIndex, parse_locations, read_dataset
 from reproduce.environment import choose_device
 from reproduce.errors import InputError
-from reproduce.experiments import Experiment, cross_validation, esc50_preset, learning_rate_search
+from reproduce.experiments import SCRATCH, Experiment, cross_validation, esc50_preset, learning_rate_search
 from reproduce.loading import WaveformStore, load_waveforms
 from reproduce.paper import load_paper
 from reproduce.records import RunRecord, append_record, as_stored, load_records, of_kind
 from reproduce.render import render
 from reproduce.runner import Progress, experiment_key, run_experiment
 from reproduce.selection import latest_by_key
+from reproduce.shard_reader import load_shards
+from reproduce.shards import INDEX_NAME, read_shard_index
 from reproduce.tables import TableInputs, table_specs
 
 PROBLEMS_SHOWN = 10
@@ -28,10 +33,12 @@ PROBLEMS_SHOWN = 10
 def run_table(options: argparse.Namespace) -> int:
     """A table of the paper: its costs measured live, its accuracies from stored records."""
     spec = table_specs()[options.command]
+    # Costs are measured live: a stored one, perhaps of older code, must not stand for them.
+    stored = [r for r in load_records(options.records) if not (spec.costs and r.kind == "cost")]
     live = [measure_cost(r.model, r.model_config, with_libraries=r.with_libraries) for r in spec.costs]
     if options.command == "costs":
         _store_new(live, options.records)
-    inputs = TableInputs(load_paper(), [*load_records(options.records), *live], options.records)
+    inputs = TableInputs(load_paper(), [*stored, *live], options.records)
     sys.stdout.write(render(spec.build(inputs), options.format))
     return 0
 
@@ -47,14 +54,21 @@ def _store_new(costs: list[RunRecord], folder: Path) -> None:
 
 def run_experiments(options: argparse.Namespace) -> int:
     """Train the target's runs that have no record yet, then print the table of exactly these runs."""
-    index = _read("esc50", options)
-    kind, experiments = _plan(index, options)
-    keys = {experiment_key(experiment, index): experiment for experiment in experiments}
+    weights, weights_name = _weights(options.weights)
+    store = _open("esc50", options)
+    kind, experiments = _plan(store.index, options)
+    experiments = [replace(experiment, weights=weights_name) for experiment in experiments]
+    keys = {experiment_key(experiment, store): experiment for experiment in experiments}
     stored = latest_by_key(of_kind(load_records(options.records), kind))
     missing = {"none": {}, "all": keys, "missing": {k: e for k, e in keys.items() if k not in stored}}[options.run]
     _say(f"{len(keys)} runs: {sum(key in stored for key in keys)} recorded, {len(missing)} to train")
-    if missing:
-        _train_all(missing, index, kind, options)
+    device = choose_device(options.device)
+    for folder in (options.records, options.runs) if missing else ():
+        _check_writable(folder)
+    for number, experiment in enumerate(missing.values(), start=1):
+        _train_one(
+            f"[{number}/{len(missing)}] {_run_name(experiment)}", experiment, store, device, kind, weights, options
+        )
     records = [r for r in load_records(options.records) if r.key in keys]
     _tell_missing(keys, records)
     table = table_specs()[options.command].build(TableInputs(load_paper(), records, options.records))
@@ -62,24 +76,69 @@ def run_experiments(options: argparse.Namespace) -> int:
     return 0
 
 
+def _weights(name: str) -> tuple[Path | None, str]:
+    """File of `--weights`, if it is one, and what the experiment's key says of it: never the path, but its hash."""
+    path = Path(name)
+    if name == SCRATCH or not path.exists():
+        return None, name
+    try:
+        _, sha256 = read_state_dict(path)
+    except CheckpointError as error:
+        raise InputError(str(error)) from None
+    return path, f"file {sha256[:16]}"
+
+
+def _check_writable(folder: Path) -> None:
+    """Before an hour of training, not after it."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise InputError(f"{folder}: cannot be written ({error.strerror}): choose another folder") from None
+
+
 def _say(line: str) -> None:
     """Progress goes to stderr, so that stdout holds the table alone."""
     tqdm.write(line, file=sys.stderr)
 
 
-def _read(dataset: str, options: argparse.Namespace) -> ClipIndex:
+def _open(dataset: str, options: argparse.Namespace) -> WaveformStore:
+    """The decoded clips of a data set, from its files or from shards of them."""
     locations = parse_locations(options.data, options.datasets)
     if dataset not in locations:
         raise InputError(f"{dataset} needs its data: add --data {dataset}=DIR")
-    index = read_dataset(dataset, locations[dataset])
-    heads = ", ".join(f"{len(classes)} classes" for classes in index.classes.values())
-    _say(f"{dataset}: {len(index)} of {sum(index.listed.values())} listed clips found, {heads}")
-    return index
+    path, spec = locations[dataset], esc50_preset(options.preset).front_end
+    if (path / INDEX_NAME).is_file():
+        store = _read_shards(dataset, path, spec)
+    else:
+        store = _decode(read_dataset(dataset, path), spec)
+    classes = ", ".join(f"{len(names)} classes" for names in store.index.classes.values())
+    _say(f"{dataset}: {len(store)} of {sum(store.index.listed.values())} listed clips can be used, {classes}")
+    for problem in store.problems[:PROBLEMS_SHOWN]:
+        _say(f"{'not used' if problem.fatal else 'warning'}: {problem.message}")
+    if len(store.problems) > PROBLEMS_SHOWN:
+        _say(f"... and {len(store.problems) - PROBLEMS_SHOWN} more problems; the record lists all")
+    return store
+
+
+def _decode(index: ClipIndex, spec: AudioSpec) -> WaveformStore:
+    with tqdm(total=len(index), desc="decoding", unit="clip", file=sys.stderr, disable=None) as bar:
+        return load_waveforms(index, spec, on_clip=bar.update)
+
+
+def _read_shards(dataset: str, folder: Path, spec: AudioSpec) -> WaveformStore:
+    shards = read_shard_index(folder)
+    if shards.dataset != dataset:
+        raise InputError(f"{folder}: these shards hold {shards.dataset}, not {dataset}")
+    with tqdm(total=shards.clips(), desc="reading shards", unit="clip", file=sys.stderr, disable=None) as bar:
+        return load_shards(folder, spec, on_clip=bar.update)
 
 
 def _plan(index: ClipIndex, options: argparse.Namespace) -> tuple[str, list[Experiment]]:
     """Kind of record and experiments of the target."""
-    folds, preset = index.split_names(), esc50_preset(options.preset)
+    # Listed, not found: a fold whose clips are all broken must be an error, not a smaller cross-validation.
+    folds, preset = tuple(sorted(index.listed)), esc50_preset(options.preset)
     if options.command == "tune":
         if options.fold not in folds:
             raise InputError(f"--fold {options.fold}: the data has folds {', '.join(folds)}")
@@ -92,34 +151,16 @@ def _plan(index: ClipIndex, options: argparse.Namespace) -> tuple[str, list[Expe
     return "train", cross_validation(preset, index.dataset, folds, folds[:count], tuple(range(options.seeds)))
 
 
-def _train_all(missing: dict[str, Experiment], index: ClipIndex, kind: str, options: argparse.Namespace) -> None:
-    device = choose_device(options.device)
-    first = next(iter(missing.values()))
-    store = _decode(index, first.front_end)
-    for number, experiment in enumerate(missing.values(), start=1):
-        _train_one(f"[{number}/{len(missing)}]", experiment, index, store, device, kind, options)
-
-
-def _decode(index: ClipIndex, spec: AudioSpec) -> WaveformStore:
-    with tqdm(total=len(index), desc="decoding", unit="clip", file=sys.stderr, disable=None) as bar:
-        store = load_waveforms(index, spec, on_clip=bar.update)
-    for problem in store.problems[:PROBLEMS_SHOWN]:
-        _say(f"{'not used' if problem.fatal else 'warning'}: {problem.message}")
-    if len(store.problems) > PROBLEMS_SHOWN:
-        _say(f"... and {len(store.problems) - PROBLEMS_SHOWN} more problems; the record lists all")
-    return store
-
-
 def _train_one(
-    number: str,
+    name: str,
     experiment: Experiment,
-    index: ClipIndex,
     store: WaveformStore,
     device: str,
     kind: str,
+    weights: Path | None,
     options: argparse.Namespace,
-) -> RunRecord:
-    name = f"{number} {_run_name(experiment)}"
+) -> None:
+    """One run with its progress bar; a line an epoch stays on the screen, and is all there is in a log file."""
     epochs = experiment.recipe.epochs
     clips = len(store.where_split(*experiment.train_splits)) * epochs
     with tqdm(total=clips, desc=name, unit="clip", file=sys.stderr, smoothing=0.05, disable=None) as bar:
@@ -131,11 +172,9 @@ def _train_one(
         def on_epoch(epoch: int, summary: dict[str, float]) -> None:
             _say(f"{name} epoch {epoch}/{epochs}: loss {summary['loss']:.4f}, {summary['clips_per_s']:.1f} clips/s")
 
-        record = run_experiment(
-            experiment, index, store, options.records, options.runs, device, Progress(on_step, on_epoch), kind
-        )
+        progress = Progress(on_step, on_epoch)
+        record = run_experiment(experiment, store, options.records, options.runs, device, progress, kind, weights)
     _say(f"{name}: top-1 {record.metrics['top1']:.1f} % of {record.metrics['clips']} test clips")
-    return record
 
 
 def _tell_missing(keys: dict[str, Experiment], records: list[RunRecord]) -> None:

@@ -47,7 +47,9 @@ def compare(records_dir: Path, first_key: str, second_key: str, on_intersection:
     multilabel = "top1" not in " ".join(records[0].metrics)
     tables = [score(run.logits, run.targets, multilabel) for run in runs]
     columns = tuple(
-        Column(name, name.replace("_", " "), "%", 1) for name in tables[0] if name.endswith(("top1", "top5", "map"))
+        Column(name, name.replace("_", " "), "%", 1)
+        for name in tables[0]
+        if name.endswith(("top1", "top5", "map", "mauc"))
     )
     rows = tuple(_row(record, scores, columns) for record, scores in zip(records, tables, strict=True))
     notes = [

@@ -14,9 +14,7 @@ from models import create_model
 from models.complexity import count_with_libraries, measure_complexity
 from reproduce.environment import describe_environment
 from reproduce.records import RunRecord, now
-
-PAPER_INPUT = (128, 1024)
-PAPER_CLASSES = 527
+from reproduce.selection import PAPER_CLASSES, PAPER_INPUT
 
 
 def measure_cost(
@@ -24,7 +22,6 @@ def measure_cost(
     model_config: Mapping[str, Any] | None = None,
     input_size: tuple[int, int] = PAPER_INPUT,
     num_classes: int | Mapping[str, int] = PAPER_CLASSES,
-    scale: str = "paper",
     with_libraries: bool = False,
 ) -> RunRecord:
     """One "cost" record: exact parameters, MACs by both rules, itemised per block and kind. Batch 1.
@@ -45,7 +42,7 @@ def measure_cost(
         kind="cost",
         key=hashlib.sha256(json.dumps(experiment, sort_keys=True).encode()).hexdigest()[:16],
         experiment=experiment,
-        scale=scale,
+        scale="paper" if (input_size, num_classes) == (PAPER_INPUT, PAPER_CLASSES) else "demo",
         metrics={
             "parameters": complexity.parameters,
             "parameters_paper": complexity.parameters_paper,

@@ -125,11 +125,15 @@ class Predictions:
 def predict(
     model: SpectrogramTransformer, batches: Iterable[Batch], on_batch: Callable[[int], None] = lambda clips: None
 ) -> Predictions:
-    """Logits and pooled embeddings of every clip; `seconds` is the model's time alone."""
+    """Logits and pooled embeddings of every clip; `seconds` is the model's time alone, after one untimed batch."""
     model.eval()
+    warm = False
     logits: dict[str, list[np.ndarray]] = {}
     embeddings, seconds = [], 0.0
     for batch in batches:
+        if not warm:
+            model(batch.inputs)
+            warm = True
         synchronise(batch.inputs.device)
         start = time.perf_counter()
         tokens = model.forward_features(batch.inputs)

@@ -10,7 +10,18 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-LIBRARIES = ("torch", "timm", "numpy", "soundfile", "soxr", "scikit-learn", "fvcore", "ptflops", "transformers")
+LIBRARIES = (
+    "torch",
+    "torchaudio",
+    "timm",
+    "transformers",
+    "numpy",
+    "safetensors",
+    "soundfile",
+    "soxr",
+    "fvcore",
+    "ptflops",
+)
 
 
 def choose_device(name: str = "auto") -> str:
@@ -82,7 +93,7 @@ def describe_environment(device: str, precision: str = "float32") -> dict[str, A
         "cpu_count": os.cpu_count(),
         "torch_threads": torch.get_num_threads(),
         "precision": precision,
-        "tf32": bool(cuda and torch.backends.cuda.matmul.allow_tf32),
+        "tf32": bool(cuda and (torch.backends.cuda.matmul.allow_tf32 or torch.backends.cudnn.allow_tf32)),
         "cuda": torch.version.cuda if cuda else None,
         "python": platform.python_version(),
         "platform": platform.platform(terse=True),

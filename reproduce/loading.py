@@ -99,7 +99,7 @@ def load_waveforms(
                 Problem(clip_id, "silent", f"{path}: silent; used as it is, check the recording", fatal=False)
             )
         kept.append(i)
-        waveforms.append(fit(decoded, spec))
+        waveforms.append(fit(decoded, spec).copy())  # a view would keep the whole recording
     if not kept:
         first = f" (first: {problems[0].message})" if problems else ""
         raise InputError(f"{index.root}: none of {sum(index.listed.values())} listed clips can be used{first}")

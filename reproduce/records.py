@@ -36,7 +36,7 @@ class RunRecord:
         history: one dict an epoch.
         details: what a figure or a breakdown needs beyond the metrics.
         predictions: file with per-clip logits, relative to the records' folder.
-        wall_time_s: from the first batch to the last metric.
+        wall_time_s: training and prediction, from building the model on; storing is not in it.
         created: UTC time of writing.
     """
 
@@ -150,6 +150,13 @@ def _from_line(line: str | bytes, path: Path, number: int) -> RunRecord:
         return RunRecord(**data)
     except TypeError as error:
         raise InputError(f"{path}:{number}: incomplete record ({error}): delete this line") from None
+
+
+def number(value: float | int | None) -> float:
+    """A stored metric as a float; ValueError where the run scored NaN, which records keep as null."""
+    if value is None:
+        raise ValueError("this metric was not a number when it was recorded")
+    return float(value)
 
 
 def of_kind(records: Iterable[RunRecord], kind: str) -> list[RunRecord]:

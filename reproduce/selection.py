@@ -8,7 +8,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from reproduce.records import RunRecord, of_kind
+from reproduce.records import RunRecord, number, of_kind
+
+PAPER_INPUT, PAPER_CLASSES = (128, 1024), 527  # what the paper's costs are counted for: AudioSet
 
 
 def latest(records: Iterable[RunRecord]) -> RunRecord | None:
@@ -30,14 +32,21 @@ def latest_by_key(records: Iterable[RunRecord]) -> dict[str, RunRecord]:
 
 
 def cost_of(
-    records: Iterable[RunRecord], model: str, model_config: Mapping[str, Any] | None = None, scale: str = "paper"
+    records: Iterable[RunRecord],
+    model: str,
+    model_config: Mapping[str, Any] | None = None,
+    input_size: tuple[int, int] = PAPER_INPUT,
+    num_classes: int = PAPER_CLASSES,
 ) -> RunRecord | None:
-    """The newest cost record of exactly this model and config."""
+    """The newest cost record of exactly this model, config, input size and number of classes."""
     wanted = json.loads(json.dumps(dict(model_config or {})))
     matching = (
         record
         for record in of_kind(records, "cost")
-        if record.scale == scale and record.experiment["model"] == model and record.experiment["model_config"] == wanted
+        if record.experiment["model"] == model
+        and record.experiment["model_config"] == wanted
+        and tuple(record.experiment["input_size"]) == input_size
+        and record.experiment["num_classes"] == num_classes
     )
     return latest(matching)
 
@@ -109,13 +118,24 @@ class CrossValidated:
     records: tuple[RunRecord, ...]
 
 
-def folds_of_every_seed(records: Sequence[RunRecord]) -> list[RunRecord]:
-    """The runs of the folds that every seed present has run: what is left of an interrupted comparison."""
-    by_fold: dict[tuple[str, ...], set[int]] = {}
-    for record in records:
-        by_fold.setdefault(tuple(record.experiment["test_splits"]), set()).add(record.seed or 0)
-    seeds = {record.seed or 0 for record in records}
-    return [r for r in records if by_fold[tuple(r.experiment["test_splits"])] == seeds]
+def runs_of_all(by_model: Mapping[str, Sequence[RunRecord]]) -> dict[str, list[RunRecord]]:
+    """Of every model the runs that may fairly stand together: the same folds for every model and seed.
+
+    Where no fold has been run with all seeds, the lowest seed's folds are taken.
+    """
+    folds: dict[int, set[tuple[str, ...]]] = {}
+    for fold, seed in set.intersection(*({(_fold(r), r.seed or 0) for r in runs} for runs in by_model.values())):
+        folds.setdefault(seed, set()).add(fold)
+    common = set.intersection(*folds.values()) if folds else set()
+    kept = {(fold, seed) for seed in folds for fold in common}
+    if folds and not common:
+        first = min(folds)
+        kept = {(fold, first) for fold in folds[first]}
+    return {model: [r for r in runs if (_fold(r), r.seed or 0) in kept] for model, runs in by_model.items()}
+
+
+def _fold(record: RunRecord) -> tuple[str, ...]:
+    return tuple(record.experiment["test_splits"])
 
 
 def cross_validated(records: Sequence[RunRecord]) -> CrossValidated:
@@ -126,13 +146,13 @@ def cross_validated(records: Sequence[RunRecord]) -> CrossValidated:
     folds = {seed: tuple(sorted(r.experiment["test_splits"][0] for r in runs)) for seed, runs in by_seed.items()}
     if len(set(folds.values())) != 1:
         raise ValueError(f"seeds ran different folds: {folds}")
-    predictions = sum(int(r.metrics["clips"] or 0) for r in records)
-    correct = sum(int(r.metrics["correct"] or 0) for r in records)
-    top5_sum = sum(float(r.metrics["top5"] or 0) * int(r.metrics["clips"] or 0) for r in records)
+    predictions = sum(int(number(r.metrics["clips"])) for r in records)
+    correct = sum(int(number(r.metrics["correct"])) for r in records)
+    top5_sum = sum(number(r.metrics["top5"]) * int(number(r.metrics["clips"])) for r in records)
     clips = predictions // len(by_seed)
     fold_scores: dict[str, list[float]] = {}
     for record in records:
-        fold_scores.setdefault(record.experiment["test_splits"][0], []).append(float(record.metrics["top1"] or 0))
+        fold_scores.setdefault(record.experiment["test_splits"][0], []).append(number(record.metrics["top1"]))
     means = [statistics.fmean(scores) for scores in fold_scores.values()]
     return CrossValidated(
         top1=100.0 * correct / predictions,

@@ -11,7 +11,13 @@ from reproduce.experiments import Experiment, Recipe
 from reproduce.records import RunRecord
 
 FOLDS = ("1", "2", "3", "4", "5")
-ENVIRONMENT = {"device": "invented CPU", "precision": "float32", "commit": "0123456789ab"}
+ENVIRONMENT = {
+    "device": "invented CPU",
+    "torch_threads": 2,
+    "precision": "float32",
+    "attention": "sdpa",
+    "commit": "0123456789ab",
+}
 
 
 def make_record(

@@ -93,8 +93,10 @@ def make_huggingface(model: Any) -> nn.Module:
         attention_probs_dropout_prob=0.0,
         attn_implementation="sdpa",  # "eager" rounds the softmax to float32, even in a float64 model
     )
+    # Looked up before: transformers imports lazily, and torchaudio would keep a constant on the meta device for good.
+    reference_class = transformers.ASTForAudioClassification
     with torch.device("meta"):
-        reference = transformers.ASTForAudioClassification(theirs)
+        reference = reference_class(theirs)
     reference.load_state_dict(huggingface_state(model), strict=True, assign=True)
     return reference.eval()
 

@@ -7,6 +7,7 @@ import io
 import os
 import pickle
 import struct
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -221,3 +222,14 @@ def test_error_survives_the_way_out_of_a_worker() -> None:
     again = pickle.load(buffer)
     assert str(again) == str(error) == "a.wav: truncated (two lines); the download or copy was cut off: fetch it again"
     assert again.reason == "truncated" and again.path == Path("a.wav")
+
+
+def test_without_pyav_a_video_among_good_clips_is_one_bad_clip(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "av", None)
+    (tmp_path / "a.mp4").write_bytes(b"\x00\x00\x00\x18ftypisom" + bytes(64))
+    (tmp_path / "b.raw").write_bytes(bytes(3200))
+    good = write(tmp_path / "c.wav", make_noise())
+    clips = [(path, None, None) for path in (tmp_path / "a.mp4", tmp_path / "b.raw", good)]
+    decoded = [result for _, result in decode_many(clips, AudioSpec(), workers=1)]
+    assert [getattr(result, "reason", "usable") for result in decoded] == ["needs PyAV", "not audio", "usable"]
+    assert "pip install av" in str(decoded[0])

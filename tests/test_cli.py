@@ -252,8 +252,8 @@ def test_a_folder_with_bad_files_trains_both_models_and_says_so(trained: Workpla
         assert cell["ci"][0] <= cell["measured"] <= cell["ci"][1]
         assert "3 of 4 test clips" in cell["conditions"]
     notes = "\n".join(table["notes"])
-    assert "Not used: 2 clips: 1-0-0 (truncated), 2-0-0 (zero-byte)" in notes
-    assert "1 clips: 3-0-0 (silent)" in notes
+    assert "Not used, clips or rows: 2: 1-0-0 (truncated), 2-0-0 (zero-byte)" in notes
+    assert "rows: 1: 3-0-0 (silent)" in notes
     assert "Paired on the same 3 test clips" in notes
     for name in ("1-0-0.wav: truncated", "2-0-0.wav: zero-byte", "3-0-0.wav: silent"):
         assert name in trained.first.err
@@ -272,7 +272,7 @@ def test_the_record_tells_how_many_clips_were_listed_and_kept(trained: Workplace
         assert record.environment["device_type"] == "cpu"
         assert len(record.history) == record.experiment["recipe"]["epochs"] == 1
         assert (trained.records / str(record.predictions)).is_file()
-    assert records[0].dataset["test_ids_sha256"] == records[1].dataset["test_ids_sha256"]
+    assert records[0].dataset["test_sha256"] == records[1].dataset["test_sha256"]
 
 
 def test_a_second_call_reuses_the_records_and_prints_the_same_table(
@@ -325,5 +325,5 @@ def test_a_fold_without_a_usable_clip_is_one_line(tmp_path: Path) -> None:
 def test_two_real_folds_of_esc_10_are_read_and_planned(esc10: Path, tmp_path: Path) -> None:
     done = call("esc50", "--data", f"esc50={esc10}", "--folds", "2", "--run", "none", "--records", tmp_path)
     assert done.status == 0
-    assert "400 of 400 listed clips found, 10 classes" in done.err
+    assert "400 of 400 listed clips can be used, 10 classes" in done.err
     assert done.err.count("not run: ") == 4

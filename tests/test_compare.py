@@ -97,6 +97,18 @@ def test_keys_may_be_cut_short_but_must_name_one_run(tmp_path: Path, capsys: pyt
 def test_scores_of_several_heads_carry_their_names() -> None:
     eye = np.eye(2)
     scores = score({"verb": eye, "noun": eye[::-1]}, {"verb": eye, "noun": eye}, multilabel=False)
-    assert (scores["verb_top1"], scores["noun_top1"]) == (100.0, 0.0)
-    multilabel = score({"label": eye}, {"label": np.array([[1, 0], [1, 0]])}, multilabel=True)
-    assert multilabel == {"clips": 2, "map": 100.0, "classes_without_positives": 1}
+    assert (scores["verb_top1"], scores["noun_top1"], scores["action_top1"]) == (100.0, 0.0, 0.0)
+
+
+def test_an_action_is_right_only_where_verb_and_noun_both_are() -> None:
+    eye = np.eye(2)
+    scores = score({"verb": eye, "noun": eye[[0, 0]]}, {"verb": eye, "noun": eye}, multilabel=False)
+    assert (scores["verb_correct"], scores["noun_correct"], scores["action_correct"]) == (2, 1, 1)
+    assert (scores["action_top1"], scores["action_top5"]) == (50.0, 100.0)
+
+
+def test_multilabel_clips_have_map_and_auc_over_the_classes_that_can_be_scored() -> None:
+    targets = np.array([[1, 0, 0], [0, 1, 0], [1, 0, 0]])
+    scores = score({"label": targets * 2.0 - 1.0}, {"label": targets}, multilabel=True)
+    assert (scores["map"], scores["mauc"], scores["classes_without_positives"]) == (100.0, 100.0, 1)
+    assert "top1" not in scores

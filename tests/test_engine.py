@@ -266,7 +266,7 @@ def run(
     progress: Progress = Progress(),  # noqa: B008 (frozen)
 ) -> RunRecord:
     experiment = Experiment(model, "esc50", ("1",), ("2",), SPEC, RECIPE, "demo", seed=seed)
-    return run_experiment(experiment, index, store, folder / "records", folder / "runs", "cpu", progress)
+    return run_experiment(experiment, store, folder / "records", folder / "runs", "cpu", progress)
 
 
 def draw_numbers(epoch: int, summary: dict[str, float]) -> None:

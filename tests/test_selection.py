@@ -64,10 +64,13 @@ def test_a_cost_is_taken_for_exactly_the_model_and_config_asked_for() -> None:
     assert cost_of(records, "mast_base", {"pool_strides": ((1, 1),) * 3}) is None
 
 
-def test_a_demo_scale_cost_stands_for_no_paper_cost() -> None:
-    demo = make_cost_record(scale="demo")
-    assert cost_of([demo], "ast_base") is None
-    assert cost_of([demo], "ast_base", scale="demo") is demo
+def test_a_cost_at_another_input_or_of_other_classes_stands_for_no_paper_cost() -> None:
+    paper = make_cost_record()
+    short = replace(paper, experiment={**paper.experiment, "input_size": [64, 256]})
+    fewer = replace(paper, experiment={**paper.experiment, "num_classes": 10})
+    assert cost_of([short, fewer], "ast_base") is None
+    assert cost_of([short, fewer], "ast_base", input_size=(64, 256)) is short
+    assert cost_of([short, paper, fewer], "ast_base") is paper
 
 
 # --- paper cells ----------------------------------------------------------------------------------------------------

@@ -229,17 +229,18 @@ def test_models_without_a_common_fold_are_not_paired(tmp_path: Path) -> None:
 
 
 def test_bad_clips_are_named_once_and_apart_from_warnings() -> None:
-    data = {"problems": [["x", "truncated", True], ["y", "silent", False]], "test_listed": 11}
+    problems = [["x", "truncated", True, "x.wav: cut"], ["y", "silent", False, "y.wav: silent"]]
+    data = {"problems": problems, "test_listed": 11}
     table = build("esc50", make_record(dataset=data), make_record("mast_debug", dataset=data))
-    assert note_with(table, "Not used") == "Not used: 1 clips: x (truncated)."
-    assert note_with(table, "Used with a warning") == "Used with a warning: 1 clips: y (silent)."
+    assert note_with(table, "Not used") == "Not used, clips or rows: 1: x (truncated)."
+    assert note_with(table, "Used with a warning") == "Used with a warning, clips or rows: 1: y (silent)."
     assert "10 of 11 test clips" in cell(table, "ast_debug", "top1").conditions
 
 
 def test_many_bad_clips_are_counted_and_the_first_ten_named() -> None:
-    problems = [[f"clip{n:02}", "missing", True] for n in range(12)]
+    problems = [[f"clip{n:02}", "missing", True, "gone"] for n in range(12)]
     note = note_with(build("esc50", make_record(dataset={"problems": problems})), "Not used")
-    assert note.startswith("Not used: 12 clips: clip00 (missing)")
+    assert note.startswith("Not used, clips or rows: 12: clip00 (missing)")
     assert "clip09" in note and "clip10" not in note and "and 2 more" in note
 
 

@@ -26,6 +26,7 @@ from typing import Any
 
 import numpy as np
 
+from reproduce.audio_spec import AUDIOSET_MEAN, AUDIOSET_STD
 from reproduce.datasets.annotation_csv import existing_folder, read_rows, read_table
 from reproduce.datasets.base import STRING, ClipIndex, DatasetSpec, Problem, register_dataset
 from reproduce.datasets.listing import (
@@ -356,8 +357,8 @@ register_dataset(
         read=read_audioset,
         clip_seconds=10.0,
         metric="mAP",
-        mean=-4.2677393,
-        std=4.5689974,
+        mean=AUDIOSET_MEAN,
+        std=AUDIOSET_STD,
         stats_source="YuanGongND/ast egs/audioset",
         train_splits=("balanced_train", "unbalanced_train", WHOLE_TRAIN),
         test_splits=("eval",),

@@ -7,6 +7,7 @@ AudioSet has two million clips, so no per-clip Python object is kept: columns ar
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -162,6 +163,16 @@ class ClipIndex:
         dense = np.zeros((len(rows), len(self.classes[head])), np.float32)
         dense[np.repeat(np.arange(len(rows)), np.diff(rows.offsets)), rows.values] = 1.0
         return dense
+
+    def identity_sha256(self) -> str:
+        """What a result depends on: clip ids, stretches, labels and class names, whatever their order on disk."""
+        digest = hashlib.sha256(json.dumps({h: list(c) for h, c in self.classes.items()}, sort_keys=True).encode())
+        for i in np.argsort(self.clip_ids, kind="stable"):
+            digest.update(f"{self.clip_ids[i]}\t{self.start[i]}\t{self.stop[i]}".encode())
+            for head in sorted(self.labels):
+                digest.update(self.labels[head].values[slice(*self.labels[head].offsets[i : i + 2])].tobytes())
+            digest.update(b"\n")
+        return digest.hexdigest()
 
     def ids_sha256(self) -> str:
         """Identity of the clip set: independent of order and of where the files lie."""

@@ -18,6 +18,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from reproduce.audio_spec import AUDIOSET_MEAN, AUDIOSET_STD
 from reproduce.datasets.annotation_csv import read_table
 from reproduce.datasets.base import DEFAULT_HEAD, ClipIndex, DatasetSpec, register_dataset
 from reproduce.datasets.collect import FOLDS, Collector, stratified_folds
@@ -210,8 +211,8 @@ register_dataset(
         read=read_csv,
         clip_seconds=10.0,
         metric="top1",
-        mean=-4.2677393,
-        std=4.5689974,
+        mean=AUDIOSET_MEAN,
+        std=AUDIOSET_STD,
         stats_source="AudioSet, YuanGongND/ast egs/audioset",
         folds=FOLDS,
     )

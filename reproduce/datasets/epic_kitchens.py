@@ -14,6 +14,7 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 
+from reproduce.audio_spec import AUDIOSET_MEAN, AUDIOSET_STD
 from reproduce.datasets.annotation_csv import existing_folder, read_table
 from reproduce.datasets.base import ClipIndex, DatasetSpec, register_dataset
 from reproduce.datasets.collect import Collector
@@ -152,8 +153,8 @@ register_dataset(
         read=read_epic_kitchens,
         clip_seconds=10.0,
         metric="action",
-        mean=-4.2677393,
-        std=4.5689974,
+        mean=AUDIOSET_MEAN,
+        std=AUDIOSET_STD,
         stats_source="AudioSet, YuanGongND/ast egs/audioset",
         test_splits=("validation",),
     )

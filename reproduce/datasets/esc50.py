@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from reproduce.audio_spec import ESC50_MEAN, ESC50_STD
 from reproduce.datasets.annotation_csv import existing_folder, read_table
 from reproduce.datasets.base import DEFAULT_HEAD, ClipIndex, DatasetSpec, register_dataset
 from reproduce.datasets.collect import FOLDS, Collector
@@ -102,8 +103,8 @@ register_dataset(
         read=read_esc50,
         clip_seconds=5.0,
         metric="top1",
-        mean=-6.6268077,
-        std=5.358466,
+        mean=ESC50_MEAN,
+        std=ESC50_STD,
         stats_source="YuanGongND/ast egs/esc50",
         folds=FOLDS,
         train_splits=(),

@@ -16,6 +16,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from reproduce.audio_spec import AUDIOSET_MEAN, AUDIOSET_STD
 from reproduce.datasets.annotation_csv import existing_folder, read_table
 from reproduce.datasets.base import DEFAULT_HEAD, ClipIndex, DatasetSpec, Problem, register_dataset
 from reproduce.datasets.collect import Collector
@@ -172,8 +173,8 @@ register_dataset(
         read=read_kinetics_sounds,
         clip_seconds=10.0,
         metric="top1",
-        mean=-4.2677393,
-        std=4.5689974,
+        mean=AUDIOSET_MEAN,
+        std=AUDIOSET_STD,
         stats_source="AudioSet, YuanGongND/ast egs/audioset",
         test_splits=("val",),
         protocols=tuple(PROTOCOLS),

@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
+from reproduce.audio_spec import AUDIOSET_MEAN, AUDIOSET_STD
 from reproduce.datasets.annotation_csv import existing_folder, read_rows
 from reproduce.datasets.base import ClipIndex, DatasetSpec, Problem, register_dataset
 from reproduce.datasets.listing import Listing, ListingBuilder, assemble, find_annotation, locate, without_repeats
@@ -128,8 +129,8 @@ register_dataset(
         read=read_vggsound,
         clip_seconds=CLIP_SECONDS,
         metric="top1",
-        mean=-4.2677393,
-        std=4.5689974,
+        mean=AUDIOSET_MEAN,
+        std=AUDIOSET_STD,
         stats_source="AudioSet, YuanGongND/ast egs/audioset",
     )
 )

@@ -7,7 +7,7 @@ from typing import Any
 
 from reproduce.experiments import POOLING_ABLATIONS
 from reproduce.paper import Row as PaperRow
-from reproduce.records import RunRecord
+from reproduce.records import RunRecord, number
 from reproduce.selection import cost_of, paper_run
 from reproduce.tables.base import (
     GIGA,
@@ -23,7 +23,6 @@ from reproduce.tables.base import (
     Table,
     TableInputs,
     measured,
-    number,
     ratio_row,
     register_table,
     run_conditions,
@@ -35,7 +34,9 @@ from reproduce.tables.cost_cells import BOTH_COSTS, COST_COLUMNS, COUNTING_NOTES
 def table5(inputs: TableInputs) -> Table:
     """Table 5: mAP on balanced and full AudioSet, MACs and parameters."""
     quoted = inputs.paper.table("table5")
-    accuracy_columns = tuple(Column(c.key, c.title, c.unit, c.decimals) for c in quoted.columns if c.unit == "%")
+    accuracy_columns = tuple(
+        Column(c.key, f"mAP, {c.title.lower()}", c.unit, c.decimals) for c in quoted.columns if c.unit == "%"
+    )
     columns = (*accuracy_columns, *COST_COLUMNS)
     rows = []
     for line in quoted.rows:
@@ -48,7 +49,8 @@ def table5(inputs: TableInputs) -> Table:
         else:
             for key, unit in (("macs", "G"), ("params", "M")):
                 if line.cells[key] is not None:
-                    cells[key] = Cell(line.cells[key], None, unit, PAPER_ONLY, f"quoted from {line.quoted_from}")
+                    where = "printed in Table 5: the paper's own count of AST's code"
+                    cells[key] = Cell(line.cells[key], None, unit, PAPER_ONLY, where)
         rows.append(Row(line.key, line.label, cells))
     by_key = {row.key: row.cells for row in rows}
     rows.append(ratio_row("AST : MAST", by_key["ast_our_as"], by_key["mast"], COST_COLUMNS))

@@ -122,13 +122,6 @@ def measured(value: float, unit: str, conditions: str, paper: float | None = Non
     return Cell(paper, value, unit, MEASURED, conditions)
 
 
-def number(value: float | int | None) -> float:
-    """A stored metric as a float; ValueError where the run scored NaN, which records keep as null."""
-    if value is None:
-        raise ValueError("this metric was not a number when it was recorded")
-    return float(value)
-
-
 def ratio_row(label: str, first: Mapping[str, Cell], second: Mapping[str, Cell], columns: Sequence[Column]) -> Row:
     """first / second of every measured column, beside the paper's own ratio."""
     cells = {}

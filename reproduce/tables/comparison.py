@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 from reproduce.intervals import mcnemar, wilson_interval
 from reproduce.metrics import top_k_correct
 from reproduce.predictions import load_predictions
-from reproduce.records import RunRecord
-from reproduce.selection import common_runs, comparisons, cross_validated, folds_of_every_seed, searches
+from reproduce.records import RunRecord, number
+from reproduce.selection import common_runs, comparisons, cross_validated, runs_of_all, searches
 from reproduce.tables.base import (
     GIGA,
     MEASURED,
@@ -19,12 +19,12 @@ from reproduce.tables.base import (
     Table,
     TableInputs,
     measured,
-    number,
     ratio_row,
     register_table,
     run_conditions,
 )
 
+PROBLEMS_NAMED = 10
 COMPARISON_COLUMNS = (
     Column("top1", "Top-1", "%", 1),
     Column("top5", "Top-5", "%", 1),
@@ -76,9 +76,8 @@ def _comparison(inputs: TableInputs, group: Sequence[RunRecord], name: str) -> T
     by_model: dict[str, list[RunRecord]] = {}
     for record in sorted(group, key=lambda r: r.experiment["model"]):
         by_model.setdefault(record.experiment["model"], []).append(record)
-    complete = {model: folds_of_every_seed(records) for model, records in by_model.items()}
-    left_out = sum(len(records) - len(complete[model]) for model, records in by_model.items())
-    by_model = {model: records for model, records in complete.items() if records}
+    by_model = {model: runs for model, runs in runs_of_all(by_model).items() if runs}
+    left_out = len(group) - sum(map(len, by_model.values()))
     rows = [_comparison_row(model, records) for model, records in by_model.items()]
     if len(rows) == 2:
         rows.append(
@@ -91,15 +90,16 @@ def _comparison(inputs: TableInputs, group: Sequence[RunRecord], name: str) -> T
     epochs = f"{recipe['epochs']} epoch{'s' if recipe['epochs'] > 1 else ''}"
     notes = [
         f"Test folds run: {', '.join(folds)} of {', '.join(sorted(everything))}; chance is {100 / classes:.1f} %. "
-        "Intervals are 95 % Wilson intervals over test clips.",
+        "Intervals are 95 % Wilson intervals over test clips; they know nothing of the spread over training runs.",
         f"Every model: {epochs}, batch {recipe['batch_size']}, AdamW lr {recipe['lr']:g} with "
         f"{recipe['warmup_steps']} warm-up steps and a cosine, mixup {recipe['mixup']:g}, SpecAugment "
         f"{recipe['freq_mask']}/{recipe['time_mask']}, input 1 x {front_end['mels']} x {front_end['frames']} at a "
         f"{front_end['frame_shift_ms']:g} ms hop, from {first.experiment['weights']}; "
-        "weights of the last epoch, nothing selected on the test fold.",
+        f"weight decay {recipe['weight_decay']:g} (none on biases, norms and AST's position embedding), gradients "
+        f"clipped at {recipe['clip_norm']:g}, drop path {recipe['drop_path_rate']:g}; weights of the last epoch.",
     ]
     if left_out:
-        notes.append(f"Left out: {left_out} runs of folds that not every seed has run yet.")
+        notes.append(f"Left out: {left_out} runs of folds or seeds that not every model has run yet.")
     notes += _pairing_notes(inputs, by_model)
     notes += _problem_notes(group)
     title = f"{first.scale} scale: {classes} classes in ESC-50's layout, {len(folds)}-fold test"
@@ -108,17 +108,20 @@ def _comparison(inputs: TableInputs, group: Sequence[RunRecord], name: str) -> T
 
 def _comparison_row(model: str, records: Sequence[RunRecord]) -> Row:
     result = cross_validated(records)
-    environment, first = records[0].environment, records[0]
+    first = records[0]
+    machines = sorted({_machine(record) for record in records})
     coverage = f"{sum(r.dataset['test_kept'] for r in records)} of {sum(r.dataset['test_listed'] for r in records)}"
     where = (
         f"{model}, folds {','.join(result.folds)}, seeds {','.join(map(str, result.seeds))}, {coverage} test clips, "
-        f"{environment['device']}, {environment['precision']}, {first.created[:10]}"
+        f"{'; '.join(machines)}, {first.created[:10]}"
     )
     sd = f", sd over folds {result.fold_sd:.1f}" if len(result.folds) > 1 else ""
     ci = wilson_interval(result.correct, result.clips)
     metrics = first.metrics
+    # Speeds of unlike machines do not average: those of the first record's alone count.
+    alike = [r for r in records if _machine(r) == _machine(first)]
     speeds = {
-        key: sum(number(r.metrics[key]) for r in records) / len(records)
+        key: sum(number(r.metrics[key]) for r in alike) / len(alike)
         for key in ("train_clips_per_s", "predict_clips_per_s")
     }
     cells = {
@@ -131,6 +134,14 @@ def _comparison_row(model: str, records: Sequence[RunRecord]) -> Row:
         "predict_clips_per_s": measured(speeds["predict_clips_per_s"], "clips/s", f"{where}, model alone"),
     }
     return Row(model, model, cells)
+
+
+def _machine(record: RunRecord) -> str:
+    environment = record.environment
+    return (
+        f"{environment['device']}, {environment['torch_threads']} threads, {environment['precision']}, "
+        f"attention {environment.get('attention', 'unknown')}"
+    )
 
 
 def _pairing_notes(inputs: TableInputs, by_model: Mapping[str, Sequence[RunRecord]]) -> list[str]:
@@ -169,13 +180,13 @@ def _right_clips(inputs: TableInputs, record: RunRecord) -> dict[str, bool] | No
 
 
 def _problem_notes(group: Sequence[RunRecord]) -> list[str]:
-    """Clips that could not be used, or were used with a warning, over all runs of the group."""
+    """Clips and rows that could not be used, or were used with a warning, over all runs of the group."""
     problems = {tuple(problem) for record in group for problem in record.dataset["problems"]}
-    unused = sorted(f"{clip} ({reason})" for clip, reason, fatal in problems if fatal)
-    warned = sorted(f"{clip} ({reason})" for clip, reason, fatal in problems if not fatal)
     notes = []
-    for what, clips in (("Not used", unused), ("Used with a warning", warned)):
-        if clips:
-            more = f" and {len(clips) - 10} more, see the record" if len(clips) > 10 else ""
-            notes.append(f"{what}: {len(clips)} clips: {', '.join(clips[:10])}{more}.")
+    for what, wanted in (("Not used", True), ("Used with a warning", False)):
+        these = (problem for problem in problems if problem[2] is wanted)
+        named = sorted(f"{clip} ({reason})" if clip else message for clip, reason, _, message in these)
+        if named:
+            more = f" and {len(named) - PROBLEMS_NAMED} more, see the record" if len(named) > PROBLEMS_NAMED else ""
+            notes.append(f"{what}, clips or rows: {len(named)}: {', '.join(named[:PROBLEMS_NAMED])}{more}.")
     return notes

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from reproduce.records import RunRecord
-from reproduce.tables.base import GIGA, MEGA, NOT_RUN, Cell, Column, CostRequest, config_text, measured, number
+from reproduce.records import RunRecord, number
+from reproduce.tables.base import GIGA, MEGA, NOT_RUN, Cell, Column, CostRequest, config_text, measured
 
 BOTH_COSTS = (CostRequest("ast_base"), CostRequest("mast_base"))
 COST_COLUMNS = (

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from reproduce.records import RunRecord
+from reproduce.records import RunRecord, number
 from reproduce.selection import cost_of
 from reproduce.tables.base import (
     GIGA,
@@ -15,7 +15,6 @@ from reproduce.tables.base import (
     Table,
     TableInputs,
     measured,
-    number,
     register_table,
 )
 from reproduce.tables.cost_cells import COUNTING_NOTES, cost_conditions
@@ -53,7 +52,11 @@ def costs(inputs: TableInputs) -> Table:
                 "What each library counts, attention unfused and fused",
                 columns,
                 _cost_rows(libraries, records),
-                notes=("Fused attention (sdpa) hides its products from every library: ratios then follow the tool.",),
+                notes=(
+                    "Fused attention (sdpa) hides Q.K and A.V from every library: ratios then follow the tool.",
+                    "ptflops' pytorch backend goes by module hooks and misses MAST's pooling convolutions, which share "
+                    "one kernel among heads through a function call.",
+                ),
             ),
         ),
     )
