@@ -36,6 +36,14 @@ def build_parser() -> argparse.ArgumentParser:
                 "--fold", default="1", help="test fold to leave out of the search (default: %(default)s)"
             )
     add_data_parser(commands)
+    training = commands.add_parser(
+        "train", help="both models on a data set's own split, or cross-validated where it has folds", allow_abbrev=False
+    )
+    training.add_argument("name", metavar="NAME", help="data set, see `list`; `csv` and `folder` take your own sounds")
+    training.add_argument("--protocol", metavar="P", help="variant of the data set, such as ks31 or full")
+    _add_output_options(training)
+    _add_training_options(training)
+    _add_comparison_options(training)
     comparison = commands.add_parser(
         "compare", help="two recorded runs side by side, scored from their stored predictions, with a paired test"
     )
@@ -104,7 +112,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return EXIT_OK
         from reproduce import commands
 
-        if options.command in TRAINED_TARGETS:
+        if options.command in (*TRAINED_TARGETS, "train"):
             return commands.run_experiments(options)
         return commands.run_table(options)
     except InputError as error:
@@ -118,13 +126,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def list_everything() -> str:
     """Targets, data sets and presets, as text; imports no torch."""
     from reproduce.datasets import dataset_spec, list_datasets
-    from reproduce.experiments import ESC50_PRESETS
+    from reproduce.experiments import PRESETS
 
     sections = {
         "Targets (python -m reproduce TARGET)": {spec.name: spec.help for spec in table_specs().values()},
         "Data sets (--data NAME=PATH)": {name: dataset_spec(name).title for name in list_datasets()},
-        "Presets of esc50 and tune (--preset NAME)": {
-            name: f"{', '.join(preset.models)}: {preset.why}" for name, preset in ESC50_PRESETS.items()
+        "Presets of esc50, tune and train (--preset NAME)": {
+            name: f"{', '.join(preset.models)}: {preset.why}" for name, preset in PRESETS.items()
         },
     }
     width = max(len(name) for entries in sections.values() for name in entries) + 2

@@ -13,10 +13,19 @@ from tqdm import tqdm
 from models.checkpoints import CheckpointError, read_state_dict
 from reproduce.audio_spec import AudioSpec
 from reproduce.costs import measure_cost
-from reproduce.datasets import ClipIndex, parse_locations, read_dataset
+from reproduce.datasets import ClipIndex, DatasetSpec, dataset_spec, parse_locations, read_variant
 from reproduce.environment import choose_device
 from reproduce.errors import InputError
-from reproduce.experiments import SCRATCH, Experiment, cross_validation, esc50_preset, learning_rate_search
+from reproduce.experiments import (
+    SCRATCH,
+    ComparisonPreset,
+    Experiment,
+    comparison_preset,
+    cross_validation,
+    fit_front_end,
+    fixed_split,
+    learning_rate_search,
+)
 from reproduce.loading import WaveformStore, load_waveforms
 from reproduce.paper import load_paper
 from reproduce.records import RunRecord, append_record, as_stored, load_records, of_kind
@@ -26,8 +35,10 @@ from reproduce.selection import latest_by_key
 from reproduce.shard_reader import load_shards
 from reproduce.shards import INDEX_NAME, read_shard_index
 from reproduce.tables import TableInputs, table_specs
+from reproduce.tables.comparison import comparison_table
 
 PROBLEMS_SHOWN = 10
+HEADLINES = {"top1": "top-1", "action_top1": "action", "map": "mAP"}
 
 
 def run_table(options: argparse.Namespace) -> int:
@@ -55,8 +66,10 @@ def _store_new(costs: list[RunRecord], folder: Path) -> None:
 def run_experiments(options: argparse.Namespace) -> int:
     """Train the target's runs that have no record yet, then print the table of exactly these runs."""
     weights, weights_name = _weights(options.weights)
-    store = _open("esc50", options)
-    kind, experiments = _plan(store.index, options)
+    spec = dataset_spec(options.name if options.command == "train" else "esc50")
+    preset = fit_front_end(comparison_preset(options.preset), spec.clip_seconds, spec.mean, spec.std)
+    store = _open(spec, preset.front_end, options)
+    kind, experiments = _plan(spec, preset, store.index, options)
     experiments = [replace(experiment, weights=weights_name) for experiment in experiments]
     keys = {experiment_key(experiment, store): experiment for experiment in experiments}
     stored = latest_by_key(of_kind(load_records(options.records), kind))
@@ -71,7 +84,9 @@ def run_experiments(options: argparse.Namespace) -> int:
         )
     records = [r for r in load_records(options.records) if r.key in keys]
     _tell_missing(keys, records)
-    table = table_specs()[options.command].build(TableInputs(load_paper(), records, options.records))
+    inputs = TableInputs(load_paper(), records, options.records)
+    build = table_specs()[options.command].build if options.command == "tune" else None
+    table = build(inputs) if build else comparison_table(inputs, spec.name)
     sys.stdout.write(render(table, options.format))
     return 0
 
@@ -103,18 +118,18 @@ def _say(line: str) -> None:
     tqdm.write(line, file=sys.stderr)
 
 
-def _open(dataset: str, options: argparse.Namespace) -> WaveformStore:
+def _open(spec: DatasetSpec, front_end: AudioSpec, options: argparse.Namespace) -> WaveformStore:
     """The decoded clips of a data set, from its files or from shards of them."""
     locations = parse_locations(options.data, options.datasets)
-    if dataset not in locations:
-        raise InputError(f"{dataset} needs its data: add --data {dataset}=DIR")
-    path, spec = locations[dataset], esc50_preset(options.preset).front_end
+    if spec.name not in locations:
+        raise InputError(f"{spec.name} needs its data: add --data {spec.name}=DIR")
+    path = locations[spec.name]
     if (path / INDEX_NAME).is_file():
-        store = _read_shards(dataset, path, spec)
+        store = _read_shards(spec.name, path, front_end)
     else:
-        store = _decode(read_dataset(dataset, path), spec)
-    classes = ", ".join(f"{len(names)} classes" for names in store.index.classes.values())
-    _say(f"{dataset}: {len(store)} of {sum(store.index.listed.values())} listed clips can be used, {classes}")
+        store = _decode(read_variant(spec.name, path, getattr(options, "protocol", None)), front_end)
+    classes = " and ".join(f"{len(names)} classes" for names in store.index.classes.values())
+    _say(f"{spec.name}: {len(store)} of {sum(store.index.listed.values())} listed clips can be used, {classes}")
     for problem in store.problems[:PROBLEMS_SHOWN]:
         _say(f"{'not used' if problem.fatal else 'warning'}: {problem.message}")
     if len(store.problems) > PROBLEMS_SHOWN:
@@ -135,20 +150,28 @@ def _read_shards(dataset: str, folder: Path, spec: AudioSpec) -> WaveformStore:
         return load_shards(folder, spec, on_clip=bar.update)
 
 
-def _plan(index: ClipIndex, options: argparse.Namespace) -> tuple[str, list[Experiment]]:
+def _plan(
+    spec: DatasetSpec, preset: ComparisonPreset, index: ClipIndex, options: argparse.Namespace
+) -> tuple[str, list[Experiment]]:
     """Kind of record and experiments of the target."""
     # Listed, not found: a fold whose clips are all broken must be an error, not a smaller cross-validation.
-    folds, preset = tuple(sorted(index.listed)), esc50_preset(options.preset)
+    splits = tuple(sorted(index.listed))
     if options.command == "tune":
-        if options.fold not in folds:
-            raise InputError(f"--fold {options.fold}: the data has folds {', '.join(folds)}")
-        return "search", learning_rate_search(preset, index.dataset, folds, options.fold)
-    count = len(folds) if options.folds is None else options.folds
-    if not 1 <= count <= len(folds):
-        raise InputError(f"--folds {options.folds}: the data has {len(folds)} folds, give 1 to {len(folds)}")
+        if options.fold not in splits:
+            raise InputError(f"--fold {options.fold}: the data has folds {', '.join(splits)}")
+        return "search", learning_rate_search(preset, spec.name, splits, options.fold)
     if options.seeds < 1:
         raise InputError(f"--seeds {options.seeds}: give at least 1")
-    return "train", cross_validation(preset, index.dataset, folds, folds[:count], tuple(range(options.seeds)))
+    seeds = tuple(range(options.seeds))
+    train, test = (tuple(s for s in names if s in splits) for names in (spec.train_splits, spec.test_splits))
+    if train and test:
+        if options.folds is not None:
+            raise InputError(f"--folds {options.folds}: {spec.name} has its own split, {', '.join(test)} is tested")
+        return "train", fixed_split(preset, spec.name, index.protocol, train, test, seeds)
+    count = len(splits) if options.folds is None else options.folds
+    if not 1 <= count <= len(splits):
+        raise InputError(f"--folds {options.folds}: the data has {len(splits)} folds, give 1 to {len(splits)}")
+    return "train", cross_validation(preset, spec.name, splits, splits[:count], seeds)
 
 
 def _train_one(
@@ -174,7 +197,8 @@ def _train_one(
 
         progress = Progress(on_step, on_epoch)
         record = run_experiment(experiment, store, options.records, options.runs, device, progress, kind, weights)
-    _say(f"{name}: top-1 {record.metrics['top1']:.1f} % of {record.metrics['clips']} test clips")
+    headline = next(key for key in HEADLINES if key in record.metrics)
+    _say(f"{name}: {HEADLINES[headline]} {record.metrics[headline]:.1f} % on {record.metrics['clips']} test clips")
 
 
 def _tell_missing(keys: dict[str, Experiment], records: list[RunRecord]) -> None:
@@ -186,5 +210,5 @@ def _tell_missing(keys: dict[str, Experiment], records: list[RunRecord]) -> None
 
 
 def _run_name(experiment: Experiment) -> str:
-    fold, lr = ",".join(experiment.test_splits), experiment.recipe.lr
-    return f"{experiment.model} fold {fold} seed {experiment.seed} lr {lr:g}"
+    tested, lr = ",".join(experiment.test_splits), experiment.recipe.lr
+    return f"{experiment.model} tested on {tested} seed {experiment.seed} lr {lr:g}"

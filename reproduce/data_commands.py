@@ -191,18 +191,12 @@ def _run_stats(options: argparse.Namespace) -> int:
 
 def _read(options: argparse.Namespace) -> ClipIndex:
     """The data set in the variant that was asked for."""
-    from reproduce.datasets import dataset_spec, read_dataset
+    from reproduce.datasets import read_variant
     from reproduce.errors import InputError
 
     if options.workers is not None and options.workers < 1:
         raise InputError(f"--workers {options.workers}: give at least 1")
-    protocols = dataset_spec(options.name).protocols
-    if options.protocol is None:
-        return read_dataset(options.name, located(options))
-    if options.protocol not in protocols:
-        known = f"choose one of {', '.join(protocols)}" if protocols else f"{options.name} has one variant only"
-        raise InputError(f"--protocol {options.protocol}: {known}")
-    return read_dataset(options.name, located(options), protocol=options.protocol)
+    return read_variant(options.name, located(options), options.protocol)
 
 
 VERBS: tuple[Verb, ...] = (

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
@@ -92,7 +93,7 @@ class ComparisonPreset:
 
     Args:
         models: registered names, one row of the table each.
-        front_end, recipe, scale: as in `Experiment`.
+        front_end, recipe, scale: as in `Experiment`; `fit_front_end` adapts the front end to a corpus.
         search_lrs: learning rates that `tune` tries, for every model alike.
         why: what the preset is for and what it costs, printed by `list`.
     """
@@ -105,7 +106,7 @@ class ComparisonPreset:
     why: str
 
 
-ESC50_PRESETS: dict[str, ComparisonPreset] = {
+PRESETS: dict[str, ComparisonPreset] = {
     "demo": ComparisonPreset(
         models=("ast_tiny", "mast_tiny"),
         # The whole five-second clip: 64 mels, and 249 frames at a 20 ms hop, padded to 256. A quarter of AST's input
@@ -116,7 +117,7 @@ ESC50_PRESETS: dict[str, ComparisonPreset] = {
         recipe=Recipe(epochs=20, batch_size=8, lr=5e-4, warmup_steps=100, freq_mask=12, time_mask=48),
         scale="demo",
         search_lrs=(2.5e-4, 5e-4, 1e-3),
-        why="quarter-width models from scratch on 64 x 256 log-mels; about 10 minutes a fold on two CPU cores",
+        why="quarter-width models from scratch on 64 x 256 log-mels; about 13 minutes a fold on two CPU cores",
     ),
     "base": ComparisonPreset(
         models=("ast_base", "mast_base"),
@@ -147,11 +148,36 @@ POOLING_ABLATIONS: dict[str, tuple[tuple[int, int], ...]] = {
 }
 
 
-def esc50_preset(name: str) -> ComparisonPreset:
+def comparison_preset(name: str) -> ComparisonPreset:
     try:
-        return ESC50_PRESETS[name]
+        return PRESETS[name]
     except KeyError:
-        raise InputError(f"esc50 has no preset {name!r}: choose one of {', '.join(ESC50_PRESETS)}") from None
+        raise InputError(f"there is no preset {name!r}: choose one of {', '.join(PRESETS)}") from None
+
+
+def fit_front_end(preset: ComparisonPreset, clip_seconds: float, mean: float, std: float) -> ComparisonPreset:
+    """The preset with as many frames as clips of this length need, rounded up to 64, and the corpus' statistics."""
+    spec = preset.front_end
+    frames = math.ceil((clip_seconds * 1000 - spec.frame_length_ms) / spec.frame_shift_ms) + 1
+    return replace(preset, front_end=replace(spec, frames=-(-frames // 64) * 64, mean=mean, std=std))
+
+
+def fixed_split(
+    preset: ComparisonPreset,
+    dataset: str,
+    protocol: str,
+    train: tuple[str, ...],
+    test: tuple[str, ...],
+    seeds: tuple[int, ...],
+) -> list[Experiment]:
+    """Every (seed, model) on a corpus that says itself what is trained on and what is tested."""
+    return [
+        Experiment(
+            model, dataset, train, test, preset.front_end, preset.recipe, preset.scale, protocol=protocol, seed=seed
+        )
+        for seed in seeds
+        for model in preset.models
+    ]
 
 
 def cross_validation(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import textwrap
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -12,6 +13,7 @@ from reproduce.tables import MEASURED, NOT_RUN, Cell, Column, Table
 
 FORMATS = ("terminal", "markdown", "csv", "json")
 BLANK = "–"
+NOTE_WIDTH = 120
 
 
 def render(table: Table, format: str) -> str:
@@ -83,7 +85,8 @@ def to_terminal(table: Table) -> str:
             lines.append("  ".join(cells).rstrip())
             if number == 0:
                 lines.append("  ".join("-" * width for width in widths))
-    lines += [f"  {note}" for note in _footer(table)]
+    for note in _footer(table):
+        lines += textwrap.wrap(note, NOTE_WIDTH, initial_indent="  ", subsequent_indent="    ", break_on_hyphens=False)
     text = "\n".join(lines) + "\n"
     return text + "".join("\n" + to_terminal(block) for block in table.blocks)
 

@@ -25,6 +25,7 @@ from reproduce.experiments import SCRATCH, Experiment
 from reproduce.loading import WaveformStore, evaluation_batches, training_batches
 from reproduce.predictions import StoredPredictions, save_predictions, score
 from reproduce.records import RunRecord, append_record, now
+from reproduce.standin import standin_marker
 
 EVALUATION_BATCH = 32
 
@@ -183,6 +184,7 @@ def describe_data(store: WaveformStore, train: ClipIndex, test: ClipIndex) -> di
     return {
         "name": index.dataset,
         "protocol": index.protocol,
+        "standin": standin_marker(index.root),
         "classes": {head: list(classes) for head, classes in index.classes.items()},
         "listed": sum(index.listed.values()),
         "kept": len(store),

@@ -58,7 +58,7 @@ def paper_run(
     protocol: str = "",
     model_config: Mapping[str, Any] | None = None,
 ) -> RunRecord | None:
-    """The record that may fill a paper cell: paper scale, this very corpus and protocol, last epoch, newest."""
+    """The record that may fill a paper cell: paper scale, this very corpus (no stand-in) and protocol, newest."""
     wanted = json.loads(json.dumps(dict(model_config or {})))
     matching = (
         record
@@ -68,6 +68,7 @@ def paper_run(
         and record.experiment["model_config"] == wanted
         and record.dataset["name"] == dataset
         and record.dataset["protocol"] == protocol
+        and not record.dataset.get("standin")
     )
     return latest(matching)
 
@@ -97,21 +98,20 @@ def searches(records: Iterable[RunRecord], dataset: str) -> list[RunRecord]:
 
 
 @dataclass(frozen=True)
-class CrossValidated:
+class Pooled:
     """A model's score over the folds and seeds that were run.
 
     Args:
-        top1, top5: per cent, pooled over every (clip, seed).
+        value: pooled over every (clip, seed), in the metric's unit.
         clips: distinct test clips, the n of the interval: seeds repeat clips, they do not add any.
-        correct: right answers per seed, rounded to whole clips.
-        folds, seeds: what was run. fold_sd: standard deviation over folds, per cent; NaN for one fold.
+        correct: right answers per seed, rounded to whole clips; None for a metric that is no share of clips.
+        folds, seeds: what was run. fold_sd: standard deviation over folds; NaN for one fold.
         records: the runs behind it.
     """
 
-    top1: float
-    top5: float
+    value: float
     clips: int
-    correct: int
+    correct: int | None
     folds: tuple[str, ...]
     seeds: tuple[int, ...]
     fold_sd: float
@@ -138,27 +138,26 @@ def _fold(record: RunRecord) -> tuple[str, ...]:
     return tuple(record.experiment["test_splits"])
 
 
-def cross_validated(records: Sequence[RunRecord]) -> CrossValidated:
-    """Pool one model's runs over folds and seeds. Every seed must have run the same folds: ValueError otherwise."""
+def pooled(records: Sequence[RunRecord], metric: str = "top1") -> Pooled:
+    """One model's `metric` over folds and seeds, weighted by clips. ValueError unless every seed ran the same folds."""
     by_seed: dict[int, list[RunRecord]] = {}
     for record in records:
         by_seed.setdefault(record.seed or 0, []).append(record)
-    folds = {seed: tuple(sorted(r.experiment["test_splits"][0] for r in runs)) for seed, runs in by_seed.items()}
+    folds = {seed: tuple(sorted(",".join(_fold(r)) for r in runs)) for seed, runs in by_seed.items()}
     if len(set(folds.values())) != 1:
         raise ValueError(f"seeds ran different folds: {folds}")
     predictions = sum(int(number(r.metrics["clips"])) for r in records)
-    correct = sum(int(number(r.metrics["correct"])) for r in records)
-    top5_sum = sum(number(r.metrics["top5"]) * int(number(r.metrics["clips"])) for r in records)
-    clips = predictions // len(by_seed)
-    fold_scores: dict[str, list[float]] = {}
+    total = sum(number(r.metrics[metric]) * number(r.metrics["clips"]) for r in records)
+    counted = metric.replace("top1", "correct")
+    correct = sum(int(number(r.metrics[counted])) for r in records) if counted != metric else None
+    by_fold: dict[tuple[str, ...], list[float]] = {}
     for record in records:
-        fold_scores.setdefault(record.experiment["test_splits"][0], []).append(number(record.metrics["top1"]))
-    means = [statistics.fmean(scores) for scores in fold_scores.values()]
-    return CrossValidated(
-        top1=100.0 * correct / predictions,
-        top5=top5_sum / predictions,
-        clips=clips,
-        correct=round(correct / len(by_seed)),
+        by_fold.setdefault(_fold(record), []).append(number(record.metrics[metric]))
+    means = [statistics.fmean(scores) for scores in by_fold.values()]
+    return Pooled(
+        value=total / predictions if correct is None else 100.0 * correct / predictions,
+        clips=predictions // len(by_seed),
+        correct=None if correct is None else round(correct / len(by_seed)),
         folds=next(iter(folds.values())),
         seeds=tuple(sorted(by_seed)),
         fold_sd=statistics.stdev(means) if len(means) > 1 else float("nan"),

@@ -299,7 +299,7 @@ def test_run_none_trains_nothing_and_says_what_was_not_run(small: Path, tmp_path
     done = train(small, tmp_path / "records", "--run", "none")
     assert done.status == 0
     for model in ("ast_debug", "mast_debug"):
-        assert f"not run: {model} fold 1 seed 0" in done.err
+        assert f"not run: {model} tested on 1 seed 0" in done.err
     assert "not run" in done.out
     assert not (tmp_path / "records").exists()
 

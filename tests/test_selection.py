@@ -15,10 +15,10 @@ from reproduce.selection import (
     common_runs,
     comparisons,
     cost_of,
-    cross_validated,
     latest,
     latest_by_key,
     paper_run,
+    pooled,
 )
 
 POOLED = {"pool_strides": ((2, 2), (2, 2), (2, 2))}
@@ -106,9 +106,9 @@ def test_folds_and_seeds_are_pooled_over_clips() -> None:
         make_record(fold="1", seed=1, correct=8, clips=10, top5=100.0),
         make_record(fold="2", seed=1, correct=12, clips=20, top5=60.0),
     ]
-    result = cross_validated(records)
-    assert result.top1 == pytest.approx(100 * 36 / 60)
-    assert result.top5 == pytest.approx((80 * 10 + 50 * 20 + 100 * 10 + 60 * 20) / 60)
+    result = pooled(records)
+    assert result.value == pytest.approx(100 * 36 / 60)
+    assert pooled(records, "top5").value == pytest.approx((80 * 10 + 50 * 20 + 100 * 10 + 60 * 20) / 60)
     assert (result.clips, result.correct) == (30, 18)  # two seeds do not make 60 clips
     assert (result.folds, result.seeds) == (("1", "2"), (0, 1))
     assert result.fold_sd == pytest.approx(15 / math.sqrt(2))  # of the folds' means over seeds, 70 and 55
@@ -116,15 +116,15 @@ def test_folds_and_seeds_are_pooled_over_clips() -> None:
 
 
 def test_one_fold_has_no_deviation_over_folds() -> None:
-    result = cross_validated([make_record(correct=3, clips=4)])
-    assert (result.top1, result.clips, result.correct) == (75.0, 4, 3)
+    result = pooled([make_record(correct=3, clips=4)])
+    assert (result.value, result.clips, result.correct) == (75.0, 4, 3)
     assert math.isnan(result.fold_sd)
 
 
 def test_seeds_that_ran_different_folds_are_not_pooled() -> None:
     records = [make_record(fold="1", seed=0), make_record(fold="2", seed=0), make_record(fold="1", seed=1)]
     with pytest.raises(ValueError, match="different folds"):
-        cross_validated(records)
+        pooled(records)
 
 
 # --- side by side ---------------------------------------------------------------------------------------------------

@@ -170,7 +170,9 @@ def test_both_models_of_a_comparison_stand_under_each_other_with_their_ratio() -
     assert cell(table, "ratio", "macs_full").measured == 4.0
     assert cell(table, "ratio", "params").measured == 1.0
     assert "top1" not in next(row.cells for row in table.rows if row.key == "ratio")
-    assert "chance is 25.0 %" in note_with(table, "Test folds run: 1 of 1, 2, 3, 4, 5")
+    assert "Chance is 25.0 %" in note_with(table, "Wilson")
+    assert note_with(table, "Tested on") == "Tested on 1, trained on 2, 3, 4, 5 without the tested one."
+    assert "1 of 5 folds tested" in table.title
 
 
 def test_seeds_do_not_narrow_the_interval() -> None:

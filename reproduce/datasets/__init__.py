@@ -28,12 +28,24 @@ __all__ = [
     "list_datasets",
     "parse_locations",
     "read_dataset",
+    "read_variant",
 ]
 
 
 def read_dataset(name: str, root: str | Path, **options: Any) -> ClipIndex:
     """The corpus `name` as it lies under `root`; `options` are those of its reader (see `dataset_spec(name).read`)."""
     return dataset_spec(name).read(root, **options)
+
+
+def read_variant(name: str, root: str | Path, protocol: str | None = None) -> ClipIndex:
+    """The corpus in one of its protocols, by default its first; InputError for one that it does not have."""
+    protocols = dataset_spec(name).protocols
+    if protocol is None:
+        return read_dataset(name, root)
+    if protocol not in protocols:
+        known = f"choose one of {', '.join(protocols)}" if protocols else f"{name} has one variant only"
+        raise InputError(f"--protocol {protocol}: {known}")
+    return read_dataset(name, root, protocol=protocol)
 
 
 def parse_locations(pairs: Iterable[str], toml_file: str | Path | None = None) -> dict[str, Path]:

@@ -99,7 +99,7 @@ def _class_names(table: Path, listed: Sequence[tuple[int, str, str, int, str]]) 
 register_dataset(
     DatasetSpec(
         name="esc50",
-        title="ESC-50",
+        title="ESC-50 layout",
         read=read_esc50,
         clip_seconds=5.0,
         metric="top1",

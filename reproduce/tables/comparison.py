@@ -1,14 +1,16 @@
-"""Both models trained on the same folds: the esc50 comparison, and the search for its learning rate."""
+"""Both models trained on the same clips under one protocol, and the search for its learning rate."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
+from reproduce.datasets import dataset_spec
 from reproduce.intervals import mcnemar, wilson_interval
 from reproduce.metrics import top_k_correct
 from reproduce.predictions import load_predictions
 from reproduce.records import RunRecord, number
-from reproduce.selection import common_runs, comparisons, cross_validated, runs_of_all, searches
+from reproduce.selection import Pooled, common_runs, comparisons, pooled, runs_of_all, searches
 from reproduce.tables.base import (
     GIGA,
     MEASURED,
@@ -25,9 +27,17 @@ from reproduce.tables.base import (
 )
 
 PROBLEMS_NAMED = 10
-COMPARISON_COLUMNS = (
+SCORE_COLUMNS = (
     Column("top1", "Top-1", "%", 1),
     Column("top5", "Top-5", "%", 1),
+    Column("verb_top1", "Verb", "%", 1),
+    Column("noun_top1", "Noun", "%", 1),
+    Column("action_top1", "Action", "%", 1),
+    Column("map", "mAP", "%", 1),
+    Column("mauc", "mAUC", "%", 1),
+    Column("d_prime", "d'", "", 2),
+)
+COST_AND_SPEED_COLUMNS = (
     Column("params", "#Params", "M", 2),
     Column("macs", "MACs, module-only", "G", 2),
     Column("macs_full", "MACs, full", "G", 2),
@@ -38,13 +48,18 @@ COMPARISON_COLUMNS = (
 
 @register_table("esc50", "cross-validate AST and MAST from scratch on a folder in ESC-50's layout")
 def esc50(inputs: TableInputs) -> Table:
-    """Both models on the same folds, one block a protocol. The paper has no ESC-50 table: nothing here is quoted."""
-    groups = comparisons(inputs.records, "esc50")
-    blocks = tuple(_comparison(inputs, group, f"esc50 {number}") for number, group in enumerate(groups, start=1))
+    """Both models on the same folds. The paper has no ESC-50 table: nothing here is quoted."""
+    return comparison_table(inputs, "esc50")
+
+
+def comparison_table(inputs: TableInputs, dataset: str) -> Table:
+    """Both models trained on `dataset` under one protocol; a block each where several protocols were run."""
+    groups = comparisons(inputs.records, dataset)
+    blocks = tuple(_comparison(inputs, group, f"{dataset} {number}") for number, group in enumerate(groups, start=1))
     if len(blocks) == 1:
-        return _renamed(blocks[0], "esc50")
-    notes = () if blocks else (f"not run: no record on esc50 under {inputs.records_dir}",)
-    return Table("esc50", "ESC-50 layout: AST and MAST from scratch", (), (), notes=notes, blocks=blocks)
+        return replace(blocks[0], name=dataset)
+    notes = () if blocks else (f"not run: no record on {dataset} under {inputs.records_dir}",)
+    return Table(dataset, f"{dataset_spec(dataset).title}: both models", (), (), notes=notes, blocks=blocks)
 
 
 @register_table("tune", "search the learning rate for both models alike, on validation folds")
@@ -67,73 +82,111 @@ def tune(inputs: TableInputs) -> Table:
     )
 
 
-def _renamed(table: Table, name: str) -> Table:
-    return Table(name, table.title, table.columns, table.rows, table.notes, table.blocks)
-
-
 def _comparison(inputs: TableInputs, group: Sequence[RunRecord], name: str) -> Table:
-    first = group[0]
     by_model: dict[str, list[RunRecord]] = {}
     for record in sorted(group, key=lambda r: r.experiment["model"]):
         by_model.setdefault(record.experiment["model"], []).append(record)
     by_model = {model: runs for model, runs in runs_of_all(by_model).items() if runs}
-    left_out = len(group) - sum(map(len, by_model.values()))
-    rows = [_comparison_row(model, records) for model, records in by_model.items()]
+    scores = _score_columns(group[0])
+    rows = [_comparison_row(model, records, scores) for model, records in by_model.items()]
     if len(rows) == 2:
-        rows.append(
-            ratio_row(f"{rows[0].label} : {rows[1].label}", rows[0].cells, rows[1].cells, COMPARISON_COLUMNS[2:])
-        )
-    classes = len(next(iter(first.dataset["classes"].values())))
-    folds = sorted({r.experiment["test_splits"][0] for r in group})
-    everything = first.experiment["train_splits"] + first.experiment["test_splits"]
-    recipe, front_end = first.experiment["recipe"], first.experiment["front_end"]
-    epochs = f"{recipe['epochs']} epoch{'s' if recipe['epochs'] > 1 else ''}"
-    notes = [
-        f"Test folds run: {', '.join(folds)} of {', '.join(sorted(everything))}; chance is {100 / classes:.1f} %. "
-        "Intervals are 95 % Wilson intervals over test clips; they know nothing of the spread over training runs.",
-        f"Every model: {epochs}, batch {recipe['batch_size']}, AdamW lr {recipe['lr']:g} with "
-        f"{recipe['warmup_steps']} warm-up steps and a cosine, mixup {recipe['mixup']:g}, SpecAugment "
-        f"{recipe['freq_mask']}/{recipe['time_mask']}, input 1 x {front_end['mels']} x {front_end['frames']} at a "
-        f"{front_end['frame_shift_ms']:g} ms hop, from {first.experiment['weights']}; "
-        f"weight decay {recipe['weight_decay']:g} (none on biases, norms and AST's position embedding), gradients "
-        f"clipped at {recipe['clip_norm']:g}, drop path {recipe['drop_path_rate']:g}; weights of the last epoch.",
-    ]
+        label = f"{rows[0].label} : {rows[1].label}"
+        rows.append(ratio_row(label, rows[0].cells, rows[1].cells, COST_AND_SPEED_COLUMNS))
+    left_out = len(group) - sum(map(len, by_model.values()))
+    notes = _protocol_notes(group)
     if left_out:
         notes.append(f"Left out: {left_out} runs of folds or seeds that not every model has run yet.")
     notes += _pairing_notes(inputs, by_model)
     notes += _problem_notes(group)
-    title = f"{first.scale} scale: {classes} classes in ESC-50's layout, {len(folds)}-fold test"
-    return Table(name, title, COMPARISON_COLUMNS, tuple(rows), notes=tuple(notes))
+    return Table(name, _title(group), (*scores, *COST_AND_SPEED_COLUMNS), tuple(rows), notes=tuple(notes))
 
 
-def _comparison_row(model: str, records: Sequence[RunRecord]) -> Row:
-    result = cross_validated(records)
+def _score_columns(record: RunRecord) -> tuple[Column, ...]:
+    """The scores of this kind of data: accuracies where clips have one label a head, mAP and the like otherwise."""
+    single_label = any(key.endswith("top1") for key in record.metrics)
+    wanted = ("top1", "top5") if single_label else ("map", "mauc", "d_prime")
+    return tuple(c for c in SCORE_COLUMNS if c.key in record.metrics and c.key.endswith(wanted))
+
+
+def _title(group: Sequence[RunRecord]) -> str:
+    data, experiment = group[0].dataset, group[0].experiment
+    name = dataset_spec(data["name"]).title + (f" ({data['protocol']})" if data["protocol"] else "")
+    if data.get("standin"):
+        name += ", synthetic STAND-IN"
+    classes = " and ".join(
+        f"{len(names)} classes" if head == "label" else f"{len(names)} {head}s"
+        for head, names in data["classes"].items()
+    )
+    folds = len({tuple(r.experiment["test_splits"]) for r in group})
+    everything = len(experiment["train_splits"] + experiment["test_splits"])
+    tested = f"{folds} of {everything} folds tested" if _is_cross_validation(group) else "its own split"
+    return f"{experiment['scale']} scale: {name}, {classes}, {tested}"
+
+
+def _is_cross_validation(group: Sequence[RunRecord]) -> bool:
+    """Folds are named by numbers; splits by words."""
+    return all(split.isdecimal() for split in group[0].experiment["test_splits"])
+
+
+def _protocol_notes(group: Sequence[RunRecord]) -> list[str]:
+    """What was run, and the recipe that every model had."""
+    experiment, classes = group[0].experiment, group[0].dataset["classes"]
+    recipe, front_end = experiment["recipe"], experiment["front_end"]
+    tested = ", ".join(sorted({",".join(r.experiment["test_splits"]) for r in group}))
+    trained = ", ".join(sorted({split for r in group for split in r.experiment["train_splits"]}))
+    chance = " and ".join(f"{100 / len(names):.1f} %" for names in classes.values())
+    epochs = f"{recipe['epochs']} epoch{'s' if recipe['epochs'] > 1 else ''}"
+    notes = [
+        f"Tested on {tested}, trained on {trained}"
+        + (" without the tested one." if _is_cross_validation(group) else ".")
+    ]
+    if any(key.endswith("top1") for key in group[0].metrics):
+        notes.append(
+            f"Chance is {chance}. Intervals are 95 % Wilson intervals over test clips; "
+            "they know nothing of the spread over training runs."
+        )
+    notes.append(
+        f"Every model: {epochs}, batch {recipe['batch_size']}, AdamW lr {recipe['lr']:g} with "
+        f"{recipe['warmup_steps']} warm-up steps and a cosine, mixup {recipe['mixup']:g}, SpecAugment "
+        f"{recipe['freq_mask']}/{recipe['time_mask']}, input 1 x {front_end['mels']} x {front_end['frames']} at a "
+        f"{front_end['frame_shift_ms']:g} ms hop, from {experiment['weights']}; "
+        f"weight decay {recipe['weight_decay']:g} (none on biases, norms and AST's position embedding), gradients "
+        f"clipped at {recipe['clip_norm']:g}, drop path {recipe['drop_path_rate']:g}; weights of the last epoch."
+    )
+    return notes
+
+
+def _comparison_row(model: str, records: Sequence[RunRecord], scores: Sequence[Column]) -> Row:
     first = records[0]
+    result = pooled(records, scores[0].key)
     machines = sorted({_machine(record) for record in records})
     coverage = f"{sum(r.dataset['test_kept'] for r in records)} of {sum(r.dataset['test_listed'] for r in records)}"
     where = (
-        f"{model}, folds {','.join(result.folds)}, seeds {','.join(map(str, result.seeds))}, {coverage} test clips, "
-        f"{'; '.join(machines)}, {first.created[:10]}"
+        f"{model}, tested on {','.join(result.folds)}, seeds {','.join(map(str, result.seeds))}, "
+        f"{coverage} test clips, {'; '.join(machines)}, {first.created[:10]}"
     )
-    sd = f", sd over folds {result.fold_sd:.1f}" if len(result.folds) > 1 else ""
-    ci = wilson_interval(result.correct, result.clips)
-    metrics = first.metrics
     # Speeds of unlike machines do not average: those of the first record's alone count.
     alike = [r for r in records if _machine(r) == _machine(first)]
     speeds = {
         key: sum(number(r.metrics[key]) for r in alike) / len(alike)
         for key in ("train_clips_per_s", "predict_clips_per_s")
     }
-    cells = {
-        "top1": Cell(None, result.top1, "%", MEASURED, where + sd, n=result.clips, ci=ci),
-        "top5": Cell(None, result.top5, "%", MEASURED, where, n=result.clips),
+    metrics = first.metrics
+    cells = {column.key: _score_cell(pooled(records, column.key), column, where) for column in scores}
+    cells |= {
         "params": measured(number(metrics["parameters"]) / MEGA, "M", f"{model}, exact"),
         "macs": measured(number(metrics["macs_module_only"]) / GIGA, "G", f"{model}, module-only rule"),
         "macs_full": measured(number(metrics["macs_full"]) / GIGA, "G", f"{model}, full rule"),
         "train_clips_per_s": measured(speeds["train_clips_per_s"], "clips/s", f"{where}, augmentation included"),
-        "predict_clips_per_s": measured(speeds["predict_clips_per_s"], "clips/s", f"{where}, model alone"),
+        "predict_clips_per_s": measured(speeds["predict_clips_per_s"], "clips/s", f"{where}, model alone, batch 32"),
     }
     return Row(model, model, cells)
+
+
+def _score_cell(result: Pooled, column: Column, where: str) -> Cell:
+    sd = f", sd over folds {result.fold_sd:.1f}" if len(result.folds) > 1 else ""
+    interval = None if result.correct is None else wilson_interval(result.correct, result.clips)
+    return Cell(None, result.value, column.unit, MEASURED, where + sd, n=result.clips, ci=interval)
 
 
 def _machine(record: RunRecord) -> str:
@@ -151,32 +204,41 @@ def _pairing_notes(inputs: TableInputs, by_model: Mapping[str, Sequence[RunRecor
     (name_a, runs_a), (name_b, runs_b) = by_model.items()
     shared_a, shared_b = common_runs(runs_a, runs_b)
     seed = min((record.seed or 0 for record in shared_a), default=0)
-    only_a = only_b = clips = 0
+    outcomes: dict[str, list[tuple[bool, bool]]] = {}
     for a, b in zip(shared_a, shared_b, strict=True):
         if (a.seed or 0) != seed:
             continue
         right_a, right_b = _right_clips(inputs, a), _right_clips(inputs, b)
         if right_a is None or right_b is None:
             return [f"Paired test not run: the stored predictions of {a.key} or {b.key} are absent."]
-        both = sorted(right_a.keys() & right_b.keys())
-        clips += len(both)
-        only_a += sum(right_a[c] and not right_b[c] for c in both)
-        only_b += sum(right_b[c] and not right_a[c] for c in both)
-    if not clips:
-        return []
-    return [
-        f"Paired on the same {clips} test clips (seed {seed}): only {name_a} is right on {only_a}, "
-        f"only {name_b} on {only_b}; exact McNemar p = {mcnemar(only_a, only_b):.3g}."
-    ]
+        for head in right_a.keys() & right_b.keys():
+            both = sorted(right_a[head].keys() & right_b[head].keys())
+            outcomes.setdefault(head, []).extend((right_a[head][clip], right_b[head][clip]) for clip in both)
+    notes = []
+    for head, pairs in sorted(outcomes.items()):
+        only_a, only_b = sum(a and not b for a, b in pairs), sum(b and not a for a, b in pairs)
+        what = "" if head == "label" else f"{head}, "
+        notes.append(
+            f"Paired on the same {len(pairs)} test clips ({what}seed {seed}): only {name_a} is right on {only_a}, "
+            f"only {name_b} on {only_b}; exact McNemar p = {mcnemar(only_a, only_b):.3g}."
+        )
+    return notes
 
 
-def _right_clips(inputs: TableInputs, record: RunRecord) -> dict[str, bool] | None:
-    """Clip id -> whether the stored prediction is right; None where the file is absent."""
+def _right_clips(inputs: TableInputs, record: RunRecord) -> dict[str, dict[str, bool]] | None:
+    """Head -> clip id -> whether the stored prediction is right; None where the file is absent.
+
+    Multi-label heads, where no clip is simply right, are left out.
+    """
     stored = load_predictions(inputs.records_dir, record)
     if stored is None:
         return None
-    right = top_k_correct(stored.logits["label"], stored.targets["label"].argmax(axis=1))
-    return dict(zip(map(str, stored.clip_ids), map(bool, right), strict=True))
+    outcomes = {}
+    for head, logits in stored.logits.items():
+        if f"{'' if head == 'label' else head + '_'}top1" in record.metrics:
+            right = top_k_correct(logits, stored.targets[head].argmax(axis=1))
+            outcomes[head] = dict(zip(map(str, stored.clip_ids), map(bool, right), strict=True))
+    return outcomes
 
 
 def _problem_notes(group: Sequence[RunRecord]) -> list[str]:
