@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import math
+import re
 import struct
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
@@ -38,8 +39,10 @@ _CONTAINER_SUFFIXES = frozenset({".mp4", ".m4a", ".m4v", ".mov", ".webm", ".mkv"
 _AUDIO_MAGIC = (b"RIFF", b"RF64", b"fLaC", b"OggS", b"FORM")
 _OGG_PAGE_BYTES = 65_307  # the largest page that Ogg allows
 _WAV_STREAMED_BYTES = 0x7FFF_F000  # writers to a pipe put 0x7FFFFFFF or 0xFFFFFFFF for "length unknown"
+_AIFF_STREAMED_BYTES = 0x7F00_0000  # likewise: sox and others put this or more, or 0
 _UNKNOWN_FRAMES = 1 << 62  # libsndfile's count for a flac written to a pipe is 2**63 - 1
 _CONTAINER_SLACK_S = 0.2  # codec delay and padding: how far a container's stated duration may exceed what decodes
+_DURATION_TAG = re.compile(r"(\d+):(\d\d):(\d\d(?:\.\d+)?)")  # that ffmpeg and mkvmerge give each Matroska track
 _CONTAINER_PREROLL_S = 0.2  # codecs with overlapping windows need some packets before the first exact sample
 
 _CUDA_CHUNK_CLIPS = 64  # bounds memory: about 0.4 GiB of frames and spectra at 1024 frames
@@ -62,7 +65,7 @@ def read_audio(path: str | Path, start: float | None = None, stop: float | None 
 
     Raises:
         AudioError: with `reason` from AUDIO_REASONS. A truncated file is an error even if `stop` would precede
-            the cut, where the format lets us see it (wav, ogg).
+            the cut, where the format lets us see it (wav, aiff, ogg).
     """
     if (start is not None and not start >= 0) or (stop is not None and not stop > (start or 0.0)):
         raise AudioError(path, "empty", f"segment from {start} to {stop} s")
@@ -98,8 +101,13 @@ def _read_head(path: Path) -> bytes:
 
 
 def _is_container(head: bytes) -> bool:
-    """By its first bytes: mp4 and its kin, or Matroska (mkv, webm)."""
-    return head[4:8] == b"ftyp" or head.startswith(b"\x1aE\xdf\xa3")
+    """By its first bytes: mp4 and its kin, or Matroska."""
+    return head[4:8] == b"ftyp" or _is_matroska(head)
+
+
+def _is_matroska(head: bytes) -> bool:
+    """mkv, mka or webm."""
+    return head.startswith(b"\x1aE\xdf\xa3")
 
 
 def _read_sound(path: Path, head: bytes, start: float | None, stop: float | None) -> tuple[np.ndarray, int]:
@@ -138,12 +146,16 @@ def _segment(path: Path, frames: int, rate: int, start: float | None, stop: floa
 
 
 def _check_not_cut(path: Path, kind: str) -> None:
-    """libsndfile quietly shortens a cut wav or ogg, so compare what the header and the last page say."""
+    """libsndfile quietly shortens a cut wav, aiff or ogg, so compare what the header and the last page say."""
     size = path.stat().st_size
     with path.open("rb") as file:
         if kind in ("WAV", "WAVEX"):
             promised = _wav_data_end(file.read(1 << 16))
             if promised is not None and promised > size:
+                raise AudioError(path, "truncated", f"{size} bytes where the header promises {promised}")
+        elif kind == "AIFF":
+            promised = _aiff_end(file.read(8))
+            if promised is not None and promised > size + 1:  # some count a last pad byte that they do not write
                 raise AudioError(path, "truncated", f"{size} bytes where the header promises {promised}")
         elif kind == "OGG":
             file.seek(max(0, size - _OGG_PAGE_BYTES))
@@ -160,6 +172,12 @@ def _wav_data_end(head: bytes) -> int | None:
             return None if size >= _WAV_STREAMED_BYTES else at + 8 + size
         at += 8 + size + size % 2
     return None
+
+
+def _aiff_end(head: bytes) -> int | None:
+    """Byte at which an aiff's FORM chunk should end, or None where its header does not say."""
+    (size,) = struct.unpack_from(">I", head, 4)
+    return None if size >= _AIFF_STREAMED_BYTES else 8 + size
 
 
 def _ends_an_ogg_stream(tail: bytes) -> bool:
@@ -192,7 +210,7 @@ def _read_container(path: Path, head: bytes, start: float | None, stop: float | 
             stream = container.streams.audio[0]
             rate = stream.codec_context.sample_rate
             samples, first = _decode_stream(container, stream, start, stop)
-            duration = float(stream.duration * stream.time_base) if stream.duration and stream.time_base else 0.0
+            duration = _matroska_seconds(container, stream) if _is_matroska(head) else _stream_seconds(stream)
     except av.FFmpegError as error:
         reason = "truncated" if _is_container(head) else "not audio"
         raise AudioError(path, reason, error.strerror or str(error)) from None
@@ -204,6 +222,26 @@ def _read_container(path: Path, head: bytes, start: float | None, stop: float | 
     if skip >= len(samples) > 0:
         raise AudioError(path, "empty", f"segment starts at {start:g} s, beyond the end at {end:g} s")
     return samples[max(0, skip) : last], rate
+
+
+def _stream_seconds(stream: Any) -> float:
+    """How long a PyAV stream says it is, or 0."""
+    return float(stream.duration * stream.time_base) if stream.duration and stream.time_base else 0.0
+
+
+def _matroska_seconds(container: Any, stream: Any) -> float:
+    """How long the audio of a mkv or webm says it is, or 0: its DURATION tag, else the whole file's length.
+
+    A video track may rightly outlast the audio, so the file's length counts only where the audio is all there is.
+    """
+    tag = _DURATION_TAG.match(stream.metadata.get("DURATION", ""))
+    if tag:
+        end = 3600 * int(tag[1]) + 60 * int(tag[2]) + float(tag[3])
+    elif len(container.streams) == 1 and not stream.duration:  # given a duration, ffmpeg has guessed both
+        end = (container.duration or 0) / 1e6  # ffmpeg counts microseconds
+    else:
+        return 0.0
+    return end - max(0.0, float((stream.start_time or 0) * stream.time_base))  # both count from time stamp 0
 
 
 def _decode_stream(container: Any, stream: Any, start: float | None, stop: float | None) -> tuple[np.ndarray, int]:

@@ -33,7 +33,7 @@ from reproduce.render import render
 from reproduce.runner import Progress, experiment_key, run_experiment
 from reproduce.selection import latest_by_key
 from reproduce.shard_reader import load_shards
-from reproduce.shards import INDEX_NAME, read_shard_index
+from reproduce.shards import INDEX_NAME, JOURNAL_NAME, read_shard_index
 from reproduce.tables import TableInputs, table_specs
 from reproduce.tables.comparison import comparison_table
 
@@ -123,11 +123,12 @@ def _open(spec: DatasetSpec, front_end: AudioSpec, options: argparse.Namespace) 
     locations = parse_locations(options.data, options.datasets)
     if spec.name not in locations:
         raise InputError(f"{spec.name} needs its data: add --data {spec.name}=DIR")
-    path = locations[spec.name]
-    if (path / INDEX_NAME).is_file():
-        store = _read_shards(spec.name, path, front_end)
+    path, protocol = locations[spec.name], getattr(options, "protocol", None)
+    # A journal without an index is of shards that are not finished, which reading them says.
+    if any((path / name).is_file() for name in (INDEX_NAME, JOURNAL_NAME)):
+        store = _read_shards(spec.name, path, front_end, protocol)
     else:
-        store = _decode(read_variant(spec.name, path, getattr(options, "protocol", None)), front_end)
+        store = _decode(read_variant(spec.name, path, protocol), front_end)
     classes = " and ".join(f"{len(names)} classes" for names in store.index.classes.values())
     _say(f"{spec.name}: {len(store)} of {sum(store.index.listed.values())} listed clips can be used, {classes}")
     for problem in store.problems[:PROBLEMS_SHOWN]:
@@ -142,10 +143,15 @@ def _decode(index: ClipIndex, spec: AudioSpec) -> WaveformStore:
         return load_waveforms(index, spec, on_clip=bar.update)
 
 
-def _read_shards(dataset: str, folder: Path, spec: AudioSpec) -> WaveformStore:
+def _read_shards(dataset: str, folder: Path, spec: AudioSpec, protocol: str | None) -> WaveformStore:
     shards = read_shard_index(folder)
     if shards.dataset != dataset:
         raise InputError(f"{folder}: these shards hold {shards.dataset}, not {dataset}")
+    if protocol is not None and protocol != shards.protocol:
+        held = shards.protocol or "its only variant"
+        raise InputError(
+            f"--protocol {protocol}: the shards in {folder} hold {held}; shard that one, or leave the option out"
+        )
     with tqdm(total=shards.clips(), desc="reading shards", unit="clip", file=sys.stderr, disable=None) as bar:
         return load_shards(folder, spec, on_clip=bar.update)
 

@@ -53,10 +53,24 @@ def compare(records_dir: Path, first_key: str, second_key: str, on_intersection:
     )
     rows = tuple(_row(record, scores, columns) for record, scores in zip(records, tables, strict=True))
     notes = [
-        f"{len(shared)} clips in both runs; {len(first)} in {records[0].key}, {len(second)} in {records[1].key}.",
+        f"{len(shared)} clips in both runs; {_coverage(records[0], first)}, {_coverage(records[1], second)}.",
         *([] if multilabel else _paired_notes(*runs)),
     ]
-    return Table("compare", "Two runs on the same clips", columns, rows, notes=tuple(notes))
+    return Table("compare", f"Two runs on the same clips of {_data_name(records)}", columns, rows, notes=tuple(notes))
+
+
+def _data_name(records: list[RunRecord]) -> str:
+    """What the clips are; two runs may name their data differently, and a stand-in is always named as one."""
+    names = []
+    for record in records:
+        data = record.dataset
+        protocol = f" ({data['protocol']})" if data.get("protocol") else ""
+        names.append(f"{data['name']}{protocol}{', synthetic STAND-IN' if data.get('standin') else ''}")
+    return " and ".join(dict.fromkeys(names))
+
+
+def _coverage(record: RunRecord, stored: StoredPredictions) -> str:
+    return f"{len(stored)} of {record.dataset['test_listed']} listed in {record.key}"
 
 
 def _stored(records_dir: Path, record: RunRecord) -> StoredPredictions:

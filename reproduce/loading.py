@@ -7,9 +7,10 @@ epoch is the same whatever was run before it.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -21,6 +22,7 @@ from reproduce.augment import mixup_waveforms, roll_time, spec_augment
 from reproduce.datasets import ClipIndex, Problem
 from reproduce.errors import InputError
 from reproduce.experiments import Recipe
+from reproduce.standin import standin_marker
 
 FLOAT32_BYTES = 4
 
@@ -36,12 +38,16 @@ class Batch:
 
 @dataclass(frozen=True)
 class WaveformStore:
-    """Decoded clips: `index` holds exactly those that decoded, `problems` everything met on the way."""
+    """Decoded clips: `index` holds exactly those that decoded, `problems` everything met on the way.
+
+    `standin` is the `standin_marker` of a corpus that was synthesised, None for any other.
+    """
 
     index: ClipIndex
     spec: AudioSpec
     waveforms: tuple[np.ndarray, ...]
     problems: tuple[Problem, ...]
+    standin: Mapping[str, Any] | None = None
 
     def __len__(self) -> int:
         return len(self.waveforms)
@@ -56,7 +62,7 @@ class WaveformStore:
                 "mend or replace their files"
             )
         waveforms = tuple(self.waveforms[i] for i in positions)
-        return WaveformStore(self.index.take(positions), self.spec, waveforms, self.problems)
+        return replace(self, index=self.index.take(positions), waveforms=waveforms)
 
     def _stack(self, positions: np.ndarray, device: str) -> tuple[torch.Tensor, torch.Tensor, dict[str, torch.Tensor]]:
         waveforms, lengths = stack_waveforms([self.waveforms[i] for i in positions])
@@ -103,7 +109,8 @@ def load_waveforms(
     if not kept:
         first = f" (first: {problems[0].message})" if problems else ""
         raise InputError(f"{index.root}: none of {sum(index.listed.values())} listed clips can be used{first}")
-    return WaveformStore(index.take(np.asarray(kept)), spec, tuple(waveforms), tuple(problems))
+    usable = index.take(np.asarray(kept))
+    return WaveformStore(usable, spec, tuple(waveforms), tuple(problems), standin_marker(index.root))
 
 
 def check_memory(clips: int, spec: AudioSpec) -> None:

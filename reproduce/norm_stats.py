@@ -21,6 +21,7 @@ from reproduce.audio_spec import AudioSpec
 from reproduce.augment import mixup_waveforms, spec_augment
 from reproduce.datasets.base import ClipIndex, DatasetSpec
 from reproduce.errors import InputError
+from reproduce.standin import standin_marker
 
 AST_BATCH = 1000
 AST_MIXUP = 0.5
@@ -203,6 +204,7 @@ def describe_stats(stats: CorpusStats, index: ClipIndex, spec: DatasetSpec, seed
     return {
         "dataset": index.dataset,
         "protocol": index.protocol,
+        "standin": standin_marker(index.root),
         "splits": list(index.split_names()),
         "clips": stats.clips,
         "unusable": stats.unusable,
@@ -223,8 +225,11 @@ def _measured_front_end(spec: AudioSpec) -> dict[str, Any]:
 def stats_text(described: Mapping[str, Any]) -> str:
     """What `describe_stats` says, as a small table."""
     clips = f"{described['clips']} clips of {', '.join(described['splits'])}"
+    protocol = f" ({described['protocol']})" if described["protocol"] else ""
+    standin = ", synthetic STAND-IN" if described["standin"] else ""
     lines = [
-        f"{described['dataset']}: {clips}, {described['unusable']} unusable; {described['front_end']['frames']} frames",
+        f"{described['dataset']}{protocol}{standin}: {clips}, {described['unusable']} unusable; "
+        f"{described['front_end']['frames']} frames",
         f"{'rule':<12}{'mean':>10}{'std':>10}",
     ]
     for rule, about in (

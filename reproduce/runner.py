@@ -25,7 +25,6 @@ from reproduce.experiments import SCRATCH, Experiment
 from reproduce.loading import WaveformStore, evaluation_batches, training_batches
 from reproduce.predictions import StoredPredictions, save_predictions, score
 from reproduce.records import RunRecord, append_record, now
-from reproduce.standin import standin_marker
 
 EVALUATION_BATCH = 32
 
@@ -184,10 +183,11 @@ def describe_data(store: WaveformStore, train: ClipIndex, test: ClipIndex) -> di
     return {
         "name": index.dataset,
         "protocol": index.protocol,
-        "standin": standin_marker(index.root),
+        "standin": store.standin,
         "classes": {head: list(classes) for head, classes in index.classes.items()},
         "listed": sum(index.listed.values()),
         "kept": len(store),
+        "missing": len(index.missing_ids),
         "train_kept": len(train),
         "train_sha256": train.identity_sha256(),
         "test_listed": sum(index.listed.get(split, 0) for split in test.split_names()),

@@ -32,13 +32,16 @@ SHUFFLED_CLIPS = 1000  # encoded clips that a shuffling reader holds: some 150 M
 class ShardClip:
     """One clip: (samples,) float32 with its mean removed, and (classes,) multi-hot float32 targets per head.
 
-    `position` is its row in the `ClipIndex` that was sharded.
+    `position` is its row in the `ClipIndex` that was sharded; `start` and `stop`, in seconds, say which stretch of its
+    recording it was, None for all of it. The waveform is that stretch.
     """
 
     clip_id: str
     position: int
     shard: str
     split: str
+    start: float | None
+    stop: float | None
     waveform: np.ndarray
     labels: dict[str, tuple[int, ...]]
     targets: dict[str, np.ndarray]
@@ -136,7 +139,15 @@ class ShardReader:
         for head, row in labels.items():
             targets[head][list(row)] = 1.0
         return ShardClip(
-            values["clip_id"], int(key), shard.file, values["split"], remove_mean(waveform), labels, targets
+            clip_id=values["clip_id"],
+            position=int(key),
+            shard=shard.file,
+            split=values["split"],
+            start=values["start"],
+            stop=values["stop"],
+            waveform=remove_mean(waveform),
+            labels=labels,
+            targets=targets,
         )
 
 
@@ -212,7 +223,8 @@ def load_shards(folder: str | Path, spec: AudioSpec, on_clip: Callable[[], objec
         clips.append(replace(clip, waveform=np.empty(0, np.float32), targets={}))
     order = np.argsort([clip.position for clip in clips])
     index = _clip_index(reader, [clips[i] for i in order])
-    return WaveformStore(index, spec, tuple(waveforms[i] for i in order), reader.index.problems)
+    ordered = tuple(waveforms[i] for i in order)
+    return WaveformStore(index, spec, ordered, reader.index.problems, reader.index.standin)
 
 
 def _clip_index(reader: ShardReader, clips: list[ShardClip]) -> ClipIndex:
@@ -226,9 +238,9 @@ def _clip_index(reader: ShardReader, clips: list[ShardClip]) -> ClipIndex:
         clip_ids=np.array([clip.clip_id for clip in clips], STRING),
         paths=np.array([clip.shard for clip in clips], STRING),
         splits=np.array([clip.split for clip in clips], STRING),
-        # A member of a shard is the clip itself: the stretch was cut when it was written.
-        start=np.full(len(clips), np.nan),
-        stop=np.full(len(clips), np.nan),
+        # Part of the clips' identity, as with files. Nothing is decoded by them: each stretch was cut on writing.
+        start=np.array([clip.start for clip in clips], np.float64),  # None becomes NaN
+        stop=np.array([clip.stop for clip in clips], np.float64),
         labels={head: Labels.from_rows(clip.labels[head] for clip in clips) for head in about.classes},
         problems=about.problems,
         listed=about.listed,

@@ -11,7 +11,8 @@ than 0.05, above -8 by less than 0.25, those near the floor of -15.9 by up to 4.
 files. A waveform that exceeds full scale, as float files and decoded mp3 may, is divided by the power of two in its
 `scale`, which the reader multiplies by again. Vorbis (`ogg`) is lossy.
 
-The same clips always give the same bytes, so a run that was killed goes on: finished shards are verified and kept.
+The same clips always give the same bytes, so a run that was killed goes on: finished shards are verified and kept,
+unless a clip that one had to do without has been mended since.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import IO, Any
 from urllib.parse import quote
@@ -38,10 +39,11 @@ import soundfile
 
 from reproduce.audio import is_silent, load_mono
 from reproduce.audio_errors import AudioError
-from reproduce.datasets.base import Clip, ClipIndex, Problem
+from reproduce.datasets.base import ClipIndex, Problem
 from reproduce.errors import InputError
+from reproduce.standin import standin_marker
 
-FORMAT, VERSION = "MAST vs AST shards", 1
+FORMAT, VERSION = "MAST vs AST shards", 2
 INDEX_NAME, JOURNAL_NAME = "index.json", "progress.jsonl"
 SAMPLE_RATE = 16_000  # Hz, what every front end of the project takes
 CODECS = {"flac": ("FLAC", "PCM_16"), "ogg": ("OGG", "VORBIS")}  # member suffix -> libsndfile's format and subtype
@@ -80,6 +82,7 @@ class ShardIndex:
         listed, missing: split -> how many clips the annotations list; ids of those without a file.
         ids_sha256: split -> `ClipIndex.ids_sha256` of the clips in its shards.
         reading_problems: what the dataset's reader met; each shard has those of its own clips.
+        standin: the `standin_marker` of the corpus, None where it is the data set itself.
     """
 
     dataset: str
@@ -95,6 +98,7 @@ class ShardIndex:
     ids_sha256: Mapping[str, str]
     shards: tuple[Shard, ...]
     reading_problems: tuple[Problem, ...]
+    standin: Mapping[str, Any] | None
 
     @property
     def problems(self) -> tuple[Problem, ...]:
@@ -161,16 +165,17 @@ class _Encoded:
     problem: Problem | None = None
 
 
-def _encode_clip(clip: Clip, position: int, codec: str) -> _Encoded:
-    key = f"{position:09d}"
+def _encode_clip(index: ClipIndex, position: int, codec: str) -> _Encoded:
+    clip, key = index.clip(position), f"{position:09d}"
     try:
         waveform = load_mono(clip.path, SAMPLE_RATE, clip.start, clip.stop)
     except AudioError as error:
-        return _Encoded(key, None, problem=Problem(clip.clip_id, error.reason, str(error)))
+        problem = Problem(clip.clip_id, error.reason, str(error))
+        return _Encoded(key, None, problem=_without_root(problem, index.root))
     silent = None
     if is_silent(waveform):
         message = f"{clip.path}: silent; used as it is, check the recording"
-        silent = Problem(clip.clip_id, "silent", message, fatal=False)
+        silent = _without_root(Problem(clip.clip_id, "silent", message, fatal=False), index.root)
     audio, scale = encode_waveform(waveform, codec)
     description = {
         "clip_id": clip.clip_id,
@@ -183,6 +188,13 @@ def _encode_clip(clip: Clip, position: int, codec: str) -> _Encoded:
     }
     text = json.dumps(description, sort_keys=True, ensure_ascii=False)
     return _Encoded(key, {codec: audio, "json": text.encode()}, len(waveform) / SAMPLE_RATE, silent)
+
+
+def _without_root(problem: Problem, root: Path) -> Problem:
+    """Shards travel: a message names a file as the corpus does, not where it lay on the machine that wrote them."""
+    if root == Path("."):
+        return problem
+    return replace(problem, message=problem.message.replace(f"{root}/", "").replace(str(root), root.name))
 
 
 # --- the whole corpus ------------------------------------------------------------------------------------------------
@@ -211,7 +223,8 @@ def plan_shards(index: ClipIndex, clips_per_shard: int) -> list[_PlannedShard]:
 
 def _plan_sha256(index: ClipIndex, clips_per_shard: int, codec: str) -> str:
     """Over all that shapes the shards' bytes, save the recordings themselves."""
-    settings = [FORMAT, VERSION, index.dataset, index.protocol, SAMPLE_RATE, codec, clips_per_shard]
+    settings: list[Any] = [FORMAT, VERSION, index.dataset, index.protocol, SAMPLE_RATE, codec, clips_per_shard]
+    settings.append(standin_marker(index.root))  # its seed decides what the same ids sound like
     digest = hashlib.sha256(json.dumps([settings, {h: list(c) for h, c in index.classes.items()}]).encode())
     for column in (index.clip_ids, index.splits):
         for first in range(0, len(column), 1 << 16):
@@ -235,7 +248,8 @@ def write_shards(
     """Write the clips of `index` under `out` and return what its index.json says.
 
     Shards that an earlier, unfinished run left are verified and kept; so is a finished folder, where only what is
-    missing or damaged is written again. A clip that cannot be decoded is left out and reported in `problems`.
+    missing, damaged or was short of a clip that has been mended is written again. A clip that cannot be decoded is left
+    out and reported in `problems`.
 
     Args:
         codec: one of CODECS.
@@ -258,7 +272,7 @@ def write_shards(
         with _journal(out, plan) as (file, finished):
             for planned in plan_shards(index, clips_per_shard):
                 done = finished.get(planned.file)
-                if done is not None and shard_damage(out, done) is None:
+                if done is not None and shard_damage(out, done) is None and not _is_mended(done, planned, index):
                     on_clips(len(planned.positions))
                     continue
                 finished[planned.file] = _write_shard(planned, index, out, codec, workers, on_clips)
@@ -308,11 +322,20 @@ def _encode_all(index: ClipIndex, positions: np.ndarray, codec: str, workers: in
     with ThreadPoolExecutor(workers) as pool:
         pending: deque[Future[_Encoded]] = deque()
         for position in positions:
-            pending.append(pool.submit(_encode_clip, index.clip(int(position)), int(position), codec))
+            pending.append(pool.submit(_encode_clip, index, int(position), codec))
             if len(pending) == 2 * workers:
                 yield pending.popleft().result()
         while pending:
             yield pending.popleft().result()
+
+
+def _is_mended(done: Shard, planned: _PlannedShard, index: ClipIndex) -> bool:
+    """Whether a clip that a finished shard reports a problem of would be reported otherwise, or not at all, now."""
+    known = {problem.clip_id: problem for problem in done.problems}
+    if not known:
+        return False
+    suspects = [int(i) for i in planned.positions if str(index.clip_ids[i]) in known]
+    return any(_encode_clip(index, i, "flac").problem != known[str(index.clip_ids[i])] for i in suspects)
 
 
 class _HashingFile:
@@ -419,7 +442,8 @@ def _describe(
         missing=missing,
         ids_sha256=ids_sha256,
         shards=tuple(finished[shard.file] for shard in planned),
-        reading_problems=index.problems,
+        reading_problems=tuple(_without_root(problem, index.root) for problem in index.problems),
+        standin=standin_marker(index.root),
     )
 
 
@@ -451,7 +475,9 @@ def read_shard_index(folder: str | Path) -> ShardIndex:
         raise InputError(f"{path}: {error}; copy it again or run `data shard` again") from None
     found = (values.pop("format", None), values.pop("version", None)) if isinstance(values, dict) else None
     if found != (FORMAT, VERSION):
-        raise InputError(f"{path}: not an index of {FORMAT}, version {VERSION}; run `data shard` again")
+        raise InputError(
+            f"{path}: not an index of {FORMAT}, version {VERSION}; delete the folder and run `data shard` again"
+        )
     try:
         return ShardIndex(
             **{

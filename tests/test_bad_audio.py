@@ -39,27 +39,30 @@ def cut(path: Path, share: float) -> Path:
 
 
 def write_container(
-    path: Path, seconds: float = 2.0, video: bool = False, audio: bool = True, movflags: str = ""
+    path: Path, video: bool = False, audio: bool = True, movflags: str = "", live: bool = False, frames: int = 5
 ) -> Path:
+    """Two seconds of a tone, and `frames` tenths of a second of black; `live` as to a pipe, without durations."""
     av = pytest.importorskip("av")
-    with av.open(str(path), "w", options={"movflags": movflags} if movflags else {}) as container:
+    options = {"movflags": movflags} if movflags else {"live": "1"} if live else {}
+    with av.open(str(path), "w", options=options) as container:
+        codec = "libopus" if path.suffix == ".webm" else "aac"
+        sound = container.add_stream(codec, rate=48_000, layout="mono") if audio else None
         if video:
-            stream = container.add_stream("mpeg4", rate=10)
-            stream.width, stream.height, stream.pix_fmt = 32, 32, "yuv420p"
+            picture = container.add_stream("mpeg4", rate=10)
+            picture.width, picture.height, picture.pix_fmt = 32, 32, "yuv420p"
             black = np.zeros((32, 32, 3), np.uint8)
-            for _ in range(5):
-                container.mux(stream.encode(av.VideoFrame.from_ndarray(black, format="rgb24")))
-            container.mux(stream.encode())
-        if audio:
-            stream = container.add_stream("libopus" if path.suffix == ".webm" else "aac", rate=48_000, layout="mono")
+            for _ in range(frames):
+                container.mux(picture.encode(av.VideoFrame.from_ndarray(black, format="rgb24")))
+            container.mux(picture.encode())
+        if sound is not None:
             tone = (0.5 * np.sin(2 * np.pi * 440 * np.arange(2 * 48_000) / 48_000)).astype(np.float32)
             frame = av.AudioFrame.from_ndarray(tone[None], format="fltp", layout="mono")
-            frame.sample_rate = 48_000
+            frame.sample_rate, frame.pts = 48_000, 0
             fifo = av.AudioFifo()
             fifo.write(frame)
             while (part := fifo.read(960, partial=True)) is not None:
-                container.mux(stream.encode(part))
-            container.mux(stream.encode())
+                container.mux(sound.encode(part))
+            container.mux(sound.encode())
     return path
 
 
@@ -135,6 +138,22 @@ def test_wav_written_to_a_pipe_is_not_called_truncated(tmp_path: Path, size: int
     assert len(read_audio(path)[0]) == RATE
 
 
+@pytest.mark.parametrize("share", [0.5, 0.95])
+def test_aiff_cut_off(tmp_path: Path, share: float) -> None:
+    path = write(tmp_path / "a.aiff", make_noise(3.0))
+    assert len(read_audio(path)[0]) == 3 * RATE
+    assert_refused(cut(path, share), "truncated")
+
+
+@pytest.mark.parametrize("size", [0, 0x7F000024, 0xFFFFFFFF])
+def test_aiff_written_to_a_pipe_is_not_called_truncated(tmp_path: Path, size: int) -> None:
+    path = write(tmp_path / "a.aiff", make_noise())
+    data = bytearray(path.read_bytes())
+    data[4:8] = struct.pack(">I", size)
+    path.write_bytes(data)
+    assert len(read_audio(path)[0]) == RATE
+
+
 def test_flac_written_to_a_pipe_is_not_called_truncated(tmp_path: Path) -> None:
     pytest.importorskip("av")
     path = write(tmp_path / "a.flac", make_noise())
@@ -163,6 +182,38 @@ def test_cut_off_video(tmp_path: Path, movflags: str) -> None:
     path = write_container(tmp_path / "a.mp4", movflags=movflags)
     read_audio(path)
     assert_refused(cut(path, 0.6), "truncated")
+
+
+@pytest.mark.parametrize("suffix", ["webm", "mkv"])
+def test_cut_off_matroska(tmp_path: Path, suffix: str) -> None:
+    path = write_container(tmp_path / f"a.{suffix}")
+    whole, rate = read_audio(path)
+    assert abs(len(whole) / rate - 2.0) < 0.05
+    assert_refused(cut(path, 0.5), "truncated")
+
+
+def test_cut_off_webm_without_a_duration_of_its_track(tmp_path: Path) -> None:
+    path = write_container(tmp_path / "a.webm")
+    data = path.read_bytes()
+    assert b"DURATION" in data
+    path.write_bytes(data.replace(b"DURATION", b"durazion"))
+    read_audio(path)
+    assert_refused(cut(path, 0.5), "truncated")
+
+
+def test_webm_written_to_a_pipe_is_not_called_truncated(tmp_path: Path) -> None:
+    path = write_container(tmp_path / "a.webm", live=True)
+    assert b"DURATION" not in path.read_bytes()
+    samples, rate = read_audio(path)
+    assert abs(len(samples) / rate - 2.0) < 0.05
+
+
+def test_video_that_outlasts_its_audio_is_not_called_truncated(tmp_path: Path) -> None:
+    path = write_container(tmp_path / "a.mkv", video=True, frames=50)
+    samples, rate = read_audio(path)
+    assert abs(len(samples) / rate - 2.0) < 0.05
+    path.write_bytes(path.read_bytes().replace(b"DURATION", b"durazion"))
+    assert len(read_audio(path)[0]) == len(samples)
 
 
 def test_video_without_pyav_says_how_to_install_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

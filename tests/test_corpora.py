@@ -380,7 +380,9 @@ def test_kinetics_sounds_without_lists_reads_class_folders(tmp_path: Path) -> No
         "own name": "videos/train/stomping/own name.mp4",
         B: f"videos/validate/playing_guitar/{B}.wav",
     }
-    assert (dict(index.listed), reasons(index)) == ({"train": 2, "val": 1}, ["duplicate"])
+    assert (dict(index.listed), reasons(index)) == ({"train": 2, "val": 1}, ["no-annotation", "duplicate"])
+    assert "no train.csv (val.csv) of Kinetics-400: listed is what lies there" in index.problems[0].message
+    assert not index.problems[0].fatal
 
 
 @pytest.mark.parametrize(
@@ -391,6 +393,11 @@ def test_kinetics_sounds_without_lists_reads_class_folders(tmp_path: Path) -> No
         ((KINETICS_HEAD, "bowling,short,30,40,train,0"), "row 2: 'short' is no YouTube id"),
         ((KINETICS_HEAD, f"bowling,{A},x,40,train,0"), "row 2: time 'x'"),
         ((KINETICS_HEAD, f"bowling,{A},40,40,train,0"), "row 2: time_end 40 is not after"),
+        ((KINETICS_HEAD, f"playing acordion,{A},30,40,train,0"), "row 2: .* is not 'playing accordion'; mend it"),
+        ((KINETICS_HEAD, f"fingerpickin,{A},30,40,train,0"), "row 2: .* is not 'fingerpicking'; mend it"),
+        ((KINETICS_HEAD, f'"""bowling""",{A},30,40,train,0'), "row 2: .* is no class name; mend its quotes"),
+        ((KINETICS_HEAD, f'"""abseiling""",{A},30,40,train,0'), "row 2: .* is no class name; mend its quotes"),
+        ((KINETICS_HEAD, f",{A},30,40,train,0"), "row 2: .* is no class name"),
     ],
 )
 def test_mangled_kinetics_lists_are_refused_with_row_and_remedy(
@@ -398,6 +405,21 @@ def test_mangled_kinetics_lists_are_refused_with_row_and_remedy(
 ) -> None:
     write(tmp_path / "train.csv", *rows)
     assert_refused("kinetics_sounds", tmp_path, says)
+
+
+def test_other_classes_of_kinetics_400_are_not_taken_for_misspelt_ones(tmp_path: Path) -> None:
+    others = (
+        "playing cymbals", "playing recorder", "playing ukulele", "playing cello", "playing chess", "playing cricket",
+        "playing flute", "playing harp", "playing poker", "blowing leaves", "blowing glass", "chopping meat",
+        "tango dancing", "belly dancing", "clapping", "slapping", "drumming fingers", "shooting basketball",
+        "dunking basketball", "folding paper", "air drumming", "golf putting", "petting animal (not cat)",
+    )  # fmt: skip
+    ids = [f"{i:011d}" for i in range(len(others) + len(KS34))]
+    labels = (*others, *KS34)
+    rows = [f"{label},{video},0,10,train,0" for label, video in zip(labels, ids, strict=True)]
+    write(tmp_path / "train.csv", KINETICS_HEAD, *rows)
+    for protocol, classes in (("ks31", KS31), ("ks34", KS34)):
+        assert read_dataset("kinetics_sounds", tmp_path, protocol=protocol).listed["train"] == len(classes)
 
 
 def test_kinetics_sounds_without_lists_or_folders_is_refused(tmp_path: Path) -> None:
@@ -703,6 +725,17 @@ def test_pack_with_other_classes_is_refused(tmp_path: Path) -> None:
     (root / "eval_segments.csv").unlink()
     panns_pack(root / "eval.h5", [(f"Y{A}.wav", [0])], classes=5)
     assert_refused("audioset", root, r"target is \(1, 5\) where 3 classes need")
+
+
+def test_pack_without_labels_is_refused_where_it_is_the_list(tmp_path: Path) -> None:
+    h5py = pytest.importorskip("h5py")
+    root = audioset_root(tmp_path)
+    panns_pack(root / "eval.h5", [(f"Y{A}.wav", [0])])
+    with h5py.File(root / "eval.h5", "a") as file:
+        del file["target"]
+    assert files_of(read_dataset("audioset", root)) == {A: "eval.h5::0"}  # the official list has the labels
+    (root / "eval_segments.csv").unlink()
+    assert_refused("audioset", root, "eval.h5: no dataset 'target'")
 
 
 def asf_pack(path: Path, videos: dict[str, np.ndarray]) -> Path:

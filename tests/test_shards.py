@@ -21,7 +21,7 @@ from make_audio import RATE, cut_short, make_esc50_folder, tone
 from reproduce.__main__ import main
 from reproduce.audio import load_mono, load_waveform, log_mel, stack_waveforms
 from reproduce.audio_spec import AudioSpec
-from reproduce.datasets import ClipIndex, read_dataset
+from reproduce.datasets import ClipIndex, read_dataset, read_variant
 from reproduce.datasets.base import STRING, Labels
 from reproduce.errors import InputError
 from reproduce.experiments import Recipe
@@ -35,6 +35,7 @@ from reproduce.shards import (
     read_shard_index,
     write_shards,
 )
+from reproduce.standin import STANDINS, standin_marker, write_standin
 
 pytest.importorskip("webdataset", reason="writing shards needs webdataset")
 
@@ -201,6 +202,17 @@ def test_unusable_clips_are_named_and_the_rest_is_there(tmp_path: Path) -> None:
     assert result.clips() == CLIPS - 2
 
 
+def test_the_index_does_not_name_the_machines_folders(tmp_path: Path) -> None:
+    root = make_esc50_folder(tmp_path / "esc50", seconds=0.3)
+    cut_short(root / "audio/1-0-0.wav")
+    (root / "audio/2-0-0.wav").unlink()
+    soundfile.write(root / "audio/3-0-0.wav", np.zeros(RATE), RATE)
+    result = write_shards(read_dataset("esc50", root), tmp_path / "out")
+    assert {"truncated", "silent"} < {problem.reason for problem in result.problems}
+    assert str(tmp_path) not in (tmp_path / "out" / INDEX_NAME).read_text()
+    assert any(problem.message.startswith("audio/1-0-0.wav: truncated") for problem in result.problems)
+
+
 # --- reading --------------------------------------------------------------------------------------------------------
 
 
@@ -273,6 +285,17 @@ def test_training_from_shards_sees_the_epochs_of_the_files(corpus: ClipIndex, sh
         assert torch.equal(ours.targets["label"], theirs.targets["label"])
 
 
+@pytest.mark.parametrize("name", sorted(STANDINS))
+def test_clips_from_shards_are_the_same_experiment_as_from_files(name: str, tmp_path: Path) -> None:
+    index = read_variant(name, write_standin(name, tmp_path / "files", clips=64))
+    write_shards(index, tmp_path / "shards")
+    files, packed = load_waveforms(index, SPEC), load_shards(tmp_path / "shards", SPEC)
+    assert packed.index.identity_sha256() == files.index.identity_sha256()
+    assert all((ours == theirs).all() for ours, theirs in zip(packed.waveforms, files.waveforms, strict=True))
+    split = packed.index.split_names()[0]
+    assert packed.where_split(split).standin == files.standin == standin_marker(tmp_path / "files") is not None
+
+
 def test_another_sample_rate_is_refused(shards: Path) -> None:
     with pytest.raises(InputError, match="16000 Hz, the front end takes 24000 Hz"):
         load_shards(shards, replace(SPEC, sample_rate=24_000))
@@ -323,7 +346,7 @@ def test_a_folder_without_an_index_or_with_a_foreign_one_gives_one_line(tmp_path
         ("{", "copy it again"),
         ("[]", "not an index"),
         ('{"format": "MAST vs AST shards", "version": 99}', "not an index"),
-        ('{"format": "MAST vs AST shards", "version": 1, "classes": {}}', "incomplete"),
+        ('{"format": "MAST vs AST shards", "version": 2, "classes": {}}', "incomplete"),
     ):
         if text is not None:
             path.write_text(text)
@@ -368,6 +391,26 @@ def test_a_run_killed_within_a_shard_goes_on_and_ends_with_the_same_bytes(
     write_shards(corpus, out, clips_per_shard=3, on_clips=told.append)
     assert contents(out) == contents(shards)
     assert sum(told) == CLIPS and len(decoded) == CLIPS - 4  # the finished shards were kept
+
+
+def test_running_again_takes_in_a_clip_that_was_mended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    root, out = make_esc50_folder(tmp_path / "esc50", seconds=0.3), tmp_path / "out"
+    index = read_dataset("esc50", root)
+    sound = {name: (root / "audio" / name).read_bytes() for name in ("1-0-0.wav", "2-0-0.wav")}
+    for name in sound:
+        (root / "audio" / name).write_bytes(b"")
+    assert write_shards(index, out).clips() == CLIPS - 2
+
+    (root / "audio/1-0-0.wav").write_bytes(sound["1-0-0.wav"])
+    decoded: list[str] = []
+    monkeypatch.setattr(
+        "reproduce.shards.load_mono", lambda path, *rest: (decoded.append(path.stem), load_mono(path, *rest))[1]
+    )
+    again = write_shards(index, out)
+    assert [problem.clip_id for problem in again.problems] == ["2-0-0"]
+    assert {clip.clip_id for clip in ShardReader(out).clips()} == set(index.clip_ids.tolist()) - {"2-0-0"}
+    # Of the other shards, only what was unusable is looked at.
+    assert {name for name in decoded if not name.startswith("1-")} == {"2-0-0"}
 
 
 def test_a_journal_line_that_was_cut_off_is_dropped(corpus: ClipIndex, shards: Path, tmp_path: Path) -> None:
@@ -430,6 +473,33 @@ def test_data_shard_on_the_command_line(
     assert "--clips-per-shard 0" in capsys.readouterr().err
     assert main(["data", "shard", "esc50", str(out)]) == 2
     assert "--data esc50=DIR" in capsys.readouterr().err
+
+
+def train(data: Path, work: Path, *options: str) -> int:
+    arguments = ["train", "vggsound", "--data", f"vggsound={data}", "--preset", "debug", "--format", "json"]
+    return main([*arguments, "--records", str(work / "records"), "--runs", str(work / "runs"), *options])
+
+
+def test_a_stand_in_is_named_as_one_from_shards_too(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    files, out = write_standin("vggsound", tmp_path / "files", clips=84), tmp_path / "shards"
+    assert main(["data", "shard", "vggsound", str(out), "--data", f"vggsound={files}"]) == 0
+    capsys.readouterr()
+    assert train(out, tmp_path) == 0
+    assert "synthetic STAND-IN" in json.loads(capsys.readouterr().out)["title"]
+    assert train(files, tmp_path, "--run", "none") == 0
+    assert "2 recorded, 0 to train" in capsys.readouterr().err  # the files are the same experiment
+
+
+def test_shards_of_another_protocol_or_unfinished_are_not_trained_on(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "shards"
+    write_shards(read_variant("vggsound", write_standin("vggsound", tmp_path / "files", clips=64)), out)
+    assert train(out, tmp_path, "--protocol", "full") == 2
+    assert f"--protocol full: the shards in {out} hold" in capsys.readouterr().err
+    (out / INDEX_NAME).rename(out / JOURNAL_NAME)
+    assert train(out, tmp_path) == 2
+    assert "sharding is not finished; run the same `data shard` again" in capsys.readouterr().err
 
 
 def test_help_imports_neither_torch_nor_webdataset() -> None:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import csv
 import hashlib
 import itertools
+import json
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -18,6 +20,7 @@ import pytest
 import soundfile
 from scipy.signal import find_peaks
 
+from reproduce.datasets import read_dataset
 from reproduce.errors import InputError
 from reproduce.standin import (
     MARKER,
@@ -294,6 +297,45 @@ def test_unknown_names_too_few_clips_and_broken_markers_are_named_in_one_line(tm
     with pytest.raises(InputError, match=MARKER) as raised:
         standin_marker(tmp_path)
     assert "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize("name", sorted(STANDINS))
+def test_a_stand_in_that_is_not_finished_is_not_read(name: str, trees: dict[str, Path], tmp_path: Path) -> None:
+    root = tmp_path / name
+    shutil.copytree(trees[name], root)
+    assert len(read_dataset(name, root)) > 0
+    marker = json.loads((root / MARKER).read_text(encoding="utf-8"))
+    (root / MARKER).write_text(json.dumps({**marker, "complete": False}), encoding="utf-8")
+    with pytest.raises(InputError, match="run `data standin` again") as raised:
+        read_dataset(name, root)
+    assert str(raised.value).startswith(str(root))
+    write_standin(name, root, clips=SMALL[name], seed=3)
+    assert len(read_dataset(name, root)) > 0
+
+
+def test_a_place_that_cannot_be_written_is_named_in_one_line(tmp_path: Path) -> None:
+    file = tmp_path / "file"
+    file.write_text("mine")
+    blocked = tmp_path / "blocked"
+    (blocked / MARKER).mkdir(parents=True)  # where the marker should be put
+    for root in (file, file / "below", blocked):
+        with pytest.raises(InputError) as raised:
+            write_standin("vggsound", root, clips=10)
+        assert str(raised.value).startswith(str(root))
+        assert "\n" not in str(raised.value)
+    assert file.read_text() == "mine"
+
+
+def test_a_clip_that_cannot_be_written_is_named_in_one_line(tmp_path: Path) -> None:
+    standin = STANDINS["vggsound"]
+    relative, _ = standin.plan(0, standin.clips_per_split(10)).audio[0]
+    root = tmp_path / "vggsound"
+    write_standin("vggsound", root, clips=10)
+    (root / relative).unlink()
+    (root / relative).parent.joinpath(f".{Path(relative).name}.tmp").mkdir()  # as good as a disk that refuses it
+    with pytest.raises(InputError, match="cannot be written") as raised:
+        write_standin("vggsound", root, clips=10)
+    assert str(root) in str(raised.value)
 
 
 def test_examples_cover_every_class_of_every_head() -> None:

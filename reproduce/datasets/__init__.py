@@ -33,8 +33,17 @@ __all__ = [
 
 
 def read_dataset(name: str, root: str | Path, **options: Any) -> ClipIndex:
-    """The corpus `name` as it lies under `root`; `options` are those of its reader (see `dataset_spec(name).read`)."""
-    return dataset_spec(name).read(root, **options)
+    """The corpus `name` as it lies under `root`; `options` are those of its reader (see `dataset_spec(name).read`).
+
+    Raises InputError, besides what the reader refuses, for a stand-in whose writing was interrupted.
+    """
+    from reproduce.standin import standin_marker  # here, as SciPy comes with it
+
+    spec = dataset_spec(name)
+    marker = standin_marker(Path(root).expanduser())
+    if marker is not None and marker.get("complete") is False:
+        raise InputError(f"{root}: this stand-in was not written to its end; run `data standin` again to complete it")
+    return spec.read(root, **options)
 
 
 def read_variant(name: str, root: str | Path, protocol: str | None = None) -> ClipIndex:

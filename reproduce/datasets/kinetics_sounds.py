@@ -13,7 +13,9 @@ The validation list is what the paper tests on. Without lists, `ROOT/{train,val}
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from pathlib import Path
 
 from reproduce.audio_spec import AUDIOSET_MEAN, AUDIOSET_STD
@@ -45,6 +47,10 @@ KS32 = tuple(name for name in KS34 if name not in ("patting", "typing"))
 KS31 = tuple(name for name in KS32 if name != "strumming guitar")
 PROTOCOLS: Mapping[str, tuple[str, ...]] = {"ks32": KS32, "ks31": KS31, "ks34": KS34}
 
+# Kinetics-400's 400 names are not at hand, so a misspelt class is told from one of the others by its likeness: the
+# nearest of these to a class or old name ("playing cricket", "tango dancing") reach 0.84.
+_MISSPELT_LIKENESS = 0.88
+
 COLUMNS = ("label", "youtube_id", "time_start", "time_end")
 SPLIT_WORDS = {"train": ("train",), "val": ("val", "validate", "validation")}
 _PREFIXES = ("", "kinetics_", "kinetics400_", "kinetics-400_", "k400_")
@@ -55,7 +61,7 @@ def read_kinetics_sounds(root: str | Path, protocol: str = "ks32", annotations: 
     """Clips of the protocol's classes under `root`, with the lists in `annotations` (or in or below `root`).
 
     A clip's id is `id_start6_end6`, as in the official file names; without lists it is the file's own stem.
-    Raises InputError for an unknown protocol, or lists that are mangled.
+    Raises InputError for an unknown protocol, or lists that are mangled or misspell a class.
     """
     if protocol not in PROTOCOLS:
         raise InputError(f"Kinetics-Sounds has no protocol {protocol!r}; choose one of {', '.join(PROTOCOLS)}")
@@ -93,7 +99,10 @@ def canonical_class(label: str) -> str:
 
 
 def read_listing(table: Path, split: str, class_of: Mapping[str, int]) -> Listing:
-    """The clips of `class_of` in one of Kinetics-400's lists; the other classes are passed over."""
+    """The clips of `class_of` in one of Kinetics-400's lists; the other classes are passed over.
+
+    Raises InputError for a row that is mangled, or whose label is nearly, but not quite, a class of the protocols.
+    """
     columns, rows = read_table(table, COLUMNS)
     at = [columns[name] for name in COLUMNS]
     builder = ListingBuilder(split)
@@ -105,6 +114,7 @@ def read_listing(table: Path, split: str, class_of: Mapping[str, int]) -> Listin
         label, video, start, stop = (row[i].strip() for i in at)
         number = class_of.get(canonical_class(label))
         if number is None:
+            _check_other_class(table, line, label)
             continue
         if not is_video_id(video):
             raise InputError(f"{table} row {line}: {video!r} is no YouTube id of 11 characters; restore the file")
@@ -113,6 +123,24 @@ def read_listing(table: Path, split: str, class_of: Mapping[str, int]) -> Listin
             raise InputError(f"{table} row {line}: time_end {stop} is not after time_start {start}; restore the file")
         builder.add(f"{video}_{first:06d}_{last:06d}", video, first, last, (number,))
     return builder.listing()
+
+
+def _check_other_class(table: Path, line: int, label: str) -> None:
+    """Raise InputError for a label that is no other class of Kinetics-400, but a mangled or misspelt one."""
+    if not label or '"' in label:
+        raise InputError(f"{table} row {line}: label {label!r} is no class name; mend its quotes, or restore the file")
+    meant = _misspelt(canonical_class(label))
+    if meant is not None:
+        raise InputError(f"{table} row {line}: label {label!r} is not {meant!r}; mend it, or restore the official file")
+
+
+@lru_cache(maxsize=1024)  # a list repeats each of its 400 names hundreds of times
+def _misspelt(name: str) -> str | None:
+    """The class, or a class's old name, that `name` nearly is; None if it is one, or is like none."""
+    known = (*KS34, *RENAMED)
+    if name in known:
+        return None
+    return next(iter(difflib.get_close_matches(name, known, n=1, cutoff=_MISSPELT_LIKENESS)), None)
 
 
 def _second(table: Path, line: int, text: str) -> int:
@@ -156,6 +184,8 @@ def _read_folders(root: Path, protocol: str, place: Path | None) -> ClipIndex:
             f"{place or root}: no train.csv or val.csv of Kinetics-400, and no train/CLASS/ or val/CLASS/ below "
             f"{root} (it holds {found}); put the lists there"
         )
+    message = f"{place or root}: no train.csv (val.csv) of Kinetics-400: listed is what lies there"
+    collector.problem("", "no-annotation", message, fatal=False)
     first: dict[str, str] = {}
     for stem, _, path, split, number in sorted(clips):
         if stem in first:

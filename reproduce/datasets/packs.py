@@ -152,8 +152,10 @@ class Pack:
     rows: np.ndarray
 
     def labels(self, classes: int) -> Labels:
-        """Class indices of each clip, from the pack's targets; InputError if it has another number of classes."""
+        """Class indices of each clip, from the pack's targets; InputError for none, or another number of classes."""
         file = _open(self.path)
+        if "target" not in file:
+            raise InputError(f"{self.path}: no dataset 'target', the clips' labels; make the pack again")
         lengths, values = [], []
         for block, target in _targets(self.path, file["target"], self.kind, classes):
             wanted = np.flatnonzero(np.isin(np.arange(block, block + len(target)), self.rows))

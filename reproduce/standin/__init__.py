@@ -8,9 +8,10 @@ NumPy, SciPy and soundfile only.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -57,7 +58,7 @@ def write_standin(
         progress: called as `progress(files_done, files)` after each audio file.
 
     Raises:
-        InputError: unknown name, too few clips, or a root that holds something else.
+        InputError: unknown name, too few clips, or a root that holds something else or cannot be written.
     """
     standin = _standin(name)
     clips = standin.default_clips if clips is None else clips
@@ -77,7 +78,8 @@ def write_standin(
         "sample_rate": SAMPLE_RATE,
         "generator_version": GENERATOR_VERSION,
     }
-    _claim(folder, marker)
+    with _writing(folder):
+        _claim(folder, marker)
     tree = standin.plan(seed, counts)
     for done, (relative, render) in enumerate(tree.audio, start=1):
         path = folder / relative
@@ -153,14 +155,30 @@ def _write_marker(folder: Path, content: dict[str, Any]) -> None:
 
 
 def _write_flac(path: Path, waveform: np.ndarray) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.tmp")
-    soundfile.write(partial, to_pcm16(waveform), SAMPLE_RATE, format="FLAC", subtype="PCM_16")
-    os.replace(partial, path)
+    with _writing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        soundfile.write(partial, to_pcm16(waveform), SAMPLE_RATE, format="FLAC", subtype="PCM_16")
+        os.replace(partial, path)
 
 
 def _write_bytes(path: Path, content: bytes) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.tmp")
-    partial.write_bytes(content)
-    os.replace(partial, path)
+    with _writing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partial.write_bytes(content)
+        os.replace(partial, path)
+
+
+@contextlib.contextmanager
+def _writing(path: Path) -> Iterator[None]:
+    """What keeps `path` from being written, as one InputError."""
+    try:
+        yield
+    except OSError as error:
+        why = error.strerror or str(error)
+    except soundfile.LibsndfileError as error:
+        why = error.error_string
+    else:
+        return
+    raise InputError(f"{path}: cannot be written ({why}); give a folder that can, with room on its disk")

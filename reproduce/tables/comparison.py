@@ -97,6 +97,7 @@ def _comparison(inputs: TableInputs, group: Sequence[RunRecord], name: str) -> T
     if left_out:
         notes.append(f"Left out: {left_out} runs of folds or seeds that not every model has run yet.")
     notes += _pairing_notes(inputs, by_model)
+    notes += _class_notes(group)
     notes += _problem_notes(group)
     return Table(name, _title(group), (*scores, *COST_AND_SPEED_COLUMNS), tuple(rows), notes=tuple(notes))
 
@@ -241,10 +242,26 @@ def _right_clips(inputs: TableInputs, record: RunRecord) -> dict[str, dict[str, 
     return outcomes
 
 
+def _class_notes(group: Sequence[RunRecord]) -> list[str]:
+    """How many classes mAP is a mean of, where the test clips do not show them all."""
+    notes = []
+    for head, names in group[0].dataset["classes"].items():
+        key = "classes_without_positives" if head == "label" else f"{head}_classes_without_positives"
+        empty = {int(number(record.metrics[key])) for record in group if key in record.metrics} - {0}
+        if empty:
+            what = "" if head == "label" else f"{head} "
+            notes.append(
+                f"No test clip shows {max(empty)} of the {len(names)} {what}classes; mAP is a mean over the others."
+            )
+    return notes
+
+
 def _problem_notes(group: Sequence[RunRecord]) -> list[str]:
     """Clips and rows that could not be used, or were used with a warning, over all runs of the group."""
     problems = {tuple(problem) for record in group for problem in record.dataset["problems"]}
     notes = []
+    if missing := max(record.dataset.get("missing", 0) for record in group):
+        notes.append(f"Listed, but without a file: {missing} clips.")
     for what, wanted in (("Not used", True), ("Used with a warning", False)):
         these = (problem for problem in problems if problem[2] is wanted)
         named = sorted(f"{clip} ({reason})" if clip else message for clip, reason, _, message in these)
