@@ -13,7 +13,7 @@ from tqdm import tqdm
 from models.checkpoints import CheckpointError, read_state_dict
 from reproduce.audio_spec import AudioSpec
 from reproduce.costs import measure_cost
-from reproduce.datasets import ClipIndex, DatasetSpec, dataset_spec, parse_locations, read_variant
+from reproduce.datasets import ClipIndex, DatasetSpec, dataset_spec, location_of, read_variant
 from reproduce.environment import choose_device
 from reproduce.errors import InputError
 from reproduce.experiments import (
@@ -85,8 +85,8 @@ def run_experiments(options: argparse.Namespace) -> int:
     records = [r for r in load_records(options.records) if r.key in keys]
     _tell_missing(keys, records)
     inputs = TableInputs(load_paper(), records, options.records)
-    build = table_specs()[options.command].build if options.command == "tune" else None
-    table = build(inputs) if build else comparison_table(inputs, spec.name)
+    searching = options.command == "tune"
+    table = table_specs()["tune"].build(inputs) if searching else comparison_table(inputs, spec.name)
     sys.stdout.write(render(table, options.format))
     return 0
 
@@ -120,10 +120,8 @@ def _say(line: str) -> None:
 
 def _open(spec: DatasetSpec, front_end: AudioSpec, options: argparse.Namespace) -> WaveformStore:
     """The decoded clips of a data set, from its files or from shards of them."""
-    locations = parse_locations(options.data, options.datasets)
-    if spec.name not in locations:
-        raise InputError(f"{spec.name} needs its data: add --data {spec.name}=DIR")
-    path, protocol = locations[spec.name], getattr(options, "protocol", None)
+    path = location_of(spec.name, options.data, options.datasets)
+    protocol = getattr(options, "protocol", None)
     # A journal without an index is of shards that are not finished, which reading them says.
     if any((path / name).is_file() for name in (INDEX_NAME, JOURNAL_NAME)):
         store = _read_shards(spec.name, path, front_end, protocol)

@@ -54,14 +54,9 @@ def add_location_options(parser: argparse.ArgumentParser) -> None:
 
 def located(options: argparse.Namespace) -> Path:
     """Folder of the data set `options.name`; InputError if it is unknown or nobody said where it lies."""
-    from reproduce.datasets import dataset_spec, parse_locations
-    from reproduce.errors import InputError
+    from reproduce.datasets import location_of
 
-    dataset_spec(options.name)
-    locations = parse_locations(options.data, options.datasets)
-    if options.name not in locations:
-        raise InputError(f"{options.name} needs its data: add --data {options.name}=DIR")
-    return locations[options.name]
+    return location_of(options.name, options.data, options.datasets)
 
 
 # --- audit -----------------------------------------------------------------------------------------------------------

@@ -122,18 +122,15 @@ class Predictions:
 
 
 @torch.inference_mode()
-def predict(
-    model: SpectrogramTransformer, batches: Iterable[Batch], on_batch: Callable[[int], None] = lambda clips: None
-) -> Predictions:
+def predict(model: SpectrogramTransformer, batches: Iterable[Batch]) -> Predictions:
     """Logits and pooled embeddings of every clip; `seconds` is the model's time alone, after one untimed batch."""
     model.eval()
-    warm = False
     logits: dict[str, list[np.ndarray]] = {}
-    embeddings, seconds = [], 0.0
+    embeddings: list[np.ndarray] = []
+    seconds = 0.0
     for batch in batches:
-        if not warm:
+        if not embeddings:
             model(batch.inputs)
-            warm = True
         synchronise(batch.inputs.device)
         start = time.perf_counter()
         tokens = model.forward_features(batch.inputs)
@@ -144,7 +141,6 @@ def predict(
         for head, values in outputs.items():
             logits.setdefault(head, []).append(values.float().cpu().numpy())
         embeddings.append(embedding.float().cpu().numpy())
-        on_batch(len(batch.positions))
     return Predictions(
         {head: np.concatenate(rows) for head, rows in logits.items()}, np.concatenate(embeddings), seconds
     )

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from make_files import touch, write
 
 from reproduce.audio_errors import AudioError
 from reproduce.datasets import ClipIndex, dataset_spec, read_dataset
@@ -26,19 +27,6 @@ from reproduce.errors import InputError
 
 A, B, C = "aaaaaaaaaaa", "-bbbbb_bbb-", "Yccccccccc_"  # ids may begin with - or Y and end with - or _
 SEGMENT_HEAD = ("# Segments csv", "# num_ytids=2, num_segs=2", "# YTID, start_seconds, end_seconds, positive_labels")
-
-
-def touch(root: Path, *names: str) -> Path:
-    for name in names:
-        (root / name).parent.mkdir(parents=True, exist_ok=True)
-        (root / name).touch()
-    return root
-
-
-def write(path: Path, *lines: str) -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
-    return path
 
 
 def strings(column: np.ndarray) -> list[str]:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from make_files import touch, write
 
 from reproduce.datasets import ClipIndex, dataset_spec, list_datasets, parse_locations, read_dataset
 from reproduce.datasets.base import DatasetSpec, Labels, register_dataset
@@ -16,19 +17,6 @@ from reproduce.datasets.collect import FOLDS, stratified_folds
 from reproduce.errors import InputError
 
 ESC_HEADER = "filename,fold,target,category,esc10,src_file,take"
-
-
-def touch(root: Path, *names: str) -> Path:
-    for name in names:
-        (root / name).parent.mkdir(parents=True, exist_ok=True)
-        (root / name).touch()
-    return root
-
-
-def write(path: Path, *lines: str) -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
-    return path
 
 
 def esc_root(root: Path, *rows: str, files: tuple[str, ...] = ()) -> Path:

@@ -26,6 +26,7 @@ __all__ = [
     "Problem",
     "dataset_spec",
     "list_datasets",
+    "location_of",
     "parse_locations",
     "read_dataset",
     "read_variant",
@@ -73,6 +74,15 @@ def parse_locations(pairs: Iterable[str], toml_file: str | Path | None = None) -
             raise InputError(f"--data {pair}: {name} is given twice ({given[name]}); keep one")
         given[name] = Path(path).expanduser()
     return {**(_toml_locations(Path(toml_file).expanduser()) if toml_file is not None else {}), **given}
+
+
+def location_of(name: str, pairs: Iterable[str], toml_file: str | Path | None = None) -> Path:
+    """Where one dataset lies; InputError if it is unknown or nobody said where."""
+    dataset_spec(name)
+    locations = parse_locations(pairs, toml_file)
+    if name not in locations:
+        raise InputError(f"{name} needs its data: add --data {name}=DIR")
+    return locations[name]
 
 
 def _toml_locations(file: Path) -> dict[str, Path]:
