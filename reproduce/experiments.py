@@ -9,13 +9,33 @@ import hashlib
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, fields, is_dataclass, replace
 from typing import Any
 
 from reproduce.audio_spec import ESC50_MEAN, ESC50_STD, AudioSpec
 from reproduce.errors import InputError
 
 SCRATCH = "scratch"
+CHOICES = {
+    "optimizer": ("adamw", "adam"),
+    "schedule": ("cosine", "steps"),
+    "sampler": ("shuffle", "balanced"),
+    "crop": ("first", "random"),
+}
+
+
+def _later(default: Any) -> Any:
+    """A field that came after the first records: left out at its default, so that their keys stay what they are."""
+    return field(default=default, metadata={"later": True})
+
+
+def _to_dict(value: Any) -> dict[str, Any]:
+    kept = (f for f in fields(value) if not ("later" in f.metadata and getattr(value, f.name) == f.default))
+    return {f.name: _plain(getattr(value, f.name)) for f in kept}
+
+
+def _plain(value: Any) -> Any:
+    return _to_dict(value) if is_dataclass(value) else json.loads(json.dumps(value))
 
 
 @dataclass(frozen=True)
@@ -23,16 +43,27 @@ class Recipe:
     """How a model is trained. One recipe serves both models of a comparison.
 
     Args:
-        epochs, batch_size: passes over the training clips, clips a step.
-        lr: peak learning rate of AdamW; linear warm-up over `warmup_steps`, then a cosine per step down to 0.
-        weight_decay: none on biases, norms and the models' own `no_weight_decay`.
-        betas: AdamW's.
-        clip_norm: L2 norm to which gradients are clipped.
+        epochs, batch_size: passes over the training clips; clips a step, over all devices together.
+        lr: peak learning rate.
+        warmup_steps: linear up to `lr`.
+        weight_decay: AdamW: none on biases, norms and the models' own `no_weight_decay`. Adam: L2 on everything.
+        betas: of Adam or AdamW.
+        clip_norm: L2 norm to which gradients are clipped; 0 leaves them alone.
         drop_path_rate: stochastic depth, linear over the blocks.
         label_smoothing: for cross-entropy; BCE takes none.
         mixup: probability of mixing a clip's waveform with another's.
         freq_mask, time_mask: SpecAugment's exclusive bounds, in mels and frames.
         roll: clips are rotated along time by up to this many frames.
+        optimizer: "adamw", or "adam" (AST's).
+        schedule: "cosine" per step from the end of the warm-up down to 0, or "steps" (AST's): after epoch
+            `decay_start`, and every `decay_every` epochs from there, the rate is multiplied by `decay`.
+        warmup_every: the warm-up's rate is updated every so many steps (AST: 50, from a rate of 0).
+        sampler: "shuffle" gives each clip once an epoch; "balanced" draws as many with AST's class-balanced weights.
+        average_from: the weights at the end of this epoch (the first is 1) and of every later one are averaged, and
+            the average is scored beside the last epoch; 0 averages nothing.
+        report_best: score the test clips after every epoch and report the best one beside the last, labelled.
+        crop: stretch of a clip longer than the input that training takes: its "first" seconds, or a "random" one.
+        test_crops: evenly spaced crops of a longer test clip whose probabilities are averaged.
     """
 
     epochs: int
@@ -48,6 +79,30 @@ class Recipe:
     freq_mask: int = 0
     time_mask: int = 0
     roll: int = 0
+    optimizer: str = _later("adamw")
+    schedule: str = _later("cosine")
+    decay_start: int = _later(0)
+    decay_every: int = _later(0)
+    decay: float = _later(0.5)
+    warmup_every: int = _later(1)
+    sampler: str = _later("shuffle")
+    average_from: int = _later(0)
+    report_best: bool = _later(False)
+    crop: str = _later("first")
+    test_crops: int = _later(1)
+
+    def __post_init__(self) -> None:
+        for name, known in CHOICES.items():
+            if getattr(self, name) not in known:
+                raise ValueError(f"Recipe.{name} must be one of {', '.join(known)}, not {getattr(self, name)!r}")
+        if self.schedule == "steps" and min(self.decay_start, self.decay_every) < 1:
+            raise ValueError("Recipe: the schedule 'steps' needs decay_start and decay_every of at least 1")
+        object.__setattr__(self, "betas", tuple(self.betas))  # JSON gives lists back
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Recipe:
+        """Of a record; fields that came later than the record have their defaults."""
+        return cls(**values)
 
 
 @dataclass(frozen=True)
@@ -63,6 +118,8 @@ class Experiment:
         weights: SCRATCH, or what training starts from: a published name, or "file" and the file's hash.
         model_config: overrides of the model's config, such as pool_strides.
         seed: of initialisation, order and augmentation.
+        recipe_name: what the tables know the recipe by: "mast" or "ast" (RECIPES of the paper and of AST's authors),
+            "demo", or "" for the comparisons of `esc50` and `train`. An overridden field makes it another name.
     """
 
     model: str
@@ -76,10 +133,11 @@ class Experiment:
     protocol: str = ""
     model_config: Mapping[str, Any] = field(default_factory=dict)
     seed: int = 0
+    recipe_name: str = _later("")
 
     def to_dict(self) -> dict[str, Any]:
-        """JSON-ready."""
-        return json.loads(json.dumps(asdict(self)))
+        """JSON-ready; fields of later versions are left out at their defaults (see `_later`)."""
+        return _to_dict(self)
 
     def key(self, train_sha256: str, test_sha256: str) -> str:
         """16 hex digits over the config and the identity of both clip sets: no path, no machine, no time."""

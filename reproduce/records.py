@@ -16,7 +16,7 @@ from reproduce.errors import InputError
 
 SCHEMA = 1
 RECORDS_DIR = Path("reports/records")
-KINDS = ("cost", "train", "search")
+KINDS = ("cost", "train", "search", "clustering", "scaling", "speed")
 
 
 @dataclass(frozen=True)
@@ -24,8 +24,9 @@ class RunRecord:
     """One measurement and everything it was measured under.
 
     Args:
-        kind: "cost" (parameters and MACs), "train" (a model trained and tested) or "search" (the same, scored on a
-            validation fold to choose a hyper-parameter; it never fills a cell of a result).
+        kind: "cost" (parameters and MACs), "train" (a model trained and tested), "search" (the same, scored on a
+            validation fold to choose a hyper-parameter; it never fills a cell of a result), "clustering" (of a run's
+            embeddings), "scaling" (latency and memory against clip length) or "speed" (a benchmark).
         key: hash of what defines the measurement; no path is in it.
         experiment: the resolved config.
         scale: "paper" or "demo". Paper cells take paper-scale records alone.
