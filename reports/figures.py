@@ -6,11 +6,8 @@ from collections.abc import Mapping
 
 from matplotlib.axes import Axes
 
+from reproduce.figures import COLOURS, LABELS
 from reproduce.records import RunRecord
-
-# Okabe & Ito's blue and orange: told apart in every common colour blindness, and by lightness in grey.
-COLOURS = {"ast": "#0072B2", "mast": "#E69F00"}
-LABELS = {"ast": "AST", "mast": "MAST"}
 
 
 def plot_tokens(axes: Axes, costs: Mapping[str, RunRecord]) -> Axes:
