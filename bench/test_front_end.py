@@ -1,35 +1,24 @@
-"""The log-mel front end: ours in a batch, and torchaudio's `kaldi.fbank` in a loop, on the same ten-second clips."""
+"""The log-mel front end: ours on a batch, and torchaudio's `kaldi.fbank` in a loop, on the same ten-second clips."""
 
 from __future__ import annotations
 
 import pytest
 import torch
-from pytest_benchmark.fixture import BenchmarkFixture
 
+from bench.conftest import ContestRunner
 from reproduce.audio import log_mel
 from reproduce.audio_spec import AudioSpec
+from reproduce.measure import Budget, Contender
 
 CLIPS, SECONDS = 16, 10
 SPEC = AudioSpec()
+BUDGET = Budget(least=5, most=25, seconds=5)
 
 
-def noise() -> torch.Tensor:
-    """(CLIPS, samples): speed does not depend on what is heard."""
-    return 0.1 * torch.randn(CLIPS, SECONDS * SPEC.sample_rate, generator=torch.Generator().manual_seed(0))
-
-
-@pytest.mark.benchmark(group=f"log-mel, {CLIPS} clips of {SECONDS} s")
-def test_batched_log_mel(benchmark: BenchmarkFixture) -> None:
-    waveforms = noise()
-    benchmark.extra_info.update(clips=CLIPS, seconds=SECONDS)
-    benchmark.pedantic(lambda: log_mel(waveforms, None, SPEC), rounds=5, warmup_rounds=1)
-
-
-@pytest.mark.benchmark(group=f"log-mel, {CLIPS} clips of {SECONDS} s")
-def test_kaldi_fbank_in_a_loop(benchmark: BenchmarkFixture) -> None:
+def test_log_mel(contest: ContestRunner, device: str) -> None:
     kaldi = pytest.importorskip("torchaudio.compliance.kaldi", reason="the peer needs torchaudio")
-    waveforms = noise()
-    benchmark.extra_info.update(clips=CLIPS, seconds=SECONDS)
+    waveforms = 0.1 * torch.randn(CLIPS, SECONDS * SPEC.sample_rate, generator=torch.Generator().manual_seed(0))
+    waveforms = waveforms.to(device)
 
     def loop() -> None:
         for waveform in waveforms:
@@ -44,4 +33,8 @@ def test_kaldi_fbank_in_a_loop(benchmark: BenchmarkFixture) -> None:
                 frame_shift=SPEC.frame_shift_ms,
             )
 
-    benchmark.pedantic(loop, rounds=5, warmup_rounds=1)
+    contenders = [
+        Contender("log_mel, batched", lambda: log_mel(waveforms, None, SPEC), CLIPS),
+        Contender("torchaudio fbank, loop", loop, CLIPS),
+    ]
+    contest("front end", contenders, device, BUDGET, batch=CLIPS, seconds=SECONDS)

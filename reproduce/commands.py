@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
-import tempfile
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
 from tqdm import tqdm
 
-from models.checkpoints import CheckpointError, read_state_dict
-from reproduce.audio_spec import AudioSpec
+from reproduce import targets
+from reproduce.clustering import fill_clusterings, fill_panels
 from reproduce.costs import measure_cost
-from reproduce.datasets import ClipIndex, DatasetSpec, dataset_spec, location_of, read_variant
+from reproduce.datasets import ClipIndex, DatasetSpec, dataset_spec, location_of, parse_locations, read_variant
 from reproduce.environment import choose_device
 from reproduce.errors import InputError
 from reproduce.experiments import (
-    SCRATCH,
     ComparisonPreset,
     Experiment,
     comparison_preset,
@@ -26,32 +27,59 @@ from reproduce.experiments import (
     fixed_split,
     learning_rate_search,
 )
-from reproduce.loading import WaveformStore, load_waveforms
+from reproduce.figure2 import write_figure2
+from reproduce.figures import write_scaling_figure
 from reproduce.paper import load_paper
+from reproduce.planning import ClipCounts, located_counts, plan_experiments
 from reproduce.records import RunRecord, append_record, as_stored, load_records, of_kind
 from reproduce.render import render
-from reproduce.runner import Progress, experiment_key, run_experiment
+from reproduce.scaling import DEBUG_MODELS, MODELS, measure_scaling
 from reproduce.selection import latest_by_key
-from reproduce.shard_reader import load_shards
-from reproduce.shards import INDEX_NAME, JOURNAL_NAME, read_shard_index
-from reproduce.tables import TableInputs, table_specs
+from reproduce.session import (
+    fit_splits,
+    is_main,
+    make_execution,
+    named_weights,
+    open_store,
+    say,
+    show,
+    tell_missing,
+    train_missing,
+)
+from reproduce.standin import STANDINS, write_standin
+from reproduce.tables import Table, TableInputs, TableSpec, table_specs
 from reproduce.tables.comparison import comparison_table
+from reproduce.tables.scaling import LENGTHS_S
 
-PROBLEMS_SHOWN = 10
-HEADLINES = {"top1": "top-1", "action_top1": "action", "map": "mAP"}
+# What `all` prints, in the paper's order.
+ALL_TABLES = (
+    "table1",
+    "table2",
+    "table3",
+    "table4",
+    "table5",
+    "table6",
+    "ablations",
+    "figure2",
+    "scaling",
+    "claims",
+)
+CLUSTERED = ("table6", "figure2")
 
 
 def run_table(options: argparse.Namespace) -> int:
-    """A table of the paper: its costs measured live, its accuracies from stored records."""
-    spec = table_specs()[options.command]
+    """A table of what is stored, its costs measured live."""
+    show(render(_build(table_specs()[options.command], options), options.format))
+    return 0
+
+
+def _build(spec: TableSpec, options: argparse.Namespace) -> Table:
     # Costs are measured live: a stored one, perhaps of older code, must not stand for them.
     stored = [r for r in load_records(options.records) if not (spec.costs and r.kind == "cost")]
     live = [measure_cost(r.model, r.model_config, with_libraries=r.with_libraries) for r in spec.costs]
     if options.command == "costs":
         _store_new(live, options.records)
-    inputs = TableInputs(load_paper(), [*stored, *live], options.records)
-    sys.stdout.write(render(spec.build(inputs), options.format))
-    return 0
+    return spec.build(TableInputs(load_paper(), [*stored, *live], options.records))
 
 
 def _store_new(costs: list[RunRecord], folder: Path) -> None:
@@ -63,95 +91,214 @@ def _store_new(costs: list[RunRecord], folder: Path) -> None:
             append_record(folder, record)
 
 
-def run_experiments(options: argparse.Namespace) -> int:
-    """Train the target's runs that have no record yet, then print the table of exactly these runs."""
-    weights, weights_name = _weights(options.weights)
-    spec = dataset_spec(options.name if options.command == "train" else "esc50")
-    preset = fit_front_end(comparison_preset(options.preset), spec.clip_seconds, spec.mean, spec.std)
-    store = _open(spec, preset.front_end, options)
-    kind, experiments = _plan(spec, preset, store.index, options)
-    experiments = [replace(experiment, weights=weights_name) for experiment in experiments]
-    keys = {experiment_key(experiment, store): experiment for experiment in experiments}
-    stored = latest_by_key(of_kind(load_records(options.records), kind))
-    missing = {"none": {}, "all": keys, "missing": {k: e for k, e in keys.items() if k not in stored}}[options.run]
-    _say(f"{len(keys)} runs: {sum(key in stored for key in keys)} recorded, {len(missing)} to train")
-    device = choose_device(options.device)
-    for folder in (options.records, options.runs) if missing else ():
-        _check_writable(folder)
-    for number, experiment in enumerate(missing.values(), start=1):
-        _train_one(
-            f"[{number}/{len(missing)}] {_run_name(experiment)}", experiment, store, device, kind, weights, options
-        )
-    records = [r for r in load_records(options.records) if r.key in keys]
-    _tell_missing(keys, records)
-    inputs = TableInputs(load_paper(), records, options.records)
-    searching = options.command == "tune"
-    table = table_specs()["tune"].build(inputs) if searching else comparison_table(inputs, spec.name)
-    sys.stdout.write(render(table, options.format))
+# --- the paper's targets --------------------------------------------------------------------------------------------
+
+
+def run_target(options: argparse.Namespace) -> int:
+    """Train what the target's table lacks and data are at hand for, measure what follows from it, print the table."""
+    overrides = _overrides(options.set)
+    experiments = targets.experiments_of(options.command, options.preset, options.seeds, overrides)
+    locations = _locate(experiments, options)
+    if options.dry_run:
+        return _dry_run(experiments, locations, options)
+    _train_located(experiments, locations, options)
+    names = ALL_TABLES if options.command == "all" else (options.command,)
+    if is_main():
+        _measure_what_follows(names, options)
+        for name in names:
+            show(render(_build(table_specs()[name], options), options.format))
+            if name != names[-1]:
+                show("\n")
     return 0
 
 
-def _weights(name: str) -> tuple[Path | None, str]:
-    """File of `--weights`, if it is one, and what the experiment's key says of it: never the path, but its hash."""
-    path = Path(name)
-    if name == SCRATCH or not path.exists():
-        return None, name
-    try:
-        _, sha256 = read_state_dict(path)
-    except CheckpointError as error:
-        raise InputError(str(error)) from None
-    return path, f"file {sha256[:16]}"
+def run_plan(options: argparse.Namespace) -> int:
+    """What a target's runs will take; trains and writes nothing."""
+    experiments = targets.experiments_of(options.target, options.preset, options.seeds, _overrides(options.set))
+    located = parse_locations(options.data, options.datasets)
+    counts = {}
+    for experiment in experiments:
+        name, study = experiment.dataset, (experiment.dataset, experiment.protocol)
+        if study in counts:
+            continue
+        if name in located:
+            index = read_variant(name, located[name], experiment.protocol or None)
+            counts[study] = located_counts(index, fit_splits(experiment, index.listed))
+        elif options.preset != targets.PAPER:
+            splits = STANDINS[name].clips_per_split(targets.demo(options.preset).clips[name])
+            train, test = (sum(splits.get(s, 0) for s in e) for e in (experiment.train_splits, experiment.test_splits))
+            counts[study] = ClipCounts(train, test, "the stand-in that the demo writes")
+    table = plan_experiments(experiments, counts, load_records(options.records))
+    show(render(table, options.format))
+    return 0
 
 
-def _check_writable(folder: Path) -> None:
-    """Before an hour of training, not after it."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder):
-            pass
-    except OSError as error:
-        raise InputError(f"{folder}: cannot be written ({error.strerror}): choose another folder") from None
+def _overrides(pairs: Iterable[str]) -> dict[str, str]:
+    changes = {}
+    for pair in pairs:
+        name, equals, value = pair.partition("=")
+        if not (name and equals and value):
+            raise InputError(f"--set {pair}: write it as FIELD=VALUE, e.g. batch_size=12")
+        changes[name] = value
+    return changes
 
 
-def _say(line: str) -> None:
-    """Progress goes to stderr, so that stdout holds the table alone."""
-    tqdm.write(line, file=sys.stderr)
+def _locate(experiments: list[Experiment], options: argparse.Namespace) -> dict[str, Path]:
+    """Where each data set of the experiments lies; a demo's stand-ins are written where the user named none."""
+    located = parse_locations(options.data, options.datasets)
+    wanted = dict.fromkeys(experiment.dataset for experiment in experiments)
+    if options.preset == targets.PAPER:
+        return {name: located[name] for name in wanted if name in located}
+    clips = targets.demo(options.preset).clips
+    found = {}
+    for name in wanted:
+        found[name] = located.get(name) or _standin(name, clips[name], options.runs / f"standin-{options.preset}")
+    if os.environ.get("WORLD_SIZE", "1") != "1":  # nobody reads what the first process still writes
+        make_execution(options, in_main_memory=True).accelerator.wait_for_everyone()
+    return found
 
 
-def _open(spec: DatasetSpec, front_end: AudioSpec, options: argparse.Namespace) -> WaveformStore:
-    """The decoded clips of a data set, from its files or from shards of them."""
-    path = location_of(spec.name, options.data, options.datasets)
-    protocol = getattr(options, "protocol", None)
-    # A journal without an index is of shards that are not finished, which reading them says.
-    if any((path / name).is_file() for name in (INDEX_NAME, JOURNAL_NAME)):
-        store = _read_shards(spec.name, path, front_end, protocol)
-    else:
-        store = _decode(read_variant(spec.name, path, protocol), front_end)
-    classes = " and ".join(f"{len(names)} classes" for names in store.index.classes.values())
-    _say(f"{spec.name}: {len(store)} of {sum(store.index.listed.values())} listed clips can be used, {classes}")
-    for problem in store.problems[:PROBLEMS_SHOWN]:
-        _say(f"{'not used' if problem.fatal else 'warning'}: {problem.message}")
-    if len(store.problems) > PROBLEMS_SHOWN:
-        _say(f"... and {len(store.problems) - PROBLEMS_SHOWN} more problems; the record lists all")
-    return store
+def _standin(name: str, clips: int, folder: Path) -> Path:
+    if not is_main():
+        return folder / name
+    with tqdm(desc=f"stand-in of {name}", unit="file", file=sys.stderr, disable=None) as bar:
+
+        def progress(done: int, files: int) -> None:
+            bar.total = files
+            bar.update(done - bar.n)
+
+        return write_standin(name, folder / name, clips=clips, progress=progress)
 
 
-def _decode(index: ClipIndex, spec: AudioSpec) -> WaveformStore:
-    with tqdm(total=len(index), desc="decoding", unit="clip", file=sys.stderr, disable=None) as bar:
-        return load_waveforms(index, spec, on_clip=bar.update)
-
-
-def _read_shards(dataset: str, folder: Path, spec: AudioSpec, protocol: str | None) -> WaveformStore:
-    shards = read_shard_index(folder)
-    if shards.dataset != dataset:
-        raise InputError(f"{folder}: these shards hold {shards.dataset}, not {dataset}")
-    if protocol is not None and protocol != shards.protocol:
-        held = shards.protocol or "its only variant"
-        raise InputError(
-            f"--protocol {protocol}: the shards in {folder} hold {held}; shard that one, or leave the option out"
+def _train_located(experiments: list[Experiment], locations: dict[str, Path], options: argparse.Namespace) -> None:
+    """Each data set is opened once for all runs that see it alike."""
+    if options.run == "none":
+        return
+    for group in _alike(experiments):
+        first = group[0]
+        if first.dataset not in locations:
+            continue
+        say(_study(first))
+        store = open_store(
+            first.dataset,
+            locations[first.dataset],
+            first.protocol or None,
+            first.front_end,
+            _needs_whole(group),
+            options.stream,
         )
-    with tqdm(total=shards.clips(), desc="reading shards", unit="clip", file=sys.stderr, disable=None) as bar:
-        return load_shards(folder, spec, on_clip=bar.update)
+        fitted = [fit_splits(experiment, store.index.listed) for experiment in group]
+        train_missing(fitted, store, "train", None, options)
+    absent = dict.fromkeys(e.dataset for e in experiments if e.dataset not in locations)
+    if absent:
+        say(f"not trained, for want of data: {', '.join(absent)}; say --data NAME=DIR, or --preset demo for stand-ins")
+
+
+def _alike(experiments: list[Experiment]) -> list[list[Experiment]]:
+    groups: dict[str, list[Experiment]] = {}
+    for experiment in experiments:
+        groups.setdefault(repr((experiment.dataset, experiment.protocol, experiment.front_end)), []).append(experiment)
+    return list(groups.values())
+
+
+def _study(experiment: Experiment) -> str:
+    return f"{experiment.dataset} {experiment.protocol}".rstrip()
+
+
+def _needs_whole(experiments: Iterable[Experiment]) -> bool:
+    return any(e.recipe.crop == "random" or e.recipe.test_crops > 1 for e in experiments)
+
+
+def _measure_what_follows(names: Iterable[str], options: argparse.Namespace) -> None:
+    """Clusterings and scaling, only what has no record yet; and their figures."""
+    wanted = set(names)
+    if wanted & set(CLUSTERED):
+        _cluster(options)
+    if "figure2" in wanted:
+        _tell_files(write_figure2(load_records(options.records), options.records, options.figures))
+    if "scaling" in wanted:
+        _tell_files(write_scaling_figure(_measure_scaling(options), options.figures))
+
+
+def _cluster(options: argparse.Namespace) -> None:
+    if options.run == "none":
+        return
+    with _measuring("clustering") as on_progress:
+        told = fill_clusterings(options.records, on_progress) + fill_panels(options.records, on_progress)
+    for line in dict.fromkeys(told):
+        say(f"not clustered: {line}")
+
+
+def _measure_scaling(options: argparse.Namespace) -> list[RunRecord]:
+    """Latencies on this machine. The debug preset's are of the debug models at short lengths."""
+    debug = options.preset == "debug"
+    lengths, models = (LENGTHS_S[:2], DEBUG_MODELS) if debug else (LENGTHS_S, MODELS)
+    with _measuring("scaling") as on_progress:
+        return measure_scaling(
+            options.records, choose_device(options.device), options.run, lengths, models, on_progress
+        )
+
+
+@contextmanager
+def _measuring(what: str) -> Iterator[Callable[[int, int, str], None]]:
+    with tqdm(desc=what, file=sys.stderr, disable=None) as bar:
+
+        def on_progress(done: int, total: int, now: str) -> None:
+            bar.total = total
+            bar.set_postfix_str(now, refresh=False)
+            bar.update(done - bar.n)
+
+        yield on_progress
+
+
+def _tell_files(paths: Iterable[Path]) -> None:
+    for path in paths:
+        say(f"written: {path}")
+
+
+def _dry_run(experiments: list[Experiment], locations: dict[str, Path], options: argparse.Namespace) -> int:
+    """One step of every run whose data are at hand: forward, loss, backward, step, checkpoint, resume, prediction."""
+    from reproduce.dry_run import dry_run
+
+    if not locations:
+        raise InputError("--dry-run needs data: say --data NAME=DIR, of a stand-in if need be")
+    for group in _alike(experiments):
+        first = group[0]
+        if first.dataset not in locations:
+            continue
+        store = open_store(
+            first.dataset, locations[first.dataset], first.protocol or None, first.front_end, True, stream=True
+        )
+        execution = make_execution(options, in_main_memory=True)
+        for experiment in group:
+            if experiment.seed == 0:
+                say(f"dry run: {_study(experiment)}, {experiment.model}, recipe {experiment.recipe_name}")
+                show(dry_run(fit_splits(experiment, store.index.listed), store, execution) + "\n")
+    return 0
+
+
+# --- comparisons on any data set ------------------------------------------------------------------------------------
+
+
+def run_experiments(options: argparse.Namespace) -> int:
+    """Train the target's runs that have no record yet, then print the table of exactly these runs."""
+    weights, weights_name = named_weights(options.weights)
+    spec = dataset_spec(options.name if options.command == "train" else "esc50")
+    preset = fit_front_end(comparison_preset(options.preset), spec.clip_seconds, spec.mean, spec.std)
+    path = location_of(spec.name, options.data, options.datasets)
+    store = open_store(
+        spec.name, path, getattr(options, "protocol", None), preset.front_end, whole=False, stream=options.stream
+    )
+    kind, experiments = _plan(spec, preset, store.index, options)
+    experiments = [replace(experiment, weights=weights_name) for experiment in experiments]
+    keys = train_missing(experiments, store, kind, weights, options)
+    records = [r for r in load_records(options.records) if r.key in keys]
+    tell_missing(keys, {record.key for record in records})
+    inputs = TableInputs(load_paper(), records, options.records)
+    searching = options.command == "tune"
+    table = table_specs()["tune"].build(inputs) if searching else comparison_table(inputs, spec.name)
+    show(render(table, options.format))
+    return 0
 
 
 def _plan(
@@ -176,43 +323,3 @@ def _plan(
     if not 1 <= count <= len(splits):
         raise InputError(f"--folds {options.folds}: the data has {len(splits)} folds, give 1 to {len(splits)}")
     return "train", cross_validation(preset, spec.name, splits, splits[:count], seeds)
-
-
-def _train_one(
-    name: str,
-    experiment: Experiment,
-    store: WaveformStore,
-    device: str,
-    kind: str,
-    weights: Path | None,
-    options: argparse.Namespace,
-) -> None:
-    """One run with its progress bar; a line an epoch stays on the screen, and is all there is in a log file."""
-    epochs = experiment.recipe.epochs
-    clips = len(store.where_split(*experiment.train_splits)) * epochs
-    with tqdm(total=clips, desc=name, unit="clip", file=sys.stderr, smoothing=0.05, disable=None) as bar:
-
-        def on_step(clips: int, loss: float) -> None:
-            bar.update(clips)
-            bar.set_postfix(loss=f"{loss:.3f}", refresh=False)
-
-        def on_epoch(epoch: int, summary: dict[str, float]) -> None:
-            _say(f"{name} epoch {epoch}/{epochs}: loss {summary['loss']:.4f}, {summary['clips_per_s']:.1f} clips/s")
-
-        progress = Progress(on_step, on_epoch)
-        record = run_experiment(experiment, store, options.records, options.runs, device, progress, kind, weights)
-    headline = next(key for key in HEADLINES if key in record.metrics)
-    _say(f"{name}: {HEADLINES[headline]} {record.metrics[headline]:.1f} % on {record.metrics['clips']} test clips")
-
-
-def _tell_missing(keys: dict[str, Experiment], records: list[RunRecord]) -> None:
-    """With `--run none` a table may lack runs; say which rather than print a smaller table in silence."""
-    recorded = {record.key for record in records}
-    for key, experiment in keys.items():
-        if key not in recorded:
-            _say(f"not run: {_run_name(experiment)}")
-
-
-def _run_name(experiment: Experiment) -> str:
-    tested, lr = ",".join(experiment.test_splits), experiment.recipe.lr
-    return f"{experiment.model} tested on {tested} seed {experiment.seed} lr {lr:g}"

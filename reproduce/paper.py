@@ -23,7 +23,18 @@ from typing import Any, Literal, TypeVar, get_args
 
 PAPER_JSON = Path(__file__).with_name("paper.json")
 
-ClaimKind = Literal["accuracy_gain", "cost_ratio", "count", "ablation_order", "clustering", "visual", "architecture"]
+ClaimKind = Literal[
+    "accuracy_gain",
+    "cost",
+    "cost_ratio",
+    "count",
+    "ablation_order",
+    "clustering",
+    "visual",
+    "architecture",
+    "statement",
+]
+StatedAs = Literal["number", "about", "over"]
 LayerKind = Literal["input", "patch_embed", "block", "head"]
 MODELS = ("ast", "mast")
 
@@ -34,8 +45,10 @@ RELATIONS: Mapping[str, Callable[[Sequence[float]], float]] = MappingProxyType(
         "percent_of": lambda v: 100 * v[0] / v[1],
         "percent_less": lambda v: 100 * (1 - v[0] / v[1]),
         "times_less": lambda v: v[1] / v[0],
-        # The last two state no number: the result is the margin over the nearest rival, and the claim holds above 0.
+        "value": lambda v: v[0],
+        # The last three state no number: the result is the margin over the nearest rival, and the claim holds above 0.
         "exceeds": lambda v: v[0] - max(v[1:]),
+        "each_exceeds": lambda v: min(ours - theirs for ours, theirs in zip(v[::2], v[1::2], strict=True)),
         "below": lambda v: min(v[1:]) - v[0],
     }
 )
@@ -166,8 +179,10 @@ class Claim:
     """One checkable sentence.
 
     kind: which measurement can check it. refs: the numbers it rests on, in the order its relation takes them.
-    relation: key of RELATIONS, None where only the eye can judge. stated: ref of the number the sentence gives, if any.
+    relation: key of RELATIONS, None where no number can judge. stated: ref of the number the sentence gives, if any.
     note: what is known of it: where the paper's own tables disagree, or what it leaves unsaid.
+    convention: the reading without which it does not hold, "" where it needs none.
+    stated_as: what the sentence calls its number: the "number" itself, "about" so much, or "over" it.
     """
 
     key: str
@@ -178,6 +193,8 @@ class Claim:
     refs: tuple[str, ...]
     stated: str | None
     note: str
+    convention: str = ""
+    stated_as: StatedAs = "number"
 
     def implied(self, values: Sequence[float]) -> float | None:
         """The claim's number from `values` (the paper's or measured, one per ref, in order); None without relation."""
@@ -275,6 +292,7 @@ def _fact(key: str, raw: Mapping[str, Any], architecture: ArchitectureTable, tab
 def _claim(raw: Mapping[str, Any]) -> Claim:
     claim = Claim(**{**raw, "refs": tuple(raw["refs"])})
     _lookup(dict.fromkeys(get_args(ClaimKind)), claim.kind, "kind of claim")
+    _lookup(dict.fromkeys(get_args(StatedAs)), claim.stated_as, "way to state a number")
     if claim.relation is not None:
         _lookup(RELATIONS, claim.relation, "relation")
     return claim

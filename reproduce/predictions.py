@@ -16,6 +16,7 @@ from reproduce.metrics import accuracy, action_correct, mean_auc, mean_average_p
 from reproduce.records import RunRecord
 
 FOLDER = Path("predictions")
+HEADLINES = {"top1": "top-1", "action_top1": "action", "map": "mAP"}  # metric -> what it is called
 
 
 @dataclass(frozen=True)
@@ -122,6 +123,11 @@ def score(
     if {"verb", "noun"} <= set(logits):
         scores |= _score_actions(logits, targets)
     return scores
+
+
+def headline(metrics: Mapping[str, float | int | None]) -> str:
+    """Name of the metric that a run is known by: top-1, EPIC's action, or mAP where clips have several labels."""
+    return next(name for name in HEADLINES if name in metrics)
 
 
 def softmax(logits: np.ndarray) -> np.ndarray:

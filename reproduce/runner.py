@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from contextlib import nullcontext
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -16,25 +15,17 @@ import torch
 from models import SpectrogramTransformer, create_model
 from models.checkpoints import CheckpointError, load_by_name, load_pretrained, save_checkpoint, weights_sha256
 from models.complexity import measure_complexity
-from reproduce.datasets import ClipIndex
+from reproduce.checkpointing import delete_run_state, locked
+from reproduce.datasets import ClipIndex, Problem
 from reproduce.datasets.base import DEFAULT_HEAD
-from reproduce.engine import make_optimizer, predict, train_one_epoch
+from reproduce.engine import Predictions, gather
 from reproduce.environment import describe_environment
 from reproduce.errors import InputError
 from reproduce.experiments import SCRATCH, Experiment
-from reproduce.loading import WaveformStore, evaluation_batches, training_batches
-from reproduce.predictions import StoredPredictions, save_predictions, score
+from reproduce.loading import WaveformStore
+from reproduce.predictions import FOLDER, StoredPredictions, save_predictions, score
 from reproduce.records import RunRecord, append_record, now
-
-EVALUATION_BATCH = 32
-
-
-@dataclass(frozen=True)
-class Progress:
-    """What a run tells while it works; a progress bar subscribes, tests do not."""
-
-    on_step: Callable[[int, float], None] = lambda clips, loss: None
-    on_epoch: Callable[[int, dict[str, float]], None] = lambda epoch, summary: None
+from reproduce.trainer import SILENT, Execution, Progress, Trainer
 
 
 def experiment_key(experiment: Experiment, store: WaveformStore) -> str:
@@ -76,95 +67,133 @@ def run_experiment(
     store: WaveformStore,
     records: Path,
     runs: Path,
-    device: str,
-    progress: Progress = Progress(),
+    execution: Execution,
+    progress: Progress = SILENT,
     kind: str = "train",
     weights: Path | None = None,
 ) -> RunRecord:
     """Train, predict the test clips with the last epoch's weights, store everything, append and return the record.
 
-    The test clips are looked at once, after the last epoch: no epoch is selected on them.
+    Whatever `runs` holds of an interrupted run of the same key is gone on from. No epoch is selected on the test clips
+    for the record's metrics; where the recipe asks for the averaged weights and the best epoch, their scores stand in
+    its details, by name. Of several processes the first one writes.
 
     Args:
-        store: the clips that decoded.
+        store: the clips; those that turn out to be unusable are left out and listed.
         records: folder of the records; predictions go to its `predictions/`.
-        runs: folder for the weights.
-        device: torch device.
+        runs: folder for weights, checkpoints and logs.
         kind: "train", or "search" where the test splits are a validation fold.
         weights: see `build_model`.
 
     Raises:
         TrainingDiverged: the loss is no longer a number; nothing is stored.
-        InputError: a split without usable clips, weights that cannot be loaded, or a folder that cannot be written.
+        Stopped: a signal came; the checkpoint is written.
+        InputError: a split without usable clips, weights that cannot be loaded, a folder that cannot be written, or
+            another process that trains the same run.
     """
     start = time.perf_counter()
     key = experiment_key(experiment, store)
     train, test = store.where_split(*experiment.train_splits), store.where_split(*experiment.test_splits)
-    model = build_model(experiment, store.index, weights).to(device)
-    history = _train(model, experiment, train, device, progress)
-    predictions = predict(model, evaluation_batches(test, EVALUATION_BATCH, device))
-    wall_time_s = time.perf_counter() - start
-    stored = StoredPredictions(
-        np.array(test.index.clip_ids.tolist()),
+    accelerator = execution.accelerator
+    with locked(runs / key) if accelerator.is_main_process else nullcontext():
+        model = build_model(experiment, store.index, weights)
+        trainer = Trainer(experiment, model, train, test, runs / key, execution, progress)
+        trainer.train()
+        resumed_s = trainer.state.seconds
+        predictions = trainer.predict_test()
+        stored = _as_stored(predictions, test)
+        metrics = score(stored.logits, stored.targets, test.index.multilabel)
+        details: dict[str, Any] = {}
+        if trainer.state.averaged:
+            averaged = _as_stored(trainer.predict_test_averaged(), test)
+            details["averaged"] = {
+                "from_epoch": experiment.recipe.average_from,
+                "to_epoch": experiment.recipe.epochs,
+                "metrics": score(averaged.logits, averaged.targets, test.index.multilabel),
+            }
+        if trainer.state.best:
+            details["best"] = trainer.state.best
+        history = trainer.state.history
+        record = RunRecord(
+            kind=kind,
+            key=key,
+            experiment=experiment.to_dict(),
+            scale=experiment.scale,
+            metrics={
+                **metrics,
+                **cost_metrics(model),
+                "train_loss": history[-1]["loss"],
+                "train_clips_per_s": training_speed(history),
+                "predict_clips_per_s": predictions.crops / predictions.seconds,
+            },
+            dataset=describe_data(store, train.index, test.index, stored.clip_ids, _problems(trainer, predictions)),
+            seed=experiment.seed,
+            weights_sha256=weights_sha256(model),
+            history=tuple(history),
+            details=details,
+            # The time is in the name, so that a repeated run leaves the earlier record's predictions alone.
+            predictions=(FOLDER / f"{key}-{datetime.now(UTC):%Y%m%dT%H%M%S}.npz").as_posix(),
+            wall_time_s=max(resumed_s, time.perf_counter() - start),
+            environment=_environment(execution, model.attention),
+            created=now(),
+        )
+        if accelerator.is_main_process:
+            _store(record, stored, trainer, model, store, records, runs)
+    accelerator.wait_for_everyone()
+    accelerator.free_memory()
+    return record
+
+
+def _store(
+    record: RunRecord,
+    stored: StoredPredictions,
+    trainer: Trainer,
+    model: SpectrogramTransformer,
+    store: WaveformStore,
+    records: Path,
+    runs: Path,
+) -> None:
+    """Weights, predictions, record, in this order: a record that is there has all it names. Then the checkpoints go."""
+    experiment = trainer.experiment
+    _save_weights(runs / f"{record.key}.safetensors", model, experiment, store)
+    if trainer.state.averaged:
+        model.load_state_dict(trainer.state.average)
+        _save_weights(runs / f"{record.key}-averaged.safetensors", model, experiment, store)
+    save_predictions(records, Path(str(record.predictions)).stem, stored)
+    append_record(records, record)
+    delete_run_state(runs / record.key)
+
+
+def _as_stored(predictions: Predictions, test: WaveformStore) -> StoredPredictions:
+    return StoredPredictions(
+        np.array(test.index.clip_ids[predictions.positions].tolist()),
         predictions.logits,
-        {head: test.index.targets(head) for head in test.index.classes},
+        {head: test.index.targets(head, predictions.positions) for head in test.index.classes},
         predictions.embeddings,
     )
-    _save_weights(runs / f"{key}.safetensors", model, experiment, store)
-    record = RunRecord(
-        kind=kind,
-        key=key,
-        experiment=experiment.to_dict(),
-        scale=experiment.scale,
-        metrics={
-            **score(stored.logits, stored.targets, test.index.multilabel),
-            **cost_metrics(model),
-            "train_loss": history[-1]["loss"],
-            "train_clips_per_s": training_speed(history),
-            "predict_clips_per_s": len(test) / predictions.seconds,
-        },
-        dataset=describe_data(store, train.index, test.index),
-        seed=experiment.seed,
-        weights_sha256=weights_sha256(model),
-        history=tuple(history),
-        # The time is in the name, so that a repeated run leaves the earlier record's predictions alone.
-        predictions=save_predictions(records, f"{key}-{datetime.now(UTC):%Y%m%dT%H%M%S}", stored),
-        wall_time_s=wall_time_s,
-        environment={**describe_environment(device), "attention": model.attention},
-        created=now(),
-    )
-    append_record(records, record)
-    return record
+
+
+def _problems(trainer: Trainer, predictions: Predictions) -> list[Problem]:
+    """Met while training and predicting, by every process."""
+    met = {p.clip_id: p for p in gather(list(trainer.state.problems.values()))}
+    return list((met | {p.clip_id: p for p in predictions.problems}).values())
+
+
+def _environment(execution: Execution, attention: str) -> dict[str, Any]:
+    accelerator = execution.accelerator
+    precision = {"no": "float32", "bf16": "bfloat16", "fp16": "float16"}[accelerator.mixed_precision]
+    return {
+        **describe_environment(str(accelerator.device), precision),
+        "attention": attention,
+        "processes": accelerator.num_processes,
+        "micro_batch": execution.micro_batch,
+        "grad_checkpointing": execution.grad_checkpointing,
+    }
 
 
 def training_speed(history: list[dict[str, float]]) -> float:
     """Median clips per second over epochs, the first left out where there are more: it warms the process up."""
     return statistics.median(epoch["clips_per_s"] for epoch in history[1:] or history)
-
-
-def _train(
-    model: SpectrogramTransformer, experiment: Experiment, train: WaveformStore, device: str, progress: Progress
-) -> list[dict[str, float]]:
-    recipe = experiment.recipe
-    steps_per_epoch = -(-len(train) // recipe.batch_size)
-    optimizer = make_optimizer(model, recipe)
-    history = []
-    for epoch in range(recipe.epochs):
-        # Drop path draws from the global generator: seeding it per epoch makes an epoch independent of what ran before.
-        torch.manual_seed(int(np.random.SeedSequence((experiment.seed, epoch)).generate_state(1)[0]))
-        summary = train_one_epoch(
-            model,
-            training_batches(train, recipe, experiment.seed, epoch, device),
-            optimizer,
-            recipe,
-            first_step=epoch * steps_per_epoch,
-            total_steps=recipe.epochs * steps_per_epoch,
-            multilabel=train.index.multilabel,
-            on_step=progress.on_step,
-        )
-        history.append({"epoch": epoch + 1, **summary})
-        progress.on_epoch(epoch + 1, summary)
-    return history
 
 
 def cost_metrics(model: SpectrogramTransformer) -> dict[str, int]:
@@ -177,24 +206,32 @@ def cost_metrics(model: SpectrogramTransformer) -> dict[str, int]:
     }
 
 
-def describe_data(store: WaveformStore, train: ClipIndex, test: ClipIndex) -> dict[str, Any]:
-    """What the record says of the data: counts, identities and every clip or row that could not be used."""
+def describe_data(
+    store: WaveformStore, train: ClipIndex, test: ClipIndex, tested: np.ndarray, met: list[Problem]
+) -> dict[str, Any]:
+    """What the record says of the data: counts, identities and every clip or row that could not be used.
+
+    Args:
+        tested: ids of the test clips that were predicted.
+        met: problems that came up after the store was opened.
+    """
     index = store.index
+    problems = [*store.problems, *met]
     return {
         "name": index.dataset,
         "protocol": index.protocol,
         "standin": store.standin,
         "classes": {head: list(classes) for head, classes in index.classes.items()},
         "listed": sum(index.listed.values()),
-        "kept": len(store),
+        "kept": len(store) - sum(problem.fatal for problem in met),
         "missing": len(index.missing_ids),
         "train_kept": len(train),
         "train_sha256": train.identity_sha256(),
         "test_listed": sum(index.listed.get(split, 0) for split in test.split_names()),
-        "test_kept": len(test),
+        "test_kept": len(tested),
         "test_sha256": test.identity_sha256(),
         # Messages name file and row; the folder they lie in is this machine's own affair.
-        "problems": [[p.clip_id, p.reason, p.fatal, p.message.replace(f"{index.root}/", "")] for p in store.problems],
+        "problems": [[p.clip_id, p.reason, p.fatal, p.message.replace(f"{index.root}/", "")] for p in problems],
     }
 
 

@@ -8,9 +8,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from reproduce.experiments import POOLING_ABLATIONS
 from reproduce.records import RunRecord, number, of_kind
 
 PAPER_INPUT, PAPER_CLASSES = (128, 1024), 527  # what the paper's costs are counted for: AudioSet
+DATA_IDENTITY = ("train_sha256", "test_sha256", "classes")  # of a record's `dataset`
 
 
 def latest(records: Iterable[RunRecord]) -> RunRecord | None:
@@ -51,26 +53,110 @@ def cost_of(
     return latest(matching)
 
 
+def paper_runs(
+    records: Iterable[RunRecord],
+    model: str,
+    dataset: str,
+    protocol: str = "",
+    model_config: Mapping[str, Any] | None = None,
+    recipe_name: str = "mast",
+) -> list[RunRecord]:
+    """Runs that may fill a paper cell: the newest such run and those that differ from it in the seed alone, by seed.
+
+    They are of paper scale, on this very corpus (no stand-in) and protocol, and by exactly this recipe: one with an
+    overridden field ("mast, batch_size=12") has another name.
+    """
+    wanted = canonical_config(model, model_config or {})
+    matching = [
+        record
+        for record in latest_by_key(of_kind(records, "train")).values()
+        if record.scale == "paper"
+        and record.experiment["model"] == model
+        and canonical_config(model, record.experiment["model_config"]) == wanted
+        and record.experiment.get("recipe_name", "") == recipe_name
+        and record.dataset["name"] == dataset
+        and record.dataset["protocol"] == protocol
+        and not record.dataset.get("standin")
+    ]
+    newest = latest(matching)
+    return [] if newest is None else _one_a_seed(r for r in matching if same_but_seed(r) == same_but_seed(newest))
+
+
 def paper_run(
     records: Iterable[RunRecord],
     model: str,
     dataset: str,
     protocol: str = "",
     model_config: Mapping[str, Any] | None = None,
+    recipe_name: str = "mast",
 ) -> RunRecord | None:
-    """The record that may fill a paper cell: paper scale, this very corpus (no stand-in) and protocol, newest."""
-    wanted = json.loads(json.dumps(dict(model_config or {})))
-    matching = (
+    """The newest of `paper_runs`."""
+    return latest(paper_runs(records, model, dataset, protocol, model_config, recipe_name))
+
+
+def canonical_config(model: str, config: Mapping[str, Any]) -> dict[str, Any]:
+    """A model's overrides as JSON reads them, without those that state what the model is anyway."""
+    plain = json.loads(json.dumps(dict(config)))
+    if model.startswith("mast") and plain.get("pool_strides") == json.loads(json.dumps(POOLING_ABLATIONS["mast"])):
+        del plain["pool_strides"]
+    return plain
+
+
+def same_but_seed(record: RunRecord) -> str:
+    """What runs share that differ in the seed alone: the experiment, and the clips by identity."""
+    shared = {name: value for name, value in record.experiment.items() if name != "seed"}
+    shared["model_config"] = canonical_config(record.experiment["model"], record.experiment["model_config"])
+    return json.dumps([shared, *(record.dataset.get(name) for name in DATA_IDENTITY)], sort_keys=True)
+
+
+def by_seed(records: Iterable[RunRecord]) -> list[list[RunRecord]]:
+    """Groups that differ in the seed alone, each by seed; groups in the order of their first record."""
+    groups: dict[str, list[RunRecord]] = {}
+    for record in records:
+        groups.setdefault(same_but_seed(record), []).append(record)
+    return [_one_a_seed(group) for group in groups.values()]
+
+
+def _one_a_seed(records: Iterable[RunRecord]) -> list[RunRecord]:
+    """The newest run of each seed, by seed."""
+    newest: dict[int, RunRecord] = {}
+    for record in records:
+        seed = record.seed or 0
+        if seed not in newest or record.created >= newest[seed].created:
+            newest[seed] = record
+    return [newest[seed] for seed in sorted(newest)]
+
+
+def demo_groups(records: Iterable[RunRecord], dataset: str) -> list[list[RunRecord]]:
+    """Demo-scale runs on `dataset` by the recipe "demo", grouped so that they may stand side by side.
+
+    In a group model family, pooling and seed differ alone: the data (stand-in or real), front end, recipe and size of
+    the models are the same.
+    """
+    groups: dict[str, list[RunRecord]] = {}
+    for record in latest_by_key(of_kind(records, "train")).values():
+        experiment, data = record.experiment, record.dataset
+        if (record.scale, experiment.get("recipe_name", ""), data["name"]) != ("demo", "demo", dataset):
+            continue
+        shared = {name: v for name, v in experiment.items() if name not in ("model", "model_config", "seed")}
+        size = experiment["model"].partition("_")[2]
+        identity = [data.get(name) for name in DATA_IDENTITY]
+        key = json.dumps([shared, size, *identity, data["protocol"], bool(data.get("standin"))], sort_keys=True)
+        groups.setdefault(key, []).append(record)
+    return list(groups.values())
+
+
+def other_paper_scale_runs(
+    records: Iterable[RunRecord], dataset: str, used: Iterable[RunRecord]
+) -> list[list[RunRecord]]:
+    """Paper-scale runs on `dataset` beside those that fill cells (`used`), grouped by what differs but the seed."""
+    taken = {record.key for record in used}
+    others = [
         record
-        for record in of_kind(records, "train")
-        if record.scale == "paper"
-        and record.experiment["model"] == model
-        and record.experiment["model_config"] == wanted
-        and record.dataset["name"] == dataset
-        and record.dataset["protocol"] == protocol
-        and not record.dataset.get("standin")
-    )
-    return latest(matching)
+        for record in latest_by_key(of_kind(records, "train")).values()
+        if record.scale == "paper" and record.dataset["name"] == dataset and record.key not in taken
+    ]
+    return by_seed(others)
 
 
 def comparisons(records: Iterable[RunRecord], dataset: str) -> list[list[RunRecord]]:

@@ -6,7 +6,17 @@ import numpy as np
 import pytest
 import torch
 
-from reproduce.augment import MASK_LOG_MEL, mixup_waveforms, roll_time, spec_augment
+from reproduce.augment import (
+    MASK_LOG_MEL,
+    draw_mixup,
+    draw_shifts,
+    draw_spans,
+    mask_log_mels,
+    mix_waveforms,
+    mixup_waveforms,
+    roll_time,
+    spec_augment,
+)
 
 
 def make_batch(batch: int = 4, samples: int = 50, seed: int = 0) -> torch.Tensor:
@@ -95,9 +105,32 @@ def test_mixup_leaves_its_inputs_alone_and_depends_on_the_generator() -> None:
     assert not torch.equal(first, other)
 
 
-def test_mixup_refuses_an_impossible_probability() -> None:
+@pytest.mark.parametrize("probability", [-0.1, 1.5])
+def test_mixup_refuses_an_impossible_probability(probability: float) -> None:
     with pytest.raises(ValueError, match="probability"):
-        mix(make_batch(), make_batch(), probability=1.5)
+        draw_mixup(4, probability, np.random.default_rng(0))
+
+
+def test_mixup_shares_are_drawn_clip_by_clip_and_never_at_a_probability_of_0() -> None:
+    shares = draw_mixup(10_000, 0.6, np.random.default_rng(0))
+    assert shares.dtype == np.float64 and (shares > 0).all() and (shares <= 1).all()
+    assert (shares < 1).mean() == pytest.approx(0.6, abs=0.02)
+    assert shares[shares < 1].mean() == pytest.approx(0.5, abs=0.005)
+    assert (draw_mixup(10_000, 0.0, np.random.default_rng(0)) == 1).all()
+    assert (draw_mixup(10_000, 1.0, np.random.default_rng(0)) < 1).all()
+
+
+def test_clips_are_mixed_by_the_shares_that_are_given_whoever_else_is_in_the_batch() -> None:
+    waveforms, partners, sizes = make_batch(seed=1), make_batch(seed=2), torch.tensor([50] * 4)
+    own, other, shares = torch.eye(4), torch.eye(4).flip(0), np.array([0.25, 1.0, 0.5, 0.75])
+    mixed, targets = mix_waveforms(waveforms, sizes, own, partners, other, shares)
+    assert torch.equal(mixed[1], waveforms[1]) and torch.equal(targets[1], own[1])
+    torch.testing.assert_close(mixed[0], 0.25 * waveforms[0] + 0.75 * partners[0])
+    torch.testing.assert_close(targets[0], torch.tensor([0.25, 0.0, 0.0, 0.75]))
+    for i in range(4):
+        row = slice(i, i + 1)
+        alone, _ = mix_waveforms(waveforms[row], sizes[row], own[row], partners[row], other[row], shares[row])
+        torch.testing.assert_close(alone[0], mixed[i])
 
 
 def test_specaugment_widths_are_uniform_below_the_bound_and_may_be_zero() -> None:
@@ -144,13 +177,40 @@ def test_specaugment_refuses_masks_wider_than_the_axis() -> None:
         spec(1, seed=0, time_mask=1025)
 
 
+def test_spans_lie_on_their_axis_and_are_empty_without_a_mask() -> None:
+    spans = draw_spans(5000, 10, 10, torch.Generator().manual_seed(0))
+    assert spans.shape == (5000, 2) and spans.dtype == torch.int64
+    first, stop = spans.T
+    assert ((first >= 0) & (first <= stop) & (stop <= 10)).all()
+    assert set((stop - first).tolist()) == set(range(10))
+    none = draw_spans(100, 10, 0, torch.Generator().manual_seed(0))
+    assert (none[:, 0] == none[:, 1]).all()
+
+
+def test_masks_cover_their_spans_and_nothing_else() -> None:
+    masked = mask_log_mels(torch.ones(2, 1, 4, 6), torch.tensor([[1, 3], [0, 0]]), torch.tensor([[5, 6], [2, 4]]))
+    expected = torch.ones(2, 1, 4, 6)
+    expected[0, :, 1:3] = expected[0, :, :, 5:6] = expected[1, :, :, 2:4] = MASK_LOG_MEL
+    assert torch.equal(masked, expected)
+
+
+def test_specaugment_masks_the_spans_that_it_draws() -> None:
+    generator = torch.Generator().manual_seed(5)
+    freq_spans, time_spans = draw_spans(4, 128, 48, generator), draw_spans(4, 1024, 192, generator)
+    assert torch.equal(spec(4, seed=5), mask_log_mels(torch.ones(4, 1, 128, 1024), freq_spans, time_spans))
+
+
+def test_shifts_are_uniform_below_the_limit_and_0_without_one() -> None:
+    shifts = draw_shifts(20_000, 10, torch.Generator().manual_seed(0))
+    shares = torch.bincount(shifts + 10, minlength=20) / 20_000
+    torch.testing.assert_close(shares, torch.full((20,), 1 / 20), atol=0.01, rtol=0)
+    assert not torch.equal(shifts, draw_shifts(20_000, 10, torch.Generator().manual_seed(1)))
+    assert draw_shifts(3, 0, torch.Generator().manual_seed(0)).tolist() == [0, 0, 0]
+
+
 def test_roll_moves_each_clip_along_time_only() -> None:
-    given = torch.arange(64.0).view(1, 1, 1, 64).expand(500, 1, 3, 64)
-    rolled = roll_time(given, 10, torch.Generator().manual_seed(0))
-    shifts = set()
-    for clip in rolled:
-        shift = int(clip[0, 0].argmin())
-        assert torch.equal(clip, given[0].roll(shift, dims=-1))
-        shifts.add(shift if shift < 32 else shift - 64)
-    assert shifts == set(range(-10, 10))
-    assert not torch.equal(rolled, roll_time(given, 10, torch.Generator().manual_seed(1)))
+    shifts = torch.tensor([-10, -1, 0, 9, 64])
+    given = torch.randn(5, 1, 3, 64, generator=torch.Generator().manual_seed(0))
+    rolled = roll_time(given, shifts)
+    for clip, before, shift in zip(rolled, given, shifts.tolist(), strict=True):
+        assert torch.equal(clip, before.roll(shift, dims=-1))

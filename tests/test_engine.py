@@ -3,42 +3,51 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from make_audio import make_esc50_folder
+from make_runs import RECIPE, make_model, make_store, outcome, run
 
-from models import create_model
+from models import SpectrogramTransformer, create_model
 from models.checkpoints import weights_sha256
-from reproduce.audio_spec import AudioSpec
-from reproduce.datasets import ClipIndex, read_dataset
+from reproduce.datasets import Problem
 from reproduce.engine import (
+    EpochSums,
+    Predictions,
     TrainingDiverged,
     as_heads,
-    classification_loss,
+    clip_losses,
     learning_rate,
+    make_accelerator,
     make_optimizer,
+    merge,
     predict,
     train_one_epoch,
 )
 from reproduce.errors import InputError
-from reproduce.experiments import Experiment, Recipe
-from reproduce.loading import Batch, WaveformStore, evaluation_batches, load_waveforms, training_batches
+from reproduce.experiments import Recipe
+from reproduce.loading import (
+    Batch,
+    DecodedWaveforms,
+    EvaluationBatch,
+    Share,
+    WaveformStore,
+    evaluation_batches,
+    training_batches,
+)
 from reproduce.metrics import accuracy
-from reproduce.records import RunRecord, load_records
-from reproduce.runner import Progress, run_experiment
+from reproduce.recipes import AST_BY_PROTOCOL, paper_recipe
+from reproduce.records import load_records
+from reproduce.trainer import Progress
 
 MODELS = ("ast_debug", "mast_debug")
-SPEC = AudioSpec(mels=32, frames=32, frame_shift_ms=30.0, mean=-6.6, std=5.4)
-RECIPE = Recipe(
-    epochs=2, batch_size=8, lr=1e-3, warmup_steps=2, drop_path_rate=0.1, mixup=0.5, freq_mask=4, time_mask=4
-)
 
 
 @pytest.fixture(autouse=True)
@@ -50,19 +59,32 @@ def one_thread() -> Iterator[None]:
 
 
 @pytest.fixture(scope="module")
-def index(tmp_path_factory: pytest.TempPathFactory) -> ClipIndex:
+def store(tmp_path_factory: pytest.TempPathFactory) -> WaveformStore:
     """64 clips of a low or a high tone, 32 in each of two folds."""
-    root = make_esc50_folder(tmp_path_factory.mktemp("tones") / "data", per_fold=16, folds=2)
-    return read_dataset("esc50", root)
+    return make_store(tmp_path_factory.mktemp("tones") / "data")
 
 
-@pytest.fixture(scope="module")
-def store(index: ClipIndex) -> WaveformStore:
-    return load_waveforms(index, SPEC)
+def make_batches(store: WaveformStore, recipe: Recipe = RECIPE, epoch: int = 0, **share: Any) -> Iterator[Batch]:
+    return training_batches(store, recipe, 0, epoch, "cpu", Share(**share))
 
 
-def make_batches(store: WaveformStore, epoch: int = 0) -> Iterator[Batch]:
-    return training_batches(store, RECIPE, 0, epoch, "cpu")
+def train_epoch(
+    model: SpectrogramTransformer,
+    batches: Iterable[Batch],
+    recipe: Recipe = RECIPE,
+    optimizer: torch.optim.Optimizer | None = None,
+    epoch_start: int = 0,
+    total_steps: int = 8,
+    multilabel: bool = False,
+    **callbacks: Any,
+) -> EpochSums:
+    """`train_one_epoch` on the CPU, with an optimizer of its own unless one is given."""
+    accelerator, sums = make_accelerator("cpu"), EpochSums()
+    model, optimizer = accelerator.prepare(model, optimizer or make_optimizer(model, recipe))
+    train_one_epoch(
+        accelerator, model, optimizer, batches, recipe, (0, 0), epoch_start, total_steps, multilabel, sums, **callbacks
+    )
+    return sums
 
 
 # --- schedule and optimizer -----------------------------------------------------------------------------------------
@@ -92,9 +114,72 @@ def test_no_warmup_starts_at_the_rate() -> None:
     assert learning_rate(replace(RECIPE, lr=0.3, warmup_steps=0), 0, 10) == pytest.approx(0.3)
 
 
+def halving(epochs: int, **steps: Any) -> Recipe:
+    """AST's schedule without its warm-up."""
+    return Recipe(epochs=epochs, batch_size=12, warmup_steps=0, schedule="steps", **steps)
+
+
+def rate_of_each_epoch(recipe: Recipe, steps: int = 7) -> list[float]:
+    rates = [learning_rate(recipe, step, steps * recipe.epochs) for step in range(steps * recipe.epochs)]
+    by_epoch = [set(rates[i : i + steps]) for i in range(0, len(rates), steps)]
+    assert all(len(seen) == 1 for seen in by_epoch)  # it changes between epochs alone
+    return [seen.pop() for seen in by_epoch]
+
+
+# RECIPES 2.6: balanced AudioSet, full AudioSet (the rates that AST's own log shows), ESC-50.
+@pytest.mark.parametrize(
+    ("recipe", "rates"),
+    [
+        (
+            halving(25, lr=5e-5, decay_start=10, decay_every=5, decay=0.5),
+            [5e-5] * 10 + [2.5e-5] * 5 + [1.25e-5] * 5 + [6.25e-6] * 5,
+        ),
+        (
+            halving(27, lr=5e-5, decay_start=10, decay_every=5, decay=0.5),
+            [5e-5] * 10 + [2.5e-5] * 5 + [1.25e-5] * 5 + [6.25e-6] * 5 + [3.125e-6] * 2,
+        ),
+        (halving(5, lr=1e-5, decay_start=2, decay_every=1, decay=0.5), [1e-5, 1e-5, 5e-6, 2.5e-6, 1.25e-6]),
+        (
+            halving(25, lr=1e-4, decay_start=5, decay_every=1, decay=0.85),
+            [1e-4] * 5 + [1e-4 * 0.85**n for n in range(1, 21)],
+        ),
+    ],
+    ids=["balanced", "balanced, two epochs more", "full", "esc50"],
+)
+def test_asts_steps_give_the_rates_of_its_own_logs(recipe: Recipe, rates: list[float]) -> None:
+    assert rate_of_each_epoch(recipe) == pytest.approx(rates)
+
+
+@pytest.mark.parametrize("protocol", AST_BY_PROTOCOL)
+def test_asts_own_recipes_warm_up_every_50_steps_from_nothing(protocol: str) -> None:
+    recipe = paper_recipe("ast", "ast", "audioset", protocol).recipe
+    steps = {"balanced": 20_796, "full": 1_953_084}[protocol] // recipe.batch_size  # an epoch of AST's own
+    rates = [learning_rate(recipe, step, steps * recipe.epochs) for step in range(1100)]
+    by_hand = [recipe.lr * (step // 50 * 50) / 1000 for step in range(1000)] + [recipe.lr] * 100
+    assert rates == pytest.approx(by_hand)
+    assert rates[0] == rates[49] == 0.0 < rates[50] == rates[99] < rates[100]
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_asts_adam_decays_every_parameter_by_an_l2_term(name: str) -> None:
+    model = make_model(name)
+    optimizer = make_optimizer(model, replace(RECIPE, optimizer="adam", weight_decay=0.5, betas=(0.95, 0.999)))
+    assert type(optimizer) is torch.optim.Adam
+    (group,) = optimizer.param_groups
+    assert {id(p) for p in group["params"]} == {id(p) for p in model.parameters()}
+    assert (group["weight_decay"], group["betas"], group["decoupled_weight_decay"]) == (0.5, (0.95, 0.999), False)
+    before = {key: value.detach().clone() for key, value in model.named_parameters()}
+    for parameter in model.parameters():
+        parameter.grad = torch.zeros_like(parameter)
+    optimizer.step()
+    # Where the loss has no gradient, the L2 term is all that Adam's first moment has seen.
+    for key, value in model.named_parameters():
+        assert torch.allclose(optimizer.state[value]["exp_avg"], 0.05 * 0.5 * before[key]), key
+
+
 @pytest.mark.parametrize("name", MODELS)
 def test_biases_norms_and_exempt_tensors_are_not_decayed_and_nothing_is_forgotten(name: str) -> None:
-    model = create_model(name, num_classes=2, input_size=(32, 32))
+    model = make_model(name)
     optimizer = make_optimizer(model, replace(RECIPE, weight_decay=0.07, betas=(0.8, 0.95)))
     decay = {id(p): group["weight_decay"] for group in optimizer.param_groups for p in group["params"]}
     assert len(decay) == sum(len(group["params"]) for group in optimizer.param_groups)
@@ -107,26 +192,34 @@ def test_biases_norms_and_exempt_tensors_are_not_decayed_and_nothing_is_forgotte
 
 def test_the_exempt_names_exist_in_the_model() -> None:
     for name in MODELS:
-        model = create_model(name, num_classes=2, input_size=(32, 32))
+        model = make_model(name)
         assert set(model.no_weight_decay()) <= {n for n, _ in model.named_parameters()}
 
 
 # --- losses ---------------------------------------------------------------------------------------------------------
 
 
+def mean_loss(
+    logits: dict[str, torch.Tensor], targets: dict[str, torch.Tensor], multilabel: bool, smoothing: float = 0.0
+) -> float:
+    losses = clip_losses(logits, targets, multilabel, smoothing)
+    assert losses.shape == (len(next(iter(targets.values()))),)
+    return losses.mean().item()
+
+
 def test_soft_targets_of_hard_labels_give_plain_cross_entropy() -> None:
     logits, labels = torch.randn(6, 4, generator=torch.Generator().manual_seed(0)), torch.tensor([0, 1, 2, 3, 1, 1])
     targets = F.one_hot(labels, 4).float()
     for smoothing in (0.0, 0.1):
-        ours = classification_loss({"label": logits}, {"label": targets}, False, smoothing)
-        assert ours.item() == pytest.approx(F.cross_entropy(logits, labels, label_smoothing=smoothing).item())
+        ours = mean_loss({"label": logits}, {"label": targets}, False, smoothing)
+        assert ours == pytest.approx(F.cross_entropy(logits, labels, label_smoothing=smoothing).item())
 
 
 def test_a_mixed_label_is_learnt_as_both_classes_and_not_as_class_0() -> None:
     target = {"label": torch.tensor([[0.0, 0.6, 0.4, 0.0]])}
 
     def loss(*logits: float) -> float:
-        return classification_loss({"label": torch.tensor([logits])}, target, multilabel=False).item()
+        return mean_loss({"label": torch.tensor([logits])}, target, multilabel=False)
 
     best = loss(-20.0, math.log(0.6), math.log(0.4), -20.0)
     assert best == pytest.approx(-(0.6 * math.log(0.6) + 0.4 * math.log(0.4)), abs=1e-4)  # the target's entropy
@@ -138,15 +231,14 @@ def test_multilabel_loss_is_binary_cross_entropy_without_smoothing() -> None:
     chance = torch.sigmoid(logits)
     by_hand = -(targets * chance.log() + (1 - targets) * (1 - chance).log()).mean().item()
     for smoothing in (0.0, 0.1):
-        ours = classification_loss({"label": logits}, {"label": targets}, True, smoothing)
-        assert ours.item() == pytest.approx(by_hand)
+        assert mean_loss({"label": logits}, {"label": targets}, True, smoothing) == pytest.approx(by_hand)
 
 
 def test_the_loss_of_two_heads_is_their_mean() -> None:
     logits = {"verb": torch.tensor([[1.0, 0.0]]), "noun": torch.tensor([[0.0, 0.0, 3.0]])}
     targets = {"verb": torch.tensor([[1.0, 0.0]]), "noun": torch.tensor([[0.0, 1.0, 0.0]])}
-    apart = [classification_loss({h: logits[h]}, {h: targets[h]}, False).item() for h in ("verb", "noun")]
-    assert classification_loss(logits, targets, False).item() == pytest.approx(sum(apart) / 2)
+    apart = [mean_loss({h: logits[h]}, {h: targets[h]}, False) for h in ("verb", "noun")]
+    assert mean_loss(logits, targets, False) == pytest.approx(sum(apart) / 2)
 
 
 def test_a_single_head_answers_to_the_name_that_data_sets_use() -> None:
@@ -159,78 +251,151 @@ def test_a_single_head_answers_to_the_name_that_data_sets_use() -> None:
 
 
 def test_a_loss_that_is_no_number_stops_before_the_weights_change(store: WaveformStore) -> None:
-    model = create_model("ast_debug", num_classes=2, input_size=(32, 32))
+    model = make_model()
     good, bad = list(make_batches(store))[:2]
     bad = replace(bad, inputs=torch.full_like(bad.inputs, math.nan))
-    optimizer = make_optimizer(model, RECIPE)
     seen: list[str] = []
     with pytest.raises(TrainingDiverged, match="the loss became nan at step 6") as error:
-        train_one_epoch(
-            model, [good, bad, good], optimizer, RECIPE, 5, 10, False, lambda *_: seen.append(weights_sha256(model))
+        train_epoch(
+            model,
+            [good, bad, good],
+            epoch_start=5,
+            total_steps=10,
+            after_step=lambda *_: seen.append(weights_sha256(model)),
         )
     assert isinstance(error.value, InputError) and "\n" not in str(error.value)
     assert seen == [weights_sha256(model)]  # one good step, and the weights are still those after it
 
 
 def test_an_epochs_summary_counts_what_it_did(store: WaveformStore) -> None:
-    model = create_model("ast_debug", num_classes=2, input_size=(32, 32))
-    losses: list[tuple[int, float]] = []
+    steps: list[tuple[int, float, bool]] = []
     recipe = replace(RECIPE, batch_size=24)
-    batches = training_batches(store, recipe, 0, 0, "cpu")
-    summary = train_one_epoch(
-        model, batches, make_optimizer(model, recipe), recipe, 0, 3, False, lambda *step: losses.append(step)
-    )
-    assert [size for size, _ in losses] == [24, 24, 16]
-    assert summary["loss"] == pytest.approx(sum(size * loss for size, loss in losses) / 64)
+    summary = train_epoch(
+        make_model(),
+        make_batches(store, recipe),
+        recipe,
+        total_steps=3,
+        after_step=lambda *step: steps.append(step),
+    ).summary()
+    assert [(size, stop) for size, _, stop in steps] == [(24, False), (24, False), (16, False)]
+    assert summary["loss"] == pytest.approx(sum(size * loss for size, loss, _ in steps) / 64)
     assert (summary["steps"], summary["clips"]) == (3, 64)
     assert summary["lr"] == learning_rate(recipe, 2, 3)
     assert summary["clips_per_s"] > 0
 
 
+def test_a_request_to_stop_is_told_at_the_end_of_the_step(store: WaveformStore) -> None:
+    told: list[bool] = []
+    train_epoch(
+        make_model(), make_batches(store), after_step=lambda *step: told.append(step[2]), stop=lambda: len(told) >= 2
+    )
+    assert told == [False, False] + [True] * 6
+
+
 def test_every_step_is_taken_at_the_rate_of_the_schedule(store: WaveformStore) -> None:
-    model = create_model("ast_debug", num_classes=2, input_size=(32, 32))
+    model = make_model()
     optimizer = make_optimizer(model, RECIPE)
     rates: list[set[float]] = []
-    train_one_epoch(
+    train_epoch(
         model,
         make_batches(store),
-        optimizer,
-        RECIPE,
-        4,
-        20,
-        False,
-        lambda *_: rates.append({group["lr"] for group in optimizer.param_groups}),
+        optimizer=optimizer,
+        epoch_start=4,
+        total_steps=20,
+        after_step=lambda *_: rates.append({group["lr"] for group in optimizer.param_groups}),
     )
     assert rates == [{learning_rate(RECIPE, step, 20)} for step in range(4, 12)]
 
 
+def gradients(model: SpectrogramTransformer) -> torch.Tensor:
+    return torch.cat([p.grad.flatten() for p in model.parameters() if p.grad is not None])
+
+
 def test_gradients_are_clipped_to_the_recipes_norm(store: WaveformStore) -> None:
-    model = create_model("ast_debug", num_classes=2, input_size=(32, 32))
-    recipe = replace(RECIPE, clip_norm=1e-3)
-    train_one_epoch(model, make_batches(store), make_optimizer(model, recipe), recipe, 0, 8, False)
-    gradients = [p.grad.flatten() for p in model.parameters() if p.grad is not None]
-    assert torch.cat(gradients).norm().item() == pytest.approx(1e-3, rel=1e-2)
+    model = make_model()
+    train_epoch(model, make_batches(store), replace(RECIPE, clip_norm=1e-3))
+    assert gradients(model).norm().item() == pytest.approx(1e-3, rel=1e-2)
+
+
+def test_a_norm_of_0_leaves_the_gradients_alone(store: WaveformStore) -> None:
+    (batch, *_), model, same = make_batches(store), make_model(), make_model()
+    train_epoch(model, [batch], replace(RECIPE, clip_norm=0.0))
+    clip_losses(as_heads(same(batch.inputs)), batch.targets, False).mean().backward()
+    assert gradients(same).norm() > 1e-2
+    assert torch.allclose(gradients(model), gradients(same), atol=1e-7)
+
+
+@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("micro_batch", [1, 3, 8])
+def test_a_batch_in_pieces_is_learnt_as_the_whole_one(store: WaveformStore, name: str, micro_batch: int) -> None:
+    """By plain gradient descent: Adam would forgive a wrong scale, and amplify rounding where a gradient is 0."""
+    recipe, train = replace(RECIPE, batch_size=13, lr=0.05), store.where_split("1")  # 32 = 2 * 13 + 6
+    curves: dict[int | None, list[float]] = {}
+    models = {pieces: make_model(name) for pieces in (None, micro_batch)}
+    for pieces, model in models.items():
+        losses: list[float] = []
+        batches = list(make_batches(train, recipe, micro_batch=pieces))
+        assert max(len(batch.inputs) for batch in batches) == (pieces or 13)
+        train_epoch(
+            model,
+            batches,
+            recipe,
+            torch.optim.SGD(model.parameters()),
+            after_step=lambda _, loss, stop, losses=losses: losses.append(loss),
+        )
+        curves[pieces] = losses
+    assert len(curves[None]) == 3
+    assert curves[micro_batch] == pytest.approx(curves[None], abs=1e-5)
+    theirs = models[None].state_dict()
+    for key, value in models[micro_batch].state_dict().items():
+        assert torch.allclose(value, theirs[key], atol=1e-5), key
+
+
+def test_a_clip_of_weight_0_counts_nothing(store: WaveformStore) -> None:
+    """Its picture may be anything: neither the loss nor the gradients know it."""
+    (batch, *_), weights = make_batches(store), torch.ones(8)
+    weights[[2, 5]] = 0.0
+    noisy = batch.inputs.clone()
+    noisy[[2, 5]] = 30.0
+    one, other = make_model(), make_model()
+    sums = [
+        train_epoch(model, [replace(batch, inputs=inputs, weights=weights)], replace(RECIPE, clip_norm=0.0))
+        for model, inputs in ((one, batch.inputs), (other, noisy))
+    ]
+    assert sums[0].clips == sums[1].clips == 6
+    assert sums[0].loss == pytest.approx(sums[1].loss, rel=1e-6)
+    assert torch.allclose(gradients(one), gradients(other), atol=1e-7)
+    losses = clip_losses(as_heads(make_model()(batch.inputs)), batch.targets, False)
+    assert sums[0].loss == pytest.approx(losses[weights > 0].sum().item(), rel=1e-5)
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_activations_that_are_recomputed_give_the_same_weights(store: WaveformStore, name: str) -> None:
+    """Stochastic depth included: the second pass must draw what the first one drew."""
+    models = [make_model(name, drop_path_rate=0.3).set_grad_checkpointing(again) for again in (False, True)]
+    for model in models:
+        train_epoch(model, make_batches(store.where_split("1")))
+    kept, recomputed = (model.state_dict() for model in models)
+    assert all(torch.allclose(recomputed[key], kept[key], atol=1e-6) for key in kept)
 
 
 @pytest.mark.parametrize("name", MODELS)
 def test_every_parameter_is_trained(store: WaveformStore, name: str) -> None:
-    model = create_model(name, num_classes=2, input_size=(32, 32))
+    model = make_model(name)
     before = {key: value.clone() for key, value in model.named_parameters()}
-    train_one_epoch(model, make_batches(store), make_optimizer(model, RECIPE), RECIPE, 0, 8, False)
+    train_epoch(model, make_batches(store.where_split("1")))
     assert [key for key, value in model.named_parameters() if torch.equal(value, before[key])] == []
 
 
 @pytest.mark.parametrize("name", MODELS)
 def test_a_model_learns_to_tell_a_low_from_a_high_tone(store: WaveformStore, name: str) -> None:
-    torch.manual_seed(0)
     train, test = store.where_split("1"), store.where_split("2")
-    model = create_model(name, num_classes=2, input_size=(32, 32))
+    model = make_model(name)
     recipe = Recipe(epochs=6, batch_size=8, lr=3e-3, warmup_steps=4)
     optimizer = make_optimizer(model, recipe)
     for epoch in range(recipe.epochs):
-        batches = training_batches(train, recipe, 0, epoch, "cpu")
-        train_one_epoch(model, batches, optimizer, recipe, 4 * epoch, 24, False)
-    logits = predict(model, evaluation_batches(test, 32, "cpu")).logits["label"]
+        train_epoch(model, make_batches(train, recipe, epoch), recipe, optimizer, epoch_start=4 * epoch, total_steps=24)
+    logits = predict(model, evaluation_batches(test, 32, "cpu"), multilabel=False).logits["label"]
     assert accuracy(logits, test.index.targets().argmax(axis=1)) > 90
 
 
@@ -239,88 +404,109 @@ def test_a_model_learns_to_tell_a_low_from_a_high_tone(store: WaveformStore, nam
 
 @pytest.mark.parametrize("name", MODELS)
 def test_predictions_do_not_depend_on_the_batch(store: WaveformStore, name: str) -> None:
-    model = create_model(name, num_classes=2, input_size=(32, 32), drop_path_rate=0.5)
-    alone = predict(model, evaluation_batches(store, 1, "cpu"))
-    together = predict(model, evaluation_batches(store, 48, "cpu"))
+    model = make_model(name, drop_path_rate=0.5)
+    alone = predict(model, evaluation_batches(store, 1, "cpu"), multilabel=False)
+    together = predict(model, evaluation_batches(store, 48, "cpu"), multilabel=False)
     assert np.allclose(alone.logits["label"], together.logits["label"], atol=1e-5)
     assert np.allclose(alone.embeddings, together.embeddings, atol=1e-4)
     assert together.logits["label"].shape == (64, 2)
     assert together.embeddings.shape == (64, model.embedding_dim)
+    assert together.positions.tolist() == list(range(64))
+    assert together.crops == 64
 
 
 def test_predictions_of_several_heads_come_by_name(store: WaveformStore) -> None:
     model = create_model("mast_debug", num_classes={"verb": 3, "noun": 5}, input_size=(32, 32))
-    predictions = predict(model, evaluation_batches(store, 32, "cpu"))
+    predictions = predict(model, evaluation_batches(store, 32, "cpu"), multilabel=False)
     assert {head: logits.shape for head, logits in predictions.logits.items()} == {"verb": (64, 3), "noun": (64, 5)}
 
 
+@pytest.mark.parametrize("multilabel", [False, True])
+def test_several_crops_of_a_clip_give_the_logits_of_their_mean_probabilities(multilabel: bool) -> None:
+    model = make_model()
+    inputs = torch.randn(5, 1, 32, 32, generator=torch.Generator().manual_seed(1))
+    crops = np.array([1, 3, 1])
+    predictions = predict(model, [EvaluationBatch(inputs, np.array([4, 7, 9]), crops, ())], multilabel)
+    with torch.inference_mode():
+        embeddings = model.pool(model.forward_features(inputs))
+        logits = model(inputs)
+    chances = logits.sigmoid() if multilabel else logits.softmax(dim=1)
+    ours = torch.from_numpy(predictions.logits["label"])
+    ours = ours.sigmoid() if multilabel else ours.softmax(dim=1)
+    assert torch.allclose(ours[1], chances[1:4].mean(dim=0), atol=1e-6)
+    assert torch.allclose(ours[[0, 2]], chances[[0, 4]], atol=1e-6)
+    assert np.allclose(predictions.embeddings[1], embeddings[1:4].mean(dim=0), atol=1e-5)
+    assert predictions.positions.tolist() == [4, 7, 9]
+    assert predictions.crops == 5
+
+
+def test_a_clip_that_cannot_be_used_is_reported_and_a_set_of_none_but_such_is_an_error() -> None:
+    problem = Problem("one", "truncated", "one.wav: truncated")
+    nothing = EvaluationBatch(torch.empty(0, 1, 32, 32), np.empty(0, np.int64), np.empty(0, np.int64), (problem,))
+    clip = EvaluationBatch(torch.zeros(1, 1, 32, 32), np.array([3]), np.array([1]), ())
+    predictions = predict(make_model(), [nothing, clip], False)
+    assert (predictions.positions.tolist(), predictions.problems) == ([3], (problem,))
+    with pytest.raises(InputError, match=r"none of the test clips can be used \(first: one.wav: truncated\)"):
+        predict(make_model(), [nothing], False)
+
+
+def test_parts_of_several_processes_merge_into_what_one_would_have_made() -> None:
+    def part(*positions: int, seconds: float) -> Predictions:
+        rows = np.array(positions, np.float32)[:, None]
+        logits = {"verb": rows, "noun": -rows}
+        return Predictions(np.array(positions), logits, 10 * rows, seconds, len(positions))
+
+    merged = merge([part(3, 4, seconds=2.0), part(0, 1, 2, seconds=1.0)])
+    assert merged.positions.tolist() == [0, 1, 2, 3, 4]
+    assert merged.logits["verb"].ravel().tolist() == [0, 1, 2, 3, 4]
+    assert merged.logits["noun"].ravel().tolist() == [0, -1, -2, -3, -4]
+    assert merged.embeddings.ravel().tolist() == [0, 10, 20, 30, 40]
+    assert (merged.seconds, merged.crops) == (2.0, 5)  # they worked at the same time
+
+
 # --- whole runs -----------------------------------------------------------------------------------------------------
-
-
-def run(
-    index: ClipIndex,
-    store: WaveformStore,
-    folder: Path,
-    model: str = "mast_debug",
-    seed: int = 0,
-    progress: Progress = Progress(),  # noqa: B008 (frozen)
-) -> RunRecord:
-    experiment = Experiment(model, "esc50", ("1",), ("2",), SPEC, RECIPE, "demo", seed=seed)
-    return run_experiment(experiment, store, folder / "records", folder / "runs", "cpu", progress)
 
 
 def draw_numbers(epoch: int, summary: dict[str, float]) -> None:
     torch.rand(7)
 
 
-def without_speeds(record: RunRecord) -> dict[str, object]:
-    return {name: value for name, value in record.metrics.items() if not name.endswith("_per_s")}
-
-
 @pytest.mark.parametrize("name", MODELS)
 def test_the_same_experiment_twice_gives_the_same_weights_and_scores(
-    index: ClipIndex, store: WaveformStore, tmp_path: Path, name: str
+    store: WaveformStore, tmp_path: Path, name: str
 ) -> None:
-    first = run(index, store, tmp_path / "a", name)
+    first = run(store, tmp_path / "a", name)
     # Random numbers drawn by others, before and between the epochs, do not matter.
     torch.rand(7)
-    second = run(index, store, tmp_path / "b", name, progress=Progress(on_epoch=draw_numbers))
-    assert first.weights_sha256 == second.weights_sha256
-    assert without_speeds(first) == without_speeds(second)
-    assert [epoch["loss"] for epoch in first.history] == [epoch["loss"] for epoch in second.history]
+    second = run(store, tmp_path / "b", name, progress=Progress(on_epoch=draw_numbers))
+    assert outcome(first) == outcome(second)
     sides = {"a": first, "b": second}
     stored = [np.load(tmp_path / side / "records" / str(record.predictions)) for side, record in sides.items()]
     assert all(np.array_equal(stored[0][key], stored[1][key]) for key in stored[0].files)
 
 
-def test_another_seed_gives_another_key_and_other_weights(
-    index: ClipIndex, store: WaveformStore, tmp_path: Path
-) -> None:
-    first, second = (run(index, store, tmp_path, seed=seed) for seed in (0, 1))
+def test_another_seed_gives_another_key_and_other_weights(store: WaveformStore, tmp_path: Path) -> None:
+    first, second = (run(store, tmp_path, seed=seed) for seed in (0, 1))
     assert first.key != second.key
     assert first.weights_sha256 != second.weights_sha256
     assert load_records(tmp_path / "records") == [first, second]
 
 
-def test_the_schedule_runs_over_all_epochs(index: ClipIndex, store: WaveformStore, tmp_path: Path) -> None:
-    history = run(index, store, tmp_path).history  # two epochs of four steps
-    assert [epoch["epoch"] for epoch in history] == [1, 2]
-    assert [epoch["lr"] for epoch in history] == [learning_rate(RECIPE, step, 8) for step in (3, 7)]
-
-
-def test_stored_predictions_give_the_recorded_score(index: ClipIndex, store: WaveformStore, tmp_path: Path) -> None:
-    record = run(index, store, tmp_path)
+def test_a_runs_schedule_score_and_files_agree(store: WaveformStore, tmp_path: Path) -> None:
+    record = run(store, tmp_path)  # two epochs of four steps
+    assert [epoch["epoch"] for epoch in record.history] == [1, 2]
+    assert [epoch["lr"] for epoch in record.history] == [learning_rate(RECIPE, step, 8) for step in (3, 7)]
     with np.load(tmp_path / "records" / str(record.predictions)) as stored:
         targets = stored["targets_label"].argmax(axis=1)
         assert accuracy(stored["logits_label"], targets) == pytest.approx(record.metrics["top1"])
-        assert list(stored["clip_ids"]) == list(map(str, index.where_split("2").clip_ids))
+        assert list(stored["clip_ids"]) == list(map(str, store.index.where_split("2").clip_ids))
         assert stored["embeddings"].shape[0] == record.metrics["clips"] == 32
     assert (tmp_path / "runs" / f"{record.key}.safetensors").is_file()
 
 
-def test_a_run_that_diverges_leaves_no_record(index: ClipIndex, store: WaveformStore, tmp_path: Path) -> None:
-    broken = replace(store, waveforms=tuple(np.full_like(w, np.nan) for w in store.waveforms))
-    with pytest.raises(TrainingDiverged):
-        run(index, broken, tmp_path)
+def test_a_run_that_diverges_leaves_no_record_and_no_weights(store: WaveformStore, tmp_path: Path) -> None:
+    broken = replace(store, waveforms=DecodedWaveforms(np.full_like(w, np.nan) for w in store.waveforms))
+    with pytest.raises(TrainingDiverged, match="the loss became nan at step 0"):
+        run(broken, tmp_path)
     assert load_records(tmp_path / "records") == []
-    assert not (tmp_path / "runs").exists()
+    assert list((tmp_path / "runs").rglob("*.safetensors")) == list((tmp_path / "runs").rglob("*.pt")) == []

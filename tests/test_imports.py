@@ -17,7 +17,20 @@ PACKAGES = ("models", "reproduce", "bench", "reports")
 MODELS_LIBRARIES = {"torch", "timm", "safetensors", "huggingface_hub"}
 COUNTING_LIBRARIES = {"fvcore", "ptflops"}  # in complexity.py alone
 BENCH_MAY_USE = {"audio", "audio_spec", "datasets", "environment", "measure", "records"}
-REPORTS_MAY_USE = {"claims", "errors", "figures", "paper", "predictions", "recipes", "records", "render", "selection", "tables"}
+REPORTS_MAY_USE = {
+    "claims",
+    "errors",
+    "figure2",
+    "figures",
+    "panels",
+    "paper",
+    "predictions",
+    "recipes",
+    "records",
+    "render",
+    "selection",
+    "tables",
+}
 NO_TORCH = {"torch", "timm", "torchvision", "models"}
 
 

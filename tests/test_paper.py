@@ -187,7 +187,7 @@ def test_stated_ratio_against_the_papers_own_numbers(key: str, implied: float, a
 
 
 def test_orders_the_paper_claims_hold_in_its_own_tables() -> None:
-    orders = [claim for claim in paper.claims if claim.relation in ("exceeds", "below")]
+    orders = [claim for claim in paper.claims if claim.relation in ("exceeds", "each_exceeds", "below")]
     assert len(orders) >= 10
     margins = {claim.key: _implied(claim) for claim in orders}
     assert {key: margin for key, margin in margins.items() if not margin > 0} == {}
@@ -196,6 +196,19 @@ def test_orders_the_paper_claims_hold_in_its_own_tables() -> None:
 def test_exceeds_fails_when_a_single_rival_is_better() -> None:
     claim = paper.claim("multiscale_pooling_helps")
     assert claim.implied([30.0, 29.0, 31.0, 28.0]) == pytest.approx(-1.0)
+
+
+def test_each_exceeds_fails_when_a_single_pair_is_the_other_way_round() -> None:
+    claim = paper.claim("outperforms_on_all_four")
+    assert claim.implied([2, 1, 4, 1, 5, 3, 9, 8.5, 6, 2]) == pytest.approx(0.5)
+    assert claim.implied([2, 1, 4, 1, 3, 5, 9, 8, 6, 2]) == pytest.approx(-2)
+
+
+def test_bounds_are_stated_in_the_words_of_their_sentences() -> None:
+    words = {claim.key: claim.stated_as for claim in paper.claims if claim.stated_as != "number"}
+    assert words == {"missing_audioset_full": "about", "missing_audioset_at_least": "over"}
+    for key, word in words.items():
+        assert word in paper.claim(key).quote.lower()
 
 
 def test_below_fails_when_a_single_rival_is_lower() -> None:

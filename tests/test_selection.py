@@ -10,14 +10,19 @@ from typing import Any
 import pytest
 from make_records import make_cost_record, make_paper_record, make_record
 
+from reproduce.experiments import POOLING_ABLATIONS
 from reproduce.records import RunRecord
 from reproduce.selection import (
+    canonical_config,
     common_runs,
     comparisons,
     cost_of,
+    demo_groups,
     latest,
     latest_by_key,
+    other_paper_scale_runs,
     paper_run,
+    paper_runs,
     pooled,
 )
 
@@ -88,12 +93,66 @@ NOT_THIS_CELL = {
     "another dataset": replace(make_paper_record(), dataset={"name": "vggsound", "protocol": "balanced"}),
     "another config": make_paper_record(model_config={"pool_strides": [[2, 2], [2, 2], [2, 2]]}),
     "another kind": replace(make_paper_record(), kind="cost"),
+    "a stand-in": replace(
+        make_paper_record(), dataset={"name": "audioset", "protocol": "balanced", "standin": {"standin": True}}
+    ),
+    "no named recipe": make_paper_record(recipe_name=""),
+    "AST's own recipe": make_paper_record(recipe_name="ast"),
+    "an overridden field": make_paper_record(recipe_name="mast, batch_size=12"),
 }
 
 
 @pytest.mark.parametrize("record", NOT_THIS_CELL.values(), ids=NOT_THIS_CELL.keys())
 def test_a_run_under_other_conditions_never_enters_a_paper_cell(record: RunRecord) -> None:
     assert paper_run([record], "mast_base", "audioset", "balanced") is None
+
+
+def test_ast_by_its_own_recipe_is_asked_for_by_name() -> None:
+    own, shared = make_paper_record("ast_base"), make_paper_record("ast_base", recipe_name="mast")
+    assert paper_run([own, shared], "ast_base", "audioset", "balanced", recipe_name="ast") is own
+    assert paper_run([own, shared], "ast_base", "audioset", "balanced") is shared
+
+
+def seeded(seed: int, created: str = "2026-01-01", **on: Any) -> RunRecord:
+    return replace(make_paper_record(created=created, **on), seed=seed, key=f"{seed} {created} {on}")
+
+
+def test_runs_that_differ_in_the_seed_alone_fill_a_cell_together() -> None:
+    second, first = seeded(1, "2026-01-02"), seeded(0)
+    assert paper_runs([second, first], "mast_base", "audioset", "balanced") == [first, second]
+
+
+def test_runs_on_other_clips_or_of_older_settings_are_left_to_the_newest() -> None:
+    newest, older = seeded(0, "2026-03-01"), seeded(1, weights="others")
+    clips = seeded(2)
+    clips = replace(clips, dataset={**clips.dataset, "test_sha256": "one clip fewer"})
+    assert paper_runs([newest, older, clips], "mast_base", "audioset", "balanced") == [newest]
+    assert other_paper_scale_runs([newest, older, clips], "audioset", [newest]) == [[older], [clips]]
+
+
+def test_the_pooling_of_mast_itself_is_no_variant() -> None:
+    assert canonical_config("mast_base", {"pool_strides": POOLING_ABLATIONS["mast"]}) == {}
+    assert canonical_config("mast_base", {"pool_strides": POOLING_ABLATIONS["none"], "cls": True}) == {
+        "pool_strides": [[1, 1], [1, 1], [1, 1]],
+        "cls": True,
+    }
+
+
+def test_demo_groups_hold_families_variants_and_seeds_of_one_size_on_the_same_data() -> None:
+    def demo(model: str, standin: bool = True, **on: Any) -> RunRecord:
+        record = make_paper_record(model, **{"recipe_name": "demo", **on})
+        data = {**record.dataset, "standin": {"standin": True} if standin else None}
+        return replace(record, scale="demo", dataset=data, key=f"{record.key} {standin}")
+
+    together = [
+        demo("ast_tiny"),
+        demo("mast_tiny"),
+        demo("mast_tiny", model_config=POOLED),
+        demo("ast_tiny", seed=1),
+    ]
+    apart = [demo("ast_small"), demo("ast_tiny", standin=False), demo("ast_tiny", weights="imagenet")]
+    assert demo_groups([*together, *apart], "audioset") == [together, *([record] for record in apart)]
+    assert demo_groups([demo("ast_tiny", recipe_name="")], "audioset") == []
 
 
 # --- cross-validation -----------------------------------------------------------------------------------------------

@@ -8,7 +8,6 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -25,8 +24,16 @@ from reproduce.datasets import ClipIndex, read_dataset, read_variant
 from reproduce.datasets.base import STRING, Labels
 from reproduce.errors import InputError
 from reproduce.experiments import Recipe
-from reproduce.loading import load_waveforms, training_batches
-from reproduce.shard_reader import Part, ShardDataset, ShardReader, load_shards
+from reproduce.loading import (
+    DecodedWaveforms,
+    Share,
+    WaveformStore,
+    evaluation_batches,
+    load_waveforms,
+    stream_waveforms,
+    training_batches,
+)
+from reproduce.shard_reader import ShardWaveforms, in_memory, open_shards
 from reproduce.shards import (
     INDEX_NAME,
     JOURNAL_NAME,
@@ -39,7 +46,10 @@ from reproduce.standin import STANDINS, standin_marker, write_standin
 
 pytest.importorskip("webdataset", reason="writing shards needs webdataset")
 
-SPEC = AudioSpec(mels=32, frames=64, frame_shift_ms=20.0)
+# Two worker processes are what is tested, even where there is one core.
+pytestmark = pytest.mark.filterwarnings("ignore:This DataLoader will create")
+
+SPEC = AudioSpec(mels=32, frames=64, frame_shift_ms=20.0)  # 1.285 s
 CLIPS = 20  # of `corpus`: 5 folds of 4
 
 
@@ -77,13 +87,13 @@ def one_line(error: pytest.ExceptionInfo[InputError]) -> str:
 
 
 def test_16_bit_recordings_come_back_exactly_with_their_ids_and_targets(corpus: ClipIndex, shards: Path) -> None:
-    clips = {clip.position: clip for clip in ShardReader(shards).clips()}
-    assert sorted(clips) == list(range(CLIPS))
-    for i, clip in clips.items():
-        source = corpus.clip(i)
+    store = open_shards(shards, SPEC)
+    assert len(store) == len(store.index) == CLIPS
+    for i in range(CLIPS):
+        clip, source = store.index.clip(i), corpus.clip(i)
         assert (clip.clip_id, clip.split, clip.labels) == (source.clip_id, source.split, source.labels)
-        assert (clip.waveform == load_waveform(source.path, SPEC)).all()
-        assert (clip.targets["label"] == corpus.targets("label", np.array([i]))[0]).all()
+        assert (store.waveforms[i] == load_waveform(source.path, SPEC)).all()
+    assert (store.index.targets() == corpus.targets()).all()
 
 
 @pytest.mark.parametrize("peak", [0.3, 1.0, 1.7, 9.0])
@@ -102,12 +112,12 @@ def test_features_of_resampled_recordings_stay_within_tolerance(esc10: Path, tmp
     index = index.take(np.arange(0, len(index), 40))
     write_shards(index, tmp_path)
     spec = AudioSpec(frames=512)
-    for clip in ShardReader(tmp_path).clips():
-        source = load_waveform(index.clip(clip.position).path, spec)
-        assert (
-            np.abs(clip.waveform - source).max() <= 2.0**-14
-        )  # a step at full scale, half a step elsewhere; and the mean's
-        ours, theirs = (log_mel(*stack_waveforms([w]), spec) for w in (clip.waveform, source))
+    store = open_shards(tmp_path, spec)
+    for i in range(len(index)):
+        waveform, source = store.waveforms[i], load_waveform(index.clip(i).path, spec)
+        # A step at full scale, half a step elsewhere; and the mean's.
+        assert np.abs(waveform - source).max() <= 2.0**-14
+        ours, theirs = (log_mel(*stack_waveforms([w]), spec) for w in (waveform, source))
         difference = (ours - theirs).abs()
         assert difference[theirs > -8].max() < 0.25
         assert difference[theirs > -4].max() < 0.05
@@ -116,10 +126,11 @@ def test_features_of_resampled_recordings_stay_within_tolerance(esc10: Path, tmp
 
 def test_ogg_keeps_the_length_and_nearly_the_sound(corpus: ClipIndex, tmp_path: Path) -> None:
     write_shards(corpus, tmp_path, codec="ogg")
-    for clip in ShardReader(tmp_path).clips():
-        source = load_waveform(corpus.clip(clip.position).path, SPEC)
-        assert len(clip.waveform) == len(source)
-        assert np.corrcoef(clip.waveform, source)[0, 1] > 0.95
+    store = open_shards(tmp_path, SPEC)
+    for i in range(CLIPS):
+        waveform, source = store.waveforms[i], load_waveform(corpus.clip(i).path, SPEC)
+        assert len(waveform) == len(source)
+        assert np.corrcoef(waveform, source)[0, 1] > 0.95
 
 
 def test_webdataset_itself_reads_the_shards(corpus: ClipIndex, shards: Path) -> None:
@@ -162,10 +173,10 @@ def multi_head_index(root: Path) -> ClipIndex:
 def test_stretches_heads_multilabels_and_odd_names_survive(tmp_path: Path) -> None:
     index = multi_head_index(tmp_path)
     write_shards(index, tmp_path / "out")
-    store = load_shards(tmp_path / "out", replace(SPEC, frames=256))
+    store = open_shards(tmp_path / "out", SPEC)
     assert store.index.clip_ids.tolist() == index.clip_ids.tolist()
     assert store.index.splits.tolist() == index.splits.tolist()
-    assert [len(waveform) for waveform in store.waveforms] == [RATE // 2, RATE * 3 // 4, RATE * 3]
+    assert [len(store.waveforms[i]) for i in range(3)] == [RATE // 2, RATE * 3 // 4, RATE * 3]
     for head in index.classes:
         assert (store.index.targets(head) == index.targets(head)).all()
     assert store.index.missing_ids.tolist() == ["P01/lost"]
@@ -194,10 +205,10 @@ def test_unusable_clips_are_named_and_the_rest_is_there(tmp_path: Path) -> None:
         ("2-0-0", "zero-byte", True),
         ("3-0-0", "silent", False),
     }
-    ids = [clip.clip_id for clip in ShardReader(tmp_path / "out").clips()]
-    assert sorted(ids) == sorted(set(corpus.clip_ids.tolist()) - {"1-0-0", "2-0-0"})
+    packed, store = open_shards(tmp_path / "out", SPEC), load_waveforms(corpus, SPEC)
+    assert packed.index.clip_ids.tolist() == store.index.clip_ids.tolist()
+    assert {(p.clip_id, p.reason) for p in packed.problems} == {(p.clip_id, p.reason) for p in store.problems}
     assert read_shard_index(tmp_path / "out") == result
-    store = load_waveforms(corpus, SPEC)
     assert result.ids_sha256["1"] == store.index.where_split("1").ids_sha256()
     assert result.clips() == CLIPS - 2
 
@@ -216,89 +227,115 @@ def test_the_index_does_not_name_the_machines_folders(tmp_path: Path) -> None:
 # --- reading --------------------------------------------------------------------------------------------------------
 
 
-def parts(world_size: int, workers: int) -> Iterator[Part]:
-    for rank in range(world_size):
-        for worker in range(workers):
-            yield Part(rank, world_size, worker, workers)
+RECIPE = Recipe(
+    epochs=1, batch_size=7, lr=1e-3, warmup_steps=1, mixup=0.5, freq_mask=8, time_mask=8, roll=5, crop="random"
+)
+SHORT = replace(SPEC, frames=8)  # 0.165 s, so that there is room for random crops
 
 
-@pytest.mark.parametrize("shuffle", [None, (0, 3)])
-@pytest.mark.parametrize(("world_size", "workers"), [(1, 1), (1, 3), (3, 2), (2, 7), (5, 6)])
-def test_nodes_and_workers_share_an_epoch_each_clip_once(
-    corpus: ClipIndex, shards: Path, world_size: int, workers: int, shuffle: tuple[int, int] | None
-) -> None:
-    shares = [
-        [clip.clip_id for clip in ShardReader(shards).clips(part, shuffle)] for part in parts(world_size, workers)
+def bits_of(store: WaveformStore, recipe: Recipe, share: Share, workers: int = 0) -> list[tuple[object, ...]]:
+    """Everything that an epoch hands to the model, comparable."""
+    return [
+        (
+            *(b.step, b.last, b.clips, b.positions.tolist(), b.weights.tolist(), b.inputs.numpy().tobytes()),
+            *((head, target.numpy().tobytes()) for head, target in b.targets.items()),
+        )
+        for b in training_batches(store, recipe, 3, 1, "cpu", share, workers=workers)
     ]
-    assert sorted(clip_id for share in shares for clip_id in share) == sorted(corpus.clip_ids.tolist())
-    assert max(map(len, shares)) - min(map(len, shares)) <= 1
 
 
-@pytest.mark.parametrize("workers", [0, 2])
-def test_a_data_loaders_workers_share_an_epoch(corpus: ClipIndex, shards: Path, workers: int) -> None:
-    ids: list[str] = []
-    for rank in range(2):
-        dataset = ShardDataset(ShardReader(shards), rank=rank, world_size=2, shuffle=(0, 0))
-        loader = torch.utils.data.DataLoader(dataset, batch_size=None, num_workers=workers)
-        ids += [clip.clip_id for clip in loader]
+@pytest.mark.parametrize("recipe", [RECIPE, replace(RECIPE, sampler="balanced")], ids=["shuffle", "balanced"])
+@pytest.mark.parametrize("share", [Share(), Share(1, 3, micro_batch=2), Share(4, 5)], ids=["1", "3", "5"])
+def test_training_from_shards_sees_the_epochs_of_the_files(
+    corpus: ClipIndex, shards: Path, share: Share, recipe: Recipe
+) -> None:
+    packed = open_shards(shards, SHORT)
+    assert packed.index.clip_ids.tolist() == corpus.clip_ids.tolist()
+    assert packed.index.ids_sha256() == corpus.ids_sha256()
+    expected = bits_of(stream_waveforms(corpus, SHORT), recipe, share)
+    assert bits_of(packed, recipe, share) == expected
+    assert bits_of(in_memory(packed, whole=True), recipe, share) == expected
+    assert bits_of(load_waveforms(corpus, SHORT, whole=True), recipe, share) == expected
+
+
+@pytest.mark.parametrize("share", [Share(), Share(1, 2)], ids=["1", "2"])
+def test_workers_read_the_same_epoch_from_shards(shards: Path, share: Share) -> None:
+    store = open_shards(shards, SHORT)
+    assert bits_of(store, RECIPE, share, workers=2) == bits_of(store, RECIPE, share)
+
+
+def test_processes_share_an_epoch_of_shards_each_clip_once(corpus: ClipIndex, shards: Path) -> None:
+    store = open_shards(shards, SPEC)
+    ids = []
+    for rank in range(3):
+        for batch in training_batches(store, RECIPE, 0, 0, "cpu", Share(rank, 3), workers=rank):
+            counted = batch.positions[batch.weights.numpy() > 0]
+            ids += store.index.clip_ids[counted].tolist()
     assert sorted(ids) == sorted(corpus.clip_ids.tolist())
 
 
-@pytest.mark.parametrize("part", [(2, 2, 0, 1), (0, 1, 3, 3), (-1, 2, 0, 1)])
-def test_a_part_that_does_not_exist_is_an_error(part: tuple[int, int, int, int]) -> None:
-    with pytest.raises(ValueError, match="rank < world_size"):
-        Part(*part)
-
-
-def test_seed_and_epoch_set_the_order(shards: Path) -> None:
-    def order(shuffle: tuple[int, int] | None) -> list[str]:
-        return [clip.clip_id for clip in ShardReader(shards).clips(shuffle=shuffle)]
-
-    assert order((0, 0)) == order((0, 0))
-    assert len({tuple(order(shuffle)) for shuffle in (None, (0, 0), (0, 1), (1, 0))}) == 4
-
-
-def test_shuffling_mixes_clips_beyond_the_window(shards: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("reproduce.shard_reader.SHUFFLED_CLIPS", 4)
-    assert len({clip.clip_id for clip in ShardReader(shards).clips(shuffle=(0, 0))}) == CLIPS
+def test_evaluation_from_shards_sees_what_the_files_hold(corpus: ClipIndex, shards: Path) -> None:
+    packed, files = (
+        torch.cat([batch.inputs for batch in evaluation_batches(store, 6, "cpu", crops=3)])
+        for store in (open_shards(shards, SHORT), stream_waveforms(corpus, SHORT))
+    )
+    assert len(packed) == 3 * CLIPS and torch.equal(packed, files)
 
 
 def test_splits_are_read_alone_and_an_unknown_one_is_an_error(corpus: ClipIndex, shards: Path) -> None:
-    reader = ShardReader(shards, "2", "5")
-    assert len(reader) == 8
-    assert {clip.clip_id for clip in reader.clips()} == set(corpus.where_split("2", "5").clip_ids.tolist())
-    with pytest.raises(InputError, match=r"no split train; it has 1, 2, 3, 4, 5") as error:
-        ShardReader(shards, "train")
+    store = open_shards(shards, SPEC)
+    few = store.where_split("2", "5")
+    assert isinstance(few.waveforms, ShardWaveforms) and len(few) == 8
+    assert few.index.clip_ids.tolist() == corpus.where_split("2", "5").clip_ids.tolist()
+    for i in range(8):
+        assert (few.waveforms[i] == load_waveform(corpus.where_split("2", "5").clip(i).path, SPEC)).all()
+    with pytest.raises(InputError, match="split train") as error:
+        store.where_split("train")
     one_line(error)
 
 
-def test_training_from_shards_sees_the_epochs_of_the_files(corpus: ClipIndex, shards: Path) -> None:
-    files, packed = load_waveforms(corpus, SPEC), load_shards(shards, SPEC)
-    assert packed.index.clip_ids.tolist() == files.index.clip_ids.tolist()
-    assert packed.index.ids_sha256() == files.index.ids_sha256()
-    recipe = Recipe(epochs=1, batch_size=8, lr=1e-3, warmup_steps=1, mixup=0.5, freq_mask=8, time_mask=12)
-    for theirs, ours in zip(
-        training_batches(files, recipe, 0, 1, "cpu"), training_batches(packed, recipe, 0, 1, "cpu"), strict=True
-    ):
-        assert (ours.positions == theirs.positions).all()
-        assert torch.equal(ours.inputs, theirs.inputs)
-        assert torch.equal(ours.targets["label"], theirs.targets["label"])
+def test_every_clip_is_counted_once_its_shard_is_verified(shards: Path) -> None:
+    opened: list[int] = []
+    store = open_shards(shards, SPEC, on_clip=lambda: opened.append(1))
+    assert len(opened) == CLIPS
+    decoded: list[int] = []
+    in_memory(store, on_clip=lambda: decoded.append(1))
+    assert len(decoded) == CLIPS
+
+
+def test_in_memory_clips_are_cut_to_the_input_unless_they_stay_whole(shards: Path) -> None:
+    packed = open_shards(shards, SHORT)
+    cut, whole = in_memory(packed), in_memory(packed, whole=True)
+    assert isinstance(cut.waveforms, DecodedWaveforms) and cut.index is packed.index
+    for i in range(CLIPS):
+        assert len(whole.waveforms[i]) == RATE * 3 // 10 and (whole.waveforms[i] == packed.waveforms[i]).all()
+        assert (cut.waveforms[i] == whole.waveforms[i][: SHORT.samples]).all() and cut.waveforms[i].base is None
+
+
+def test_shards_beyond_memory_are_refused_before_decoding(shards: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = open_shards(shards, SPEC)
+    monkeypatch.setattr("reproduce.loading.available_memory_bytes", lambda: CLIPS * SPEC.samples * 4 - 1)
+    monkeypatch.setattr("reproduce.shard_reader.decode_waveform", lambda *_: pytest.fail("decoding began"))
+    with pytest.raises(InputError, match="GiB of memory") as error:
+        in_memory(store)
+    one_line(error)
 
 
 @pytest.mark.parametrize("name", sorted(STANDINS))
 def test_clips_from_shards_are_the_same_experiment_as_from_files(name: str, tmp_path: Path) -> None:
     index = read_variant(name, write_standin(name, tmp_path / "files", clips=64))
     write_shards(index, tmp_path / "shards")
-    files, packed = load_waveforms(index, SPEC), load_shards(tmp_path / "shards", SPEC)
+    files, packed = load_waveforms(index, SPEC, whole=True), open_shards(tmp_path / "shards", SPEC)
     assert packed.index.identity_sha256() == files.index.identity_sha256()
-    assert all((ours == theirs).all() for ours, theirs in zip(packed.waveforms, files.waveforms, strict=True))
+    assert len(packed) == len(files)
+    assert all((packed.waveforms[i] == files.waveforms[i]).all() for i in range(len(files)))
     split = packed.index.split_names()[0]
     assert packed.where_split(split).standin == files.standin == standin_marker(tmp_path / "files") is not None
 
 
 def test_another_sample_rate_is_refused(shards: Path) -> None:
     with pytest.raises(InputError, match="16000 Hz, the front end takes 24000 Hz"):
-        load_shards(shards, replace(SPEC, sample_rate=24_000))
+        open_shards(shards, replace(SPEC, sample_rate=24_000))
 
 
 # --- damage ---------------------------------------------------------------------------------------------------------
@@ -326,9 +363,8 @@ def test_a_damaged_shard_gives_one_line_and_running_again_mends_it_alone(
     out = copied(shards, tmp_path / "out")
     damage(out / "esc50-3-000000.tar")  # type: ignore[operator]
     with pytest.raises(InputError, match=message) as error:
-        list(ShardReader(out).clips())
+        open_shards(out, SPEC)
     assert "esc50-3-000000.tar" in one_line(error) and "data shard" in one_line(error)
-    assert len(list(ShardReader(out, "1", "2").clips())) == 8  # the others can still be read
 
     decoded: list[str] = []
     monkeypatch.setattr(
@@ -337,6 +373,38 @@ def test_a_damaged_shard_gives_one_line_and_running_again_mends_it_alone(
     write_shards(corpus, out, clips_per_shard=3)
     assert contents(out) == contents(shards)
     assert len(decoded) == 3 and all(name.startswith("3-") for name in decoded)
+
+
+def test_a_clip_that_spoils_after_its_shard_was_verified_is_a_problem_of_its_own(shards: Path, tmp_path: Path) -> None:
+    out = copied(shards, tmp_path / "out")
+    store = open_shards(out, SPEC)
+    waveforms = store.waveforms
+    assert isinstance(waveforms, ShardWaveforms)
+    with open(out / str(waveforms.files[5]), "r+b") as file:
+        file.seek(int(waveforms.offsets[5]))
+        file.write(bytes(100))
+    batches = list(evaluation_batches(store, 8, "cpu"))
+    assert [int(p) for batch in batches for p in batch.positions] == [p for p in range(CLIPS) if p != 5]
+    (problem,) = [problem for batch in batches for problem in batch.problems]
+    assert (problem.clip_id, problem.reason) == (str(store.index.clip_ids[5]), "unreadable")
+    assert str(waveforms.files[5]) in problem.message and "\n" not in problem.message
+    with pytest.raises(InputError, match="unreadable") as error:
+        in_memory(store)
+    one_line(error)
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_shard_that_vanishes_while_it_is_used_gives_one_line(shards: Path, tmp_path: Path, workers: int) -> None:
+    out = copied(shards, tmp_path / "out")
+    store = open_shards(out, SPEC)
+    (out / "esc50-3-000000.tar").unlink()
+    for batches in (
+        training_batches(store, RECIPE, 0, 0, "cpu", workers=workers),
+        evaluation_batches(store, 8, "cpu", workers=workers),
+    ):
+        with pytest.raises(InputError, match=r"esc50-3-000000\.tar: No such file.*; copy the shard again") as error:
+            list(batches)
+        one_line(error)
 
 
 def test_a_folder_without_an_index_or_with_a_foreign_one_gives_one_line(tmp_path: Path) -> None:
@@ -351,7 +419,7 @@ def test_a_folder_without_an_index_or_with_a_foreign_one_gives_one_line(tmp_path
         if text is not None:
             path.write_text(text)
         with pytest.raises(InputError, match=message) as error:
-            ShardReader(tmp_path)
+            open_shards(tmp_path, SPEC)
         assert str(path) in one_line(error)
 
 
@@ -380,7 +448,7 @@ def test_a_run_killed_within_a_shard_goes_on_and_ends_with_the_same_bytes(
     assert killed.returncode == -signal.SIGKILL
     assert not (out / INDEX_NAME).exists() and len(list(out.glob("*.tar"))) == 2
     with pytest.raises(InputError, match="not finished") as error:
-        ShardReader(out)
+        open_shards(out, SPEC)
     one_line(error)
 
     decoded: list[str] = []
@@ -408,7 +476,7 @@ def test_running_again_takes_in_a_clip_that_was_mended(tmp_path: Path, monkeypat
     )
     again = write_shards(index, out)
     assert [problem.clip_id for problem in again.problems] == ["2-0-0"]
-    assert {clip.clip_id for clip in ShardReader(out).clips()} == set(index.clip_ids.tolist()) - {"2-0-0"}
+    assert set(open_shards(out, SPEC).index.clip_ids.tolist()) == set(index.clip_ids.tolist()) - {"2-0-0"}
     # Of the other shards, only what was unusable is looked at.
     assert {name for name in decoded if not name.startswith("1-")} == {"2-0-0"}
 

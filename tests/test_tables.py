@@ -4,17 +4,20 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
-from make_records import make_cost_record, make_paper_record, make_record
+from make_records import make_cost_record, make_paper_record, make_record, make_run, multilabel, ranked
 
+from reproduce.errors import InputError
+from reproduce.experiments import POOLING_ABLATIONS
 from reproduce.intervals import wilson_interval
 from reproduce.paper import load_paper
 from reproduce.predictions import StoredPredictions, save_predictions
 from reproduce.records import RunRecord, append_record, load_records
-from reproduce.render import FORMATS, reasons, render
-from reproduce.tables import Cell, Table, TableInputs, measured, register_table, table_specs
+from reproduce.render import FORMATS, WIDTH, reasons, render
+from reproduce.tables import Cell, Column, Row, Table, TableInputs, measured, register_table, table_specs
 
 BOTH_COSTS = (
     make_cost_record("ast_base", macs=100e9, parameters=80_000_000),
@@ -28,6 +31,16 @@ def build(name: str, *records: RunRecord, folder: Path = Path("no-records")) -> 
 
 def cell(table: Table, row: str, column: str) -> Cell:
     (found,) = (r.cells[column] for r in table.rows if r.key == row)
+    return found
+
+
+def with_costs(record: RunRecord) -> RunRecord:
+    costs = {"parameters": 2_000_000, "macs_module_only": 3_000_000_000, "macs_full": 4_000_000_000}
+    return replace(record, metrics={**record.metrics, **costs})
+
+
+def block_with(table: Table, title: str) -> Table:
+    (found,) = (block for block in table.blocks if title in block.title)
     return found
 
 
@@ -56,6 +69,10 @@ def test_the_newest_paper_scale_record_fills_the_cell() -> None:
 def test_a_demo_scale_record_never_fills_a_paper_cell() -> None:
     demo = replace(make_paper_record(), scale="demo")
     assert build("table5", *BOTH_COSTS, demo) == build("table5", *BOTH_COSTS)
+    by_the_demos_recipe = with_costs(replace(make_paper_record(recipe_name="demo"), scale="demo"))
+    table = build("table5", *BOTH_COSTS, by_the_demos_recipe)
+    assert table.rows == build("table5", *BOTH_COSTS).rows
+    assert [block.title.partition(":")[0] for block in table.blocks] == ["demo scale"]
 
 
 def test_a_run_on_other_data_or_of_a_variant_never_fills_a_paper_cell() -> None:
@@ -65,7 +82,7 @@ def test_a_run_on_other_data_or_of_a_variant_never_fills_a_paper_cell() -> None:
         make_paper_record(model_config={"pool_strides": [[2, 2], [2, 2], [2, 2]]}),
         make_paper_record(model="mast_tiny"),
     ]
-    assert build("table5", *BOTH_COSTS, *others) == build("table5", *BOTH_COSTS)
+    assert build("table5", *BOTH_COSTS, *others).rows == build("table5", *BOTH_COSTS).rows
 
 
 def test_a_removed_record_leaves_the_cell_not_run_with_the_reason(tmp_path: Path) -> None:
@@ -134,12 +151,241 @@ def test_an_ablation_takes_only_runs_of_its_own_pooling() -> None:
     table = build("ablations", run)
     assert cell(table, "2d_at_21", "map").measured == 28.5
     assert [r.key for r in table.rows if r.cells["map"].status == "measured"] == ["2d_at_21"]
+    assert cell(table, "2d_at_21", "map_minus_paper").measured == pytest.approx(28.5 - 29.7)
+    assert "map_minus_mast" not in next(r.cells for r in table.rows if r.key == "2d_at_21")  # MAST itself has no run
 
 
 def test_an_ablation_dearer_than_ast_carries_a_warning() -> None:
     dear = make_cost_record("mast_base", {"pool_strides": [[1, 1]] * 3}, macs=400e9)
     table = build("ablations", make_cost_record("ast_base", macs=100e9), dear)
     assert '"no pooling" costs 4.00 times' in note_with(table, "Warning")
+    assert [row.label for row in table.rows if "dearer" in row.label] == ["no pooling (dearer than AST)"]
+
+
+# --- Tables 2 to 4: seeds, intervals, pairs -------------------------------------------------------------------------
+
+
+def ks(folder: Path, model: str, ranks: str, clips: str = "abcdefgh", **changes: Any) -> RunRecord:
+    """A run on Kinetics-Sounds; `ranks` of each clip's own class, 0 is right."""
+    scores = ranked(" ".join(clips[: len(ranks)]), label=ranks)
+    return make_run(folder, model, "kinetics_sounds", scores, protocol="ks32", **changes)
+
+
+def test_the_quoted_ast_of_tables_2_to_4_is_never_measured_and_ours_has_its_own_row(tmp_path: Path) -> None:
+    table = build("table2", ks(tmp_path, "ast_base", "0011"), ks(tmp_path, "mast_base", "0001"), folder=tmp_path)
+    quoted, ours = cell(table, "ast", "top1"), cell(table, "ast_same_protocol", "top1")
+    assert (quoted.paper, quoted.measured, quoted.status) == (52.6, None, "paper only")
+    assert (ours.paper, ours.measured, ours.n) == (None, 50.0, 4)
+    assert (cell(table, "mast", "top1").paper, cell(table, "mast", "top1").measured) == (74.8, 75.0)
+    assert cell(table, "mast_minus_paper", "top1").measured == pytest.approx(0.2)
+    assert cell(table, "mast_minus_ast", "top1").measured == 25.0
+    assert "MBT" in note_with(table, "AST [28]")
+
+
+@pytest.mark.parametrize("name", ["table2", "table3", "table4"])
+def test_an_empty_table_names_the_command_that_fills_it(name: str) -> None:
+    table = build(name)
+    dataset = {"table2": "kinetics_sounds", "table3": "vggsound", "table4": "epic_kitchens"}[name]
+    assert all(f"python -m reproduce {name} --data {dataset}=DIR" in reason for reason in reasons(table))
+    assert len(reasons(table)) == 2
+    assert f"{name} --preset demo" in note_with(table, "Demo scale")
+    assert {c.status for row in table.rows for c in row.cells.values()} == {"not run", "paper only"}
+
+
+def test_seeds_give_a_mean_and_a_deviation_and_one_interval(tmp_path: Path) -> None:
+    runs = [ks(tmp_path, "mast_base", ranks, seed=seed) for seed, ranks in enumerate(("0000", "0011", "0001"))]
+    found = cell(build("table2", *runs, folder=tmp_path), "mast", "top1")
+    assert (found.measured, found.sd, found.seeds, found.n) == (75.0, 25.0, (0, 1, 2), 4)
+    assert found.ci is not None and found.ci[0] < 75 < found.ci[1]
+    alone = cell(build("table2", runs[0], folder=tmp_path), "mast", "top1")
+    assert (alone.measured, alone.sd, alone.seeds) == (100.0, None, (0,))
+
+
+def test_a_repeated_seed_replaces_the_earlier_run_of_it(tmp_path: Path) -> None:
+    old = ks(tmp_path, "mast_base", "0111")
+    new = replace(ks(tmp_path, "mast_base", "0001"), created="2026-05-01T00:00:00+00:00")
+    found = cell(build("table2", new, old, folder=tmp_path), "mast", "top1")
+    assert (found.measured, found.seeds) == (75.0, (0,))
+
+
+def test_coverage_stands_in_a_column_and_in_the_conditions(tmp_path: Path) -> None:
+    table = build("table2", ks(tmp_path, "mast_base", "0000", listed=15446), folder=tmp_path)
+    assert "4 of 15,446 test clips" in cell(table, "mast", "top1").conditions
+    assert cell(table, "mast", "clips").paper == 1585
+    assert "1,585 → 4 of 15,446" in render(table, "terminal")
+
+
+def test_a_score_without_width_names_wilsons_interval(tmp_path: Path) -> None:
+    table = build("table2", ks(tmp_path, "mast_base", "0000"), ks(tmp_path, "ast_base", "1111"), folder=tmp_path)
+    for value, right in ((100.0, 4), (0.0, 0)):
+        low, high = wilson_interval(right, 4)
+        assert f"[{low:.1f}, {high:.1f}]" in note_with(table, f"where {'all' if value else 'none'} of 4 clips")
+
+
+def test_models_that_tested_other_clips_are_paired_on_the_shared_ones(tmp_path: Path) -> None:
+    ast = ks(tmp_path, "ast_base", "0110000", clips="abcdefg")
+    mast = ks(tmp_path, "mast_base", "000", clips="abc")
+    table = build("table2", ast, mast, folder=tmp_path)
+    found = cell(table, "mast_minus_ast", "top1")
+    assert (found.n, found.measured) == (3, pytest.approx(200 / 3))
+    assert "only the first is right on 2, only the second on 0, exact McNemar p = 0.5" in note_with(table, "Top-1:")
+
+
+def test_models_with_other_targets_are_not_paired(tmp_path: Path) -> None:
+    ast = ks(tmp_path, "ast_base", "000", clips="bca")  # the clips' classes follow their order
+    mast = ks(tmp_path, "mast_base", "001", clips="abc")
+    table = build("table2", ast, mast, folder=tmp_path)
+    assert "other targets" in cell(table, "mast_minus_ast", "top1").conditions
+    assert cell(table, "mast_minus_ast", "top1").ci is None
+
+
+def test_without_predictions_there_is_a_score_but_no_interval_and_no_test(tmp_path: Path) -> None:
+    ast, mast = ks(tmp_path, "ast_base", "0011"), ks(tmp_path, "mast_base", "0001")
+    (tmp_path / str(mast.predictions)).unlink()
+    table = build("table2", ast, mast, folder=tmp_path)
+    assert (cell(table, "mast", "top1").measured, cell(table, "mast", "top1").ci) == (75.0, None)
+    assert cell(table, "mast_minus_ast", "top1").measured == 25.0
+    assert mast.key in cell(table, "mast_minus_ast", "top1").conditions
+
+
+def test_predictions_of_another_run_are_an_error_that_names_the_file(tmp_path: Path) -> None:
+    run = ks(tmp_path, "mast_base", "0001")
+    wrong = replace(run, metrics={**run.metrics, "top1": 99.0})
+    with pytest.raises(InputError, match=f"{run.predictions}: scores top1 75.00, but record .* says 99.0"):
+        build("table2", wrong, folder=tmp_path)
+
+
+def test_an_action_is_right_only_if_verb_and_noun_are(tmp_path: Path) -> None:
+    scores = ranked("a b c d", verb="0011", noun="0101")
+    table = build("table4", make_run(tmp_path, "mast_base", "epic_kitchens", scores), folder=tmp_path)
+    assert [cell(table, "mast", key).measured for key in ("verb", "noun", "action")] == [50.0, 50.0, 25.0]
+
+
+def test_an_overridden_recipe_or_a_variant_stands_in_a_block_and_fills_no_cell(tmp_path: Path) -> None:
+    others = (
+        ks(tmp_path, "mast_base", "0000", recipe_name="mast, batch_size=12"),
+        replace(ks(tmp_path, "mast_base", "0000", recipe_name=""), key="no recipe"),
+        replace(ks(tmp_path, "mast_base", "0000", standin=True), key="on a stand-in"),
+    )
+    table = build("table2", *others, folder=tmp_path)
+    assert table.rows == build("table2", folder=tmp_path).rows
+    block = block_with(table, "Other paper-scale runs")
+    labels = " | ".join(row.label for row in block.rows)
+    assert 'recipe "mast, batch_size=12"' in labels and "no named recipe" in labels and "STAND-IN" in labels
+
+
+def test_averaged_and_best_weights_stand_beside_the_last_epoch_and_say_what_they_are(tmp_path: Path) -> None:
+    details = {
+        "averaged": {"from_epoch": 6, "to_epoch": 25, "metrics": {"top1": 80.0, "top5": 90.0}},
+        "best": {"epoch": 17, "metrics": {"top1": 85.0, "top5": 95.0}},
+    }
+    table = build("table2", ks(tmp_path, "mast_base", "0001", details=details), folder=tmp_path)
+    assert cell(table, "mast", "top1").measured == 75.0
+    block = block_with(table, "Other weights")
+    scores = {row.label: row.cells["top1"].measured for row in block.rows}
+    assert scores == {
+        "MAST (Ours), last epoch (primary)": 75.0,
+        "MAST (Ours), weights averaged, epochs 6-25": 80.0,
+        "MAST (Ours), best epoch on the test clips (17)": 85.0,
+    }
+    assert "chosen on the test clips" in note_with(block, "primary")
+
+
+# --- demo-scale blocks ----------------------------------------------------------------------------------------------
+
+
+def test_demo_runs_on_a_standin_and_on_real_data_stand_in_blocks_of_their_own(tmp_path: Path) -> None:
+    runs = [
+        ks(tmp_path, model, ranks, recipe_name="demo", standin=standin, seed=seed)
+        for standin in (True, False)
+        for model, ranks in (("ast_tiny", "0011"), ("mast_tiny", "0001"))
+        for seed in (0, 1)
+    ]
+    table = build("table2", *runs, folder=tmp_path)
+    assert table.rows == build("table2", folder=tmp_path).rows
+    standin, real = table.blocks
+    assert "synthetic STAND-IN" in standin.title and "STAND-IN" not in real.title
+    for block in (standin, real):
+        assert [row.key for row in block.rows] == ["ast_tiny", "mast_tiny", "difference", "ratio"]
+        assert cell(block, "difference", "top1").measured == 25.0
+        assert cell(block, "mast_tiny", "top1").seeds == (0, 1)
+        assert cell(block, "ratio", "macs").measured == 1.0
+        assert "Chance is 16.7 %" in note_with(block, "Chance")
+        assert "McNemar p = 1" in note_with(block, "Top-1:")
+
+
+def test_demo_variants_stand_beside_their_costs_with_a_warning_for_the_dear_ones(tmp_path: Path) -> None:
+    def run(model: str, scores: StoredPredictions, macs: float, variant: str = "mast") -> RunRecord:
+        config = {"pool_strides": POOLING_ABLATIONS[variant]} if model.startswith("mast") else {}
+        record = make_run(
+            tmp_path, model, "audioset", scores, "demo", protocol="balanced", standin=True, model_config=config
+        )
+        return replace(record, metrics={**record.metrics, "macs_module_only": macs})
+
+    good = multilabel("abcd", "bacd", positives=("ac", "b"))
+    poor = multilabel("bacd", "abcd", positives=("ac", "b"))
+    runs = (run("ast_tiny", poor, 3e9), run("mast_tiny", good, 1e9), run("mast_tiny", poor, 6e9, "none"))
+    block = block_with(build("ablations", *runs, folder=tmp_path), "STAND-IN")
+    assert cell(block, "mast", "map").measured == pytest.approx(100 * (5 / 6 + 1) / 2)
+    assert cell(block, "none", "map").measured == pytest.approx(100 * (7 / 12 + 1 / 2) / 2)
+    assert cell(block, "none", "map_minus_mast").measured == pytest.approx(-37.5)
+    assert cell(block, "none", "macs").measured == 6.0
+    assert cell(block, "first_only", "map").status == "not run"
+    assert "costs 2.00 times" in block.notes[0]
+    assert [row.label for row in block.rows if "dearer" in row.label] == ["no pooling (dearer than AST)"]
+    (table5,) = build("table5", *BOTH_COSTS, *runs, folder=tmp_path).blocks
+    assert [row.key for row in table5.rows] == ["ast_tiny", "mast_tiny", "difference", "ratio"]
+
+
+# --- Table 5's two ASTs ---------------------------------------------------------------------------------------------
+
+
+def test_the_two_recipes_of_ast_fill_rows_of_their_own() -> None:
+    runs = (
+        make_paper_record("ast_base", "balanced", 33.0),
+        make_paper_record("ast_base", "balanced", 30.0, recipe_name="mast"),
+        make_paper_record("mast_base", "balanced", 31.0),
+    )
+    table = build("table5", *BOTH_COSTS, *runs)
+    assert cell(table, "ast_our_as", "balanced").measured == 33.0
+    assert cell(table, "ast_our_as_minus_paper", "balanced").measured == pytest.approx(1.7)
+    own = cell(table, "ast_mast_protocol", "balanced")
+    assert (own.paper, own.measured) == (None, 30.0)
+    assert cell(table, "mast_minus_ast_our_as", "balanced").measured == -2.0
+    assert cell(table, "mast_minus_ast_mast_protocol", "balanced").measured == 1.0
+
+
+def test_a_run_of_mast_that_names_its_own_pooling_is_mast() -> None:
+    run = make_paper_record(mean_ap=30.5, model_config={"pool_strides": [[2, 2], [2, 2], [1, 2]]})
+    assert cell(build("table5", *BOTH_COSTS, run), "mast", "balanced").measured == 30.5
+
+
+def test_a_score_that_was_not_a_number_is_not_run() -> None:
+    run = replace(make_paper_record(), metrics={"map": None})
+    assert "not a number" in cell(build("table5", *BOTH_COSTS, run), "mast", "balanced").conditions
+
+
+# --- layout ---------------------------------------------------------------------------------------------------------
+
+
+def test_no_line_of_the_terminal_is_wider_than_the_limit(tmp_path: Path) -> None:
+    runs = [
+        make_run(tmp_path, model, "epic_kitchens", ranked("a b c", verb="001", noun="010"), seed=seed, listed=9668)
+        for model in ("ast_base", "mast_base")
+        for seed in (0, 1)
+    ]
+    for name in ("table4", "table5", "ablations"):
+        lines = render(build(name, *BOTH_COSTS, *runs, folder=tmp_path), "terminal").splitlines()
+        assert max(map(len, lines)) <= WIDTH
+
+
+def test_columns_that_do_not_fit_follow_below_with_their_rows_named_again() -> None:
+    columns = tuple(Column(f"c{i}", f"column {i}") for i in range(20))
+    cells = {column.key: measured(float(i), "", "") for i, column in enumerate(columns)}
+    lines = render(Table("wide", "Wide", columns, (Row("r", "the row", cells),)), "terminal").splitlines()
+    assert sum(line.startswith("the row") for line in lines) == 2
+    text = "\n".join(lines)
+    assert all(f"column {i}" in text and f" {i}.0" in text for i in range(20))
 
 
 # --- cross-validated comparisons ------------------------------------------------------------------------------------

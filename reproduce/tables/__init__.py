@@ -3,11 +3,13 @@
 Importing this package registers every target: one module a subject, in the order in which they are listed.
 """
 
-from reproduce.tables import architecture, audioset, costs, comparison  # noqa: F401, I001  (the order is the listing's)
+from reproduce.tables import architecture, accuracy, audioset, clustering, claims, costs, scaling, speed, comparison  # noqa: F401, I001  (the order is the listing's)
 from reproduce.tables.base import (
+    CLIPS,
     MEASURED,
     NOT_RUN,
     PAPER_ONLY,
+    POINTS,
     Cell,
     Column,
     CostRequest,
@@ -21,9 +23,11 @@ from reproduce.tables.base import (
 )
 
 __all__ = [
+    "CLIPS",
     "MEASURED",
     "NOT_RUN",
     "PAPER_ONLY",
+    "POINTS",
     "Cell",
     "Column",
     "CostRequest",

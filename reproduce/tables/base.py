@@ -11,6 +11,7 @@ from reproduce.paper import Paper
 from reproduce.records import RunRecord
 
 MEASURED, NOT_RUN, PAPER_ONLY = "measured", "not run", "paper only"
+POINTS, CLIPS = "points", "clips"  # units: of a difference of percentages; of a number of test clips
 GIGA, MEGA = 1e9, 1e6
 PAPER_MODELS = {"ast": "ast_base", "mast": "mast_base"}
 
@@ -36,6 +37,8 @@ class Cell:
         status: "measured", "not run" or "paper only" (a quoted result that is not ours to measure).
         conditions: what ours was measured under, or why it was not run.
         n: clips behind it. ci: 95 % interval.
+        listed: clips that the data set lists for the test, of which n could be used.
+        seeds, sd: runs behind it (`measured` is their mean) and their standard deviation, None for a single run.
     """
 
     paper: float | None
@@ -45,6 +48,9 @@ class Cell:
     conditions: str = ""
     n: int | None = None
     ci: tuple[float, float] | None = None
+    listed: int | None = None
+    seeds: tuple[int, ...] = ()
+    sd: float | None = None
 
 
 @dataclass(frozen=True)
@@ -138,14 +144,26 @@ def config_text(config: Mapping[str, Any]) -> str:
     return "".join(f", {name} {value}" for name, value in config.items())
 
 
-def run_conditions(record: RunRecord) -> str:
-    """What a trained cell was measured under, in one line."""
+def run_conditions(*records: RunRecord) -> str:
+    """What a trained cell was measured under, in one line; of several records that differ in the seed alone."""
+    record = records[0]
     experiment, data, environment = record.experiment, record.dataset, record.environment
-    front_end = experiment["front_end"]
+    front_end, recipe_name = experiment["front_end"], experiment.get("recipe_name", "")
     model = experiment["model"] + config_text(experiment["model_config"])
+    recipe = f'recipe "{recipe_name}", ' if recipe_name else ""
+    seeds = ", ".join(str(r.seed) for r in records)
     return (
-        f"{model}, {front_end['mels']} x {front_end['frames']}, from {experiment['weights']}, "
-        f"{experiment['recipe']['epochs']} epochs, seed {record.seed}, "
-        f"{data['test_kept']} of {data['test_listed']} test clips, {environment['device']}, "
-        f"{environment['precision']}, {record.created[:10]}"
+        f"{model}, {front_end['mels']} x {front_end['frames']}, from {experiment['weights']}, {recipe}"
+        f"{epochs_text(experiment['recipe'])}, seed{'s' if len(records) > 1 else ''} {seeds}, "
+        f"{data['test_kept']:,} of {data['test_listed']:,} test clips, {environment['device']}, "
+        f"{environment['precision']}, {max(r.created for r in records)[:10]}"
     )
+
+
+def epochs_text(recipe: Mapping[str, Any]) -> str:
+    return f"{recipe['epochs']} epoch{'s' if recipe['epochs'] > 1 else ''}"
+
+
+def family(model: str) -> str:
+    """ "ast" or "mast" of "ast_tiny" or "mast_base"."""
+    return model.partition("_")[0]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
 from reproduce.datasets import dataset_spec
 from reproduce.intervals import mcnemar, wilson_interval
@@ -20,6 +21,7 @@ from reproduce.tables.base import (
     Row,
     Table,
     TableInputs,
+    epochs_text,
     measured,
     ratio_row,
     register_table,
@@ -27,6 +29,7 @@ from reproduce.tables.base import (
 )
 
 PROBLEMS_NAMED = 10
+WILSON_NOTE = "Intervals are 95 % Wilson intervals over test clips; they know nothing of the spread over training runs."
 SCORE_COLUMNS = (
     Column("top1", "Top-1", "%", 1),
     Column("top5", "Top-5", "%", 1),
@@ -93,13 +96,13 @@ def _comparison(inputs: TableInputs, group: Sequence[RunRecord], name: str) -> T
         label = f"{rows[0].label} : {rows[1].label}"
         rows.append(ratio_row(label, rows[0].cells, rows[1].cells, COST_AND_SPEED_COLUMNS))
     left_out = len(group) - sum(map(len, by_model.values()))
-    notes = _protocol_notes(group)
+    notes = protocol_notes(group, WILSON_NOTE)
     if left_out:
         notes.append(f"Left out: {left_out} runs of folds or seeds that not every model has run yet.")
     notes += _pairing_notes(inputs, by_model)
-    notes += _class_notes(group)
-    notes += _problem_notes(group)
-    return Table(name, _title(group), (*scores, *COST_AND_SPEED_COLUMNS), tuple(rows), notes=tuple(notes))
+    notes += class_notes(group)
+    notes += problem_notes(group)
+    return Table(name, run_title(group), (*scores, *COST_AND_SPEED_COLUMNS), tuple(rows), notes=tuple(notes))
 
 
 def _score_columns(record: RunRecord) -> tuple[Column, ...]:
@@ -109,7 +112,8 @@ def _score_columns(record: RunRecord) -> tuple[Column, ...]:
     return tuple(c for c in SCORE_COLUMNS if c.key in record.metrics and c.key.endswith(wanted))
 
 
-def _title(group: Sequence[RunRecord]) -> str:
+def run_title(group: Sequence[RunRecord]) -> str:
+    """Scale, data (a stand-in is named as one), classes and split of runs that stand side by side."""
     data, experiment = group[0].dataset, group[0].experiment
     name = dataset_spec(data["name"]).title + (f" ({data['protocol']})" if data["protocol"] else "")
     if data.get("standin"):
@@ -121,7 +125,7 @@ def _title(group: Sequence[RunRecord]) -> str:
     folds = len({tuple(r.experiment["test_splits"]) for r in group})
     everything = len(experiment["train_splits"] + experiment["test_splits"])
     tested = f"{folds} of {everything} folds tested" if _is_cross_validation(group) else "its own split"
-    return f"{experiment['scale']} scale: {name}, {classes}, {tested}"
+    return f"{group[0].scale} scale: {name}, {classes}, {tested}"
 
 
 def _is_cross_validation(group: Sequence[RunRecord]) -> bool:
@@ -129,32 +133,52 @@ def _is_cross_validation(group: Sequence[RunRecord]) -> bool:
     return all(split.isdecimal() for split in group[0].experiment["test_splits"])
 
 
-def _protocol_notes(group: Sequence[RunRecord]) -> list[str]:
-    """What was run, and the recipe that every model had."""
+def protocol_notes(group: Sequence[RunRecord], intervals: str = "") -> list[str]:
+    """What was run, and the recipe that every model had. `intervals` says what the intervals of accuracies are."""
     experiment, classes = group[0].experiment, group[0].dataset["classes"]
     recipe, front_end = experiment["recipe"], experiment["front_end"]
     tested = ", ".join(sorted({",".join(r.experiment["test_splits"]) for r in group}))
     trained = ", ".join(sorted({split for r in group for split in r.experiment["train_splits"]}))
-    chance = " and ".join(f"{100 / len(names):.1f} %" for names in classes.values())
-    epochs = f"{recipe['epochs']} epoch{'s' if recipe['epochs'] > 1 else ''}"
+    chance = " and ".join(
+        f"{100 / len(names):.1f} %" + ("" if head == "label" else f" ({head})") for head, names in classes.items()
+    )
+    single_label = any(key.endswith("top1") for key in group[0].metrics)
     notes = [
         f"Tested on {tested}, trained on {trained}"
         + (" without the tested one." if _is_cross_validation(group) else ".")
     ]
-    if any(key.endswith("top1") for key in group[0].metrics):
-        notes.append(
-            f"Chance is {chance}. Intervals are 95 % Wilson intervals over test clips; "
-            "they know nothing of the spread over training runs."
-        )
+    if single_label:
+        notes.append(f"Chance is {chance}. {intervals}".rstrip())
     notes.append(
-        f"Every model: {epochs}, batch {recipe['batch_size']}, AdamW lr {recipe['lr']:g} with "
-        f"{recipe['warmup_steps']} warm-up steps and a cosine, mixup {recipe['mixup']:g}, SpecAugment "
+        f"Every model: {_training_text(recipe)}, mixup {recipe['mixup']:g}, SpecAugment "
         f"{recipe['freq_mask']}/{recipe['time_mask']}, input 1 x {front_end['mels']} x {front_end['frames']} at a "
-        f"{front_end['frame_shift_ms']:g} ms hop, from {experiment['weights']}; "
-        f"weight decay {recipe['weight_decay']:g} (none on biases, norms and AST's position embedding), gradients "
-        f"clipped at {recipe['clip_norm']:g}, drop path {recipe['drop_path_rate']:g}; weights of the last epoch."
+        f"{front_end['frame_shift_ms']:g} ms hop, from {experiment['weights']}; {_regularisation_text(recipe)}; "
+        "weights of the last epoch."
     )
     return notes
+
+
+def _training_text(recipe: Mapping[str, Any]) -> str:
+    """Epochs, batch, optimizer and schedule. Fields that came after the first records are absent at their defaults."""
+    optimizer = {"adamw": "AdamW", "adam": "Adam"}[recipe.get("optimizer", "adamw")]
+    schedule = "a cosine"
+    if recipe.get("schedule", "cosine") == "steps":
+        every = recipe["decay_every"]
+        schedule = f"steps (x{recipe.get('decay', 0.5):g} every {every} epochs from {recipe['decay_start']})"
+    sampler = ", class-balanced sampling" if recipe.get("sampler", "shuffle") == "balanced" else ""
+    return (
+        f"{epochs_text(recipe)}, batch {recipe['batch_size']}, {optimizer} lr {recipe['lr']:g} with "
+        f"{recipe['warmup_steps']} warm-up steps and {schedule}{sampler}"
+    )
+
+
+def _regularisation_text(recipe: Mapping[str, Any]) -> str:
+    spared = " (none on biases, norms and AST's position embedding)" if recipe.get("optimizer") != "adam" else ""
+    smoothing = f"label smoothing {recipe['label_smoothing']:g}, " if recipe["label_smoothing"] else ""
+    return (
+        f"{smoothing}weight decay {recipe['weight_decay']:g}{spared}, gradients clipped at {recipe['clip_norm']:g}, "
+        f"drop path {recipe['drop_path_rate']:g}"
+    )
 
 
 def _comparison_row(model: str, records: Sequence[RunRecord], scores: Sequence[Column]) -> Row:
@@ -242,7 +266,7 @@ def _right_clips(inputs: TableInputs, record: RunRecord) -> dict[str, dict[str, 
     return outcomes
 
 
-def _class_notes(group: Sequence[RunRecord]) -> list[str]:
+def class_notes(group: Sequence[RunRecord]) -> list[str]:
     """How many classes mAP is a mean of, where the test clips do not show them all."""
     notes = []
     for head, names in group[0].dataset["classes"].items():
@@ -256,7 +280,7 @@ def _class_notes(group: Sequence[RunRecord]) -> list[str]:
     return notes
 
 
-def _problem_notes(group: Sequence[RunRecord]) -> list[str]:
+def problem_notes(group: Sequence[RunRecord]) -> list[str]:
     """Clips and rows that could not be used, or were used with a warning, over all runs of the group."""
     problems = {tuple(problem) for record in group for problem in record.dataset["problems"]}
     notes = []

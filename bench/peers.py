@@ -1,0 +1,94 @@
+"""The public implementations that ours are compared with. Their weights are random or ours: nothing is downloaded."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from models import AST, MAST, create_model
+
+
+class LogitsOf(nn.Module):
+    """transformers' AST with our interface: (batch, 1, mels, frames) to logits."""
+
+    def __init__(self, model: Any) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.model(x[:, 0].transpose(1, 2)).logits  # theirs takes (batch, frames, mels)
+
+
+def transformers_ast(ours: AST) -> nn.Module:
+    """transformers' ASTForAudioClassification of the same geometry and random weights, on its own default path."""
+    transformers = pytest.importorskip("transformers", reason="the peer needs transformers")
+    config = ours.config
+    theirs = transformers.ASTConfig(
+        hidden_size=config.embed_dim,
+        num_hidden_layers=config.depth,
+        num_attention_heads=config.num_heads,
+        intermediate_size=int(config.embed_dim * config.mlp_ratio),
+        patch_size=config.patch_size,
+        frequency_stride=config.patch_stride,
+        time_stride=config.patch_stride,
+        num_mel_bins=config.input_size[0],
+        max_length=config.input_size[1],
+        num_labels=config.num_classes,
+    )
+    return LogitsOf(transformers.ASTForAudioClassification(theirs))
+
+
+def timm_mvitv2(ours: MAST) -> nn.Module:
+    """timm's MViTv2 with the weights of `ours`, which must be square: timm's asserts it."""
+    mvitv2 = pytest.importorskip("timm.models.mvitv2", reason="the peer needs timm")
+    config = ours.config
+    size, frames = config.input_size
+    if size != frames:
+        raise ValueError(f"timm's MViTv2 takes square inputs alone, not {config.input_size}")
+    cfg = mvitv2.MultiScaleVitCfg(
+        depths=config.depths,
+        embed_dim=config.embed_dim,
+        num_heads=config.num_heads,
+        stride_q=((1, 1), *config.pool_strides),
+    )
+    theirs = mvitv2.MultiScaleVit(cfg, size, in_chans=config.in_chans, num_classes=config.num_classes)
+    theirs.load_state_dict(_timm_names(ours), strict=True)
+    return theirs
+
+
+def _timm_names(ours: MAST) -> dict[str, Tensor]:
+    """Our weights under timm's names."""
+    blocks = [(stage, block) for stage, depth in enumerate(ours.config.depths) for block in range(depth)]
+    renamed = {}
+    for key, value in ours.state_dict().items():
+        if key.startswith("blocks."):
+            _, index, rest = key.split(".", 2)
+            stage, block = blocks[int(index)]
+            if rest.startswith("proj."):
+                rest = "shortcut_proj_attn" + rest.removeprefix("proj")
+            rest = rest.replace("rel_pos_freq", "rel_pos_h").replace("rel_pos_time", "rel_pos_w")
+            key = f"stages.{stage}.blocks.{block}.{rest}"
+        renamed[key] = value
+    return renamed
+
+
+def square_mast(name: str, size: int) -> MAST:
+    """The preset `name` on `size` x `size`, pooling both axes as MViTv2 does, also where the paper pools one.
+
+    Raises:
+        TypeError: the preset is no MAST.
+    """
+    model = create_model(name, input_size=(size, size), pool_strides=((2, 2), (2, 2), (2, 2)))
+    if not isinstance(model, MAST):
+        raise TypeError(f"{name} is no MAST")
+    return model
+
+
+@torch.no_grad()
+def check_equal(ours: nn.Module, theirs: nn.Module, x: Tensor, tolerance: float) -> None:
+    """Fail unless both give the same logits: a peer that computes something else proves nothing."""
+    expected = theirs.eval()(x)
+    torch.testing.assert_close(ours.eval()(x), expected, rtol=0, atol=tolerance)

@@ -1,0 +1,75 @@
+"""Attention alone, by path: the same block of MAST or AST, the same input, each way of computing it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+
+from bench.conftest import ContestRunner
+from bench.contenders import MODES, input_size
+from models import create_model
+from reproduce.measure import Budget, Contender, tensor_bytes
+
+FAMILY_BLOCKS = [("ast", "first"), *(("mast", which) for which in ("first", "widest keys", "deepest", "last"))]
+BUDGET = Budget(least=5, most=15, seconds=3)
+BATCH = 1
+
+
+def block_of(model: Any, which: str) -> tuple[int, Any]:
+    """Number and block: MAST's blocks differ in grid, strides and heads, AST's are all alike."""
+    blocks = list(model.blocks)
+    if which == "widest keys":
+        number = max(range(len(blocks)), key=lambda n: blocks[n].attn.k_grid[0] * blocks[n].attn.k_grid[1])
+    else:
+        number = {"first": 0, "deepest": len(blocks) // 2, "last": len(blocks) - 1}[which]
+    return number, blocks[number]
+
+
+def tokens_of(model: Any, block: Any, device: str) -> torch.Tensor:
+    """(batch, tokens, width) as the block's attention takes them."""
+    pooling = hasattr(block, "plan")
+    rows, columns = block.plan.grid if pooling else model.config.grid
+    return torch.randn(BATCH, rows * columns, block.plan.dim if pooling else model.embedding_dim, device=device)
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize(("family", "which"), FAMILY_BLOCKS)
+def test_attention_by_path(
+    contest: ContestRunner, device: str, largest: str, family: str, which: str, mode: str
+) -> None:
+    model: Any = create_model(f"{family}_{largest}", input_size=input_size(largest)).to(device)
+    number, block = block_of(model, which)
+    x = tokens_of(model, block, device)
+    contenders = [attention_contender(model, block.attn, x, path, mode) for path in model.attention_paths]
+    contest(
+        "attention",
+        contenders,
+        device,
+        BUDGET,
+        mode=mode,
+        model=f"{family}_{largest}",
+        block=number,
+        batch=BATCH,
+        tokens=x.shape[1],
+        width=x.shape[2],
+    )
+
+
+def attention_contender(model: Any, attention: Any, x: torch.Tensor, path: str, mode: str) -> Contender:
+    """One attention layer by one path; "training" adds the backward pass, to the input and the weights."""
+
+    def forward() -> None:
+        model.set_attention(path)
+        with torch.inference_mode():
+            attention(x)
+
+    def forward_and_backward() -> None:
+        model.set_attention(path)
+        inputs = x.detach().requires_grad_(True)
+        attention(inputs).square().mean().backward()
+        attention.zero_grad(set_to_none=True)
+
+    call = forward if mode == "inference" else forward_and_backward
+    return Contender(path, call, len(x), lambda: tensor_bytes(attention.parameters()), attention=path)

@@ -1,0 +1,103 @@
+"""From ogg files to log-mels: decoding, resampling and the front end, alone and in front of a model.
+
+The files are ESC-10's real recordings (5 s, 44.1 kHz) where `../shared/data/esc10` or `$MAST_SHARED` has them, else
+generated ones of the same length and rate.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+
+from bench.conftest import ContestRunner
+from models import create_model
+from reproduce.audio import decode_many, fit, load_waveform, log_mel, normalise, stack_waveforms
+from reproduce.audio_spec import AudioSpec
+from reproduce.measure import Budget, Contender, inference_contender, synchronise
+
+SHARED = Path(os.environ.get("MAST_SHARED", Path(__file__).resolve().parents[2] / "shared"))
+RATE, SECONDS = 44_100, 5
+SPEC = AudioSpec(frames=512)  # five seconds, as AST takes ESC-50
+FILES, FILES_BEFORE_A_MODEL, DEBUG_FILES = 100, 8, 4
+BUDGET = Budget(least=5, most=9, seconds=12)
+
+
+@pytest.fixture(scope="session")
+def recordings(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, list[Path]]:
+    """What they are, and FILES ogg files."""
+    real = sorted((SHARED / "data/esc10/audio").glob("*.ogg"))[:FILES]
+    if len(real) == FILES:
+        return "ESC-10", real
+    folder = tmp_path_factory.mktemp("ogg")
+    rng = np.random.default_rng(0)
+    time_s = np.arange(RATE * SECONDS) / RATE
+    for number in range(FILES):
+        tone = 0.3 * np.sin(2 * np.pi * rng.uniform(100, 4000) * time_s)
+        soundfile.write(folder / f"{number:03}.ogg", tone + 0.05 * rng.standard_normal(len(time_s)), RATE)
+    return "generated", sorted(folder.glob("*.ogg"))
+
+
+def spectrograms_of(files: Sequence[Path], device: str) -> torch.Tensor:
+    """Decoded on every core, transferred once, log-mels in one batch on the device."""
+    waveforms = []
+    for _, decoded in decode_many(((path, None, None) for path in files), SPEC, os.cpu_count() or 1):
+        if isinstance(decoded, Exception):
+            raise decoded
+        waveforms.append(fit(decoded, SPEC))
+    batch, lengths = stack_waveforms(waveforms)
+    return normalise(log_mel(batch.to(device), lengths, SPEC), SPEC)
+
+
+def spectrograms_one_by_one(files: Sequence[Path], device: str) -> None:
+    """The plain loop: a file at a time on one core."""
+    for path in files:
+        batch, lengths = stack_waveforms([fit(load_waveform(path, SPEC), SPEC)])
+        normalise(log_mel(batch.to(device), lengths, SPEC), SPEC)
+
+
+def test_files_to_log_mels(
+    contest: ContestRunner, recordings: tuple[str, list[Path]], device: str, largest: str
+) -> None:
+    source, files = recordings
+    files = files[: DEBUG_FILES if largest == "debug" else FILES]
+    contenders = [
+        Contender(f"{os.cpu_count()} workers, batched", lambda: spectrograms_of(files, device), len(files)),
+        Contender("plain loop", lambda: spectrograms_one_by_one(files, device), len(files)),
+    ]
+    contest("input pipeline", contenders, device, BUDGET, source=source, rate=RATE, seconds=SECONDS, files=len(files))
+
+
+def test_end_to_end_beside_the_model_alone(
+    contest: ContestRunner, recordings: tuple[str, list[Path]], device: str, largest: str
+) -> None:
+    """Whether the input side starves the model: files to logits, and logits of a batch that is there already."""
+    source, files = recordings
+    files = files[: DEBUG_FILES if largest == "debug" else FILES_BEFORE_A_MODEL]
+    name = f"mast_{largest}"
+    model = create_model(name, input_size=(SPEC.mels, SPEC.frames)).eval().to(device)
+    ready = spectrograms_of(files, device)
+    alone = inference_contender(f"{name} alone", model, ready)
+
+    def end_to_end() -> None:
+        with torch.inference_mode():
+            model(spectrograms_of(files, device))
+        synchronise(device)
+
+    contenders = [alone, Contender(f"files to {name}", end_to_end, len(files), alone.held_bytes, alone.attention)]
+    contest(
+        "end to end",
+        contenders,
+        device,
+        BUDGET,
+        source=source,
+        rate=RATE,
+        seconds=SECONDS,
+        preset=largest,
+        batch=len(files),
+    )

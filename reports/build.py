@@ -1,0 +1,75 @@
+"""Records in, files out: the figures, then report.md, report.html and report.pdf. Same records, same bytes."""
+
+from __future__ import annotations
+
+import os
+from datetime import UTC, datetime
+from pathlib import Path
+
+from reports.pdf import MISSING, to_pdf, typst_or_none
+from reports.plots import PLOTS, use_style
+from reports.sections import FIGURES, report_text
+from reports.to_html import to_html
+from reproduce.errors import InputError
+from reproduce.paper import load_paper
+from reproduce.records import load_records
+from reproduce.tables import TableInputs
+
+
+def build_report(records_dir: Path, out: Path) -> tuple[list[Path], list[str]]:
+    """Write the report under `out`.
+
+    Returns:
+        The files written, and what could not be made, a line each.
+
+    Raises:
+        InputError: records that cannot be read, or a folder that cannot be written.
+    """
+    inputs = TableInputs(load_paper(), load_records(records_dir), records_dir)
+    try:
+        (out / FIGURES).mkdir(parents=True, exist_ok=True)
+        return _write_all(inputs, out)
+    except OSError as error:
+        raise InputError(f"{out}: cannot be written ({error.strerror}): choose another --out folder") from None
+
+
+def _write_all(inputs: TableInputs, out: Path) -> tuple[list[Path], list[str]]:
+    captions, drawings, written = {}, {}, []
+    use_style()
+    for plot in PLOTS.values():
+        files = {suffix: out / FIGURES / f"{plot.name}.{suffix}" for suffix in ("svg", "png")}
+        drawn = plot.draw(inputs)
+        if drawn is None:
+            for path in files.values():  # of an earlier report: it must not look like this one's
+                path.unlink(missing_ok=True)
+            continue
+        captions[plot.name] = drawn.caption
+        drawings[f"{FIGURES}/{plot.name}"] = drawn.svg
+        written += [_write(files["svg"], drawn.svg), _write(files["png"], drawn.png)]
+    text = report_text(inputs, captions)
+    written.append(_write(out / "report.md", text.encode()))
+    written.append(_write(out / "report.html", to_html(text, drawings).encode()))
+    pdf = out / "report.pdf"
+    if typst_or_none() is None:
+        pdf.unlink(missing_ok=True)
+        return written, [MISSING]
+    return [*written, _write(pdf, to_pdf(text, out, _newest(inputs)))], []
+
+
+def _newest(inputs: TableInputs) -> datetime:
+    """When the newest record was written: a date of building would change the bytes from run to run."""
+    dates = [datetime.fromisoformat(record.created) for record in inputs.records if record.created]
+    return max(
+        (date if date.tzinfo else date.replace(tzinfo=UTC) for date in dates), default=datetime(1970, 1, 1, tzinfo=UTC)
+    )
+
+
+def _write(path: Path, data: bytes) -> Path:
+    """Whole or not at all."""
+    temporary = path.with_name(path.name + ".tmp")
+    try:
+        temporary.write_bytes(data)
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+    return path

@@ -1,0 +1,106 @@
+"""The summary: what the records say of the paper's claims. Its numbers come from records or from paper.json."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from reports.commands import command_of
+from reports.coverage import kinds_text
+from reports.markdown import bullets, code, escape
+from reports.plots.architecture import costs_of
+from reports.plots.base import by_model, group_title, groups_of, label_of, runs_text
+from reports.tables_text import count_cells
+from reproduce.records import RunRecord, number
+from reproduce.selection import pooled
+from reproduce.tables import MEASURED, NOT_RUN, Table, TableInputs, table_specs
+from reproduce.tables.base import GIGA, MEGA
+
+PAPER_TABLES = ("table1", "table2", "table3", "table4", "table5", "table6", "ablations")
+
+
+def summary_text(inputs: TableInputs) -> str:
+    """Findings, each of which names what it rests on; then how the report is to be read."""
+    findings = [*_cost_findings(inputs), *_coverage_findings(inputs), *_accuracy_findings(inputs)]
+    return "\n".join((_about(inputs), bullets(findings), _how_to_read(inputs)))
+
+
+def _about(inputs: TableInputs) -> str:
+    paper = inputs.paper
+    return (
+        f"This report sets the numbers of {escape(' and '.join(paper.authors))}, *{escape(paper.title)}* "
+        f"({escape(paper.venue)}), beside what this suite measured, and says under which conditions. MAST is their "
+        "multiscale audio spectrogram transformer, AST the audio spectrogram transformer that it is compared with.\n"
+    )
+
+
+def _how_to_read(inputs: TableInputs) -> str:
+    return (
+        "Cells read **paper → measured here**, with ± the standard deviation over seeds and [the 95 % interval] where "
+        "there are such; a measured number in bold differs from the paper as printed. (quoted) marks a number of the "
+        "paper that is not this suite's to measure. What was not run says so, and the notes under the table name the "
+        "command that fills the cell. A measurement at a smaller scale or on other data never stands in a paper cell: "
+        f"it has a labelled table of its own. Records behind this report: {escape(kinds_text(inputs.records))}.\n"
+    )
+
+
+def _cost_findings(inputs: TableInputs) -> list[str]:
+    costs = costs_of(inputs)
+    if costs is None:
+        return [f"Costs: **not run**; {code(command_of('costs'))} counts them in seconds."]
+    ast, mast = costs["ast"].metrics, costs["mast"].metrics
+    stated = inputs.paper.fact("macs_times_less")
+
+    def times(name: str) -> float:
+        return number(ast[name]) / number(mast[name])
+
+    macs = (
+        f"**MACs:** by the paper's own counting MAST needs {number(mast['macs_module_only']) / GIGA:.1f} G where AST "
+        f"needs {number(ast['macs_module_only']) / GIGA:.1f} G, **{times('macs_module_only'):.2f} times less**; with "
+        f"the products inside attention, which that counting misses, **{times('macs_full'):.2f} times less**. The "
+        f"paper states {stated.value}{escape(stated.unit)} ({escape(stated.where)})."
+    )
+    share = 100 * number(mast["parameters"]) / number(ast["parameters"])
+    by_paper = 100 * number(mast["parameters_paper"]) / number(ast["parameters_paper"])
+    parameters = (
+        f"**Parameters:** {number(mast['parameters']) / MEGA:.2f} M against {number(ast['parameters']) / MEGA:.2f} M, "
+        f"{share:.1f} %; {by_paper:.1f} % by the paper's count, which adds AST's unused ImageNet heads. The paper "
+        f"states {inputs.paper.fact('params_percent_of_ast').value} %."
+    )
+    return [macs, parameters]
+
+
+def _coverage_findings(inputs: TableInputs) -> list[str]:
+    specs = table_specs()
+    tables = {name: specs[name].build(inputs) for name in PAPER_TABLES if name in specs}
+    done, waiting = count_cells(tables.values(), MEASURED), count_cells(tables.values(), NOT_RUN)
+    where = [_heading(table) for table in tables.values() if count_cells([table], NOT_RUN)]
+    text = f"**Coverage:** of {done + waiting} numbers of the paper that this suite can measure, {done} are measured"
+    rest = f" and {waiting} were not run ({escape('; '.join(where))})." if waiting else "."
+    return [text + rest]
+
+
+def _heading(table: Table) -> str:
+    return table.title.partition(":")[0]
+
+
+def _accuracy_findings(inputs: TableInputs) -> list[str]:
+    """Every pair of models trained alike on real recordings: their scores, and whether these can be told apart."""
+    found = []
+    for group in groups_of(inputs.records):
+        runs = by_model(group)
+        # Runs by a named recipe have tables of their own; these are the comparisons of `esc50` and `train`.
+        compared = not group[0].experiment.get("recipe_name") and not group[0].dataset.get("standin")
+        if len(runs) == 2 and compared and "top1" in group[0].metrics:
+            found.append(_pair_text(group, runs))
+    return found or [f"**Real audio:** not run; {code(command_of('esc50'))} trains both models on the same recordings."]
+
+
+def _pair_text(group: Sequence[RunRecord], runs: Mapping[str, Sequence[RunRecord]]) -> str:
+    scores = {model: pooled(records) for model, records in runs.items()}
+    told = " and ".join(f"{label_of(model)} {score.value:.1f} %" for model, score in scores.items())
+    clips = next(iter(scores.values())).clips
+    counts = runs_text(next(iter(runs.values())))
+    return (
+        f"**Real audio** ({escape(group_title(group))}; {counts}): top-1 {escape(told)} on the same {clips:,} test "
+        "clips; interval and paired test stand in the section on real audio."
+    )

@@ -1,0 +1,145 @@
+"""Uncertainty by resampling test clips: bootstrap intervals and paired differences. Arrays in, floats out; no torch.
+
+    counts = clip_counts(len(right))                       # how often each clip is in each resample
+    percentile_interval(mean_replicates(right, counts))    # of an accuracy, in per cent
+    percentile_interval(centred(map_replicates(targets, scores, counts), mean_ap))
+
+Two runs on the same clips take the same `counts`: the difference of their replicates is the paired bootstrap.
+
+An mAP needs centring. A resample repeats clips, and a positive that comes twice follows itself in the ranking, which
+lifts its class's average precision: at AudioSet's size the resamples' mAP lies about a point above the sample's own,
+four times its spread, so that the plain percentile interval does not even hold the score. Accuracies have no such bias.
+"""
+
+from __future__ import annotations
+
+import itertools
+import statistics
+from collections.abc import Sequence
+
+import numpy as np
+
+RESAMPLES, MAP_RESAMPLES = 1000, 500  # an mAP over AudioSet's 15,818 clips and 527 classes takes 10 ms a resample
+SEED = 0
+
+
+def clip_counts(n: int, resamples: int = RESAMPLES, seed: int = SEED) -> np.ndarray:
+    """How often each of `n` clips is drawn in each resample of n clips with replacement, (n, resamples) uint8.
+
+    Raises:
+        ValueError: no clips, or no resamples.
+    """
+    if n < 1 or resamples < 1:
+        raise ValueError(f"a bootstrap needs clips and resamples, got {n} and {resamples}")
+    rng = np.random.default_rng(seed)
+    counts = np.empty((n, resamples), np.uint8)  # a clip drawn 256 times has odds below 1e-500
+    for resample in range(resamples):
+        counts[:, resample] = np.bincount(rng.integers(n, size=n), minlength=n)
+    return counts
+
+
+def mean_replicates(outcomes: np.ndarray, counts: np.ndarray) -> np.ndarray:
+    """An accuracy in every resample, in per cent, (resamples,).
+
+    Args:
+        outcomes: (n,) 1 where a clip is right, 0 where it is wrong; between them for a mean over seeds.
+        counts: (n, resamples), see `clip_counts`.
+    """
+    outcomes = np.asarray(outcomes, np.float32)
+    if outcomes.shape != counts.shape[:1]:
+        raise ValueError(f"{outcomes.shape} outcomes but counts of {counts.shape[0]} clips")
+    total = np.zeros(counts.shape[1])
+    for start in range(0, len(outcomes), 4096):  # in pieces, so that the counts as floats stay small
+        total += outcomes[start : start + 4096] @ counts[start : start + 4096].astype(np.float32)
+    return 100.0 * total / len(outcomes)
+
+
+def weighted_average_precision(positives: np.ndarray, scores: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """Average precision of one class under every column of weights, (columns,).
+
+    Equal to scikit-learn's `average_precision_score(positives, scores, sample_weight=column)`; NaN where the positives
+    weigh nothing. One argsort serves all columns.
+
+    Args:
+        positives: (n,) bool. scores: (n,), equal ones share a threshold. weights: (n, columns) of uint8.
+    """
+    positives = np.asarray(positives, bool)
+    order = np.argsort(-scores)
+    ranked, hits = scores[order], positives[order]
+    last_of_tie = np.append(ranked[1:] != ranked[:-1], True)
+    ends = np.flatnonzero(last_of_tie)
+    tie_of_hit = np.searchsorted(ends, np.flatnonzero(hits))
+    # Recall grows only at ties that hold a positive: precision is needed there alone.
+    ties, starts_of_ties = np.unique(tie_of_hit, return_index=True)
+    if not len(ties):
+        return np.full(weights.shape[1], np.nan)
+    all_weight = _segment_sums(weights, order, np.append(0, ends[ties] + 1))
+    hit_weight = _segment_sums(weights, order[hits], np.append(starts_of_ties, len(tie_of_hit)))
+    found, seen = np.cumsum(hit_weight, axis=0), np.cumsum(all_weight, axis=0)
+    precision = found / np.maximum(seen, 1)  # nothing seen yet is nothing found yet: 0
+    total = found[-1]
+    with np.errstate(invalid="ignore"):
+        return np.where(total > 0, (hit_weight * precision).sum(axis=0) / total, np.nan)
+
+
+def _segment_sums(weights: np.ndarray, order: np.ndarray, bounds: np.ndarray) -> np.ndarray:
+    """Sums of weights[order[bounds[i]:bounds[i + 1]]] over clips, (segments, columns) int64.
+
+    A loop, because np.add.reduceat is six times slower along this axis.
+    """
+    sums = np.empty((len(bounds) - 1, weights.shape[1]), np.int64)
+    for i, (start, stop) in enumerate(itertools.pairwise(bounds)):
+        sums[i] = weights[order[start:stop]].sum(axis=0, dtype=np.int32)
+    return sums
+
+
+def map_replicates(targets: np.ndarray, scores: np.ndarray, counts: np.ndarray) -> np.ndarray:
+    """mAP in every resample, in per cent, (resamples,): the mean over the classes that have positives in it.
+
+    Args:
+        targets: (n, classes) of 0 and 1. scores: (n, classes). counts: (n, resamples), see `clip_counts`.
+
+    Raises:
+        ValueError: shapes that do not fit, or scores that are not finite.
+    """
+    targets, scores = np.asarray(targets, bool), np.asarray(scores)
+    if targets.shape != scores.shape or targets.shape[:1] != counts.shape[:1]:
+        raise ValueError(f"targets {targets.shape}, scores {scores.shape} and counts {counts.shape} do not fit")
+    if not np.isfinite(scores).all():
+        raise ValueError("scores are not all finite")
+    total, classes = np.zeros(counts.shape[1]), np.zeros(counts.shape[1])
+    for k in np.flatnonzero(targets.any(axis=0)):
+        precision = weighted_average_precision(targets[:, k], scores[:, k], counts)
+        total += np.nan_to_num(precision)
+        classes += ~np.isnan(precision)
+    with np.errstate(invalid="ignore"):
+        return 100.0 * total / classes
+
+
+def centred(replicates: np.ndarray, value: float) -> np.ndarray:
+    """`replicates` moved so that their mean is the observed `value`: the spread of test sets of this size around it."""
+    return replicates - np.nanmean(replicates) + value if not np.isnan(replicates).all() else replicates
+
+
+def percentile_interval(replicates: np.ndarray) -> tuple[float, float]:
+    """95 % percentile interval; resamples without a score (NaN) are left out, and with none left it is NaN."""
+    kept = replicates[~np.isnan(replicates)]
+    if not len(kept):
+        return float("nan"), float("nan")
+    low, high = np.percentile(kept, (2.5, 97.5))
+    return float(low), float(high)
+
+
+def two_sided_p(differences: np.ndarray) -> float:
+    """Bootstrap p-value of a paired difference: twice the share of resamples on the far side of 0.
+
+    The observed sample counts as one more resample on either side, so that p is never 0: at least 2 / (resamples + 1).
+    """
+    kept = differences[~np.isnan(differences)]
+    tail = min(int((kept <= 0).sum()), int((kept >= 0).sum()))
+    return min(1.0, 2.0 * (tail + 1) / (len(kept) + 1))
+
+
+def mean_and_sd(values: Sequence[float]) -> tuple[float, float | None]:
+    """Mean and sample standard deviation over seeds; None for a single seed, which has no spread."""
+    return statistics.fmean(values), statistics.stdev(values) if len(values) > 1 else None

@@ -1,0 +1,218 @@
+"""The target `speed`: throughput, latency and memory from the records that `pytest bench/` makes."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from reproduce.records import RunRecord, number, of_kind
+from reproduce.selection import latest_by_key
+from reproduce.tables.base import (
+    GIGA,
+    NOT_RUN,
+    Cell,
+    Column,
+    Row,
+    Table,
+    TableInputs,
+    measured,
+    register_table,
+)
+from reproduce.tables.timing_cells import MEMORY_NOTE, SPREAD_NOTE, failed_cell, machine, memory_cell, spread_cell
+
+COMMAND = "pytest bench/ --benchmark-only"
+COLUMNS = (
+    Column("ms", "Time", "ms/clip", 1),
+    Column("spread", "±", "%", 1),
+    Column("clips_per_s", "Throughput", "clips/s", 2),
+    Column("real_time", "Times real time", "x", 2),
+    Column("peak", "Peak memory", "MiB", 0),
+    Column("macs", "MACs, module-only", "G", 1),
+    Column("macs_full", "MACs, full", "G", 1),
+)
+FINE_COLUMNS = (Column("ms", "Time", "ms/clip", 3), *COLUMNS[1:])  # where a call may take microseconds
+FINE_BENCHES = ("front end", "attention", "empty call")
+MODELS = "models"  # the bench that the main table shows; its other conditions are a row's label
+EXPECTED = tuple(  # cases that a default run holds, so that what is absent says so
+    {"mode": mode, "preset": preset, "batch": batch}
+    for mode in ("inference", "training")
+    for preset, batch in (("base", 1), ("base", 4), ("small", 4), ("tiny", 4))
+)
+BENCHES = {  # bench -> its title; in this order
+    MODELS: "both models at 1 x 128 x 1024",
+    "peer: transformers": "beside transformers' AST (same geometry, random weights)",
+    "peer: timm": "beside timm's MViTv2 (same weights, square input)",
+    "front end": "log-mels of ten-second clips, beside torchaudio",
+    "input pipeline": "ogg files to log-mels",
+    "end to end": "ogg files to logits, beside the model alone",
+    "attention": "attention alone, by path",
+    "clip length": "by clip length",
+    "batch sweep": "by batch, until memory runs out",
+    "empty call": "the stopwatch itself",
+}
+# A contest's conditions, in the order in which a label says them and rows are sorted by them.
+CONDITIONS = ("mode", "model", "preset", "block", "input_size", "tokens", "width", "batch", "precision", "source")
+SIZES = ("base", "small", "tiny", "debug")
+USUAL = ([128, 1024], "float32")  # unsaid
+
+
+@register_table("speed", f"measured speed and memory of both models and their peers, from `{COMMAND}`")
+def speed(inputs: TableInputs) -> Table:
+    """A block a machine and bench: the contenders of every contest and their ratios, taken round by round."""
+    records = list(latest_by_key(of_kind(inputs.records, "speed")).values())
+    why = f"not run: {COMMAND} (no such record under {inputs.records_dir})"
+    blocks = []
+    for place in sorted({machine(record) for record in records}):
+        here = [record for record in records if machine(record) == place]
+        for bench in _benches(here):
+            contests = _contests(record for record in here if record.experiment["bench"] == bench)
+            blocks.append(_bench_table(bench, place, contests, why))
+    if not records:
+        blocks.append(_bench_table(MODELS, "this machine", [], why))
+    return Table(
+        "speed",
+        "Measured speed and memory",
+        (),
+        (),
+        notes=(
+            "Medians over rounds in which the contenders of a contest took turns in one process; a ratio is the median "
+            f"of the rounds' ratios, and beside it stands that of the MACs. {SPREAD_NOTE}",
+            MEMORY_NOTE,
+            "A training step is forward, loss, backward and AdamW's update.",
+        ),
+        blocks=tuple(blocks),
+    )
+
+
+def _benches(records: Iterable[RunRecord]) -> list[str]:
+    found = {record.experiment["bench"] for record in records}
+    return [*(bench for bench in BENCHES if bench in found or bench == MODELS), *sorted(found - set(BENCHES))]
+
+
+def _contests(records: Iterable[RunRecord]) -> list[list[RunRecord]]:
+    """Records of the same contest: their conditions and the list of contenders are equal, the reference comes last."""
+    groups: dict[str, list[RunRecord]] = {}
+    for record in records:
+        shared = {name: value for name, value in record.experiment.items() if name != "contender"}
+        groups.setdefault(json.dumps(shared, sort_keys=True), []).append(record)
+
+    def place(record: RunRecord) -> int:
+        return -int(record.experiment["contenders"].index(record.experiment["contender"]))
+
+    return [sorted(group, key=place) for group in groups.values()]
+
+
+def _bench_table(bench: str, place: str, contests: Sequence[Sequence[RunRecord]], why: str) -> Table:
+    ordered = sorted(contests, key=lambda contest: _order(contest[0].experiment))
+    rows = [row for contest in ordered for row in _contest_rows(contest)]
+    if bench == MODELS:
+        rows += _missing_rows(contests, why)
+    title = BENCHES.get(bench, bench)
+    paths = sorted(
+        {
+            f"{record.experiment['contender']} by {record.environment['attention']}"
+            for contest in contests
+            for record in contest
+            if record.environment.get("attention") and bench != "attention"
+        }
+    )
+    columns = FINE_COLUMNS if bench in FINE_BENCHES else COLUMNS
+    notes = (f"Attention: {', '.join(paths)}.",) if paths else ()
+    return Table(f"speed, {bench}, {place}", f"{place}: {title}", columns, tuple(rows), notes)
+
+
+def _order(experiment: Mapping[str, Any]) -> list[tuple[float, str]]:
+    """Sorting key: sizes of models from the paper's down, numbers by value, the rest by name."""
+    key = []
+    for name in CONDITIONS:
+        value = experiment.get(name)
+        if name == "preset" and value in SIZES:
+            key.append((float(SIZES.index(value)), ""))
+        elif name == "input_size" and value:
+            key.append((float(value[0] * value[1]), ""))
+        else:
+            key.append((float(value), "") if isinstance(value, int) else (0.0, str(value)))
+    return key
+
+
+def _label(experiment: Mapping[str, Any]) -> str:
+    """What tells a contest from the others of its bench: "inference, base, batch 4"."""
+    words = []
+    for name in CONDITIONS:
+        value = experiment.get(name)
+        if value is None or value in USUAL:
+            continue
+        if name == "input_size":
+            words.append(f"{value[0]} x {value[1]}")
+        else:
+            words.append(f"{name} {value}" if isinstance(value, int) else str(value))
+    return ", ".join([*words, *(["compiled"] if experiment.get("compile") else [])])
+
+
+def _contest_rows(contest: Sequence[RunRecord]) -> list[Row]:
+    """The rivals, the reference, and a row of ratios for each rival. The MACs' ratio stands beside the measured."""
+    label = _label(contest[0].experiment)
+    reference = contest[-1]
+    rows = []
+    for record in contest:
+        name = record.experiment["contender"]
+        rows.append(Row(f"{label}: {name}", f"{label}: {name}" if label else name, _cells(record)))
+    for rival in contest[:-1]:
+        name = f"{rival.experiment['contender']} : {reference.experiment['contender']}"
+        if cells := _ratio_cells(rival, reference):
+            rows.append(Row(f"{label}: {name}", f"    {name}", cells))
+    return rows
+
+
+def _cells(record: RunRecord) -> dict[str, Cell]:
+    metrics, where = record.metrics, _conditions(record)
+    cells: dict[str, Cell] = {}
+    for key, metric in (("macs", "macs_module_only"), ("macs_full", "macs_full")):
+        if metric in metrics:
+            cells[key] = measured(number(metrics[metric]) / GIGA, "G", f"closed form, one clip, {where}")
+    if record.details["failure"]:
+        return cells | {"ms": failed_cell(record, "ms/clip", where), "peak": failed_cell(record, "MiB", where)}
+    per_s = number(metrics["clips_per_s"])
+    if "seconds" in record.experiment:
+        cells["real_time"] = measured(per_s * record.experiment["seconds"], "x", f"seconds of audio a second, {where}")
+    return cells | {
+        "ms": measured(1e3 / per_s, "ms/clip", where),
+        "spread": spread_cell(record, "latency_s"),
+        "clips_per_s": measured(per_s, "clips/s", where),
+        "peak": memory_cell(record, where),
+    }
+
+
+def _ratio_cells(rival: RunRecord, reference: RunRecord) -> dict[str, Cell]:
+    """Time taken round by round, memory and MACs as they stand. Throughput is time's inverse and is left out."""
+    cells: dict[str, Cell] = {}
+    if rival.metrics["time_ratio"] is not None:
+        cells["ms"] = measured(number(rival.metrics["time_ratio"]), "x", "median of the rounds' ratios")
+        cells["spread"] = spread_cell(rival, "time_ratio")
+    for key, metric in (("peak", "peak_memory_bytes"), ("macs", "macs_module_only"), ("macs_full", "macs_full")):
+        a, b = rival.metrics.get(metric), reference.metrics.get(metric)
+        if a and b:
+            cells[key] = measured(a / b, "x", "ratio of the two rows")
+    return cells
+
+
+def _conditions(record: RunRecord) -> str:
+    experiment, environment = record.experiment, record.environment
+    said = (f"{key} {value}" for key, value in experiment.items() if key not in ("contender", "contenders", "bench"))
+    return (
+        f"{experiment['contender']}, {', '.join(said)}, {machine(record)}, "
+        f"attention {environment['attention']}, {number(record.metrics['rounds']):.0f} rounds, {record.created[:10]}"
+    )
+
+
+def _missing_rows(contests: Sequence[Sequence[RunRecord]], why: str) -> list[Row]:
+    """What a default run would hold and the records do not."""
+    held = [contest[0].experiment for contest in contests]
+    rows = []
+    for case in EXPECTED:
+        if not any(all(experiment[name] == value for name, value in case.items()) for experiment in held):
+            label = f"{case['mode']}, {case['preset']}, batch {case['batch']}"
+            cells = {key: Cell(None, None, unit, NOT_RUN, why) for key, unit in (("ms", "ms/clip"), ("peak", "MiB"))}
+            rows.append(Row(label, label, cells))
+    return rows

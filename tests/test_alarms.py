@@ -1,0 +1,92 @@
+"""Early warnings: each by its name where something is wrong, and none where all is well."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import pytest
+
+from reproduce.alarms import AST_CURVES, alarms
+from reproduce.experiments import Experiment
+from reproduce.recipes import override, paper_recipe, to_experiment
+
+OFFICIAL = {protocol: paper_recipe("ast", "ast", "audioset", protocol) for protocol in AST_CURVES}
+
+
+def told(experiment: Experiment, history: list[dict[str, Any]]) -> list[str]:
+    """All that is said while `history` grows."""
+    values = experiment.to_dict()
+    return [line for end in range(1, len(history) + 1) for line in alarms(values, history[:end])]
+
+
+def falling(maps: Iterable[float]) -> list[dict[str, Any]]:
+    return [{"epoch": epoch, "loss": 1 / epoch, "map": score} for epoch, score in enumerate(maps, start=1)]
+
+
+def along(protocol: str, share: float) -> list[float]:
+    """`share` of AST's curve; between its known epochs 0, where nothing is compared."""
+    curve = AST_CURVES[protocol]
+    return [share * curve.get(epoch, 0.0) for epoch in range(1, max(curve) + 1)]
+
+
+@pytest.mark.parametrize("protocol", AST_CURVES)
+def test_a_run_near_asts_own_curve_is_left_in_peace(protocol: str) -> None:
+    experiment = to_experiment(OFFICIAL[protocol], seed=0)
+    for share in (0.8, 1.0, 1.2):
+        assert told(experiment, falling(along(protocol, share))) == []
+
+
+@pytest.mark.parametrize("protocol", AST_CURVES)
+def test_a_run_far_below_asts_curve_is_warned_of_by_name_from_the_first_epoch(protocol: str) -> None:
+    lines = told(to_experiment(OFFICIAL[protocol], seed=0), falling(along(protocol, 0.3)))
+    assert len(lines) == len(AST_CURVES[protocol])
+    assert all(line.startswith("below AST's curve: mAP ") for line in lines)
+    first = AST_CURVES[protocol][1]
+    assert f"mAP {0.3 * first:.2f} % after epoch 1, AST's own log has {first:.2f} %" in lines[0]
+
+
+def test_the_published_curves_are_those_of_asts_logs() -> None:
+    # RECIPES 2.6, "Log check".
+    assert AST_CURVES["balanced"][1] == 1.66 and AST_CURVES["balanced"][25] == 33.58
+    assert list(AST_CURVES["full"].values()) == [41.53, 43.49, 44.76, 44.90, 44.86]
+
+
+@pytest.mark.parametrize(
+    "experiment",
+    [
+        to_experiment(paper_recipe("mast", "ast", "audioset", "balanced"), seed=0),
+        to_experiment(paper_recipe("mast", "mast", "audioset", "balanced"), seed=0),
+        to_experiment(override(OFFICIAL["balanced"], {"batch_size": 24}), seed=0),
+        to_experiment(override(OFFICIAL["balanced"], {"weights": "scratch"}), seed=0),
+        to_experiment(paper_recipe("mast", "ast", "vggsound"), seed=0),
+    ],
+    ids=["MAST's protocol", "MAST", "another batch", "from scratch", "another data set"],
+)
+def test_runs_that_nobody_published_have_no_curve_to_keep_to(experiment: Experiment) -> None:
+    assert told(experiment, falling([0.01] * 25)) == []
+
+
+def test_a_run_whose_test_clips_are_not_scored_is_not_compared() -> None:
+    history = [{"epoch": epoch, "loss": 1 / epoch} for epoch in range(1, 6)]
+    assert told(to_experiment(OFFICIAL["full"], seed=0), history) == []
+
+
+@pytest.mark.parametrize(
+    ("losses", "flat"),
+    [
+        ([0.7, 0.7, 0.7], True),
+        ([0.7, 0.8, 0.9], True),
+        ([0.7, 0.8, 0.6], False),
+        ([0.7, 0.6, 0.8], False),
+        ([0.7, 0.7], False),
+    ],
+)
+def test_a_loss_that_does_not_fall_is_told_once_after_three_epochs(losses: list[float], flat: bool) -> None:
+    experiment = to_experiment(paper_recipe("mast", "mast", "vggsound"), seed=0)
+    history = [{"epoch": epoch, "loss": loss} for epoch, loss in enumerate([*losses, 0.9][: len(losses) + flat], 1)]
+    lines = told(experiment, history)
+    assert len(lines) == flat
+    if flat:
+        shown = ", ".join(f"{loss:.4f}" for loss in losses)
+        assert lines[0].startswith(f"the loss does not fall: {shown} over the first 3 epochs")

@@ -1,0 +1,205 @@
+"""Two processes that share a run learn what one learns, score each clip once, and stop and go on together."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from make_runs import (
+    ALWAYS_S,
+    LONG,
+    NEVER_S,
+    PATIENCE_S,
+    command_line,
+    finish,
+    make_experiment,
+    make_store,
+    outcome,
+    run,
+    start,
+    train_tones,
+    train_tones_until,
+    wait_for,
+)
+
+from reproduce.loading import WaveformStore
+from reproduce.records import RunRecord, load_records
+from reproduce.runner import experiment_key
+
+pytestmark = pytest.mark.skipif(not torch.distributed.is_available(), reason="this torch has no torch.distributed")
+
+ROOT = Path(__file__).resolve().parents[1]
+TRAIN, TEST, BATCH = 33, 23, 8  # the last step of an epoch has one clip, so that one of two processes has none
+# Without stochastic depth, whose draws are each process' own: with it, runs are alike in distribution only.
+PLAIN = replace(LONG, epochs=3, batch_size=BATCH, drop_path_rate=0.0, average_from=2)
+NEVER = {"checkpoint_seconds": NEVER_S}
+
+
+@pytest.fixture(autouse=True, scope="module")
+def one_thread() -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("tones") / "data"
+
+
+@pytest.fixture(scope="module")
+def store(data: Path) -> WaveformStore:
+    return make_store(data, TRAIN, TEST)
+
+
+@pytest.fixture(scope="module")
+def alone(store: WaveformStore, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, RunRecord]:
+    folder = tmp_path_factory.mktemp("alone")
+    return folder, run(store, folder, recipe=PLAIN, **NEVER)
+
+
+@pytest.fixture(scope="module")
+def together(data: Path, store: WaveformStore, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, RunRecord]:
+    folder = tmp_path_factory.mktemp("together")
+    assert finish(start(train_tones, data, folder, PLAIN, NEVER, ranks=2)) == [0, 0]
+    (record,) = load_records(folder / "records")  # and only one of them wrote it
+    return folder, record
+
+
+def losses(record: RunRecord) -> list[float]:
+    return [float(epoch["loss"]) for epoch in record.history]
+
+
+def clip_ids(folder: Path, record: RunRecord) -> list[str]:
+    with np.load(folder / "records" / str(record.predictions)) as stored:
+        return [str(clip_id) for clip_id in stored["clip_ids"]]
+
+
+def test_two_processes_with_the_same_global_batch_have_the_loss_curve_of_one(
+    alone: tuple[Path, RunRecord], together: tuple[Path, RunRecord]
+) -> None:
+    one, two = alone[1], together[1]
+    assert one.key == two.key
+    assert (one.environment["processes"], two.environment["processes"]) == (1, 2)
+    assert losses(two) == pytest.approx(losses(one), abs=1e-4)
+    for record in (one, two):
+        assert [(epoch["steps"], epoch["clips"]) for epoch in record.history] == [(5, TRAIN)] * PLAIN.epochs
+    assert [epoch["lr"] for epoch in one.history] == [epoch["lr"] for epoch in two.history]
+
+
+def test_two_processes_score_exactly_the_clips_of_one_and_each_once(
+    store: WaveformStore, alone: tuple[Path, RunRecord], together: tuple[Path, RunRecord]
+) -> None:
+    listed = [str(clip_id) for clip_id in store.index.where_split("2").clip_ids]
+    assert len(set(listed)) == TEST
+    assert clip_ids(*together) == clip_ids(*alone) == listed
+    for record in (alone[1], together[1]):
+        assert record.metrics["clips"] == record.dataset["test_kept"] == TEST
+        assert record.details["averaged"]["metrics"]["clips"] == record.details["best"]["metrics"]["clips"] == TEST
+    logits = []
+    for folder, record in (alone, together):
+        with np.load(folder / "records" / str(record.predictions)) as stored:
+            logits.append(stored["logits_label"])
+    assert np.allclose(*logits, atol=1e-2)
+
+
+def test_a_batch_in_pieces_on_two_processes_is_still_the_same_batch(
+    data: Path, tmp_path: Path, alone: tuple[Path, RunRecord]
+) -> None:
+    options = {**NEVER, "micro_batch": 3, "grad_checkpointing": True}
+    assert finish(start(train_tones, data, tmp_path, PLAIN, options, ranks=2)) == [0, 0]
+    (record,) = load_records(tmp_path / "records")
+    assert losses(record) == pytest.approx(losses(alone[1]), abs=1e-4)
+
+
+@pytest.mark.parametrize("rank", [0, 1])
+def test_a_signal_to_one_process_stops_both_and_both_go_on(
+    data: Path, store: WaveformStore, tmp_path: Path, together: tuple[Path, RunRecord], rank: int
+) -> None:
+    stopped = start(train_tones_until, data, tmp_path, PLAIN, NEVER, 7, signal.SIGTERM, rank, ranks=2)
+    assert finish(stopped) == [143, 143]
+    folder = tmp_path / "runs" / experiment_key(make_experiment(recipe=PLAIN), store)
+    assert [path.name for path in folder.glob("*.pt")] == ["epoch-0001-step-000003.pt"]
+    assert finish(start(train_tones, data, tmp_path, PLAIN, NEVER, ranks=2)) == [0, 0]
+    (record,) = load_records(tmp_path / "records")
+    assert outcome(record) == outcome(together[1])
+
+
+def test_what_one_process_began_two_may_finish(data: Path, tmp_path: Path, alone: tuple[Path, RunRecord]) -> None:
+    always = {"checkpoint_seconds": ALWAYS_S}
+    assert finish(start(train_tones_until, data, tmp_path, PLAIN, always, 7, signal.SIGKILL)) == [-signal.SIGKILL]
+    assert finish(start(train_tones, data, tmp_path, PLAIN, NEVER, ranks=2)) == [0, 0]
+    (record,) = load_records(tmp_path / "records")
+    assert losses(record) == pytest.approx(losses(alone[1]), abs=1e-4)
+
+
+LAUNCHED = """
+import sys
+sys.path.insert(0, {tests!r})
+import torch
+from make_runs import lengthen_debug
+from reproduce.__main__ import main
+torch.set_num_threads(1)
+lengthen_debug({epochs})
+sys.exit(main(sys.argv[1:]))
+"""
+
+
+def test_torchrun_prints_one_table_stops_on_sigterm_and_goes_on(data: Path, tmp_path: Path) -> None:
+    """The command that a user types, with enough epochs to be stopped among them."""
+    epochs = 12
+    script = tmp_path / "launched.py"
+    script.write_text(LAUNCHED.format(tests=str(ROOT / "tests"), epochs=epochs))
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2", str(script)]
+    options = ["esc50", "--preset", "debug", "--folds", "1", "--device", "cpu", "--data", f"esc50={data}"]
+    options += ["--format", "json"]
+
+    def folders(work: Path) -> list[str]:
+        return ["--records", str(work / "records"), "--runs", str(work / "runs")]
+
+    def launch() -> subprocess.Popen[str]:
+        return subprocess.Popen(
+            [*command, *options, *folders(tmp_path)],
+            cwd=ROOT,
+            env={**os.environ, "OMP_NUM_THREADS": "1"},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    def trained_an_epoch() -> bool:
+        return any(path.stat().st_size for path in (tmp_path / "runs").glob("*/epochs.jsonl"))
+
+    first = launch()
+    wait_for(lambda: first.poll() is not None or trained_an_epoch())
+    first.terminate()
+    out, err = first.communicate(timeout=PATIENCE_S)
+    assert first.returncode != 0 and out == ""
+    assert err.count("stopped: the checkpoint is written") >= 1, err
+    assert list((tmp_path / "runs").glob("*/*.pt"))
+
+    second = launch()
+    out, err = second.communicate(timeout=PATIENCE_S)
+    assert second.returncode == 0, err
+    assert "going on after epoch" in err
+    table = json.loads(out)  # one table, and nothing else
+    assert {cell["row"] for cell in table["rows"]} >= {"ast_debug", "mast_debug"}
+    two = load_records(tmp_path / "records")
+
+    assert finish(start(command_line, options + folders(tmp_path / "alone"), epochs, tmp_path / "alone.json")) == [0]
+    one = load_records(tmp_path / "alone/records")
+    assert [record.key for record in two] == [record.key for record in one]
+    assert len(two) == 2
+    for together, alone in zip(two, one, strict=True):
+        assert together.environment["processes"] == 2
+        assert losses(together) == pytest.approx(losses(alone), abs=1e-4)

@@ -1,0 +1,94 @@
+"""`--dry-run`: one real step of every run, its checkpoint and its resumption, on each data set; nothing is recorded."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from make_runs import RECIPE, make_execution, make_experiment, make_store
+
+from reproduce import targets, trainer
+from reproduce.__main__ import main
+from reproduce.audio_spec import AudioSpec
+from reproduce.dry_run import dry_run
+from reproduce.errors import InputError
+from reproduce.recipes import PaperRecipe, paper_recipes
+from reproduce.standin import write_standin
+
+DEBUG_MODELS = {"ast_base": "ast_debug", "mast_base": "mast_debug"}
+DEBUG_INPUT = AudioSpec(mels=32, frames=64, frame_length_ms=160.0, frame_shift_ms=160.0)
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+def debug_recipes() -> tuple[PaperRecipe, ...]:
+    """The paper's recipes, every field of them, for models that take a second."""
+    return tuple(replace(recipe, model=DEBUG_MODELS[recipe.model], front_end=DEBUG_INPUT) for recipe in paper_recipes())
+
+
+# Target, data set, clips of its stand-in, and the runs: recipe and model, on each protocol.
+CASES = [
+    ("table2", "kinetics_sounds", 64, [("mast", "ast_debug"), ("mast", "mast_debug")]),
+    ("table3", "vggsound", 84, [("mast", "ast_debug"), ("mast", "mast_debug")]),
+    ("table4", "epic_kitchens", 24, [("mast", "ast_debug"), ("mast", "mast_debug")]),
+    ("table5", "audioset", 24, [("mast", "ast_debug"), ("mast", "mast_debug"), ("ast", "ast_debug")] * 2),
+]
+
+
+@pytest.mark.parametrize(("target", "dataset", "clips", "runs"), CASES, ids=[case[0] for case in CASES])
+def test_a_step_of_every_paper_recipe_is_taken_saved_and_gone_on_from(
+    target: str,
+    dataset: str,
+    clips: int,
+    runs: list[tuple[str, str]],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr(targets, "paper_recipes", debug_recipes)
+    data = write_standin(dataset, tmp_path / dataset, clips=clips)
+    options = ["--dry-run", "--data", f"{dataset}={data}", "--set", "batch_size=4", "--set", "weights=scratch"]
+    options += ["--micro-batch", "3", "--device", "cpu"]
+    folders = ["--records", str(tmp_path / "records"), "--runs", str(tmp_path / "runs")]
+    assert main([target, *options, *folders]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    pattern = (
+        r"(\w+), recipe (\w+), batch_size=4, weights=scratch: a step of 4 clips in 2 pieces took [\d.]+ s, "
+        r"loss ([\d.]+) then ([\d.]+), peak memory [\d.]+ GiB; "
+        r"checkpoint of [\d.]+ GB written and resumed; 8 test clips predicted \(.+ [\d.]+ %\)"
+    )
+    found = [re.fullmatch(pattern, line) for line in lines]
+    assert all(found), lines
+    assert [(match[2], match[1]) for match in found if match] == runs
+    assert not (tmp_path / "records").exists() and not (tmp_path / "runs").exists()
+
+
+def test_a_demo_can_be_tried_too_and_only_its_first_seed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    data = write_standin("audioset", tmp_path / "audioset", clips=24)
+    options = ["--preset", "debug", "--dry-run", "--seeds", "3", "--data", f"audioset={data}", "--device", "cpu"]
+    assert main(["ablations", *options, "--records", str(tmp_path / "records"), "--runs", str(tmp_path / "runs")]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 5 and all(line.startswith("mast_debug, recipe demo: a step of ") for line in lines)
+    assert not (tmp_path / "records").exists()
+
+
+def test_without_data_it_says_how_to_give_some(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["table2", "--dry-run", "--records", str(tmp_path)]) == 2
+    assert "--dry-run needs data: say --data NAME=DIR" in capsys.readouterr().err
+
+
+def test_a_checkpoint_that_is_not_gone_on_from_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = make_store(tmp_path / "data", 8, 8)
+    monkeypatch.setattr(trainer, "load_run_state", lambda folder, warn: None)
+    with pytest.raises(InputError, match="the checkpoint was not gone on from"):
+        dry_run(make_experiment("ast_debug", RECIPE), store, make_execution())

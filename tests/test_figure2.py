@@ -1,0 +1,210 @@
+"""Figure 2: which clips its panels show, what is written, and that a paper's figure is never a demo's."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+
+import numpy as np
+import pytest
+from make_embeddings import add_run, blobs
+from matplotlib.figure import Figure
+
+from reproduce import clustering, figure2
+from reproduce.clustering import fill_panels, silhouette
+from reproduce.clustering_plan import missing_panels, panel_of
+from reproduce.errors import InputError
+from reproduce.figure2 import class_style, plot_panel, write_figure2
+from reproduce.panels import Panel, load_panel
+from reproduce.paper import load_paper
+from reproduce.records import load_records, of_kind
+from reproduce.tables import Table, TableInputs, table_specs
+
+NAMES = [f"sound {i:02d}" for i in reversed(range(33))]  # not in sorted order, and three more than are shown
+
+
+@pytest.fixture
+def planes(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """The first two dimensions instead of UMAP; the seeds that it was asked for."""
+    asked: list[int] = []
+
+    def first_two(values: np.ndarray, seed: int) -> np.ndarray:
+        asked.append(seed)
+        return values[:, :2]
+
+    monkeypatch.setattr(clustering, "project", first_two)
+    return asked
+
+
+def add_both(folder: Path, scale: str) -> None:
+    size = {"paper": "base", "demo": "tiny"}[scale]
+    for model in ("ast", "mast"):
+        add_run(folder, f"{model}_{size}", *blobs(33, 3), scale=scale, names=NAMES)
+
+
+def draw(folder: Path, out: Path) -> list[str]:
+    return [path.name for path in write_figure2(load_records(folder), folder, out)]
+
+
+def table(folder: Path) -> Table:
+    return table_specs()["figure2"].build(TableInputs(load_paper(), load_records(folder), folder))
+
+
+def test_a_panel_shows_the_first_thirty_classes_by_sorted_label(tmp_path: Path, planes: list[int]) -> None:
+    add_both(tmp_path, "demo")
+    assert fill_panels(tmp_path) == []
+    records = load_records(tmp_path)
+    run = of_kind(records, "train")[0]
+    record = panel_of(records, run)
+    assert record is not None and record.scale == "demo"
+    panel = load_panel(tmp_path, record)
+    assert panel is not None
+    assert sorted(set(panel.names)) == sorted(NAMES)[:30]
+    assert (record.metrics["clips"], record.metrics["classes"]) == (len(panel), 30) == (90, 30)
+    assert record.metrics["silhouette"] == pytest.approx(silhouette(panel.points, panel.names))
+    # The class of every clip is its own: sound 00 is the last of NAMES, the label 32.
+    assert {clip for clip, name in zip(panel.clip_ids, panel.names, strict=True) if name == "sound 00"} == {
+        f"clip{i:04d}_000030" for i in (32, 65, 98)
+    }
+
+
+def test_fewer_classes_are_all_shown(tmp_path: Path, planes: list[int]) -> None:
+    for model in ("ast_tiny", "mast_tiny"):
+        add_run(tmp_path, model, *blobs(4, 10))
+    fill_panels(tmp_path)
+    assert {r.metrics["classes"] for r in of_kind(load_records(tmp_path), "clustering")} == {4}
+
+
+def test_a_panel_is_measured_once_and_again_only_when_its_file_is_gone(tmp_path: Path, planes: list[int]) -> None:
+    add_both(tmp_path, "demo")
+    fill_panels(tmp_path)
+    assert len(planes) == 2 and missing_panels(load_records(tmp_path), tmp_path) == []
+    fill_panels(tmp_path)
+    assert len(planes) == 2
+    next((tmp_path / "embeddings").glob("*.npz")).unlink()
+    fill_panels(tmp_path)
+    assert len(planes) == 3 and missing_panels(load_records(tmp_path), tmp_path) == []
+
+
+def test_too_few_clips_are_told(tmp_path: Path, planes: list[int]) -> None:
+    add_run(tmp_path, "ast_tiny", *blobs(3, 5))
+    (problem,) = fill_panels(tmp_path)
+    assert "15 neighbours" in problem and "\n" not in problem
+
+
+def test_the_figure_and_its_coordinates_are_written_alike_every_time(tmp_path: Path, planes: list[int]) -> None:
+    add_both(tmp_path, "demo")
+    fill_panels(tmp_path)
+    names = draw(tmp_path, tmp_path / "first")
+    assert names == ["figure2_demo.png", "figure2_demo.svg", "figure2_demo.csv"]
+    assert draw(tmp_path, tmp_path / "second") == names
+    for name in names:
+        assert (tmp_path / "first" / name).read_bytes() == (tmp_path / "second" / name).read_bytes()
+    assert (tmp_path / "first/figure2_demo.png").read_bytes().startswith(b"\x89PNG")
+    rows = list(csv.DictReader((tmp_path / "first/figure2_demo.csv").open(encoding="utf-8")))
+    assert len(rows) == 180 and {row["model"] for row in rows} == {"ast_tiny", "mast_tiny"}
+
+
+def test_a_paper_figure_and_a_demo_figure_share_no_file(tmp_path: Path, planes: list[int]) -> None:
+    add_both(tmp_path, "paper")
+    fill_panels(tmp_path)
+    assert draw(tmp_path, tmp_path / "out") == ["figure2.png", "figure2.svg", "figure2.csv"]
+    add_both(tmp_path, "demo")
+    fill_panels(tmp_path)
+    names = draw(tmp_path, tmp_path / "out")
+    assert len(set(names)) == 6
+    rows = list(csv.DictReader((tmp_path / "out/figure2.csv").open(encoding="utf-8")))
+    assert {row["model"] for row in rows} == {"ast_base", "mast_base"}
+
+
+def drawn(monkeypatch: pytest.MonkeyPatch, folder: Path) -> Figure:
+    """The figure itself instead of its files."""
+    kept: list[Figure] = []
+
+    def keep(figure: Figure, out: Path, name: str) -> list[Path]:
+        kept.append(figure)
+        return []
+
+    monkeypatch.setattr(figure2, "save_figure", keep)
+    draw(folder, folder / "out")
+    (figure,) = kept
+    return figure
+
+
+def test_ast_stands_left_and_mast_right_with_numbers_below_and_one_legend(
+    tmp_path: Path, planes: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    add_both(tmp_path, "demo")
+    fill_panels(tmp_path)
+    figure = drawn(monkeypatch, tmp_path)
+    left, right = figure.axes
+    assert left.get_title() == "AST (ast_tiny)" and right.get_title() == "MAST (mast_tiny)"
+    record = panel_of(load_records(tmp_path), of_kind(load_records(tmp_path), "train")[0])
+    assert record is not None
+    for part in ("90 clips", f"{record.metrics['silhouette']:.3f}", "100.0 %"):
+        assert part in left.get_xlabel()
+    (legend,) = figure.legends
+    assert [text.get_text() for text in legend.get_texts()] == [
+        f"{i} {name}" for i, name in enumerate(sorted(NAMES)[:30], start=1)
+    ]
+    assert left.get_legend() is None and right.get_legend() is None
+    assert "STAND-IN" in figure.get_suptitle() and "DEMO" in figure.get_suptitle()
+
+
+def test_a_paper_figure_is_not_called_a_demo(
+    tmp_path: Path, planes: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    add_both(tmp_path, "paper")
+    fill_panels(tmp_path)
+    title = drawn(monkeypatch, tmp_path).get_suptitle()
+    assert "VGGSound" in title and "DEMO" not in title and "STAND-IN" not in title
+
+
+def test_thirty_classes_look_different() -> None:
+    assert len({tuple(class_style(place).items()) for place in range(30)}) == 30
+
+
+def test_a_class_has_one_look_in_both_panels_and_its_number_once_where_clips_are_many() -> None:
+    names = ["a", "b", "c"]
+    points = np.arange(40.0).reshape(20, 2)
+    panel = Panel(np.arange(20).astype(str), points, np.array(["a", "c"] * 10))
+    axes = plot_panel(Figure().add_subplot(), panel, names)
+    assert len(axes.collections) == 3
+    assert axes.collections[2].get_facecolor()[0][:3] == pytest.approx((0x00, 0x9E / 255, 0x73 / 255))
+    assert [text.get_text() for text in axes.texts] == ["1", "3"]
+    few = plot_panel(
+        Figure().add_subplot(), Panel(np.arange(4).astype(str), points[:4], np.array(["a", "c"] * 2)), names
+    )
+    assert [text.get_text() for text in few.texts] == ["1", "1", "3", "3"]
+
+
+def test_one_model_alone_is_no_figure(tmp_path: Path, planes: list[int]) -> None:
+    add_run(tmp_path, "ast_tiny", *blobs(4, 10))
+    fill_panels(tmp_path)
+    assert draw(tmp_path, tmp_path / "out") == [] and not (tmp_path / "out").exists()
+
+
+def test_damaged_coordinates_are_one_line_with_the_remedy(tmp_path: Path, planes: list[int]) -> None:
+    add_both(tmp_path, "demo")
+    fill_panels(tmp_path)
+    path = next((tmp_path / "embeddings").glob("ast*.npz"))
+    path.write_bytes(path.read_bytes()[:100])
+    with pytest.raises(InputError, match="figure2") as caught:
+        draw(tmp_path, tmp_path / "out")
+    assert path.name in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_the_table_gives_the_numbers_and_where_the_coordinates_lie(tmp_path: Path, planes: list[int]) -> None:
+    empty = table(tmp_path)
+    assert {cell.status for row in empty.rows for cell in row.cells.values()} == {"not run"}
+    add_both(tmp_path, "demo")
+    fill_panels(tmp_path)
+    built = table(tmp_path)
+    assert built.rows == empty.rows  # a demo is no figure of the paper's
+    (demo,) = built.blocks
+    assert "STAND-IN" in demo.title and [row.label for row in demo.rows] == ["ast_tiny", "mast_tiny"]
+    cells = demo.rows[0].cells
+    assert (cells["clips"].measured, cells["classes"].measured, cells["top1"].measured) == (90, 30, 100.0)
+    assert cells["silhouette"].status == cells["silhouette_features"].status == "measured"
+    for path in (tmp_path / "embeddings").glob("*.npz"):
+        assert any(str(path) in note for note in demo.notes)

@@ -1,0 +1,273 @@
+"""The paper's recipes: complete, sourced, equal to paper.json where stated, and overridable by name."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from dataclasses import fields
+from typing import Any
+
+import pytest
+
+from reproduce.audio_spec import AudioSpec
+from reproduce.datasets import dataset_spec
+from reproduce.errors import InputError
+from reproduce.experiments import Recipe
+from reproduce.paper import load_paper
+from reproduce.recipes import (
+    BCE,
+    FRONT_END,
+    INHERITED,
+    OPEN,
+    STATED,
+    PaperRecipe,
+    override,
+    paper_recipe,
+    paper_recipes,
+    to_experiment,
+)
+from reproduce.tables.recipes import recipes_table
+
+paper = load_paper()
+RECIPES = {f"{r.name}-{r.model}-{r.dataset}-{r.protocol}": r for r in paper_recipes()}
+every_recipe = pytest.mark.parametrize("recipe", RECIPES.values(), ids=RECIPES)
+
+EPOCHS = {
+    ("kinetics_sounds", "ks32"): "epochs_kinetics_sounds",
+    ("epic_kitchens", ""): "epochs_epic_kitchens_100",
+    ("vggsound", ""): "epochs_vggsound",
+    ("audioset", "balanced"): "epochs_audioset_balanced",
+    ("audioset", "full"): "epochs_audioset_full",
+}
+# What a stated field must hold, as the sentences of paper.json give it.
+SAID = {
+    "lr": lambda recipe: paper.fact("learning_rate").value,
+    "epochs": lambda recipe: paper.fact(EPOCHS[recipe.dataset, recipe.protocol]).value,
+    "optimizer": lambda recipe: str(paper.fact("optimizer").value).lower(),
+    "schedule": lambda recipe: str(paper.fact("schedule").value).split()[0],
+    "weights": lambda recipe: str(paper.fact("pretraining").value).split("-")[0].lower(),
+    "loss": lambda recipe: paper.fact("loss_audioset").value,
+    "front_end.mels": lambda recipe: paper.fact("mel_bins").value,
+    "front_end.frames": lambda recipe: paper.fact("frames").value,
+}
+
+
+def test_every_model_and_data_set_of_the_paper_has_a_recipe() -> None:
+    found = [(r.name, r.model, r.dataset, r.protocol) for r in paper_recipes()]
+    by_mast = [("mast", model, *study) for study in EPOCHS for model in ("ast_base", "mast_base")]
+    assert found == [*by_mast, ("ast", "ast_base", "audioset", "balanced"), ("ast", "ast_base", "audioset", "full")]
+
+
+@every_recipe
+def test_every_field_has_a_provenance_and_nothing_else_has(recipe: PaperRecipe) -> None:
+    wanted = {f.name for f in fields(Recipe)} | {FRONT_END + f.name for f in fields(AudioSpec)}
+    assert set(recipe.provenance) == set(recipe.values()) == wanted | {"weights", "loss", "seeds"}
+
+
+@every_recipe
+def test_every_provenance_names_a_source(recipe: PaperRecipe) -> None:
+    for name, provenance in recipe.provenance.items():
+        assert provenance.tag in (STATED, INHERITED, OPEN), name
+        assert provenance.source, name
+        if provenance.tag == OPEN:
+            assert provenance.note, f"{name} is open, but nothing says why it is what it is"
+
+
+@every_recipe
+def test_stated_fields_equal_the_paper(recipe: PaperRecipe) -> None:
+    stated = [name for name, provenance in recipe.provenance.items() if provenance.tag == STATED]
+    assert {"front_end.mels", "front_end.frames"} <= set(stated)
+    for name in stated:
+        assert recipe.values()[name] == SAID[name](recipe), name
+
+
+def test_the_papers_protocol_states_its_epochs_rate_optimizer_and_schedule() -> None:
+    for recipe in paper_recipes():
+        stated = {name for name, provenance in recipe.provenance.items() if provenance.tag == STATED}
+        by_mast = {"epochs", "lr", "optimizer", "schedule"}
+        assert (by_mast <= stated) if recipe.name == "mast" else not (by_mast & stated)
+
+
+def test_both_models_are_trained_alike() -> None:
+    for ast, mast in zip(paper_recipes()[:10:2], paper_recipes()[1:10:2], strict=True):
+        assert (ast.model, mast.model) == ("ast_base", "mast_base")
+        assert ast.values() == mast.values()
+
+
+@every_recipe
+def test_loss_and_smoothing_are_those_of_the_labels(recipe: PaperRecipe) -> None:
+    multilabel = dataset_spec(recipe.dataset).metric == "mAP"
+    assert (recipe.loss == BCE) is multilabel
+    assert (recipe.recipe.label_smoothing > 0) is not multilabel
+
+
+def test_clips_longer_than_the_input_are_cropped_on_epic_alone() -> None:
+    cropped = {r.dataset for r in paper_recipes() if r.recipe.crop == "random" or r.recipe.test_crops > 1}
+    assert cropped == {"epic_kitchens"}
+
+
+def test_asts_own_recipe_is_that_of_its_run_script() -> None:
+    balanced, full = (paper_recipe("ast", "ast_base", "audioset", p).recipe for p in ("balanced", "full"))
+    assert (balanced.epochs, balanced.lr, balanced.average_from, balanced.sampler) == (25, 5e-5, 6, "shuffle")
+    assert (full.epochs, full.lr, full.average_from, full.sampler) == (5, 1e-5, 1, "balanced")
+    assert (balanced.decay_start, balanced.decay_every) == (10, 5)
+    assert (full.decay_start, full.decay_every) == (2, 1)
+    for recipe in (balanced, full):
+        assert (recipe.optimizer, recipe.betas, recipe.weight_decay) == ("adam", (0.95, 0.999), 5e-7)
+        assert (recipe.schedule, recipe.decay, recipe.batch_size) == ("steps", 0.5, 12)
+        assert (recipe.warmup_steps, recipe.warmup_every) == (1000, 50)
+        assert (recipe.mixup, recipe.freq_mask, recipe.time_mask) == (0.5, 48, 192)
+        assert (recipe.clip_norm, recipe.label_smoothing, recipe.drop_path_rate) == (0, 0, 0)
+
+
+@every_recipe
+def test_averaging_and_masks_fit_the_run(recipe: PaperRecipe) -> None:
+    assert 1 <= recipe.recipe.average_from <= recipe.recipe.epochs
+    assert recipe.recipe.freq_mask <= recipe.front_end.mels
+    assert recipe.recipe.time_mask <= recipe.front_end.frames
+
+
+# --- experiments ---
+
+
+@every_recipe
+def test_an_experiment_of_a_recipe_may_fill_a_paper_cell(recipe: PaperRecipe) -> None:
+    experiment = to_experiment(recipe, seed=1, model_config={"pool_strides": ((1, 1),)})
+    assert (experiment.scale, experiment.recipe_name, experiment.weights) == ("paper", recipe.name, "imagenet")
+    assert (experiment.recipe, experiment.front_end) == (recipe.recipe, recipe.front_end)
+    assert (experiment.seed, experiment.model_config) == (1, {"pool_strides": ((1, 1),)})
+    assert experiment.to_dict()["recipe_name"] == recipe.name
+
+
+def test_the_balanced_set_is_trained_on_alone_and_the_full_set_is_the_union() -> None:
+    balanced, full = (to_experiment(paper_recipe("mast", "mast", "audioset", p), seed=0) for p in ("balanced", "full"))
+    assert balanced.train_splits == ("balanced_train",)
+    assert {"balanced_train", "unbalanced_train"} < set(full.train_splits)
+    assert balanced.test_splits == full.test_splits == ("eval",)
+    assert "eval" not in full.train_splits
+
+
+def test_models_of_one_protocol_have_keys_of_their_own() -> None:
+    keys = [to_experiment(r, seed).key("train", "test") for r in paper_recipes() for seed in r.seeds]
+    assert len(set(keys)) == len(keys)
+
+
+def test_a_short_model_name_and_the_first_protocol_will_do() -> None:
+    assert paper_recipe("mast", "ast", "kinetics_sounds") is paper_recipe("mast", "ast_base", "kinetics_sounds", "ks32")
+
+
+@pytest.mark.parametrize(
+    "wanted",
+    [
+        ("mast", "mast_base", "esc50", ""),
+        ("ast", "ast_base", "vggsound", ""),
+        ("ast", "mast_base", "audioset", "full"),
+        ("mast", "mast_base", "kinetics_sounds", "ks34"),
+        ("demo", "mast_base", "vggsound", ""),
+    ],
+)
+def test_a_recipe_that_the_paper_has_not_is_an_error_that_lists_those_it_has(wanted: tuple[str, ...]) -> None:
+    with pytest.raises(InputError, match=r"mast: mast_base on audioset full; ast: ast_base on audioset balanced"):
+        paper_recipe(*wanted)
+
+
+# --- overriding ---
+
+
+def mast_on_vggsound() -> PaperRecipe:
+    return paper_recipe("mast", "mast_base", "vggsound")
+
+
+@pytest.mark.parametrize(
+    ("changes", "name", "value"),
+    [
+        ({"batch_size": 12}, "mast, batch_size=12", 12),
+        ({"batch_size": "12"}, "mast, batch_size=12", 12),
+        ({"lr": "2e-5"}, "mast, lr=2e-05", 2e-5),
+        ({"betas": "0.95,0.999"}, "mast, betas=0.95,0.999", (0.95, 0.999)),
+        ({"report_best": "False"}, "mast, report_best=false", False),
+        ({"front_end.pad": "repeat"}, "mast, front_end.pad=repeat", "repeat"),
+        ({"weights": "scratch"}, "mast, weights=scratch", "scratch"),
+        ({"sampler": "balanced"}, "mast, sampler=balanced", "balanced"),
+    ],
+)
+def test_an_overridden_field_changes_value_and_name(changes: dict[str, Any], name: str, value: Any) -> None:
+    changed = override(mast_on_vggsound(), changes)
+    (field,) = changes
+    assert (changed.name, changed.values()[field]) == (name, value)
+    assert changed.provenance[field].source == "overridden"
+    assert to_experiment(changed, seed=0).recipe_name == name
+    others = {k: v for k, v in changed.values().items() if k != field}
+    assert others == {k: v for k, v in mast_on_vggsound().values().items() if k != field}
+
+
+def test_the_name_does_not_depend_on_the_order_of_overrides() -> None:
+    first = override(mast_on_vggsound(), {"lr": 1e-4, "batch_size": 12})
+    second = override(mast_on_vggsound(), {"batch_size": 12, "lr": 1e-4})
+    assert first.name == second.name == "mast, batch_size=12, lr=0.0001"
+
+
+def test_overriding_by_the_recipes_own_value_leaves_it_a_recipe_of_the_paper() -> None:
+    assert override(mast_on_vggsound(), {"batch_size": "64", "front_end.pad": "zero"}) == mast_on_vggsound()
+
+
+@pytest.mark.parametrize("name", ["batch", "loss", "seeds", "front_end", "pad", "epoch"])
+def test_overriding_an_unknown_field_lists_the_fields(name: str) -> None:
+    with pytest.raises(InputError, match=rf"no field '{name}' .* epochs, batch_size, .*front_end\.pad, weights"):
+        override(mast_on_vggsound(), {name: 1})
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("batch_size", 0),
+        ("batch_size", "many"),
+        ("batch_size", 1.5),
+        ("batch_size", True),
+        ("lr", 0),
+        ("lr", "nan"),
+        ("lr", "inf"),
+        ("mixup", 1.5),
+        ("weight_decay", -1),
+        ("optimizer", "sgd"),
+        ("schedule", "steps"),  # needs decay_start and decay_every as well
+        ("betas", "0.9"),
+        ("betas", (0.9, 2)),
+        ("report_best", "yes"),
+        ("front_end.pad", "mirror"),
+        ("front_end.mels", 0),
+        ("weights", ""),
+    ],
+)
+def test_a_value_that_a_field_cannot_take_is_one_line_that_names_it(field: str, value: Any) -> None:
+    with pytest.raises(InputError, match=field.removeprefix("front_end.")) as error:
+        override(mast_on_vggsound(), {field: value})
+    assert "\n" not in str(error.value)
+
+
+# --- the table ---
+
+
+def test_the_table_has_every_field_with_tag_and_source() -> None:
+    blocks = {block.name: block for block in recipes_table().blocks}
+    for recipe in paper_recipes():
+        block = blocks[f"recipes {recipe.name}"]
+        rows = {row.key: row for row in block.rows}
+        assert list(rows) == list(recipe.values())
+        for field, provenance in recipe.provenance.items():
+            cell = rows[field].cells[f"{recipe.dataset} {recipe.protocol}".rstrip()]
+            assert provenance.tag in cell.status
+            assert provenance.source in cell.conditions
+            assert any(field in note.split(": ")[0].split(", ") for note in block.notes), field
+
+
+def test_the_table_of_an_overridden_recipe_names_it() -> None:
+    table = recipes_table([override(mast_on_vggsound(), {"batch_size": 12})])
+    assert table.blocks[0].title == 'Recipe "mast, batch_size=12"'
+    assert "64" in table.blocks[0].rows[1].cells["vggsound"].conditions
+
+
+def test_recipes_need_no_torch() -> None:
+    code = "import sys, reproduce.tables.recipes as t; t.recipes_table(); print('torch' in sys.modules)"
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert run.stdout.strip() == "False"

@@ -1,0 +1,276 @@
+"""Runs that are killed, stopped or find damaged checkpoints end as if nothing had happened, to the last bit."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from make_runs import (
+    ALWAYS_S,
+    LONG,
+    NEVER_S,
+    command_line,
+    finish,
+    make_experiment,
+    make_store,
+    outcome,
+    run,
+    start,
+    train_tones,
+    train_tones_until,
+    train_tones_until_write,
+)
+
+from reproduce.loading import WaveformStore
+from reproduce.records import RunRecord, load_records
+from reproduce.runner import experiment_key
+from reproduce.signals import stop_signals
+from reproduce.trainer import EPOCH_LOG, Progress
+
+TRAIN, TEST = 20, 12
+STEPS = 3  # an epoch
+ALWAYS, NEVER = {"checkpoint_seconds": ALWAYS_S}, {"checkpoint_seconds": NEVER_S}
+
+
+@pytest.fixture(autouse=True, scope="module")
+def one_thread() -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("tones") / "data"
+
+
+@pytest.fixture(scope="module")
+def store(data: Path) -> WaveformStore:
+    return make_store(data, TRAIN, TEST)
+
+
+@pytest.fixture(scope="module")
+def undisturbed(store: WaveformStore, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, RunRecord]:
+    """Six epochs without an interruption or a checkpoint, and where they are recorded."""
+    folder = tmp_path_factory.mktemp("undisturbed")
+    return folder, run(store, folder, recipe=LONG, **NEVER)
+
+
+def assert_same(folder: Path, undisturbed: tuple[Path, RunRecord]) -> None:
+    """One record, and it has the weights, metrics, losses and predictions of the undisturbed run."""
+    (record,) = load_records(folder / "records")
+    before, expected = undisturbed
+    assert record.key == expected.key
+    assert outcome(record) == outcome(expected)
+    sides = [np.load(at / "records" / str(of.predictions)) for at, of in ((folder, record), (before, expected))]
+    assert all(np.array_equal(sides[0][name], sides[1][name]) for name in sides[1].files)
+
+
+def run_folder(folder: Path, store: WaveformStore) -> Path:
+    return folder / "runs" / experiment_key(make_experiment(recipe=LONG), store)
+
+
+def checkpoints(folder: Path, store: WaveformStore) -> list[Path]:
+    return sorted(run_folder(folder, store).glob("*.pt"))
+
+
+def warnings(folder: Path) -> list[str]:
+    path = folder / "warnings.txt"
+    return path.read_text().splitlines() if path.exists() else []
+
+
+# --- kill -9 --------------------------------------------------------------------------------------------------------
+
+
+def test_a_run_killed_at_three_moments_ends_as_one_that_was_left_in_peace(
+    data: Path, store: WaveformStore, tmp_path: Path, undisturbed: tuple[Path, RunRecord]
+) -> None:
+    at_random = int(np.random.default_rng(20230317).integers(2, 6))
+    # Before the step's checkpoint is written, so that the step is taken again.
+    killed = start(train_tones_until, data, tmp_path, LONG, ALWAYS, STEPS + 2, signal.SIGKILL)
+    assert finish(killed) == [-signal.SIGKILL]
+    assert checkpoints(tmp_path, store)[-1].name == "epoch-0001-step-000001.pt"
+    # While a checkpoint is written: its bytes are on disk, its name is not.
+    assert finish(start(train_tones_until_write, data, tmp_path, LONG, ALWAYS, 4)) == [-signal.SIGKILL]
+    assert list(run_folder(tmp_path, store).glob("*.tmp"))
+    killed = start(train_tones_until, data, tmp_path, LONG, ALWAYS, at_random, signal.SIGKILL)
+    assert finish(killed) == [-signal.SIGKILL]
+    assert load_records(tmp_path / "records") == []
+    log = run_folder(tmp_path, store) / EPOCH_LOG
+    seen = len(log.read_text().splitlines())
+    assert 1 < seen < LONG.epochs
+    assert finish(start(train_tones, data, tmp_path, LONG, ALWAYS)) == [0]
+    assert_same(tmp_path, undisturbed)
+    assert warnings(tmp_path) == []
+    assert len(log.read_text().splitlines()) == LONG.epochs  # each once, also those that were trained again
+    assert sorted(path.name for path in run_folder(tmp_path, store).iterdir() if path.name.startswith("epoch-")) == []
+
+
+# --- SIGTERM and SIGINT ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("number", "step", "left"),
+    [
+        # The signal comes as step 4 ends; step 5 is finished and saved.
+        (signal.SIGTERM, STEPS + 1, "epoch-0001-step-000002.pt"),
+        (signal.SIGINT, STEPS + 1, "epoch-0001-step-000002.pt"),
+        # No step is left: the signal is heeded all the same, and not the run recorded.
+        (signal.SIGTERM, LONG.epochs * STEPS, "epoch-0006-step-000000.pt"),
+    ],
+    ids=["SIGTERM", "SIGINT", "SIGTERM after the last step"],
+)
+def test_a_signal_finishes_the_step_writes_a_checkpoint_and_gives_its_status(
+    data: Path,
+    store: WaveformStore,
+    tmp_path: Path,
+    undisturbed: tuple[Path, RunRecord],
+    number: int,
+    step: int,
+    left: str,
+) -> None:
+    assert finish(start(train_tones_until, data, tmp_path, LONG, NEVER, step, number)) == [128 + number]
+    assert [path.name for path in checkpoints(tmp_path, store)] == [left]
+    assert load_records(tmp_path / "records") == []
+    resumed: list[tuple[int, int]] = []
+    progress = Progress(on_resume=lambda epochs, clips: resumed.append((epochs, clips)))
+    run(store, tmp_path, recipe=LONG, progress=progress, **NEVER)
+    assert resumed == [(LONG.epochs, LONG.epochs * TRAIN) if step == LONG.epochs * STEPS else (1, TRAIN + 16)]
+    assert_same(tmp_path, undisturbed)
+
+
+def twice(data: Path, folder: Path) -> None:
+    """As a user does who has no patience."""
+
+    def kill(steps: int) -> None:
+        if steps == 2:
+            os.kill(os.getpid(), signal.SIGTERM)
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    train_tones(data, folder, LONG, NEVER, kill)
+
+
+def test_a_second_signal_ends_the_run_at_once(data: Path, store: WaveformStore, tmp_path: Path) -> None:
+    assert finish(start(twice, data, tmp_path)) == [-signal.SIGTERM]
+    assert checkpoints(tmp_path, store) == []
+
+
+def test_signals_have_their_own_meaning_again_afterwards() -> None:
+    before = [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)]
+    with stop_signals() as received:
+        os.kill(os.getpid(), signal.SIGINT)
+        assert received == [signal.SIGINT]
+        with pytest.raises(KeyboardInterrupt):
+            os.kill(os.getpid(), signal.SIGINT)
+    assert received == [signal.SIGINT]
+    assert [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)] == before
+
+
+def to_the_group(data: Path, folder: Path) -> None:
+    """As a scheduler does: every process of the job gets the signal, those that read ahead too."""
+    os.setpgrp()
+
+    def kill(steps: int) -> None:
+        if steps == 2:
+            os.killpg(0, signal.SIGTERM)
+
+    train_tones(data, folder, replace(LONG, epochs=40), {"checkpoint_seconds": NEVER_S, "workers": 2}, kill)
+
+
+def test_workers_that_get_the_signal_too_do_not_keep_the_checkpoint_from_being_written(
+    data: Path, tmp_path: Path
+) -> None:
+    assert finish(start(to_the_group, data, tmp_path)) == [128 + signal.SIGTERM]
+    (checkpoint,) = (tmp_path / "runs").rglob("*.pt")
+    assert checkpoint.name == "epoch-0000-step-000003.pt"
+
+
+def test_the_command_line_stops_with_143_and_goes_on_where_it_was(data: Path, tmp_path: Path) -> None:
+    arguments = ["esc50", "--preset", "debug", "--folds", "1", "--device", "cpu", "--data", f"esc50={data}"]
+    arguments += ["--format", "json", "--records", str(tmp_path / "records"), "--runs", str(tmp_path / "runs")]
+    out = tmp_path / "out.json"
+    assert finish(start(command_line, arguments, 4, out, "mast_debug tested on 1 seed 0 lr 0.001 epoch 2/4")) == [143]
+    said = out.with_suffix(".err").read_text()
+    assert "stopped: the checkpoint is written; the same command goes on from there" in said
+    assert "Traceback" not in said and out.read_text() == ""
+    assert [record.experiment["model"] for record in load_records(tmp_path / "records")] == ["ast_debug"]
+    assert finish(start(command_line, arguments, 4, out)) == [0]
+    assert "going on after epoch 2" in out.with_suffix(".err").read_text()
+    stopped = load_records(tmp_path / "records")
+
+    elsewhere = ["--records", str(tmp_path / "in_peace/records"), "--runs", str(tmp_path / "in_peace/runs")]
+    assert finish(start(command_line, arguments + elsewhere, 4, tmp_path / "in_peace.json")) == [0]
+    in_peace = load_records(tmp_path / "in_peace/records")
+    assert [outcome(record) for record in stopped] == [outcome(record) for record in in_peace]
+    assert out.read_text().count('"table"') == (tmp_path / "in_peace.json").read_text().count('"table"') > 0
+
+
+# --- damaged checkpoints --------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def interrupted(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Killed in the fifth epoch with two checkpoints on disk, of steps 12 (the epoch's end) and 13."""
+    folder = tmp_path_factory.mktemp("interrupted")
+    killed = start(train_tones_until, data, folder, LONG, ALWAYS, 4 * STEPS + 2, signal.SIGKILL)
+    assert finish(killed) == [-signal.SIGKILL]
+    return folder
+
+
+def truncate(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+def flip_a_byte(path: Path) -> None:
+    data = bytearray(path.read_bytes())
+    data[len(data) // 3] ^= 16
+    path.write_bytes(data)
+
+
+def lose_the_sum(path: Path) -> None:
+    path.with_suffix(".pt.sha256").unlink()
+
+
+@pytest.mark.parametrize("damage", [truncate, flip_a_byte, lose_the_sum], ids=lambda damage: damage.__name__)
+def test_a_damaged_last_checkpoint_costs_a_step_and_not_a_bit(
+    store: WaveformStore,
+    tmp_path: Path,
+    interrupted: Path,
+    undisturbed: tuple[Path, RunRecord],
+    damage: Callable[[Path], None],
+) -> None:
+    shutil.copytree(interrupted, tmp_path, dirs_exist_ok=True)
+    earlier, last = checkpoints(tmp_path, store)
+    damage(last)
+    warned: list[str] = []
+    resumed: list[int] = []
+    progress = Progress(on_warning=warned.append, on_resume=lambda _, clips: resumed.append(clips))
+    run(store, tmp_path, recipe=LONG, progress=progress, **NEVER)
+    assert resumed == [4 * TRAIN]
+    assert warned == [f"{last}: this checkpoint is damaged; going back to {earlier.name}"]
+    assert_same(tmp_path, undisturbed)
+
+
+def test_where_every_checkpoint_is_damaged_the_run_begins_anew_and_says_so(
+    store: WaveformStore, tmp_path: Path, interrupted: Path, undisturbed: tuple[Path, RunRecord]
+) -> None:
+    shutil.copytree(interrupted, tmp_path, dirs_exist_ok=True)
+    earlier, last = checkpoints(tmp_path, store)
+    truncate(earlier)
+    flip_a_byte(last)
+    warned: list[str] = []
+    progress = Progress(on_warning=warned.append, on_resume=lambda *_: pytest.fail("went on from a damaged checkpoint"))
+    run(store, tmp_path, recipe=LONG, progress=progress, **NEVER)
+    assert warned == [
+        f"{last}: this checkpoint is damaged; going back to {earlier.name}",
+        f"{earlier}: this checkpoint is damaged; starting from the beginning",
+    ]
+    assert_same(tmp_path, undisturbed)

@@ -1,0 +1,132 @@
+"""Which runs each target asks for: every one once, at the paper's scale and at a demo's."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from reproduce.errors import InputError
+from reproduce.experiments import POOLING_ABLATIONS, Experiment
+from reproduce.recipes import paper_recipes
+from reproduce.targets import DEMOS, PAPER, STUDIES, TARGETS, experiments_of
+
+# (recipe name, model) -> runs at the paper's scale: three seeds, one where a run takes days.
+PAIR_3, PAIR_1 = (
+    {("mast", "ast_base"): 3, ("mast", "mast_base"): 3},
+    {("mast", "ast_base"): 1, ("mast", "mast_base"): 1},
+)
+PAPER_RUNS: dict[str, dict[tuple[str, str], int]] = {
+    "table2": PAIR_3,
+    "table3": PAIR_1,
+    "table4": PAIR_3,
+    "table5": {("mast", "ast_base"): 4, ("mast", "mast_base"): 4, ("ast", "ast_base"): 4},  # balanced 3, full 1
+    "table6": PAIR_1,
+    "figure2": PAIR_1,
+    "ablations": {("mast", "mast_base"): 3 * len(POOLING_ABLATIONS)},
+    "claims": {},
+    "scaling": {},
+}
+
+
+def counts(experiments: list[Experiment]) -> dict[tuple[str, str], int]:
+    return dict(Counter((e.recipe_name, e.model) for e in experiments))
+
+
+def identity(experiment: Experiment) -> str:
+    return experiment.key("train", "test")
+
+
+def test_every_target_is_expected_here() -> None:
+    assert {*PAPER_RUNS, "all"} == set(TARGETS)
+
+
+@pytest.mark.parametrize("target", PAPER_RUNS)
+def test_a_target_asks_for_its_recipes_own_seeds(target: str) -> None:
+    experiments = experiments_of(target, PAPER)
+    assert counts(experiments) == PAPER_RUNS[target]
+    assert len({identity(e) for e in experiments}) == len(experiments)
+    assert all(e.scale == "paper" and e.weights == "imagenet" for e in experiments)
+
+
+@pytest.mark.parametrize("target", STUDIES)
+@pytest.mark.parametrize("preset", [PAPER, *DEMOS])
+def test_all_is_each_targets_runs_once(target: str, preset: str) -> None:
+    everything = [identity(e) for e in experiments_of("all", preset)]
+    assert len(set(everything)) == len(everything)
+    assert {identity(e) for e in experiments_of(target, preset)} <= set(everything)
+    apart = {identity(e) for name in STUDIES for e in experiments_of(name, preset)}
+    assert apart == set(everything)
+
+
+@pytest.mark.parametrize("preset", [PAPER, *DEMOS])
+def test_tables_3_and_6_and_figure_2_share_their_runs(preset: str) -> None:
+    runs = [[identity(e) for e in experiments_of(name, preset)] for name in ("table3", "table6", "figure2")]
+    assert runs[0] == runs[1] == runs[2]
+
+
+@pytest.mark.parametrize("preset", [PAPER, *DEMOS])
+def test_the_ablations_are_every_pooling_and_masts_own_is_table_5s_run(preset: str) -> None:
+    experiments = experiments_of("ablations", preset, seeds=1)
+    strides = [e.model_config.get("pool_strides") for e in experiments]
+    assert strides == [None, *(value for name, value in POOLING_ABLATIONS.items() if name != "mast")]
+    shared = {identity(e) for e in experiments} & {identity(e) for e in experiments_of("table5", preset, seeds=1)}
+    assert shared == {identity(experiments[0])}
+
+
+@pytest.mark.parametrize("preset", [PAPER, *DEMOS])
+@pytest.mark.parametrize("target", STUDIES)
+def test_seeds_are_counted_from_0_and_change_nothing_else(target: str, preset: str) -> None:
+    by_seed: dict[int, set[str]] = {}
+    for experiment in experiments_of(target, preset, seeds=5):
+        by_seed.setdefault(experiment.seed, set()).add(identity(replace(experiment, seed=0)))
+    assert sorted(by_seed) == [0, 1, 2, 3, 4]
+    assert len(set(map(frozenset, by_seed.values()))) == 1
+
+
+def test_the_models_of_a_seed_stand_side_by_side() -> None:
+    assert [e.seed for e in experiments_of("table2", PAPER)] == [0, 0, 1, 1, 2, 2]
+
+
+@pytest.mark.parametrize("preset", DEMOS)
+def test_a_demo_trains_both_models_alike_at_its_own_scale(preset: str) -> None:
+    for target in ("table2", "table3", "table4"):
+        ast, mast = experiments_of(target, preset)
+        assert (ast.model, mast.model) == tuple(DEMOS[preset].models.values())
+        assert replace(ast, model=mast.model) == mast
+        assert (ast.scale, ast.recipe_name, ast.weights) == ("demo", "demo", "scratch")
+    found = experiments_of("table5", preset)
+    assert Counter(e.protocol for e in found) == {"balanced": 2, "full": 2}
+    assert {e.recipe.sampler for e in found if e.protocol == "full"} == {"balanced"}
+    assert all(e.recipe.report_best and e.recipe.average_from for e in found)
+
+
+def test_a_changed_field_is_in_the_name_and_the_key() -> None:
+    plain = experiments_of("table2", PAPER, seeds=1)
+    changed = experiments_of("table2", PAPER, seeds=1, overrides={"batch_size": "12", "weights": "scratch"})
+    assert {e.recipe_name for e in changed} == {"mast, batch_size=12, weights=scratch"}
+    assert {(e.recipe.batch_size, e.weights) for e in changed} == {(12, "scratch")}
+    assert not {identity(e) for e in plain} & {identity(e) for e in changed}
+
+
+def test_a_field_set_to_what_it_is_changes_nothing() -> None:
+    recipe = paper_recipes()[0].recipe
+    same: dict[str, Any] = {"batch_size": str(recipe.batch_size)}
+    assert experiments_of("table2", PAPER, overrides=same) == experiments_of("table2", PAPER)
+
+
+@pytest.mark.parametrize(
+    ("preset", "overrides", "message"),
+    [
+        (PAPER, {"batchsize": "12"}, "no field 'batchsize'"),
+        (PAPER, {"epochs": "none"}, "epochs=none: must be a whole number"),
+        ("debug", {"epochs": "1"}, "--set changes the paper's recipes"),
+        ("huge", {}, "no preset 'huge': choose one of paper, demo, debug"),
+    ],
+)
+def test_what_cannot_be_asked_for_is_one_line(preset: str, overrides: dict[str, str], message: str) -> None:
+    with pytest.raises(InputError, match=message) as error:
+        experiments_of("table2", preset, overrides=overrides)
+    assert "\n" not in str(error.value)
