@@ -42,7 +42,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """`largest` is the last of the chosen presets alone; `preset_and_batch` runs over all, a clip alone for the last."""
+    """`largest` is the last of the chosen presets; `preset_and_batch` runs over all, and over batches of one for it."""
     names = metafunc.config.getoption("presets") or (
         UNTIMED_PRESETS if metafunc.config.getoption("benchmark_disable") else PRESETS
     )
@@ -174,6 +174,7 @@ def pytest_benchmark_update_machine_info(config: pytest.Config, machine_info: di
     machine_info["environment"] = describe_environment("cuda" if torch.cuda.is_available() else "cpu")
 
 
+@pytest.hookimpl(trylast=True)  # below pytest-benchmark's own table
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
     """Every contender of every contest: pytest-benchmark's table has the first of each alone."""
     lines = config.stash[SUMMARY]

@@ -22,20 +22,7 @@ def typst_or_none() -> Any:
 
 def to_pdf(markdown: str, folder: Path, created: datetime) -> bytes:
     """PDF of `markdown`, dated `created`, whose images are SVG files relative to `folder`. Same text, same bytes."""
-    return _compile(markdown, folder, "pdf", timestamp=created)
-
-
-def to_pages(markdown: str, folder: Path, ppi: float = 80.0) -> list[bytes]:
-    """Every page as PNG, to be looked at."""
-    pages = _compile(markdown, folder, "png", ppi=ppi)
-    return pages if isinstance(pages, list) else [pages]
-
-
-def _compile(markdown: str, folder: Path, format: str, **options: Any) -> Any:
-    return typst_or_none().compile(
-        to_typst(markdown).encode(),
-        root=folder.resolve(),
-        format=format,
-        ignore_system_fonts=True,
-        **options,
+    pdf: bytes = typst_or_none().compile(
+        to_typst(markdown).encode(), root=folder.resolve(), format="pdf", ignore_system_fonts=True, timestamp=created
     )
+    return pdf

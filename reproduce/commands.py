@@ -64,7 +64,7 @@ ALL_TABLES = (
     "scaling",
     "claims",
 )
-CLUSTERED = ("table6", "figure2")
+STORED_COSTS = ("costs", "ablations")
 
 
 def run_table(options: argparse.Namespace) -> int:
@@ -77,18 +77,25 @@ def _build(spec: TableSpec, options: argparse.Namespace) -> Table:
     # Costs are measured live: a stored one, perhaps of older code, must not stand for them.
     stored = [r for r in load_records(options.records) if not (spec.costs and r.kind == "cost")]
     live = [measure_cost(r.model, r.model_config, with_libraries=r.with_libraries) for r in spec.costs]
-    if options.command == "costs":
+    if spec.name in STORED_COSTS:
         _store_new(live, options.records)
     return spec.build(TableInputs(load_paper(), [*stored, *live], options.records))
 
 
 def _store_new(costs: list[RunRecord], folder: Path) -> None:
-    """Append the costs that are not recorded yet. A count does not change from run to run, so it is stored once."""
+    """Append the costs that are not recorded yet. A count does not change from run to run, so it is stored once.
+
+    The report is made from records alone, so what it shows must be there. A record that also has the libraries' counts
+    serves where none were asked for.
+    """
     stored = latest_by_key(of_kind(load_records(folder), "cost"))
     for record in costs:
         known = stored.get(record.key)
-        if known is None or (known.metrics, known.details) != (record.metrics, as_stored(record).details):
-            append_record(folder, record)
+        if known is not None and known.metrics == record.metrics:
+            counted = as_stored(record).details
+            if counted == known.details or counted == {**known.details, "libraries": {}}:
+                continue
+        append_record(folder, record)
 
 
 # --- the paper's targets --------------------------------------------------------------------------------------------
@@ -212,21 +219,16 @@ def _needs_whole(experiments: Iterable[Experiment]) -> bool:
 def _measure_what_follows(names: Iterable[str], options: argparse.Namespace) -> None:
     """Clusterings and scaling, only what has no record yet; and their figures."""
     wanted = set(names)
-    if wanted & set(CLUSTERED):
-        _cluster(options)
+    if options.run != "none" and wanted & {"table6", "figure2"}:
+        with _measuring("clustering") as on_progress:
+            told = fill_clusterings(options.records, on_progress) if "table6" in wanted else []
+            told += fill_panels(options.records, on_progress) if "figure2" in wanted else []
+        for line in dict.fromkeys(told):
+            say(f"not clustered: {line}")
     if "figure2" in wanted:
         _tell_files(write_figure2(load_records(options.records), options.records, options.figures))
     if "scaling" in wanted:
         _tell_files(write_scaling_figure(_measure_scaling(options), options.figures))
-
-
-def _cluster(options: argparse.Namespace) -> None:
-    if options.run == "none":
-        return
-    with _measuring("clustering") as on_progress:
-        told = fill_clusterings(options.records, on_progress) + fill_panels(options.records, on_progress)
-    for line in dict.fromkeys(told):
-        say(f"not clustered: {line}")
 
 
 def _measure_scaling(options: argparse.Namespace) -> list[RunRecord]:

@@ -32,14 +32,22 @@ def one_thread() -> Iterator[None]:
 
 
 def debug_recipes() -> tuple[PaperRecipe, ...]:
-    """The paper's recipes, every field of them, for models that take a second."""
-    return tuple(replace(recipe, model=DEBUG_MODELS[recipe.model], front_end=DEBUG_INPUT) for recipe in paper_recipes())
+    """The paper's recipes for models that take a second: all their fields but masks, which must fit the input."""
+    return tuple(
+        replace(
+            recipe,
+            model=DEBUG_MODELS[recipe.model],
+            front_end=DEBUG_INPUT,
+            recipe=replace(recipe.recipe, freq_mask=8, time_mask=12),
+        )
+        for recipe in paper_recipes()
+    )
 
 
 # Target, data set, clips of its stand-in, and the runs: recipe and model, on each protocol.
 CASES = [
-    ("table2", "kinetics_sounds", 64, [("mast", "ast_debug"), ("mast", "mast_debug")]),
-    ("table3", "vggsound", 84, [("mast", "ast_debug"), ("mast", "mast_debug")]),
+    ("table2", "kinetics_sounds", 24, [("mast", "ast_debug"), ("mast", "mast_debug")]),
+    ("table3", "vggsound", 24, [("mast", "ast_debug"), ("mast", "mast_debug")]),
     ("table4", "epic_kitchens", 24, [("mast", "ast_debug"), ("mast", "mast_debug")]),
     ("table5", "audioset", 24, [("mast", "ast_debug"), ("mast", "mast_debug"), ("ast", "ast_debug")] * 2),
 ]
@@ -65,7 +73,7 @@ def test_a_step_of_every_paper_recipe_is_taken_saved_and_gone_on_from(
     pattern = (
         r"(\w+), recipe (\w+), batch_size=4, weights=scratch: a step of 4 clips in 2 pieces took [\d.]+ s, "
         r"loss ([\d.]+) then ([\d.]+), peak memory [\d.]+ GiB; "
-        r"checkpoint of [\d.]+ GB written and resumed; 8 test clips predicted \(.+ [\d.]+ %\)"
+        r"checkpoint of [\d.]+ GB written and resumed; [1-8] test clips predicted \(.+ [\d.]+ %\)"
     )
     found = [re.fullmatch(pattern, line) for line in lines]
     assert all(found), lines

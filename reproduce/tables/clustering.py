@@ -206,7 +206,8 @@ def figure2(inputs: TableInputs) -> Table:
     columns = (Column("clips", "Clips", "", 0), Column("classes", "Classes", "", 0), *SILHOUETTES, TOP1)
     notes = (
         f"UMAP of the test clips of the first {figure_classes()} classes by sorted label ({_umap_text()}, seed "
-        f"{FIGURE_SEED}). Silhouettes are those of the true labels: UMAP's plane flatters them, the features do not.",
+        f"{FIGURE_SEED}). Silhouettes are those of the true labels: the plane lifts those of classes "
+        "that lie apart and lowers those of classes that mix, so that of the features stands beside it.",
         FEATURES_NOTE,
         'The paper circles classes by eye ("more separable"), and prints no number for the figure.',
     )

@@ -129,6 +129,8 @@ def _order(experiment: Mapping[str, Any]) -> list[tuple[float, str]]:
         value = experiment.get(name)
         if name == "preset" and value in SIZES:
             key.append((float(SIZES.index(value)), ""))
+        elif value in USUAL:
+            key.append((0.0, ""))
         elif name == "input_size" and value:
             key.append((float(value[0] * value[1]), ""))
         else:

@@ -1,0 +1,266 @@
+"""Cost against clip length: what is measured when, what a record and the table say, and the figure's bytes."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from models import create_model
+from models.complexity import measure_complexity
+from reproduce.figures import write_scaling_figure
+from reproduce.measure import OUT_OF_MEMORY, Budget, Contender
+from reproduce.paper import load_paper
+from reproduce.records import RunRecord, load_records
+from reproduce.scaling import DEBUG_MODELS, frames_of, measure_scaling
+from reproduce.tables import Cell, Table, TableInputs, table_specs
+from reproduce.tables.scaling import LENGTHS_S
+
+LENGTHS = (0.5, 1.0)
+ENVIRONMENT = {
+    "device": "invented CPU",
+    "device_type": "cpu",
+    "torch_threads": 2,
+    "precision": "float32",
+    "attention": "sdpa",
+}
+
+
+@pytest.fixture(autouse=True)
+def short_contests(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("reproduce.scaling.BUDGET", Budget(least=2, most=2))
+
+
+def make_scaling_record(
+    model: str = "mast_base", seconds: float = 10.0, ms: float = 100.0, ratio: float = 1.0, mib: float | None = 512.0
+) -> RunRecord:
+    """An invented measurement; quartiles 10 % around the median."""
+    gmacs = 10 * seconds * (4 if model.startswith("ast") else 1)
+    return RunRecord(
+        kind="scaling",
+        key=f"{model} {seconds}",
+        experiment={
+            "model": model,
+            "seconds": seconds,
+            "input_size": [128, round(100 * seconds)],
+            "batch": 1,
+            "mode": "inference",
+        },
+        scale="paper" if model.endswith("base") else "demo",
+        metrics={
+            "macs_module_only": gmacs * 1e9,
+            "macs_full": 1.25 * gmacs * 1e9,
+            "latency_s": ms / 1e3,
+            "latency_s_q1": 0.9 * ms / 1e3,
+            "latency_s_q3": 1.1 * ms / 1e3,
+            "peak_memory_bytes": None if mib is None else mib * 2**20,
+            "time_ratio": ratio,
+            "time_ratio_q1": 0.98 * ratio,
+            "time_ratio_q3": 1.02 * ratio,
+            "rounds": 5,
+        },
+        environment=ENVIRONMENT,
+        details={"failure": None, "samples_s": [], "reference": "mast_base"},
+        created="2026-01-01T00:00:00+00:00",
+    )
+
+
+def make_pair(seconds: float, ratio: float) -> list[RunRecord]:
+    return [
+        make_scaling_record("ast_base", seconds, 100.0 * ratio, ratio, 1024.0),
+        make_scaling_record("mast_base", seconds, 100.0),
+    ]
+
+
+def build(*records: RunRecord) -> Table:
+    return table_specs()["scaling"].build(TableInputs(load_paper(), records, Path("no-records")))
+
+
+def cell(table: Table, row: str, column: str) -> Cell:
+    return next(r for r in table.rows if r.key == row).cells[column]
+
+
+# --- measuring ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("seconds", "frames"), [(1, 100), (10.24, 1024), (60, 6000), (0.333, 34)])
+def test_frames_are_clip_lengths_at_a_hop_of_10_ms_rounded_up(seconds: float, frames: int) -> None:
+    assert frames_of(seconds) == frames
+
+
+def test_every_length_is_accepted_by_both_papers_models() -> None:
+    with torch.device("meta"):
+        for seconds in LENGTHS_S:
+            for name in ("ast_base", "mast_base"):
+                assert create_model(name, input_size=(128, frames_of(seconds))).config.input_size[1] >= 100 * seconds
+
+
+def test_what_is_missing_is_measured_and_what_is_there_is_not(tmp_path: Path) -> None:
+    told: list[tuple[int, int, str]] = []
+    first = measure_scaling(tmp_path, "cpu", "missing", LENGTHS[:1], DEBUG_MODELS)
+    both = measure_scaling(tmp_path, "cpu", "missing", LENGTHS, DEBUG_MODELS, lambda *step: told.append(step))
+    assert both[:2] == first
+    assert told == [(0, 1, "1 s clips"), (1, 1, "done")]
+    assert [(r.experiment["seconds"], r.experiment["model"]) for r in both] == [
+        (seconds, model) for seconds in LENGTHS for model in DEBUG_MODELS
+    ]
+    assert [record.key for record in load_records(tmp_path)] == [record.key for record in both]
+    assert measure_scaling(tmp_path, "cpu", "none", LENGTHS, DEBUG_MODELS) == both
+
+
+def test_run_all_measures_again_and_edits_nothing(tmp_path: Path) -> None:
+    first = measure_scaling(tmp_path, "cpu", "all", LENGTHS[:1], DEBUG_MODELS)
+    again = measure_scaling(tmp_path, "cpu", "all", LENGTHS[:1], DEBUG_MODELS)
+    assert load_records(tmp_path) == [*first, *again]
+
+
+def test_run_none_measures_nothing(tmp_path: Path) -> None:
+    assert measure_scaling(tmp_path, "cpu", "none", LENGTHS, DEBUG_MODELS) == []
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_record_holds_macs_by_both_rules_quartiles_every_sample_and_the_attention_path(tmp_path: Path) -> None:
+    ast, mast = measure_scaling(tmp_path, "cpu", "missing", LENGTHS[:1], DEBUG_MODELS)
+    for record in (ast, mast):
+        model = create_model(record.experiment["model"], input_size=(128, 50))
+        metrics = record.metrics
+        assert metrics["macs_module_only"] == measure_complexity(model).macs_module_only
+        assert metrics["macs_full"] == measure_complexity(model).macs_full
+        assert len(record.details["samples_s"]) == metrics["rounds"] == 2
+        assert min(record.details["samples_s"]) <= metrics["latency_s"] <= max(record.details["samples_s"])
+        assert record.environment["attention"] == model.attention
+        assert record.experiment["input_size"] == [128, 50]
+    pairs = zip(ast.details["samples_s"], mast.details["samples_s"], strict=True)
+    assert ast.metrics["time_ratio"] == pytest.approx(sum(a / m for a, m in pairs) / 2)  # the median of two
+
+
+def test_a_length_that_does_not_fit_is_recorded_as_out_of_memory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def exhausting(name: str, model: object, x: torch.Tensor) -> Contender:
+        bytes_wanted = 2**52 if name.startswith("ast") else 1
+        return Contender(name, lambda: torch.empty(bytes_wanted, dtype=torch.uint8), attention="sdpa")
+
+    monkeypatch.setattr("reproduce.scaling.inference_contender", exhausting)
+    ast, mast = measure_scaling(tmp_path, "cpu", "missing", LENGTHS[:1], DEBUG_MODELS)
+    assert (ast.details["failure"], ast.metrics["latency_s"]) == (OUT_OF_MEMORY, None)
+    assert mast.details["failure"] is None
+    table = build(ast, mast).blocks[0]
+    assert cell(table, "0.5s", "ast_ms").status == "not run"
+    assert cell(table, "0.5s", "ast_ms").conditions.startswith("not run: out of memory: ast_debug")
+    assert cell(table, "0.5s", "mast_ms").status == "measured"
+    assert "ratio_ms" not in table.rows[0].cells
+
+
+# --- the table ------------------------------------------------------------------------------------------------------
+
+
+def test_without_records_every_length_is_not_run_and_the_command_is_named() -> None:
+    table = build()
+    assert [row.key for row in table.rows] == ["1s", "2s", "5s", "10s", "10.24s", "20s", "30s", "60s"]
+    cells = [cell for row in table.rows for cell in row.cells.values()]
+    assert {(c.status, c.measured) for c in cells} == {("not run", None)}
+    assert all("python -m reproduce scaling" in c.conditions for c in cells)
+
+
+def test_macs_stand_by_both_rules_with_their_ratio() -> None:
+    table = build(*make_pair(10.0, 3.0))
+    assert cell(table, "10s", "ast_module_only").measured == 400.0
+    assert cell(table, "10s", "mast_full").measured == 125.0
+    assert cell(table, "10s", "ratio_full").measured == 4.0
+
+
+def test_a_machine_has_its_own_block_with_time_spread_and_memory() -> None:
+    elsewhere = [
+        replace(record, key=record.key + "gpu", environment={**ENVIRONMENT, "device": "a GPU", "device_type": "cuda"})
+        for record in make_pair(10.0, 6.0)
+    ]
+    table = build(*make_pair(10.0, 3.0), *elsewhere)
+    gpu, cpu = table.blocks
+    assert "a GPU, float32" in gpu.title and "invented CPU, 2 threads, float32" in cpu.title
+    assert cell(gpu, "10s", "ratio_ms").measured == 6.0
+    assert cell(cpu, "10s", "ast_ms").measured == pytest.approx(300.0)
+    assert cell(cpu, "10s", "ast_spread").measured == pytest.approx(10.0)
+    assert cell(cpu, "10s", "ratio_spread").measured == pytest.approx(2.0)
+    assert (cell(cpu, "10s", "ast_mib").measured, cell(cpu, "10s", "ratio_mib").measured) == (1024.0, 2.0)
+
+
+def test_memory_that_the_system_does_not_tell_is_not_run() -> None:
+    table = build(make_scaling_record(mib=None)).blocks[0]
+    assert cell(table, "10s", "mast_mib").status == "not run"
+    assert cell(table, "10s", "mast_ms").status == "measured"
+
+
+@pytest.mark.parametrize(
+    ("ratios", "said"),
+    [
+        ((2.0, 3.0, 4.0), "MAST is ahead at every length, and the factor grows: 2.00 at 1 s, 4.00 at 30 s."),
+        ((2.0, 4.0, 3.0), "it falls at 30 s"),
+        ((0.5, 2.0, 3.0), "MAST is behind AST at 1 s"),
+    ],
+)
+def test_the_note_says_whether_mast_is_ahead_and_whether_its_lead_grows(ratios: tuple[float, ...], said: str) -> None:
+    records = [r for seconds, ratio in zip((1.0, 10.0, 30.0), ratios, strict=True) for r in make_pair(seconds, ratio)]
+    assert any(said in note for note in build(*records).blocks[0].notes)
+
+
+def test_the_note_on_macs_says_what_attentions_products_do_to_the_ratio() -> None:
+    """Module-only 400 to 100, products 100 to 25 at 10 s: shares of a fifth and ratios of four in both."""
+    note = next(note for note in build(*make_pair(10.0, 3.0)).notes if "products inside attention" in note)
+    assert "20 % of AST's full MACs and 20 % of MAST's" in note
+    assert "4.00 times in its modules, but 4.00 times in these" in note
+
+
+def test_demo_models_are_labelled_and_fill_no_cell_of_the_papers() -> None:
+    table = build(make_scaling_record("ast_debug"), make_scaling_record("mast_debug"))
+    assert {c.status for row in table.rows for c in row.cells.values()} == {"not run"}
+    assert table.blocks[0].title.startswith("demo scale: ast_debug and mast_debug")
+
+
+# --- the figure -----------------------------------------------------------------------------------------------------
+
+
+def test_the_same_records_give_the_same_figure_byte_for_byte(tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib")
+    records = [r for seconds in (1.0, 10.0, 10.24, 30.0) for r in make_pair(seconds, 2.0 + seconds / 10)]
+    first = write_scaling_figure(records, tmp_path / "a")
+    second = write_scaling_figure(records, tmp_path / "b")
+    assert [path.name for path in first] == ["scaling.png", "scaling.svg"]
+    assert [path.read_bytes() for path in first] == [path.read_bytes() for path in second]
+    assert sorted(path.name for path in (tmp_path / "a").iterdir()) == ["scaling.png", "scaling.svg"]
+    other = write_scaling_figure([replace(r, metrics={**r.metrics, "latency_s": 0.5}) for r in records], tmp_path / "c")
+    assert other[1].read_bytes() != first[1].read_bytes()
+
+
+def test_a_length_without_a_latency_leaves_the_rest_of_the_figure(tmp_path: Path) -> None:
+    whole, lost = make_pair(10.0, 3.0), make_scaling_record("ast_base", 60.0)
+    empty = dict.fromkeys(("latency_s", "latency_s_q1", "latency_s_q3", "peak_memory_bytes", "time_ratio"))
+    lost = replace(lost, metrics={**lost.metrics, **empty})
+    assert len(write_scaling_figure([*whole, lost, make_scaling_record(seconds=60.0)], tmp_path)) == 2
+    assert write_scaling_figure([lost], tmp_path / "none") == []
+
+
+def test_plots_draw_what_the_records_hold() -> None:
+    pyplot = pytest.importorskip("matplotlib.pyplot")
+    from reproduce.figures import plot_scaling, plot_scaling_ratio
+
+    records = [r for seconds in (1.0, 10.0) for r in make_pair(seconds, 3.0)]
+    figure, (left, right) = pyplot.subplots(1, 2)
+    assert plot_scaling(left, records) is left and plot_scaling_ratio(right, records) is right
+    drawn = {line.get_label(): list(line.get_ydata()) for line in left.get_lines()}
+    assert drawn == {"AST, time": pytest.approx([300.0, 300.0]), "MAST, time": pytest.approx([100.0, 100.0])}
+    ratios = {line.get_label(): list(line.get_ydata()) for line in right.get_lines()}
+    assert ratios["time, measured"] == pytest.approx([3.0, 3.0])
+    assert ratios["MACs, full"] == pytest.approx([4.0, 4.0])
+    assert ratios["peak memory, measured"] == pytest.approx([2.0, 2.0])
+    pyplot.close(figure)
+
+
+def test_the_hop_is_that_of_the_front_end() -> None:
+    from reproduce.audio_spec import AudioSpec
+    from reproduce.scaling import HOP_S, MELS
+
+    assert math.isclose(1e3 * HOP_S, AudioSpec().frame_shift_ms) and AudioSpec().mels == MELS
