@@ -113,6 +113,7 @@ class ContestRunner:
             contest.prepare()
             rounds = contest.rounds(budget)
             self.benchmark.pedantic(contest.first, setup=contest.rivals, rounds=rounds)
+        self.benchmark.has_error = contest.reference.failure is not None  # its row would show the time of nothing
         for measurement in contest.measurements.values():
             self._keep(bench, conditions, measurement, contest, device)
         return contest.measurements

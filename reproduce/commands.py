@@ -197,7 +197,7 @@ def _train_located(experiments: list[Experiment], locations: dict[str, Path], op
         fitted = [fit_splits(experiment, store.index.listed) for experiment in group]
         train_missing(fitted, store, "train", None, options)
     absent = dict.fromkeys(e.dataset for e in experiments if e.dataset not in locations)
-    if absent:
+    if absent and locations:  # without any data the table's own notes say what is missing
         say(f"not trained, for want of data: {', '.join(absent)}; say --data NAME=DIR, or --preset demo for stand-ins")
 
 

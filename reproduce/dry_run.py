@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from reproduce.engine import gather
 from reproduce.errors import InputError
 from reproduce.experiments import Experiment
 from reproduce.loading import WaveformStore
@@ -34,7 +35,8 @@ def dry_run(experiment: Experiment, store: WaveformStore, execution: Execution) 
     averaged = min(1, experiment.recipe.average_from)
     resumed: list[int] = []
     progress = Progress(on_resume=lambda epochs, clips: resumed.append(epochs))
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() as own:
+        folder = gather([own])[0]  # of several processes the first one writes, and all read it
         for epochs in (1, 2):
             recipe = replace(experiment.recipe, epochs=epochs, average_from=averaged)
             shortened = replace(experiment, recipe=recipe)

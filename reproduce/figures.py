@@ -36,6 +36,9 @@ SCALING_RATIOS = {  # metric -> label and dashes
     "macs_module_only": ("MACs, module-only", ":"),
     "peak_memory_bytes": ("peak memory, measured", "-."),
 }
+MEASURED_STYLE: Any = {"color": "0.1", "marker": "D", "markersize": 3.5}
+COUNTED_STYLE: Any = {"color": "0.5"}
+LEGEND_BELOW: Any = {"loc": "upper center", "bbox_to_anchor": (0.5, -0.16), "fontsize": 9, "ncols": 2}
 
 
 def write_scaling_figure(records: Sequence[RunRecord], out: Path) -> list[Path]:
@@ -55,6 +58,8 @@ def write_scaling_figure(records: Sequence[RunRecord], out: Path) -> list[Path]:
         return []
     import matplotlib
 
+    from reproduce.tables.timing_cells import machine  # late: tables import this file for its letters
+
     matplotlib.use("Agg")
     with matplotlib.rc_context():
         matplotlib.rcdefaults()
@@ -65,12 +70,9 @@ def write_scaling_figure(records: Sequence[RunRecord], out: Path) -> list[Path]:
         plot_scaling(left, records)
         plot_scaling_ratio(right, records)
         right.spines["right"].set_visible(False)
-        environment, models = records[0].environment, sorted({record.experiment["model"] for record in records})
-        figure.suptitle(
-            f"{' and '.join(models)}, inference, batch 1: {environment['device']}, "
-            f"{environment['torch_threads']} threads, {environment['precision']}",
-            fontsize=9,
-        )
+        models = " and ".join(sorted({record.experiment["model"] for record in records}))
+        place = f"{machine(records[0])}, {records[0].environment['precision']}"
+        figure.suptitle(f"{models}, inference, batch 1, on {place}", fontsize=9)
         try:
             return save_figure(figure, out, "scaling")
         finally:
@@ -102,58 +104,53 @@ def plot_scaling(axes: Axes, records: Sequence[RunRecord]) -> Axes:
     line leaves its dashed one, time does not follow MACs. Shades span the quartiles.
     """
     right = axes.twinx()
+    factor, heights = _gmacs_per_ms(records), []
     for family, series in by_family(records).items():
-        colour, marker = COLOURS[family], MARKERS[family]
-        timed = [record for record in series if record.metrics["latency_s"] is not None]
+        colour, timed = COLOURS[family], [record for record in series if record.metrics["latency_s"] is not None]
         seconds = [_seconds(record) for record in timed]
         q1, median, q3 = (
-            [1e3 * number(record.metrics[key]) for record in timed]
-            for key in ("latency_s_q1", "latency_s", "latency_s_q3")
+            [1e3 * number(record.metrics[f"latency_s{which}"]) for record in timed] for which in ("_q1", "", "_q3")
         )
-        axes.plot(seconds, median, color=colour, marker=marker, label=f"{LABELS[family]}, time")
+        axes.plot(seconds, median, color=colour, marker=MARKERS[family], label=f"{LABELS[family]}, time")
         axes.fill_between(seconds, q1, q3, color=colour, alpha=0.2, linewidth=0)
-        macs = [number(record.metrics["macs_full"]) / 1e9 for record in series]
+        gmacs = [number(record.metrics["macs_full"]) / 1e9 for record in series]
         label = f"{LABELS[family]}, MACs"
-        right.plot([_seconds(r) for r in series], macs, color=colour, linestyle="--", linewidth=1.2, label=label)
+        right.plot([_seconds(r) for r in series], gmacs, color=colour, linestyle="--", linewidth=1.2, label=label)
+        heights += [*q1, *q3, *(value / factor for value in gmacs)]
     _log_seconds(axes, records)
-    axes.set(ylabel="ms a clip (solid)", yscale="log")
-    axes.grid(color="0.9", linewidth=0.6)
-    axes.set_axisbelow(True)
-    factor = _macs_per_ms(records)
-    low, high = axes.get_ylim()
+    low, high = min(heights) / 1.3, max(heights) * 1.3
+    axes.set(ylabel="ms a clip (solid)", yscale="log", ylim=(low, high))
     right.set(ylabel="G MACs a clip, full rule (dashed)", yscale="log", ylim=(low * factor, high * factor))
-    handles, labels = (
-        a + b for a, b in zip(axes.get_legend_handles_labels(), right.get_legend_handles_labels(), strict=True)
-    )
-    axes.legend(handles, labels, loc="upper left", fontsize=9)
+    handles, labels = axes.get_legend_handles_labels()
+    more_handles, more_labels = right.get_legend_handles_labels()
+    axes.legend([*handles, *more_handles], [*labels, *more_labels], **LEGEND_BELOW)
     return axes
 
 
 def plot_scaling_ratio(axes: Axes, records: Sequence[RunRecord]) -> Axes:
     """AST : MAST against clip length: measured time and memory, and MACs by both rules. Above 1 MAST is cheaper."""
-    series = by_family(records)
-    pairs = [(a, m) for a in series.get("ast", []) for m in series.get("mast", []) if _seconds(a) == _seconds(m)]
+    families = by_family(records)
+    pairs = [(a, m) for a in families.get("ast", []) for m in families.get("mast", []) if _seconds(a) == _seconds(m)]
     for key, (label, dashes) in SCALING_RATIOS.items():
-        points = [
-            (_seconds(a), number(a.metrics[key]) / number(m.metrics[key]))
-            for a, m in pairs
-            if a.metrics[key] is not None and m.metrics[key] is not None
-        ]
-        measured = key in ("latency_s", "peak_memory_bytes")
+        points = [(_seconds(a), ratio) for a, m in pairs if (ratio := _ratio(a, m, key)) is not None]
         if points:
-            marker = "D" if key == "latency_s" else ""
-            colour = "0.1" if measured else "0.5"
-            axes.plot(
-                *zip(*points, strict=True), color=colour, linestyle=dashes, marker=marker, markersize=4, label=label
-            )
+            style = MEASURED_STYLE if key in ("latency_s", "peak_memory_bytes") else COUNTED_STYLE
+            axes.plot(*zip(*points, strict=True), linestyle=dashes, label=label, **style)
     axes.axhline(1, color="0.7", linewidth=0.8)
     _log_seconds(axes, records)
-    axes.set_ylabel("AST : MAST")
+    axes.set(ylabel="AST : MAST")
     axes.set_ylim(bottom=0)
-    axes.grid(color="0.9", linewidth=0.6)
-    axes.set_axisbelow(True)
-    axes.legend(loc="lower right", fontsize=9)
+    axes.legend(**LEGEND_BELOW)
     return axes
+
+
+def _ratio(ast: RunRecord, mast: RunRecord, metric: str) -> float | None:
+    """Of time the median of the rounds' ratios, as in the table; of the rest the quotient; None where one is absent."""
+    if metric == "latency_s":
+        ratio = ast.metrics["time_ratio"]
+        return None if ratio is None else float(ratio)
+    a, m = ast.metrics[metric], mast.metrics[metric]
+    return None if a is None or m is None else a / m
 
 
 def by_family(records: Sequence[RunRecord]) -> dict[str, list[RunRecord]]:
@@ -174,9 +171,11 @@ def _log_seconds(axes: Axes, records: Sequence[RunRecord]) -> None:
     axes.set(xlabel="clip length (s)", xscale="log")
     axes.set_xticks(ticks, labels=[f"{length:g}" for length in ticks])
     axes.set_xticks([], minor=True)
+    axes.grid(color="0.9", linewidth=0.6)
+    axes.set_axisbelow(True)
 
 
-def _macs_per_ms(records: Sequence[RunRecord]) -> float:
+def _gmacs_per_ms(records: Sequence[RunRecord]) -> float:
     """GMACs a millisecond of AST (of what there is, without one) at the middle length."""
     families = by_family(records)
     series = [r for r in families.get("ast", []) if r.metrics["latency_s"] is not None]

@@ -8,6 +8,7 @@ or on many, and no generator has to be stored.
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -337,7 +338,7 @@ def _read_ahead(read: Callable[[int], T], items: int, device: str | torch.device
         collate_fn=_as_it_is,  # the default one makes tensors of arrays
         prefetch_factor=2 if workers else None,
         pin_memory=torch.device(device).type == "cuda",
-        worker_init_fn=_use_one_thread,
+        worker_init_fn=_serve_quietly,
         generator=torch.Generator(),  # without one it draws a seed from the global generator, which is the models'
     )
     for item in loader:
@@ -350,8 +351,12 @@ def _as_it_is(item: T) -> T:
     return item
 
 
-def _use_one_thread(worker: int) -> None:
+def _serve_quietly(worker: int) -> None:
     torch.set_num_threads(1)  # there are as many workers as cores
+    # Schedulers and terminals signal whole process groups. Whether to stop is the training process' to decide: it must
+    # have its clips until its checkpoint is written, and workers end with it.
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, signal.SIG_IGN)
 
 
 class _Items(Dataset[T | InputError]):

@@ -278,7 +278,7 @@ def test_the_record_tells_how_many_clips_were_listed_and_kept(trained: Workplace
 def test_a_second_call_reuses_the_records_and_prints_the_same_table(
     trained: Workplace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("reproduce.commands.run_experiment", lambda *_: pytest.fail("trained again"))
+    monkeypatch.setattr("reproduce.session.run_experiment", lambda *_: pytest.fail("trained again"))
     before = (trained.records / "train.jsonl").read_bytes()
     again = trained.again("--format", "json")
     assert (again.status, again.out) == (0, trained.first.out)

@@ -19,10 +19,11 @@ from make_runs import (
     LONG,
     NEVER_S,
     PATIENCE_S,
+    SPEC,
     command_line,
     finish,
     make_experiment,
-    make_store,
+    make_uneven_folder,
     outcome,
     run,
     start,
@@ -31,7 +32,8 @@ from make_runs import (
     wait_for,
 )
 
-from reproduce.loading import WaveformStore
+from reproduce.datasets import read_dataset
+from reproduce.loading import WaveformStore, load_waveforms
 from reproduce.records import RunRecord, load_records
 from reproduce.runner import experiment_key
 
@@ -54,12 +56,12 @@ def one_thread() -> Iterator[None]:
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("tones") / "data"
+    return make_uneven_folder(tmp_path_factory.mktemp("tones") / "data", TRAIN, TEST)
 
 
 @pytest.fixture(scope="module")
 def store(data: Path) -> WaveformStore:
-    return make_store(data, TRAIN, TEST)
+    return load_waveforms(read_dataset("esc50", data), SPEC)
 
 
 @pytest.fixture(scope="module")
@@ -122,11 +124,11 @@ def test_a_batch_in_pieces_on_two_processes_is_still_the_same_batch(
     assert losses(record) == pytest.approx(losses(alone[1]), abs=1e-4)
 
 
-@pytest.mark.parametrize("rank", [0, 1])
 def test_a_signal_to_one_process_stops_both_and_both_go_on(
-    data: Path, store: WaveformStore, tmp_path: Path, together: tuple[Path, RunRecord], rank: int
+    data: Path, store: WaveformStore, tmp_path: Path, together: tuple[Path, RunRecord]
 ) -> None:
-    stopped = start(train_tones_until, data, tmp_path, PLAIN, NEVER, 7, signal.SIGTERM, rank, ranks=2)
+    """To the one that does not write the checkpoint."""
+    stopped = start(train_tones_until, data, tmp_path, PLAIN, NEVER, 7, signal.SIGTERM, 1, ranks=2)
     assert finish(stopped) == [143, 143]
     folder = tmp_path / "runs" / experiment_key(make_experiment(recipe=PLAIN), store)
     assert [path.name for path in folder.glob("*.pt")] == ["epoch-0001-step-000003.pt"]
@@ -203,3 +205,14 @@ def test_torchrun_prints_one_table_stops_on_sigterm_and_goes_on(data: Path, tmp_
     for together, alone in zip(two, one, strict=True):
         assert together.environment["processes"] == 2
         assert losses(together) == pytest.approx(losses(alone), abs=1e-4)
+
+
+def test_a_demo_under_torchrun_waits_for_its_stand_in_and_its_checkpoint(tmp_path: Path) -> None:
+    """One process writes the stand-in and the checkpoint, both read them."""
+    arguments = ["table4", "--preset", "debug", "--dry-run", "--device", "cpu"]
+    arguments += ["--records", str(tmp_path / "records"), "--runs", str(tmp_path / "runs")]
+    out = tmp_path / "out.txt"
+    assert finish(start(command_line, arguments, 1, out, ranks=2)) == [0, 0], out.with_suffix(".err").read_text()
+    lines = out.read_text().splitlines()
+    assert [line.partition(",")[0] for line in lines] == ["ast_debug", "mast_debug"]
+    assert all("written and resumed; 8 test clips predicted" in line for line in lines)

@@ -5,6 +5,9 @@ from __future__ import annotations
 import os
 import shutil
 import signal
+import subprocess
+import sys
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -16,10 +19,11 @@ from make_runs import (
     ALWAYS_S,
     LONG,
     NEVER_S,
+    SPEC,
     command_line,
     finish,
     make_experiment,
-    make_store,
+    make_uneven_folder,
     outcome,
     run,
     start,
@@ -28,12 +32,14 @@ from make_runs import (
     train_tones_until_write,
 )
 
-from reproduce.loading import WaveformStore
+from reproduce.datasets import read_dataset
+from reproduce.loading import WaveformStore, load_waveforms
 from reproduce.records import RunRecord, load_records
 from reproduce.runner import experiment_key
 from reproduce.signals import stop_signals
 from reproduce.trainer import EPOCH_LOG, Progress
 
+TESTS = Path(__file__).resolve().parent
 TRAIN, TEST = 20, 12
 STEPS = 3  # an epoch
 ALWAYS, NEVER = {"checkpoint_seconds": ALWAYS_S}, {"checkpoint_seconds": NEVER_S}
@@ -49,12 +55,12 @@ def one_thread() -> Iterator[None]:
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("tones") / "data"
+    return make_uneven_folder(tmp_path_factory.mktemp("tones") / "data", TRAIN, TEST)
 
 
 @pytest.fixture(scope="module")
 def store(data: Path) -> WaveformStore:
-    return make_store(data, TRAIN, TEST)
+    return load_waveforms(read_dataset("esc50", data), SPEC)
 
 
 @pytest.fixture(scope="module")
@@ -175,20 +181,25 @@ def test_signals_have_their_own_meaning_again_afterwards() -> None:
 
 
 def to_the_group(data: Path, folder: Path) -> None:
-    """As a scheduler does: every process of the job gets the signal, those that read ahead too."""
+    """As a scheduler does: every process of the job gets the signal from outside, those that read ahead too."""
     os.setpgrp()
 
     def kill(steps: int) -> None:
         if steps == 2:
-            os.killpg(0, signal.SIGTERM)
+            subprocess.run(["kill", "-s", "TERM", "--", f"-{os.getpgrp()}"], check=False)  # hits itself, too
+            time.sleep(1.0)  # a step may be long enough for all to be over
 
-    train_tones(data, folder, replace(LONG, epochs=40), {"checkpoint_seconds": NEVER_S, "workers": 2}, kill)
+    train_tones(data, folder, replace(LONG, batch_size=1), {"checkpoint_seconds": NEVER_S, "workers": 2}, kill)
 
 
 def test_workers_that_get_the_signal_too_do_not_keep_the_checkpoint_from_being_written(
     data: Path, tmp_path: Path
 ) -> None:
-    assert finish(start(to_the_group, data, tmp_path)) == [128 + signal.SIGTERM]
+    script = f"import sys, pathlib; sys.path[:0] = {[str(TESTS)]}; import test_survival as this; "
+    call = f"this.to_the_group(pathlib.Path({str(data)!r}), pathlib.Path({str(tmp_path)!r}))"
+    # Not by `start`: processes that the server forks never hear of their children's deaths.
+    done = subprocess.run([sys.executable, "-c", script + call], cwd=TESTS.parent, stderr=subprocess.PIPE, text=True)
+    assert done.returncode == 128 + signal.SIGTERM, done.stderr
     (checkpoint,) = (tmp_path / "runs").rglob("*.pt")
     assert checkpoint.name == "epoch-0000-step-000003.pt"
 

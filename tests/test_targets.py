@@ -1,16 +1,21 @@
-"""Which runs each target asks for: every one once, at the paper's scale and at a demo's."""
+"""Which runs each target asks for: every one once, at the paper's scale and at a demo's; and a demo from end to end."""
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from reproduce.__main__ import main
 from reproduce.errors import InputError
 from reproduce.experiments import POOLING_ABLATIONS, Experiment
 from reproduce.recipes import paper_recipes
+from reproduce.records import load_records
+from reproduce.standin import write_standin
 from reproduce.targets import DEMOS, PAPER, STUDIES, TARGETS, experiments_of
 
 # (recipe name, model) -> runs at the paper's scale: three seeds, one where a run takes days.
@@ -130,3 +135,29 @@ def test_what_cannot_be_asked_for_is_one_line(preset: str, overrides: dict[str, 
     with pytest.raises(InputError, match=message) as error:
         experiments_of("table2", preset, overrides=overrides)
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("target", "dataset", "clips", "runs"), [("table4", "epic_kitchens", 32, 2), ("ablations", "audioset", 24, 5)]
+)
+def test_a_demo_fills_a_block_of_its_own_and_a_second_call_trains_nothing(
+    target: str, dataset: str, clips: int, runs: int, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = write_standin(dataset, tmp_path / dataset, clips=clips)
+    options = ["--preset", "debug", "--data", f"{dataset}={data}", "--device", "cpu", "--format", "json"]
+    command = [target, *options, "--records", str(tmp_path / "records"), "--runs", str(tmp_path / "runs")]
+    assert main(command) == 0
+    first = capsys.readouterr()
+    assert f"{runs} runs: 0 recorded, {runs} to train" in first.err
+    records = [record for record in load_records(tmp_path / "records") if record.kind == "train"]
+    assert [record.experiment["recipe_name"] for record in records] == ["demo"] * runs
+    table = json.loads(first.out)
+    assert any(cell["status"] == "measured" for block in table["blocks"] for cell in block["rows"])
+    # No score of the paper's own table is filled by a demo; costs are counted, not trained.
+    scores = [cell for cell in table["rows"] if cell["unit"] == "%"]
+    assert scores and all(cell["measured"] is None for cell in scores)
+
+    assert main(command) == 0
+    again = capsys.readouterr()
+    assert f"{runs} runs: {runs} recorded, 0 to train" in again.err
+    assert again.out == first.out

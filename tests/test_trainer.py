@@ -16,7 +16,19 @@ import numpy as np
 import pytest
 import torch
 from make_audio import cut_short
-from make_runs import ALWAYS_S, LONG, RECIPE, SPEC, lengthen_debug, make_model, make_store, outcome, run
+from make_runs import (
+    ALWAYS_S,
+    LONG,
+    RECIPE,
+    SPEC,
+    lengthen_debug,
+    make_experiment,
+    make_model,
+    make_store,
+    make_uneven_folder,
+    outcome,
+    run,
+)
 from safetensors import SafetensorError
 
 from models.base import SpectrogramTransformer
@@ -27,7 +39,7 @@ from reproduce.datasets import read_dataset
 from reproduce.engine import predict
 from reproduce.errors import InputError
 from reproduce.experiments import PRESETS
-from reproduce.loading import WaveformStore, evaluation_batches, stream_waveforms
+from reproduce.loading import WaveformStore, evaluation_batches, load_waveforms, stream_waveforms
 from reproduce.predictions import score
 from reproduce.records import load_records
 from reproduce.runner import experiment_key
@@ -48,12 +60,12 @@ def one_thread() -> Iterator[None]:
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("tones") / "data"
+    return make_uneven_folder(tmp_path_factory.mktemp("tones") / "data", TRAIN, TEST)
 
 
 @pytest.fixture(scope="module")
 def store(data: Path) -> WaveformStore:
-    return make_store(data, TRAIN, TEST)
+    return load_waveforms(read_dataset("esc50", data), SPEC)
 
 
 # --- what is reported -----------------------------------------------------------------------------------------------
@@ -200,7 +212,7 @@ def test_training_goes_on_where_no_checkpoint_can_be_written(
 ) -> None:
     warned: list[str] = []
     left: list[list[str]] = []
-    folder = tmp_path / "runs" / experiment_key(run_experiment_of(), store)
+    folder = tmp_path / "runs" / experiment_key(make_experiment(recipe=RECIPE), store)
 
     def fill(epoch: int, summary: dict[str, float]) -> None:
         left.append(sorted(path.name for path in folder.glob("epoch-*")))
@@ -213,12 +225,6 @@ def test_training_goes_on_where_no_checkpoint_can_be_written(
     assert all("training goes on" in line and "\n" not in line for line in warned)
     monkeypatch.undo()
     assert outcome(record) == outcome(run(store, tmp_path / "again", recipe=RECIPE))
-
-
-def run_experiment_of() -> Any:
-    from make_runs import make_experiment
-
-    return make_experiment(recipe=RECIPE)
 
 
 def test_logs_that_cannot_be_written_stop_nothing(
@@ -272,7 +278,7 @@ def test_a_full_disk_at_the_end_is_one_line_and_the_next_run_goes_on_from_the_ch
 
 
 def test_a_second_process_that_would_train_the_same_run_is_refused(store: WaveformStore, tmp_path: Path) -> None:
-    folder = tmp_path / "runs" / experiment_key(run_experiment_of(), store)
+    folder = tmp_path / "runs" / experiment_key(make_experiment(recipe=RECIPE), store)
     with locked(folder), pytest.raises(InputError, match="another process is training this run") as error:
         run(store, tmp_path, recipe=RECIPE)
     assert "\n" not in str(error.value)

@@ -15,7 +15,8 @@ def machine(record: RunRecord) -> str:
     environment = record.environment
     if environment["device_type"] != "cpu":
         return str(environment["device"])
-    return f"{environment['device']}, {environment['torch_threads']} threads"
+    threads = environment["torch_threads"]
+    return f"{environment['device']}, {threads} thread{'s' if threads != 1 else ''}"
 
 
 def spread_cell(record: RunRecord, metric: str) -> Cell:
