@@ -142,10 +142,11 @@ class ContestRunner:
         self.benchmark.extra_info[name] = {**metrics, "failure": measurement.failure}
         if name == reference.contender.name:
             self.summary.append(f"{bench}: " + ", ".join(f"{key} {value}" for key, value in conditions.items()))
-        self.summary.append("  " + _summary_line(measurement, metrics))
+        self.summary.append("  " + summary_line(measurement, metrics))
 
 
-def _summary_line(measurement: Measurement, metrics: dict[str, Any]) -> str:
+def summary_line(measurement: Measurement, metrics: dict[str, Any]) -> str:
+    """One contender in words: time, throughput, memory, and times the reference."""
     name = f"{measurement.contender.name:<28}"
     if metrics["latency_s"] is None:
         return f"{name} not run: {measurement.failure}"
@@ -153,10 +154,11 @@ def _summary_line(measurement: Measurement, metrics: dict[str, Any]) -> str:
     low, middle, high = (1e3 * metrics[f"latency_s{which}"] / clips for which in ("_q1", "", "_q3"))
     peak = metrics["peak_memory_bytes"]
     memory = "" if peak is None else f"{peak / 2**20:10,.0f} MiB"
-    return (
-        f"{name} {middle:12,.3f} ms/clip [{low:,.3f}, {high:,.3f}] {metrics['clips_per_s']:12,.2f} clips/s{memory}"
-        f"   {metrics['time_ratio']:.2f}x [{metrics['time_ratio_q1']:.2f}, {metrics['time_ratio_q3']:.2f}]"
-    )
+    ratio = ""
+    if metrics["time_ratio"] is not None:  # the reference may have run out of memory
+        ratio = "   {time_ratio:.2f}x [{time_ratio_q1:.2f}, {time_ratio_q3:.2f}]".format(**metrics)
+    times = f"{middle:12,.3f} ms/clip [{low:,.3f}, {high:,.3f}]"
+    return f"{name} {times} {metrics['clips_per_s']:12,.2f} clips/s{memory}{ratio}"
 
 
 @pytest.fixture

@@ -34,7 +34,7 @@ class SpectrogramTransformer(nn.Module):
 
     @property
     def attention(self) -> str:
-        """The path by which attention is computed."""
+        """The path by which attention is computed, one of `attention_paths`."""
         return str(self.blocks[0].attn.path)
 
     def set_attention(self, path: str) -> SpectrogramTransformer:

@@ -2,10 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+
+def recompute(function: Callable[..., Tensor], *inputs: Any) -> Tensor:
+    """function(*inputs), of which only the inputs are kept for the backward pass, to redo what is cheap.
+
+    Nothing is redone after the last tensor that the backward pass needs: not the matrix product that ends `function`.
+    """
+    # A compiler decides by itself what to keep.
+    if not torch.is_grad_enabled() or torch.compiler.is_compiling():
+        return function(*inputs)
+    # No draw of random numbers to repeat.
+    result: Tensor = checkpoint(function, *inputs, use_reentrant=False, preserve_rng_state=False)
+    return result
 
 
 class DropPath(nn.Module):
@@ -27,7 +42,7 @@ class DropPath(nn.Module):
 
 
 class Mlp(nn.Module):
-    """Linear, GELU, Linear on (batch, tokens, dim)."""
+    """Linear, GELU, Linear on (batch, tokens, dim), after a LayerNorm that the block owns."""
 
     def __init__(self, dim: int, hidden_dim: int) -> None:
         super().__init__()
@@ -35,8 +50,9 @@ class Mlp(nn.Module):
         self.act = nn.GELU()
         self.fc2 = nn.Linear(hidden_dim, dim)
 
-    def forward(self, x: Tensor) -> Tensor:
-        return self.fc2(self.act(self.fc1(x)))
+    def forward(self, x: Tensor, norm: nn.LayerNorm) -> Tensor:
+        hidden = recompute(lambda x: self.fc1(norm(x)), x)
+        return recompute(lambda hidden: self.fc2(self.act(hidden)), hidden)
 
 
 class ClassifierHead(nn.Module):

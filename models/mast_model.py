@@ -39,7 +39,7 @@ class MASTConfig:
         cls_token: one class token instead of the mean over tokens (no IN-1K weights have it).
         drop_path_rate: linear over the blocks, on both branches; MViTv2-B trains with 0.3.
         norm_eps: LayerNorm epsilon.
-        attention: one of `ATTENTION_PATHS`; outputs agree.
+        attention: one of `ATTENTION_PATHS`, or "auto", the one for the device; outputs agree.
     """
 
     num_classes: int | Mapping[str, int] = 527
@@ -54,7 +54,7 @@ class MASTConfig:
     cls_token: bool = False
     drop_path_rate: float = 0.0
     norm_eps: float = 1e-6
-    attention: str = "sdpa"
+    attention: str = "auto"
 
     def __post_init__(self) -> None:
         # JSON gives lists back; a frozen config compares by value only with tuples.
@@ -71,8 +71,8 @@ class MASTConfig:
             raise ValueError(f"input_size must be positive, got {self.input_size}")
         if self.embed_dim % self.num_heads:
             raise ValueError(f"embed_dim {self.embed_dim} is not a multiple of num_heads {self.num_heads}")
-        if self.attention not in ATTENTION_PATHS:
-            raise ValueError(f"attention must be one of {ATTENTION_PATHS}, got {self.attention!r}")
+        if self.attention not in ("auto", *ATTENTION_PATHS):
+            raise ValueError(f"attention must be auto or one of {ATTENTION_PATHS}, got {self.attention!r}")
 
     @property
     def grid(self) -> Grid:
@@ -156,7 +156,7 @@ class Block(nn.Module):
         normed = self.norm1(x)
         skip = self._pool_skip(x if self.proj is None else self.proj(normed))
         x = skip + self.drop_path(self.attn(normed))
-        return x + self.drop_path(self.mlp(self.norm2(x)))
+        return x + self.drop_path(self.mlp(x, self.norm2))
 
 
 class PatchEmbed(nn.Module):
@@ -197,6 +197,12 @@ class MAST(SpectrogramTransformer):
     @property
     def embedding_dim(self) -> int:
         return self.config.embed_dim * 2 ** (len(self.config.depths) - 1)
+
+    @property
+    def attention(self) -> str:
+        """The path by which attention is computed where the model is now."""
+        path: str = self.blocks[0].attn.path_on(self.patch_embed.proj.weight.device)
+        return path
 
     def no_weight_decay(self) -> set[str]:
         """Names left undecayed besides biases and norms; FAIR decays the relative positions."""

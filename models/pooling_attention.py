@@ -14,7 +14,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-ATTENTION_PATHS = ("sdpa", "folded", "reference")
+from models.chunked_attention import chunked_attention
+from models.layers import recompute
+
+ATTENTION_PATHS = ("chunked", "folded", "sdpa", "reference")
 Grid = tuple[int, int]
 
 
@@ -47,8 +50,9 @@ class PoolingAttention(nn.Module):
         prefix_tokens: leading tokens that are not pooled and carry no relative position.
         norm_eps: LayerNorm epsilon.
         path: "reference" materialises scores and bias, "sdpa" hands the bias to the fused kernel, "folded" makes
-            the bias part of the product, [q / sqrt(D), q.R_f, q.R_t] . [k, onehot_f, onehot_t], and keeps no
-            (queries x keys) tensor at all. All three agree.
+            the bias part of the product, [q / sqrt(D), q.R_f, q.R_t] . [k, onehot_f, onehot_t], and "chunked" goes
+            in pieces that stay in cache; the last two keep no (queries x keys) tensor. "auto" is `path_on` the
+            input's device. All agree.
 
     `forward`: (B, P + tokens, dim) to (B, N, dim_out).
     """
@@ -66,7 +70,7 @@ class PoolingAttention(nn.Module):
         stride_kv: Grid = (1, 1),
         prefix_tokens: int = 0,
         norm_eps: float = 1e-6,
-        path: str = "sdpa",
+        path: str = "auto",
     ) -> None:
         super().__init__()
         self.num_heads = num_heads
@@ -95,18 +99,24 @@ class PoolingAttention(nn.Module):
         self.register_buffer("freq_index", relative_index(F_, f), persistent=False)
         self.register_buffer("time_index", relative_index(T, t), persistent=False)
 
+    def path_on(self, device: torch.device) -> str:
+        """The path taken on `device`: "auto" is "chunked" on a CPU, where it wins, and else "folded"."""
+        if self.path != "auto":
+            return self.path
+        return "chunked" if device.type == "cpu" else "folded"
+
     def _pool(self, x: Tensor, pool: nn.Conv2d, norm: nn.LayerNorm) -> Tensor:
-        """(B, P + tokens, H, D) to (B, H, P + pooled tokens, D)."""
-        B, _, H, D = x.shape
+        """(B, P + tokens, H*D) to (B, P + pooled tokens, H, D)."""
+        B, _, C = x.shape
         prefix, body = x[:, : self.prefix_tokens], x[:, self.prefix_tokens :]
-        # Heads become channels so that the tokens' layout is already channels-last: no permuting copies.
-        body = body.reshape(B, *self.grid, H * D).permute(0, 3, 1, 2)
-        weight = pool.weight.repeat(H, 1, 1, 1)
-        body = F.conv2d(body, weight, None, pool.stride, pool.padding, groups=H * D)
-        body = body.permute(0, 2, 3, 1).reshape(B, -1, H, D)
+        # Heads become channels, and the tokens' layout is channels-last as it is: no permuting copies.
+        body = body.reshape(B, *self.grid, C).permute(0, 3, 1, 2)
+        weight = pool.weight.repeat(self.num_heads, 1, 1, 1)
+        body = F.conv2d(body, weight, None, pool.stride, pool.padding, groups=C)
+        body = body.permute(0, 2, 3, 1).reshape(B, -1, C)
         if self.prefix_tokens:
             body = torch.cat((prefix, body), dim=1)
-        return norm(body).transpose(1, 2)
+        return norm(body.unflatten(-1, (self.num_heads, self.head_dim)))
 
     def relative_terms(self, q: Tensor) -> tuple[Tensor, Tensor]:
         """Unscaled q.R per axis for q (B, H, F*T, D): (B, H, F, T, f) and (B, H, F, T, t)."""
@@ -142,17 +152,22 @@ class PoolingAttention(nn.Module):
         return F.scaled_dot_product_attention(q, k, v, scale=1.0)[..., : self.head_dim]
 
     def forward(self, x: Tensor) -> Tensor:
-        B, tokens, _ = x.shape
-        q, k, v = self.qkv(x).view(B, tokens, 3, self.num_heads, self.head_dim).unbind(2)
-        q = self._pool(q, self.pool_q, self.norm_q)  # (B, H, N, D)
-        k = self._pool(k, self.pool_k, self.norm_k)  # (B, H, M, D)
-        v = self._pool(v, self.pool_v, self.norm_v)  # (B, H, M, D)
-        if self.path == "folded":
+        # Three products instead of one, so that each result lies contiguous for its convolution.
+        (w_q, w_k, w_v), (b_q, b_k, b_v) = self.qkv.weight.chunk(3), self.qkv.bias.chunk(3)
+        q = recompute(self._pool, F.linear(x, w_q, b_q), self.pool_q, self.norm_q)  # (B, N, H, D)
+        k = recompute(self._pool, F.linear(x, w_k, b_k), self.pool_k, self.norm_k)  # (B, M, H, D)
+        v = recompute(self._pool, F.linear(x, w_v, b_v), self.pool_v, self.norm_v)  # (B, M, H, D)
+        path = self.path_on(x.device)
+        if path == "chunked":
+            y = chunked_attention(q, k, v, self.rel_pos_freq[self.freq_index], self.rel_pos_time[self.time_index])
+            return self.proj(y.flatten(2))
+        q, k, v = q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2)
+        if path == "folded":
             y = self._folded(q, k, v)
-        elif self.path == "sdpa":
+        elif path == "sdpa":
             y = F.scaled_dot_product_attention(q, k, v, attn_mask=self.relative_bias(q))
         else:
             scores = torch.matmul(q * self.head_dim**-0.5, k.transpose(-2, -1)) + self.relative_bias(q)
             y = torch.matmul(scores.softmax(dim=-1), v)
         y = y + q  # residual pooling; on prefix tokens too, as timm does (FAIR leaves them out)
-        return self.proj(y.transpose(1, 2).reshape(B, y.shape[2], -1))
+        return self.proj(y.transpose(1, 2).flatten(2))

@@ -115,7 +115,7 @@ def start(target: Callable[..., None], *arguments: Any, ranks: int = 1) -> list[
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["make_runs", "torch.utils.tensorboard"])
     port = free_port()
-    started = []
+    started: list[BaseProcess] = []
     for rank in range(ranks):
         environment = {} if ranks == 1 else _environment_of(rank, ranks, port)
         process = context.Process(target=_enter, args=(environment, target, arguments))
@@ -209,7 +209,7 @@ def train_tones_until_write(data: Path, folder: Path, recipe: Recipe, options: d
     writes = 0
     fsync = os.fsync
 
-    def kill(descriptor: int) -> None:
+    def kill(descriptor: Any) -> None:
         nonlocal writes
         writes += 1
         if writes == write:

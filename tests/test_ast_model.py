@@ -318,6 +318,29 @@ def test_gradient_checkpointing_recomputes_and_gives_equal_gradients() -> None:
     torch.testing.assert_close(gradients[0], gradients[1])
 
 
+def test_the_mlp_keeps_its_input_and_its_hidden_layer_alone_for_the_backward_pass() -> None:
+    """Not what LayerNorm and GELU give: redone in the backward pass, with equal gradients."""
+    block = make_ast(input_size=(32, 48)).blocks[0].double()
+    x = torch.randn(2, 5, 32, generator=torch.Generator().manual_seed(1), dtype=torch.float64, requires_grad=True)
+    parameters = {tensor.data_ptr() for tensor in block.parameters()}
+    kept: dict[int, int] = {}
+
+    def note(tensor: Tensor) -> Tensor:
+        kept[tensor.untyped_storage().data_ptr()] = tensor.numel()
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
+        y = block.mlp(x, block.norm2)
+    assert sorted(size for place, size in kept.items() if place not in parameters) == [x.numel(), 4 * x.numel()]
+    inputs = [x, *block.mlp.parameters(), *block.norm2.parameters()]
+    plain = block.mlp.fc2(torch.nn.functional.gelu(block.mlp.fc1(block.norm2(x))))
+    torch.testing.assert_close(y, plain)
+    for ours, theirs in zip(
+        torch.autograd.grad(y.square().sum(), inputs), torch.autograd.grad(plain.square().sum(), inputs), strict=True
+    ):
+        torch.testing.assert_close(ours, theirs)
+
+
 def test_parameters_without_decay_exist() -> None:
     model: Any = create_model("ast_debug", input_size=(16, 16))
     names = {name for name, _ in model.named_parameters()}

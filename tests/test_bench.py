@@ -99,6 +99,17 @@ def test_the_table_shows_what_was_recorded(timed: tuple[str, Path]) -> None:
     assert "not run: pytest bench/ --benchmark-only" in text  # the base models
 
 
+def test_the_summary_has_a_line_for_what_ran_out_of_memory_and_for_its_rival() -> None:
+    from bench.conftest import summary_line
+    from reproduce.measure import OUT_OF_MEMORY, Contender, Measurement
+
+    lost = Measurement(Contender("large", lambda: None), failure=OUT_OF_MEMORY)
+    rival = Measurement(Contender("small", lambda: None), samples_s=[0.5, 0.5], added_bytes=2**20)
+    lines = [summary_line(one, {**one.metrics(), **one.times(lost)}) for one in (lost, rival)]
+    assert lines[0].split() == ["large", "not", "run:", "out", "of", "memory"]
+    assert lines[1].split() == ["small", "500.000", "ms/clip", "[500.000,", "500.000]", "2.00", "clips/s", "1", "MiB"]
+
+
 def test_untimed_every_bench_runs_once_and_records_nothing(tmp_path: Path) -> None:
     out = run_benches(tmp_path, "--benchmark-disable", "-k", "empty_call or attention or log_mel")
     assert "passed" in out and "recorded in" not in out

@@ -10,6 +10,7 @@ import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -43,7 +44,7 @@ ROOT = Path(__file__).resolve().parents[1]
 TRAIN, TEST, BATCH = 33, 23, 8  # the last step of an epoch has one clip, so that one of two processes has none
 # Without stochastic depth, whose draws are each process' own: with it, runs are alike in distribution only.
 PLAIN = replace(LONG, epochs=3, batch_size=BATCH, drop_path_rate=0.0, average_from=2)
-NEVER = {"checkpoint_seconds": NEVER_S}
+NEVER: dict[str, Any] = {"checkpoint_seconds": NEVER_S}
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -112,7 +113,7 @@ def test_two_processes_score_exactly_the_clips_of_one_and_each_once(
     for folder, record in (alone, together):
         with np.load(folder / "records" / str(record.predictions)) as stored:
             logits.append(stored["logits_label"])
-    assert np.allclose(*logits, atol=1e-2)
+    assert np.allclose(logits[0], logits[1], atol=1e-2)
 
 
 def test_a_batch_in_pieces_on_two_processes_is_still_the_same_batch(

@@ -131,7 +131,7 @@ def test_logits_equal_timm_on_images(name: str, depths: tuple[int, ...], cls_tok
         cls_token=cls_token,
     )
     # Every path on the shallowest: the others only repeat its blocks.
-    paths = ATTENTION_PATHS if name == "mvitv2_tiny" else (model.config.attention,)
+    paths = ATTENTION_PATHS if name == "mvitv2_tiny" else (model.attention,)
     check_timm_parity(name, model, paths, torch.float32, 1e-5)
 
 
@@ -160,7 +160,7 @@ def test_logits_equal_timm_on_spectrograms(
         pool_strides=pool_strides,
         cls_token=cls_token,
     )
-    check_timm_parity("mvitv2_base", model, (model.config.attention,), torch.float32, 1e-5)
+    check_timm_parity("mvitv2_base", model, (model.attention,), torch.float32, 1e-5)
     check_timm_parity("mvitv2_base", model, ATTENTION_PATHS, torch.float64, 1e-11)
 
 
@@ -384,6 +384,20 @@ def test_a_config_that_cannot_be_built_is_an_error(arguments: dict[str, Any]) ->
 def test_unknown_attention_path_is_an_error() -> None:
     with pytest.raises(ValueError, match="attention must be one of"):
         make_mast(input_size=(16, 16)).set_attention("flash")
+
+
+def test_the_attention_path_is_named_never_auto() -> None:
+    model = make_mast(input_size=(16, 16))
+    assert model.config.attention == "auto"
+    assert model.attention == "chunked"  # on this CPU
+    assert make_mast(input_size=(16, 16), attention="folded").attention == "folded"
+    assert model.set_attention("sdpa").attention == "sdpa"
+
+
+def test_an_exported_model_gives_the_same_logits() -> None:
+    model = make_mast(input_size=SMALL_INPUT, num_classes=7)
+    exported = torch.export.export(model, (make_input(),)).module()
+    torch.testing.assert_close(exported(make_input()), model(make_input()))
 
 
 def test_config_survives_json() -> None:

@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from models import chunked_attention
 from models.pooling_attention import ATTENTION_PATHS, PoolingAttention, pooled_grid, relative_index
 
 Grid = tuple[int, int]
@@ -141,6 +142,70 @@ def test_gradients_of_every_path_equal_the_reference(
         module.path = path
         for name, gradient in gradients(module, x).items():
             assert (gradient - expected[name]).abs().max() < 1e-8, f"{path}: {name}"
+
+
+@pytest.mark.parametrize("piece_scores", [1, 70, 150])
+@pytest.mark.parametrize("prefix_tokens", [0, 1])
+@pytest.mark.parametrize(("grid", "stride_q", "stride_kv"), GEOMETRIES)
+def test_the_size_of_its_pieces_does_not_change_chunked_attention(
+    grid: Grid, stride_q: Grid, stride_kv: Grid, prefix_tokens: int, piece_scores: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One query a piece, and pieces that do not divide the queries."""
+    module = make_attention(grid, stride_q, stride_kv, prefix_tokens, path="reference")
+    x = make_tokens(module)
+    output, expected = module(x), gradients(module, x)
+    module.path = "chunked"
+    monkeypatch.setattr(chunked_attention, "PIECE_SCORES", piece_scores)
+    torch.testing.assert_close(module(x), output, rtol=0, atol=1e-10)
+    for name, gradient in gradients(module, x).items():
+        assert (gradient - expected[name]).abs().max() < 1e-8, name
+
+
+def largest_kept(module: PoolingAttention, x: Tensor) -> int:
+    """Elements of the largest tensor that the backward pass keeps."""
+    sizes = []
+
+    def note(tensor: Tensor) -> Tensor:
+        sizes.append(tensor.numel())
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
+        module(x)
+    return max(sizes)
+
+
+def test_folded_and_chunked_keep_no_tensor_of_queries_by_keys() -> None:
+    module = make_attention((8, 16))
+    x = make_tokens(module)
+    scores = 2 * module.num_heads * (8 * 16) ** 2
+    for path, kept in (("reference", True), ("sdpa", True), ("folded", False), ("chunked", False)):
+        module.path = path
+        assert (largest_kept(module, x) >= scores) is kept, path
+
+
+def test_chunked_attention_is_one_operator_that_compilers_and_meta_tensors_understand() -> None:
+    generator = torch.Generator().manual_seed(0)
+    shapes = [
+        (2, 9, 2, 4),
+        (2, 5, 2, 4),
+        (2, 5, 2, 4),
+        (2, 2, 4),
+        (4, 2, 4),
+    ]  # q, k, v and both tables; one prefix token
+    tensors = [torch.randn(shape, generator=generator).requires_grad_() for shape in shapes]
+    torch.library.opcheck(chunked_attention.chunked_attention, tensors)
+
+
+def test_auto_takes_the_path_of_the_device() -> None:
+    module = make_attention(path="auto")
+    assert module.path_on(torch.device("cpu")) == "chunked"
+    assert module.path_on(torch.device("cuda")) == "folded"
+    module.path = "reference"
+    assert module.path_on(torch.device("cuda")) == "reference"
+    x = make_tokens(module)
+    expected = module(x)
+    module.path = "auto"
+    torch.testing.assert_close(module(x), expected, rtol=0, atol=1e-10)
 
 
 @pytest.mark.parametrize("path", ATTENTION_PATHS)

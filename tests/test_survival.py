@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -42,7 +43,8 @@ from reproduce.trainer import EPOCH_LOG, Progress
 TESTS = Path(__file__).resolve().parent
 TRAIN, TEST = 20, 12
 STEPS = 3  # an epoch
-ALWAYS, NEVER = {"checkpoint_seconds": ALWAYS_S}, {"checkpoint_seconds": NEVER_S}
+ALWAYS: dict[str, Any] = {"checkpoint_seconds": ALWAYS_S}
+NEVER: dict[str, Any] = {"checkpoint_seconds": NEVER_S}
 
 
 @pytest.fixture(autouse=True, scope="module")
