@@ -248,7 +248,7 @@ def count_with_libraries(model: SpectrogramTransformer, attention: str = "refere
     """
     parameter = next(model.parameters())
     x = torch.zeros(1, model.config.in_chans, *model.config.input_size, device=parameter.device)
-    before, training = model.attention, model.training
+    before, training = [block.attn.path for block in model.blocks], model.training
     counts = {}
     try:
         model.set_attention(attention).eval()
@@ -257,7 +257,9 @@ def count_with_libraries(model: SpectrogramTransformer, attention: str = "refere
             with torch.no_grad(), contextlib.redirect_stdout(io.StringIO()), _quiet("fvcore.nn.jit_analysis"):
                 counts[name] = counter(model, x)
     finally:
-        model.set_attention(before).train(training)
+        for block, path in zip(model.blocks, before, strict=True):
+            block.attn.path = path
+        model.train(training)
     return counts
 
 

@@ -200,9 +200,9 @@ class MAST(SpectrogramTransformer):
 
     @property
     def attention(self) -> str:
-        """The path by which attention is computed where the model is now."""
-        path: str = self.blocks[0].attn.path_on(self.patch_embed.proj.weight.device)
-        return path
+        """The paths by which its blocks compute attention where the model is now, such as "chunked, sdpa"."""
+        device = self.patch_embed.proj.weight.device
+        return ", ".join(dict.fromkeys(block.attn.path_on(device) for block in self.blocks))
 
     def no_weight_decay(self) -> set[str]:
         """Names left undecayed besides biases and norms; FAIR decays the relative positions."""

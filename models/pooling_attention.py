@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from models.chunked_attention import chunked_attention
+from models.chunked_attention import PIECE_SCORES, chunked_attention
 from models.layers import recompute
 
 ATTENTION_PATHS = ("chunked", "folded", "sdpa", "reference")
@@ -100,10 +100,14 @@ class PoolingAttention(nn.Module):
         self.register_buffer("time_index", relative_index(T, t), persistent=False)
 
     def path_on(self, device: torch.device) -> str:
-        """The path taken on `device`: "auto" is "chunked" on a CPU, where it wins, and else "folded"."""
+        """The path taken on `device`: "auto" is "folded" on a GPU; on a CPU the fused kernel while the scores fit its
+        cache, then "chunked"."""
         if self.path != "auto":
             return self.path
-        return "chunked" if device.type == "cpu" else "folded"
+        if device.type != "cpu":
+            return "folded"
+        (F_, T), (f, t) = self.q_grid, self.k_grid
+        return "chunked" if self.num_heads * F_ * T * f * t > PIECE_SCORES else "sdpa"
 
     def _pool(self, x: Tensor, pool: nn.Conv2d, norm: nn.LayerNorm) -> Tensor:
         """(B, P + tokens, H*D) to (B, P + pooled tokens, H, D)."""

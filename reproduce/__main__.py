@@ -102,7 +102,7 @@ def _add_training_options(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--runs", type=Path, default=Path("runs"), metavar="DIR", help="weights and checkpoints (default: %(default)s)"
     )
-    execution = command.add_argument_group("execution", "none of these changes what is trained")
+    execution = command.add_argument_group("execution", "how it is trained, not what; drop path draws per device")
     execution.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, ... (default: %(default)s)")
     execution.add_argument(
         "--precision", choices=("auto", "fp32", "bf16", "fp16"), default="auto", help="auto: bf16 on a GPU, else fp32"
@@ -225,7 +225,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"error: {error}", file=sys.stderr)
         return EXIT_BAD_INPUT
     except Stopped as error:
-        print("stopped: the checkpoint is written; the same command goes on from there", file=sys.stderr)
+        print("stopped: the same command goes on from the last checkpoint", file=sys.stderr)
         return EXIT_SIGNAL + error.number
     except KeyboardInterrupt:
         print("interrupted: finished runs are recorded; the same command goes on from there", file=sys.stderr)

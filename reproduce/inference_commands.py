@@ -45,8 +45,8 @@ def run_predict(options: argparse.Namespace) -> int:
     else:
         width = max(len(str(path)) for path in sounds)
         for path, row in zip(sounds, rows, strict=True):
-            best = "; ".join(", ".join(f"{label} {chance:.2f}" for label, chance in row[head]) for head in row)
-            show(f"{path!s:<{width}}  {best}\n")
+            heads = (", ".join(f"{label} {chance:.2f}" for label, chance in best) for best in row.values())
+            show(f"{path!s:<{width}}  {'; '.join(heads)}\n")
     return 0
 
 

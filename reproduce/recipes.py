@@ -445,6 +445,11 @@ def override(recipe: PaperRecipe, changes: Mapping[str, Any]) -> PaperRecipe:
         new_recipe, new_front_end = replace(recipe.recipe, **own), replace(recipe.front_end, **audio)
     except ValueError as error:
         raise InputError(str(error)) from None
+    if new_recipe.freq_mask > new_front_end.mels or new_recipe.time_mask > new_front_end.frames:
+        raise InputError(
+            f"masks of up to {new_recipe.freq_mask} mels and {new_recipe.time_mask} frames do not fit an input of "
+            f"{new_front_end.mels} x {new_front_end.frames}: override freq_mask and time_mask too"
+        )
     mine = {
         name: Provenance(OPEN, "overridden", f"the recipe's own value is {value_text(free[name])}") for name in changed
     }

@@ -54,7 +54,7 @@ DEMOS: Mapping[str, Demo] = {
     "demo": Demo(
         models={"ast": "ast_tiny", "mast": "mast_tiny"},
         front_end=AudioSpec(mels=64, frames=128, frame_length_ms=80.0, frame_shift_ms=80.0),
-        recipe=Recipe(epochs=10, batch_size=8, lr=5e-4, warmup_steps=50, freq_mask=12, time_mask=24),
+        recipe=Recipe(epochs=8, batch_size=8, lr=5e-4, warmup_steps=50, freq_mask=12, time_mask=24),
         clips={"kinetics_sounds": 420, "epic_kitchens": 420, "vggsound": 420, "audioset": 420},
         why="quarter-width models from scratch on 64 x 128 log-mels of the synthetic stand-ins",
     ),

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from models import chunked_attention
+from models import chunked_attention, pooling_attention
 from models.pooling_attention import ATTENTION_PATHS, PoolingAttention, pooled_grid, relative_index
 
 Grid = tuple[int, int]
@@ -196,8 +196,10 @@ def test_chunked_attention_is_one_operator_that_compilers_and_meta_tensors_under
     torch.library.opcheck(chunked_attention.chunked_attention, tensors)
 
 
-def test_auto_takes_the_path_of_the_device() -> None:
+def test_auto_takes_the_path_of_the_device(monkeypatch: pytest.MonkeyPatch) -> None:
     module = make_attention(path="auto")
+    assert module.path_on(torch.device("cpu")) == "sdpa"
+    monkeypatch.setattr(pooling_attention, "PIECE_SCORES", 1)
     assert module.path_on(torch.device("cpu")) == "chunked"
     assert module.path_on(torch.device("cuda")) == "folded"
     module.path = "reference"
