@@ -9,7 +9,6 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-
 RECOMPUTED_FROM = 2**20  # numbers: 4 MiB in float32
 
 

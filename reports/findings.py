@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 
 from reports.commands import command_of
@@ -10,11 +11,13 @@ from reports.markdown import bullets, code, escape
 from reports.plots.architecture import costs_of
 from reports.plots.base import by_model, group_title, groups_of, label_of, runs_text
 from reports.tables_text import count_cells
+from reproduce.intervals import wilson_interval
 from reproduce.records import RunRecord, number
-from reproduce.selection import pooled
+from reproduce.selection import Pooled, pooled
 from reproduce.tables import MEASURED, NOT_RUN, Table, TableInputs, table_specs
 from reproduce.tables.base import GIGA, MEGA
 
+RATIO, COST_UNITS = "x", ("G", "M")
 PAPER_TABLES = ("table1", "table2", "table3", "table4", "table5", "table6", "ablations")
 
 
@@ -72,11 +75,17 @@ def _cost_findings(inputs: TableInputs) -> list[str]:
 def _coverage_findings(inputs: TableInputs) -> list[str]:
     specs = table_specs()
     tables = {name: specs[name].build(inputs) for name in PAPER_TABLES if name in specs}
-    done, waiting = count_cells(tables.values(), MEASURED), count_cells(tables.values(), NOT_RUN)
+    costs, scores = Counter[str](), Counter[str]()
+    for name, table in tables.items():
+        for cell in (cell for row in table.rows for cell in row.cells.values()):
+            if cell.paper is not None and cell.unit != RATIO and cell.status in (MEASURED, NOT_RUN):
+                (costs if name == "table1" or cell.unit in COST_UNITS else scores)[cell.status] += 1
     where = [_heading(table) for table in tables.values() if count_cells([table], NOT_RUN)]
-    text = f"**Coverage:** of {done + waiting} numbers of the paper that this suite can measure, {done} are measured"
-    rest = f" and {waiting} were not run ({escape('; '.join(where))})." if waiting else "."
-    return [text + rest]
+    missing = f" (not run: {escape('; '.join(where))})" if where else ""
+    return [
+        f"**Coverage:** of the paper's own numbers, {costs[MEASURED]} of {costs.total()} shapes and costs and "
+        f"{scores[MEASURED]} of {scores.total()} accuracies, mAP and clustering scores are measured{missing}."
+    ]
 
 
 def _heading(table: Table) -> str:
@@ -97,10 +106,17 @@ def _accuracy_findings(inputs: TableInputs) -> list[str]:
 
 def _pair_text(group: Sequence[RunRecord], runs: Mapping[str, Sequence[RunRecord]]) -> str:
     scores = {model: pooled(records) for model, records in runs.items()}
-    told = " and ".join(f"{label_of(model)} {score.value:.1f} %" for model, score in scores.items())
+    told = " and ".join(f"{label_of(model)} {_with_interval(score)}" for model, score in scores.items())
     clips = next(iter(scores.values())).clips
     counts = runs_text(next(iter(runs.values())))
     return (
         f"**Real audio** ({escape(group_title(group))}; {counts}): top-1 {escape(told)} on the same {clips:,} test "
-        "clips; interval and paired test stand in the section on real audio."
+        "clips (95 % intervals); the paired test stands in the section on real audio."
     )
+
+
+def _with_interval(score: Pooled) -> str:
+    if score.correct is None:
+        return f"{score.value:.1f} %"
+    low, high = wilson_interval(score.correct, score.clips)
+    return f"{score.value:.1f} % [{low:.1f}, {high:.1f}]"

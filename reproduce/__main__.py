@@ -51,7 +51,8 @@ def build_parser() -> argparse.ArgumentParser:
     )
     plan.add_argument("target", metavar="TARGET", choices=TRAINED_TARGETS, help=", ".join(TRAINED_TARGETS))
     _add_output_options(plan)
-    _add_target_options(plan)
+    _add_scale_options(plan)
+    _add_location_options(plan)
     add_data_parser(commands)
     training = commands.add_parser(
         "train", help="both models on a data set's own split, or cross-validated where it has folds", allow_abbrev=False
@@ -83,8 +84,7 @@ def _add_output_options(command: argparse.ArgumentParser) -> None:
     )
 
 
-def _add_training_options(command: argparse.ArgumentParser) -> None:
-    """Where the data lie, what is trained, and how it is executed."""
+def _add_location_options(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--data",
         action="append",
@@ -93,6 +93,11 @@ def _add_training_options(command: argparse.ArgumentParser) -> None:
         help="where a data set lies, e.g. esc50=ESC-50-master",
     )
     command.add_argument("--datasets", type=Path, metavar="FILE.toml", help="the same, as a [datasets] table in a file")
+
+
+def _add_training_options(command: argparse.ArgumentParser) -> None:
+    """Where the data lie, what is trained, and how it is executed."""
+    _add_location_options(command)
     command.add_argument(
         "--run",
         choices=("missing", "none", "all"),
@@ -129,7 +134,7 @@ def _add_training_options(command: argparse.ArgumentParser) -> None:
     )
 
 
-def _add_target_options(command: argparse.ArgumentParser) -> None:
+def _add_scale_options(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--preset",
         choices=(PAPER, *DEMOS),
@@ -144,6 +149,10 @@ def _add_target_options(command: argparse.ArgumentParser) -> None:
         metavar="FIELD=VALUE",
         help="change a recipe, e.g. batch_size=12; such runs have another name and fill no cell of the paper",
     )
+
+
+def _add_target_options(command: argparse.ArgumentParser) -> None:
+    _add_scale_options(command)
     command.add_argument(
         "--dry-run", action="store_true", help="one step of every run, checkpoint and resume; nothing is recorded"
     )

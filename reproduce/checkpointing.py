@@ -48,7 +48,8 @@ def save_run_state(folder: Path, epoch: int, step: int, state: dict[str, Any]) -
         raise OSError(str(error).splitlines()[0]) from None
     finally:
         _delete_temporaries(folder)
-    for old in _checkpoints(folder)[KEPT:]:
+    # By the time of writing: a damaged checkpoint of a later epoch must not outlive the one just written.
+    for old in sorted(_checkpoints(folder), key=lambda p: (p == path, p.stat().st_mtime_ns), reverse=True)[KEPT:]:
         _delete(old)
     return path
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -36,6 +35,7 @@ from reproduce.render import render
 from reproduce.scaling import DEBUG_MODELS, MODELS, measure_scaling
 from reproduce.selection import latest_by_key
 from reproduce.session import (
+    distributed,
     fit_splits,
     is_main,
     make_execution,
@@ -105,7 +105,8 @@ def run_target(options: argparse.Namespace) -> int:
     """Train what the target's table lacks and data are at hand for, measure what follows from it, print the table."""
     overrides = _overrides(options.set)
     experiments = targets.experiments_of(options.command, options.preset, options.seeds, overrides)
-    locations = _locate(experiments, options)
+    training = options.dry_run or options.run != "none"
+    locations = _locate(experiments, options) if training else {}
     if options.dry_run:
         return _dry_run(experiments, locations, options)
     _train_located(experiments, locations, options)
@@ -160,7 +161,7 @@ def _locate(experiments: list[Experiment], options: argparse.Namespace) -> dict[
     found = {}
     for name in wanted:
         found[name] = located.get(name) or _standin(name, clips[name], options.runs / f"standin-{options.preset}")
-    if os.environ.get("WORLD_SIZE", "1") != "1":  # nobody reads what the first process still writes
+    if distributed():  # nobody reads what the first process still writes
         make_execution(options, in_main_memory=True).accelerator.wait_for_everyone()
     return found
 

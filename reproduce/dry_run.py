@@ -32,6 +32,8 @@ def dry_run(experiment: Experiment, store: WaveformStore, execution: Execution) 
     train, test = store.where_split(*experiment.train_splits), store.where_split(*experiment.test_splits)
     train, test = _first(train, experiment.recipe.batch_size), _first(test, TEST_CLIPS)
     execution = replace(execution, checkpoint_seconds=0.0)
+    if execution.accelerator.device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats()
     averaged = min(1, experiment.recipe.average_from)
     resumed: list[int] = []
     progress = Progress(on_resume=lambda epochs, clips: resumed.append(epochs))
@@ -43,6 +45,7 @@ def dry_run(experiment: Experiment, store: WaveformStore, execution: Execution) 
             model = build_model(shortened, store.index)
             trainer = Trainer(shortened, model, train, test, Path(folder), execution, progress)
             trainer.train()
+            execution.accelerator.free_memory()  # the accelerator would hold on to both models
             size = max((path.stat().st_size for path in Path(folder).glob("*.pt")), default=0)
         if resumed != [1]:
             raise InputError(f"{folder}: the checkpoint was not gone on from")

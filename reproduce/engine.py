@@ -40,10 +40,13 @@ def make_accelerator(device: str, precision: str = "fp32") -> Accelerator:
         precision: one of PRECISIONS; weights, optimiser, losses and spectrograms are always float32.
     """
     from accelerate import Accelerator
+    from accelerate.utils import GradientAccumulationPlugin
 
     if device not in ("cpu", "cuda"):  # one GPU by its number
         os.environ["ACCELERATE_TORCH_DEVICE"] = device
-    return Accelerator(cpu=device == "cpu", mixed_precision=PRECISIONS[precision])
+    # The batch is put together here; a user's own accelerate config must not divide its gradient once more.
+    once = GradientAccumulationPlugin(num_steps=1)
+    return Accelerator(cpu=device == "cpu", mixed_precision=PRECISIONS[precision], gradient_accumulation_plugin=once)
 
 
 def gather(items: list[Any]) -> list[Any]:
@@ -156,7 +159,7 @@ def train_one_epoch(
         stop: whether this process was asked to.
 
     Raises:
-        TrainingDiverged: a loss that is not finite; the weights are then those before the step.
+        TrainingDiverged: a loss or gradients that are not finite; the weights are then those before the step.
     """
     model.train()
     start = time.perf_counter()
@@ -191,8 +194,12 @@ def train_one_epoch(
             raise TrainingDiverged(
                 f"the loss became {total} at step {step} (lr {sums.lr:.2e}): lower the learning rate"
             )
-        if recipe.clip_norm:
-            accelerator.clip_grad_norm_(model.parameters(), recipe.clip_norm)
+        norm = accelerator.clip_grad_norm_(model.parameters(), recipe.clip_norm or math.inf)
+        # float16's scaler skips such a step and lowers its scale; without one the weights would be lost.
+        if accelerator.scaler is None and not math.isfinite(float(norm)):
+            raise TrainingDiverged(
+                f"the gradients became {float(norm)} at step {step} (lr {sums.lr:.2e}): lower the learning rate"
+            )
         optimizer.step()
         sums.loss, sums.clips, sums.steps = sums.loss + total, sums.clips + int(clips), sums.steps + 1
         sums.seconds = before + time.perf_counter() - start
@@ -207,7 +214,7 @@ class Predictions:
         positions: (n,) int64; clips that could not be used are not among them.
         logits: head -> (n, classes), raw; of a clip with several crops those of its mean probabilities.
         embeddings: (n, dim), mean over crops.
-        seconds: the model's time alone, crops included; crops: how many it took.
+        seconds: the model's time alone, crops included.
         problems: clips that could not be used.
     """
 
@@ -215,7 +222,6 @@ class Predictions:
     logits: dict[str, np.ndarray]
     embeddings: np.ndarray
     seconds: float
-    crops: int
     problems: tuple[Problem, ...] = ()
 
 
@@ -226,17 +232,13 @@ def predict(
     multilabel: bool,
     autocast: Callable[[], AbstractContextManager[None]] = nullcontext,
 ) -> Predictions:
-    """Logits and pooled embeddings of every clip; the first batch runs once untimed.
-
-    Raises:
-        InputError: not one clip could be used.
-    """
+    """Logits and pooled embeddings of every clip that can be used; the first batch runs once untimed."""
     model.eval()
     logits: dict[str, list[np.ndarray]] = {}
     embeddings: list[np.ndarray] = []
     positions: list[np.ndarray] = []
     problems: list[Problem] = []
-    seconds, crops = 0.0, 0
+    seconds = 0.0
     for batch in batches:
         problems += batch.problems
         if not len(batch.positions):
@@ -249,20 +251,18 @@ def predict(
             embedding = model.pool(model.forward_features(batch.inputs))
             outputs = as_heads(model.classify(embedding))
             synchronise(batch.inputs.device)
-        seconds, crops = seconds + time.perf_counter() - start, crops + len(batch.inputs)
+        seconds += time.perf_counter() - start
         for head, values in outputs.items():
             logits.setdefault(head, []).append(_mean_of_crops(values.float(), batch.crops, multilabel).cpu().numpy())
         embeddings.append(_mean_rows(embedding.float(), batch.crops).cpu().numpy())
         positions.append(batch.positions)
     if not positions:
-        first = f" (first: {problems[0].message})" if problems else ""
-        raise InputError(f"none of the test clips can be used{first}")
+        return Predictions(np.empty(0, np.int64), {}, np.empty((0, 0), np.float32), 0.0, tuple(problems))
     return Predictions(
         np.concatenate(positions),
         {head: np.concatenate(rows) for head, rows in logits.items()},
         np.concatenate(embeddings),
         seconds,
-        crops,
         tuple(problems),
     )
 
@@ -272,8 +272,12 @@ def _mean_of_crops(logits: Tensor, crops: np.ndarray, multilabel: bool) -> Tenso
     if (crops == 1).all():
         return logits
     if multilabel:
-        return torch.logit(_mean_rows(logits.double().sigmoid(), crops), eps=1e-12).float()
-    return _mean_rows(logits.double().softmax(dim=1), crops).clamp(min=1e-38).log().float()
+        means = torch.logit(_mean_rows(logits.double().sigmoid(), crops), eps=1e-12).float()
+    else:
+        means = _mean_rows(logits.double().softmax(dim=1), crops).clamp(min=1e-38).log().float()
+    # A clip of one crop keeps its own logits, whatever clips stand beside it.
+    alone = torch.from_numpy(crops == 1).to(logits.device).unsqueeze(1)
+    return torch.where(alone, _mean_rows(logits, crops), means)
 
 
 def _mean_rows(rows: Tensor, counts: np.ndarray) -> Tensor:
@@ -284,8 +288,17 @@ def _mean_rows(rows: Tensor, counts: np.ndarray) -> Tensor:
 
 
 def merge(parts: Iterable[Predictions]) -> Predictions:
-    """Those of several processes, as one process would have made them."""
+    """Those of several processes, as one process would have made them.
+
+    Raises:
+        InputError: not one clip could be used.
+    """
     parts = list(parts)
+    problems = tuple(problem for part in parts for problem in part.problems)
+    parts = [part for part in parts if len(part.positions)]
+    if not parts:
+        first = f" (first: {problems[0].message})" if problems else ""
+        raise InputError(f"none of the test clips can be used{first}")
     order = np.argsort(np.concatenate([part.positions for part in parts]), kind="stable")
     heads = parts[0].logits
     return Predictions(
@@ -293,8 +306,7 @@ def merge(parts: Iterable[Predictions]) -> Predictions:
         {head: np.concatenate([part.logits[head] for part in parts])[order] for head in heads},
         np.concatenate([part.embeddings for part in parts])[order],
         max(part.seconds for part in parts),
-        sum(part.crops for part in parts),
-        tuple(problem for part in parts for problem in part.problems),
+        problems,
     )
 
 

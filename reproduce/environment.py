@@ -45,6 +45,13 @@ def choose_device(name: str = "auto") -> str:
     return name
 
 
+def usable_cores() -> int:
+    """Cores that this process may use; a scheduler may have given it a part of the machine's."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
 @lru_cache
 def git_commit() -> str | None:
     """Commit of this code, with "+changes" where the tree differs from it; None outside a checkout."""

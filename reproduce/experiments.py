@@ -21,6 +21,7 @@ CHOICES = {
     "schedule": ("cosine", "steps"),
     "sampler": ("shuffle", "balanced"),
     "crop": ("first", "random"),
+    "primary": ("last", "averaged"),
 }
 
 
@@ -61,6 +62,7 @@ class Recipe:
         sampler: "shuffle" gives each clip once an epoch; "balanced" draws as many with AST's class-balanced weights.
         average_from: the weights at the end of this epoch (the first is 1) and of every later one are averaged, and
             the average is scored beside the last epoch; 0 averages nothing.
+        primary: weights whose scores are the run's result: the "last" epoch's, or the "averaged" ones (AST's recipe).
         report_best: score the test clips after every epoch and report the best one beside the last, labelled.
         crop: stretch of a clip longer than the input that training takes: its "first" seconds, or a "random" one.
         test_crops: evenly spaced crops of a longer test clip whose probabilities are averaged.
@@ -87,6 +89,7 @@ class Recipe:
     warmup_every: int = _later(1)
     sampler: str = _later("shuffle")
     average_from: int = _later(0)
+    primary: str = _later("last")
     report_best: bool = _later(False)
     crop: str = _later("first")
     test_crops: int = _later(1)
@@ -97,6 +100,8 @@ class Recipe:
                 raise ValueError(f"Recipe.{name} must be one of {', '.join(known)}, not {getattr(self, name)!r}")
         if self.schedule == "steps" and min(self.decay_start, self.decay_every) < 1:
             raise ValueError("Recipe: the schedule 'steps' needs decay_start and decay_every of at least 1")
+        if self.primary == "averaged" and not self.average_from:
+            raise ValueError("Recipe: the primary weights are 'averaged', but average_from is 0")
         object.__setattr__(self, "betas", tuple(self.betas))  # JSON gives lists back
 
     @classmethod

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Mapping
-from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
 from models import SpectrogramTransformer, create_model
 from models.checkpoints import CheckpointError, load_by_name, load_checkpoint
@@ -18,12 +16,14 @@ from reproduce.audio_spec import AudioSpec
 from reproduce.datasets import ClipIndex
 from reproduce.datasets.base import STRING, Labels
 from reproduce.datasets.scan import AUDIO_SUFFIXES, VIDEO_SUFFIXES
-from reproduce.engine import Predictions, predict
+from reproduce.engine import Predictions, merge, predict
+from reproduce.environment import usable_cores
 from reproduce.errors import InputError
 from reproduce.loading import WaveformStore, evaluation_batches, stream_waveforms
 from reproduce.predictions import score, softmax
 
 SOUND_SUFFIXES = frozenset(AUDIO_SUFFIXES + VIDEO_SUFFIXES)
+MOST_WORKERS = 8
 PUBLISHED = "audioset"  # AST's own weights, by name
 BATCH = 16
 
@@ -37,6 +37,7 @@ class Listener:
         front_end: how sounds become its input.
         labels: head -> class names in the order of the logits; empty where the weights do not say.
         multilabel: sigmoid per class rather than softmax over classes.
+        trained_on: splits (or folds) that it was trained on, where the weights say so.
     """
 
     model: SpectrogramTransformer
@@ -44,6 +45,7 @@ class Listener:
     front_end: AudioSpec
     labels: Mapping[str, tuple[str, ...]]
     multilabel: bool
+    trained_on: tuple[str, ...] = ()
 
 
 def load_listener(source: str, device: str) -> Listener:
@@ -62,7 +64,8 @@ def load_listener(source: str, device: str) -> Listener:
         raise InputError(str(error)) from None
     labels = {head: tuple(names) for head, names in loaded.labels.items()}
     spec = AudioSpec.from_dict(loaded.front_end)
-    return Listener(loaded.model.to(device), loaded.name, spec, labels, loaded.multilabel)
+    trained_on = tuple(loaded.metadata.get("experiment", {}).get("train_splits", ()))
+    return Listener(loaded.model.to(device), loaded.name, spec, labels, loaded.multilabel, trained_on)
 
 
 def find_sounds(paths: Iterable[Path]) -> list[Path]:
@@ -156,10 +159,9 @@ def evaluate(
 
 
 def _predict(listener: Listener, store: WaveformStore, crops: int, device: str) -> Predictions:
-    workers = max(0, (os.cpu_count() or 1) - 1) if device != "cpu" else 0
-    batches = evaluation_batches(store, BATCH, device, crops, workers=workers)
-    with torch.inference_mode():
-        return predict(listener.model, batches, listener.multilabel, nullcontext)
+    workers = min(MOST_WORKERS, usable_cores() - 1) if device != "cpu" else 0
+    batches = evaluation_batches(store, max(1, BATCH // crops), device, crops, workers=workers)
+    return merge([predict(listener.model, batches, listener.multilabel)])
 
 
 def _index_of(sounds: list[Path], listener: Listener) -> ClipIndex:

@@ -67,6 +67,8 @@ def run_evaluate(options: argparse.Namespace) -> int:
     splits = (options.split,) if options.split else spec.test_splits
     if not splits or not len(test := index.where_split(*splits)):
         raise InputError(f"--split: say which of {', '.join(sorted(index.listed))} to evaluate on")
+    if seen := sorted({*splits} & {*listener.trained_on}):
+        say(f"warning: the model was trained on {', '.join(seen)}: this score says nothing of other clips")
     metrics, predictions = evaluate(listener, test, options.crops, device)
     _tell_problems(predictions)
     listed = sum(index.listed.get(split, 0) for split in splits)

@@ -183,12 +183,19 @@ def fits_in_memory(clips: int, spec: AudioSpec, processes: int) -> bool:
 
 
 def available_memory_bytes() -> int | None:
-    """Memory that can be had without swapping, the file cache included; None where the system does not say."""
+    """Memory that can be had without swapping, the file cache included; None where the system does not say.
+
+    Inside a container or a scheduler's job it is that of the job.
+    """
     meminfo = Path("/proc/meminfo")
     if not meminfo.exists():
         return None
     sizes_kib = dict(line.split(":", 1) for line in meminfo.read_text().splitlines())
-    return int(sizes_kib["MemAvailable"].split()[0]) * 1024
+    available = int(sizes_kib["MemAvailable"].split()[0]) * 1024
+    limit, used = Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory.current")
+    if limit.exists() and (most := limit.read_text().strip()) != "max":
+        available = min(available, max(0, int(most) - int(used.read_text())))
+    return available
 
 
 # --- who reads what -------------------------------------------------------------------------------------------------

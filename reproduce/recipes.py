@@ -250,6 +250,7 @@ def _ast_recipe(study: _Study) -> PaperRecipe:
         optimizer="adam",
         schedule="steps",
         decay=0.5,
+        primary="averaged",
         report_best=True,
     )
     return PaperRecipe(
@@ -323,6 +324,7 @@ def _mast_provenance(study: _Study, model: str) -> dict[str, Provenance]:
         "average_from": Provenance(
             OPEN, OURS, "the second half, the rate below half its peak; AST averages epochs 6-25 of 25, 1-5 of 5"
         ),
+        "primary": Provenance(OPEN, OURS, "no choice is made on the test clips; the paper does not say"),
         "report_best": Provenance(OPEN, OURS, "the last epoch is the result; best and average beside it, labelled"),
         "crop": Provenance(OPEN, f"{MBT}: random crops", "of 10.24 s") if long_clips else Provenance(OPEN, OURS, moot),
         "test_crops": Provenance(OPEN, f"{MBT}: 4 evenly spaced", "6.9 % of the segments are longer than 10.24 s")
@@ -364,6 +366,7 @@ def _ast_provenance(protocol: str) -> dict[str, Provenance]:
         "decay_every": run,
         "decay": run,
         "average_from": Provenance(INHERITED, AST_RUN, f"to epoch {last}"),
+        "primary": Provenance(INHERITED, AST_RUN, "its authors report the average; the last epoch stands beside"),
         "optimizer": train,
         "betas": train,
         "weight_decay": Provenance(INHERITED, AST_TRAIN, "L2 on every weight"),

@@ -127,7 +127,9 @@ def load_records(folder: Path) -> list[RunRecord]:
     records = []
     for path in sorted(Path(folder).glob("*.jsonl")):
         try:
-            lines = path.read_bytes().split(b"\n")
+            with open(path, "rb") as file:
+                fcntl.flock(file, fcntl.LOCK_SH)  # not in the middle of another process' append
+                lines = file.read().split(b"\n")
         except OSError as error:
             raise InputError(f"{path}: cannot be read ({error.strerror}): mend or move it") from None
         for number, line in enumerate(lines, start=1):

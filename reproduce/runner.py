@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import statistics
 import time
+from collections.abc import Mapping
 from contextlib import nullcontext
 from datetime import UTC, datetime
 from pathlib import Path
@@ -87,7 +88,7 @@ def run_experiment(
 
     Raises:
         TrainingDiverged: the loss is no longer a number; nothing is stored.
-        Stopped: a signal came; the checkpoint is written.
+        Stopped: a signal came; the same call goes on from the last checkpoint.
         InputError: a split without usable clips, weights that cannot be loaded, a folder that cannot be written, or
             another process that trains the same run.
     """
@@ -95,24 +96,27 @@ def run_experiment(
     key = experiment_key(experiment, store)
     train, test = store.where_split(*experiment.train_splits), store.where_split(*experiment.test_splits)
     accelerator = execution.accelerator
+    if len({*gather([(key, len(train), len(test))])}) > 1:
+        raise InputError(
+            f"{store.index.root}: the processes do not see the same clips: give all the same files, or use --stream"
+        )
     with locked(runs / key) if accelerator.is_main_process else nullcontext():
         model = build_model(experiment, store.index, weights)
         trainer = Trainer(experiment, model, train, test, runs / key, execution, progress)
         trainer.train()
         resumed_s = trainer.state.seconds
-        predictions = trainer.predict_test()
+        primary = experiment.recipe.primary
+        scored = {"last": trainer.predict_test()}
+        if trainer.state.averaged:
+            scored["averaged"] = trainer.predict_test_averaged()
+        predictions = scored[primary]
         stored = _as_stored(predictions, test)
         metrics = score(stored.logits, stored.targets, test.index.multilabel)
-        details: dict[str, Any] = {}
+        details = _other_scores(trainer, scored, test)
+        kept = {"last": {name: value.clone() for name, value in model.state_dict().items()}}
         if trainer.state.averaged:
-            averaged = _as_stored(trainer.predict_test_averaged(), test)
-            details["averaged"] = {
-                "from_epoch": experiment.recipe.average_from,
-                "to_epoch": experiment.recipe.epochs,
-                "metrics": score(averaged.logits, averaged.targets, test.index.multilabel),
-            }
-        if trainer.state.best:
-            details["best"] = trainer.state.best
+            kept["averaged"] = trainer.state.average
+        model.load_state_dict(kept[primary])
         history = trainer.state.history
         record = RunRecord(
             kind=kind,
@@ -124,7 +128,7 @@ def run_experiment(
                 **cost_metrics(model),
                 "train_loss": history[-1]["loss"],
                 "train_clips_per_s": training_speed(history),
-                "predict_clips_per_s": predictions.crops / predictions.seconds,
+                "predict_clips_per_s": len(predictions.positions) / predictions.seconds,
             },
             dataset=describe_data(store, train.index, test.index, stored.clip_ids, _problems(trainer, predictions)),
             seed=experiment.seed,
@@ -138,7 +142,7 @@ def run_experiment(
             created=now(),
         )
         if accelerator.is_main_process:
-            _store(record, stored, trainer, model, store, records, runs)
+            _store(record, stored, experiment, model, kept, store, records, runs)
     accelerator.wait_for_everyone()
     accelerator.free_memory()
     return record
@@ -147,21 +151,34 @@ def run_experiment(
 def _store(
     record: RunRecord,
     stored: StoredPredictions,
-    trainer: Trainer,
+    experiment: Experiment,
     model: SpectrogramTransformer,
+    kept: Mapping[str, Mapping[str, torch.Tensor]],
     store: WaveformStore,
     records: Path,
     runs: Path,
 ) -> None:
     """Weights, predictions, record, in this order: a record that is there has all it names. Then the checkpoints go."""
-    experiment = trainer.experiment
-    _save_weights(runs / f"{record.key}.safetensors", model, experiment, store)
-    if trainer.state.averaged:
-        model.load_state_dict(trainer.state.average)
-        _save_weights(runs / f"{record.key}-averaged.safetensors", model, experiment, store)
+    for name, values in kept.items():
+        model.load_state_dict(values)
+        suffix = "" if name == experiment.recipe.primary else f"-{name}"
+        _save_weights(runs / f"{record.key}{suffix}.safetensors", model, experiment, store)
     save_predictions(records, Path(str(record.predictions)).stem, stored)
     append_record(records, record)
     delete_run_state(runs / record.key)
+
+
+def _other_scores(trainer: Trainer, scored: Mapping[str, Predictions], test: WaveformStore) -> dict[str, Any]:
+    """Beside the primary weights' result: the last epoch or the averaged weights, and the best epoch."""
+    recipe, details = trainer.recipe, dict[str, Any]()
+    for name, predictions in scored.items():
+        if name != recipe.primary:
+            other = _as_stored(predictions, test)
+            epochs = {"from_epoch": recipe.average_from, "to_epoch": recipe.epochs} if name == "averaged" else {}
+            details[name] = {**epochs, "metrics": score(other.logits, other.targets, test.index.multilabel)}
+    if trainer.state.best:
+        details["best"] = trainer.state.best
+    return details
 
 
 def _as_stored(predictions: Predictions, test: WaveformStore) -> StoredPredictions:

@@ -161,7 +161,7 @@ def other_paper_scale_runs(
 
 def comparisons(records: Iterable[RunRecord], dataset: str) -> list[list[RunRecord]]:
     """Groups of runs on `dataset` that differ in model, fold and seed alone, so that they may stand side by side."""
-    groups: dict[str, list[RunRecord]] = {}
+    groups: dict[str, dict[tuple[Any, ...], RunRecord]] = {}
     for record in latest_by_key(of_kind(records, "train")).values():
         if record.dataset["name"] != dataset:
             continue
@@ -173,8 +173,12 @@ def comparisons(records: Iterable[RunRecord], dataset: str) -> list[list[RunReco
         # The set of folds tells a subset such as ESC-10 from ESC-50, together with the classes.
         shared["splits"] = sorted(record.experiment["train_splits"] + record.experiment["test_splits"])
         shared["classes"] = record.dataset["classes"]
-        groups.setdefault(json.dumps(shared, sort_keys=True), []).append(record)
-    return list(groups.values())
+        # Of a model, fold and seed the newest: a mended copy of the data is another run, but not other clips.
+        place = (record.experiment["model"], _fold(record), record.seed)
+        group = groups.setdefault(json.dumps(shared, sort_keys=True), {})
+        if place not in group or record.created >= group[place].created:
+            group[place] = record
+    return [list(group.values()) for group in groups.values()]
 
 
 def searches(records: Iterable[RunRecord], dataset: str) -> list[RunRecord]:

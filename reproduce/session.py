@@ -10,13 +10,15 @@ from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 
+import torch
 from tqdm import tqdm
 
 from models.checkpoints import CheckpointError, read_state_dict
 from reproduce.audio_spec import AudioSpec
 from reproduce.datasets import read_variant
-from reproduce.engine import make_accelerator
-from reproduce.environment import choose_device
+from reproduce.datasets.audioset import WHOLE_TRAIN
+from reproduce.engine import gather, make_accelerator
+from reproduce.environment import choose_device, usable_cores
 from reproduce.errors import InputError
 from reproduce.experiments import SCRATCH, Experiment
 from reproduce.loading import WaveformStore, fits_in_memory, load_waveforms, stream_waveforms
@@ -35,6 +37,11 @@ MOST_WORKERS = 8
 def is_main() -> bool:
     """Of the processes of torchrun or accelerate launch, the one that writes and prints."""
     return os.environ.get("RANK", "0") == "0"
+
+
+def distributed() -> bool:
+    """Whether torchrun or accelerate launch started several processes."""
+    return os.environ.get("WORLD_SIZE", "1") != "1"
 
 
 def say(line: str) -> None:
@@ -66,10 +73,11 @@ def make_execution(options: argparse.Namespace, in_main_memory: bool) -> Executi
     device = choose_device(options.device)
     precision = options.precision
     if precision == "auto":
-        precision = "bf16" if device.startswith("cuda") else "fp32"
+        native = device.startswith("cuda") and torch.cuda.is_bf16_supported(including_emulation=False)
+        precision = "bf16" if native else "fp32"
     workers = options.workers
     if workers is None:
-        cores = (os.cpu_count() or 1) // int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+        cores = usable_cores() // int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
         workers = 0 if in_main_memory and device == "cpu" else max(1, min(MOST_WORKERS, cores - 1))
     return Execution(
         make_accelerator(device, precision),
@@ -152,11 +160,13 @@ def train_missing(
     stored = latest_by_key(of_kind(load_records(options.records), kind))
     missing = {"none": {}, "all": keys, "missing": {k: e for k, e in keys.items() if k not in stored}}[options.run]
     say(f"{len(keys)} runs: {sum(key in stored for key in keys)} recorded, {len(missing)} to train")
-    if not missing:
+    if not missing and not distributed():
         return keys
     for folder in (options.records, options.runs):
         _check_writable(folder)
     execution = make_execution(options, isinstance(store.waveforms, tuple))
+    # Another job may append between two processes' reads: the first one's list is everybody's.
+    missing = {key: keys[key] for key in gather([list(missing)])[0] if key in keys}
     for number, experiment in enumerate(missing.values(), start=1):
         name = f"[{number}/{len(missing)}] {run_name(experiment)}"
         _train_one(name, experiment, store, kind, weights, options, execution)
@@ -218,7 +228,8 @@ def fit_splits(experiment: Experiment, listed: Iterable[str]) -> Experiment:
     """With those of its splits that the data list.
 
     Raises:
-        InputError: none of its training or none of its test splits is listed.
+        InputError: none of its training or none of its test splits is listed; or, at the paper's scale, not all that
+            its protocol trains on.
     """
     listed = set(listed)
     train, test = (
@@ -231,6 +242,12 @@ def fit_splits(experiment: Experiment, listed: Iterable[str]) -> Experiment:
                 f"{experiment.dataset}: nothing to {what} on: the data list {', '.join(sorted(listed))}, "
                 f"not {' or '.join(wanted)}"
             )
+    lists = {split for split in experiment.train_splits if split != WHOLE_TRAIN}  # which stands for all of them
+    if experiment.scale == "paper" and WHOLE_TRAIN not in train and not lists <= listed:
+        raise InputError(
+            f"{experiment.dataset} {experiment.protocol}: the data lack {', '.join(sorted(lists - listed))}, which the "
+            "paper trains on: add its annotation file, or choose another --protocol with `train`"
+        )
     return replace(experiment, train_splits=train, test_splits=test)
 
 

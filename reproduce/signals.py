@@ -11,7 +11,7 @@ from typing import Any
 
 
 class Stopped(Exception):
-    """A signal asked the run to stop; its checkpoint is on disk."""
+    """A signal asked the run to stop; the same command goes on from its last checkpoint."""
 
     def __init__(self, number: int) -> None:
         super().__init__(number)

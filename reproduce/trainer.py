@@ -21,6 +21,7 @@ from reproduce.alarms import alarms
 from reproduce.checkpointing import load_run_state, save_run_state
 from reproduce.datasets import Problem
 from reproduce.engine import EpochSums, Predictions, gather, make_optimizer, merge, predict, train_one_epoch
+from reproduce.errors import InputError
 from reproduce.experiments import Experiment
 from reproduce.loading import Share, WaveformStore, evaluation_batches, steps_per_epoch, training_batches
 from reproduce.predictions import headline, score
@@ -121,6 +122,8 @@ class Trainer:
         self.accelerator = execution.accelerator
         self.steps = steps_per_epoch(len(train), self.recipe)
         self.state = RunState()
+        if self.accelerator.scaler is not None:  # float16: an earlier run's scale must not be this one's
+            self.accelerator.scaler = torch.amp.GradScaler(self.accelerator.device.type)
         self.wrapped, self.optimizer = self.accelerator.prepare(model, make_optimizer(model, self.recipe))
         self._scored: tuple[int, Predictions] | None = None
         self._saved_at = time.perf_counter()
@@ -131,7 +134,7 @@ class Trainer:
         """All epochs that are left.
 
         Raises:
-            Stopped: SIGTERM or SIGINT came; the checkpoint is written.
+            Stopped: SIGTERM or SIGINT came; the same run goes on from the last checkpoint.
             TrainingDiverged: the loss is no longer a number.
         """
         self._resume()
@@ -313,6 +316,12 @@ class Trainer:
                 seconds=content["seconds"],
                 problems={p["clip_id"]: Problem(**p) for p in json.loads(content["problems"])},
             )
+        places = gather([(self.state.epoch, self.state.sums.steps, self.state.seconds)])
+        if len({*places}) > 1:
+            raise InputError(
+                f"{self.folder}: the processes found different checkpoints: --runs must lie where every node sees it"
+            )
+        if content is not None:
             done = self.state.epoch * len(self.train_store) + self.state.sums.clips
             self.progress.on_resume(self.state.epoch, done)
         if self.accelerator.is_main_process:

@@ -412,7 +412,7 @@ def test_predictions_do_not_depend_on_the_batch(store: WaveformStore, name: str)
     assert together.logits["label"].shape == (64, 2)
     assert together.embeddings.shape == (64, model.embedding_dim)
     assert together.positions.tolist() == list(range(64))
-    assert together.crops == 64
+    assert len(together.positions) == 64
 
 
 def test_predictions_of_several_heads_come_by_name(store: WaveformStore) -> None:
@@ -436,8 +436,8 @@ def test_several_crops_of_a_clip_give_the_logits_of_their_mean_probabilities(mul
     assert torch.allclose(ours[1], chances[1:4].mean(dim=0), atol=1e-6)
     assert torch.allclose(ours[[0, 2]], chances[[0, 4]], atol=1e-6)
     assert np.allclose(predictions.embeddings[1], embeddings[1:4].mean(dim=0), atol=1e-5)
+    assert torch.allclose(torch.from_numpy(predictions.logits["label"])[[0, 2]], logits[[0, 4]], atol=1e-6)  # its own
     assert predictions.positions.tolist() == [4, 7, 9]
-    assert predictions.crops == 5
 
 
 def test_a_clip_that_cannot_be_used_is_reported_and_a_set_of_none_but_such_is_an_error() -> None:
@@ -447,21 +447,22 @@ def test_a_clip_that_cannot_be_used_is_reported_and_a_set_of_none_but_such_is_an
     predictions = predict(make_model(), [nothing, clip], False)
     assert (predictions.positions.tolist(), predictions.problems) == ([3], (problem,))
     with pytest.raises(InputError, match=r"none of the test clips can be used \(first: one.wav: truncated\)"):
-        predict(make_model(), [nothing], False)
+        merge([predict(make_model(), [nothing], False)])
+    assert merge([predict(make_model(), [nothing], False), predictions]).positions.tolist() == [3]
 
 
 def test_parts_of_several_processes_merge_into_what_one_would_have_made() -> None:
     def part(*positions: int, seconds: float) -> Predictions:
         rows = np.array(positions, np.float32)[:, None]
         logits = {"verb": rows, "noun": -rows}
-        return Predictions(np.array(positions), logits, 10 * rows, seconds, len(positions))
+        return Predictions(np.array(positions), logits, 10 * rows, seconds)
 
     merged = merge([part(3, 4, seconds=2.0), part(0, 1, 2, seconds=1.0)])
     assert merged.positions.tolist() == [0, 1, 2, 3, 4]
     assert merged.logits["verb"].ravel().tolist() == [0, 1, 2, 3, 4]
     assert merged.logits["noun"].ravel().tolist() == [0, -1, -2, -3, -4]
     assert merged.embeddings.ravel().tolist() == [0, 10, 20, 30, 40]
-    assert (merged.seconds, merged.crops) == (2.0, 5)  # they worked at the same time
+    assert merged.seconds == 2.0  # they worked at the same time
 
 
 # --- whole runs -----------------------------------------------------------------------------------------------------

@@ -50,13 +50,14 @@ SILHOUETTES = (
 ALTERNATES = tuple(protocol for protocol in PROTOCOLS if protocol != PRIMARY)
 FEATURES_NOTE = (
     'Features: the input of the final linear layer (AST: mean of both prefix tokens; MAST: mean over tokens). "Second '
-    'last layer" may also mean the output of the second-last block, which `embed` writes.'
+    'last layer" may also mean the output of the second-last block, which is not looked at here.'
 )
 # P1 on points spread evenly over a disc: the same for the paper's 12,790 clips and 309 clusters as for a tenth of both.
 STRUCTURELESS_SILHOUETTE = 0.34
 SILHOUETTE_NOTE = (
     f"A silhouette near {STRUCTURELESS_SILHOUETTE} is nothing under {PRIMARY}: so much does KMeans find in points "
-    "spread evenly over a disc, whatever k. Only ARI and homogeneity know the labels."
+    "spread evenly over a disc, with many clips a cluster. Only ARI and homogeneity know the labels; homogeneity "
+    "is not corrected for chance, and lies well above 0 for any clusters of few clips."
 )
 ACCURACY_NOTE = "The paper does not report the accuracy of the AST it compares with: that of our runs stands beside."
 

@@ -69,16 +69,19 @@ def selection_block(target: Target, rows: Sequence[tuple[str, Runs]], name: str)
     for label, runs in rows:
         if not runs:
             continue
-        others = [(key, _other_selection(runs, key)) for key in (AVERAGED, BEST)]
+        others = [(key, _other_selection(runs, key)) for key in (LAST, AVERAGED, BEST)]
         reported = [(key, *found) for key, found in others if found is not None]
         if reported:
-            last = (LAST, "last epoch (primary)", [run.metrics for run in runs])
-            lines += [_selection_row(target, label, runs, *selection) for selection in (last, *reported)]
+            own = primary_weights(runs[0])
+            what = "last epoch (primary)" if own == LAST else f"weights averaged, {_averaged_epochs(runs[0])} (primary)"
+            primary = (own, what, [run.metrics for run in runs])
+            lines += [_selection_row(target, label, runs, *selection) for selection in (primary, *reported)]
     if not lines:
         return None
     notes = (
-        "The last epoch is primary: it alone stands above. An average of weights looks at no test clip; the best epoch "
-        "was chosen on the test clips themselves, so that its score is too high to be compared.",
+        "The primary weights alone stand above: the last epoch's, or by AST's own recipe the average that its authors "
+        "report. An average of weights looks at no test clip; the best epoch was chosen on the test clips themselves, "
+        "so that its score is too high to be compared.",
     )
     return Table(f"{name} selections", "Other weights of the same runs", tuple(target.columns), tuple(lines), notes)
 
@@ -88,11 +91,24 @@ def _other_selection(runs: Runs, key: str) -> tuple[str, list[Mapping[str, Any]]
     entries = [run.details[key] for run in runs if key in run.details]
     if len(entries) != len(runs):
         return None
-    if key == AVERAGED:
-        what = f"weights averaged, epochs {entries[0]['from_epoch']}-{entries[0]['to_epoch']}"
+    if key == LAST:
+        what = "last epoch"
+    elif key == AVERAGED:
+        what = f"weights averaged, {_averaged_epochs(runs[0])}"
     else:
         what = f"best epoch on the test clips ({', '.join(str(entry['epoch']) for entry in entries)})"
     return what, [entry["metrics"] for entry in entries]
+
+
+def primary_weights(run: RunRecord) -> str:
+    """Whose scores are the run's result, see `Recipe.primary`."""
+    return str(run.experiment["recipe"].get("primary", LAST))
+
+
+def _averaged_epochs(run: RunRecord) -> str:
+    entry, recipe = run.details.get(AVERAGED, {}), run.experiment["recipe"]
+    first, last = entry.get("from_epoch", recipe.get("average_from")), entry.get("to_epoch", recipe["epochs"])
+    return f"epochs {first}-{last}"
 
 
 def _selection_row(
