@@ -55,11 +55,11 @@ def timm_mvitv2(ours: MAST) -> nn.Module:
         stride_q=((1, 1), *config.pool_strides),
     )
     theirs = mvitv2.MultiScaleVit(cfg, size, in_chans=config.in_chans, num_classes=config.num_classes)
-    theirs.load_state_dict(_timm_names(ours), strict=True)
+    theirs.load_state_dict(timm_names(ours), strict=True)
     return theirs
 
 
-def _timm_names(ours: MAST) -> dict[str, Tensor]:
+def timm_names(ours: MAST) -> dict[str, Tensor]:
     """Our weights under timm's names."""
     blocks = [(stage, block) for stage, depth in enumerate(ours.config.depths) for block in range(depth)]
     renamed = {}

@@ -178,7 +178,7 @@ class MAST(SpectrogramTransformer):
     """
 
     config: MASTConfig
-    attention_paths = ATTENTION_PATHS
+    attention_paths = ("auto", *ATTENTION_PATHS)
 
     def __init__(self, config: MASTConfig) -> None:
         super().__init__()

@@ -23,6 +23,8 @@ LIBRARIES = (
     "ptflops",
 )
 
+MOST_WORKERS = 8
+
 
 def choose_device(name: str = "auto") -> str:
     """`auto` is the first GPU if there is one, else the CPU; anything else is taken as torch names it.
@@ -50,6 +52,11 @@ def usable_cores() -> int:
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
+
+
+def reading_workers(processes: int = 1) -> int:
+    """How many processes should read clips ahead for each of `processes` on this machine."""
+    return max(1, min(MOST_WORKERS, usable_cores() // processes - 1))
 
 
 @lru_cache

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import csv
 import io
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,8 +17,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from reproduce.clustering_plan import FIGURE, SCALES, figure_runs, panel_of, umap_params
-from reproduce.errors import InputError
 from reproduce.figures import LABELS, STYLE, save_figure
+from reproduce.files import write_whole
 from reproduce.panels import Panel, load_panel
 from reproduce.paper import MODELS
 from reproduce.records import RunRecord
@@ -170,12 +169,6 @@ def _write_coordinates(path: Path, halves: Mapping[str, Half]) -> Path:
         panel = half.panel
         for clip_id, name, (x, y) in zip(panel.clip_ids, panel.names, panel.points, strict=True):
             writer.writerow((half.run.experiment["model"], clip_id, name, f"{x:.5f}", f"{y:.5f}"))
-    temporary = path.with_name(f"{path.name}.tmp")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary.write_text(out.getvalue(), encoding="utf-8")
-        os.replace(temporary, path)
-    except OSError as error:
-        temporary.unlink(missing_ok=True)
-        raise InputError(f"{path}: cannot be written ({error.strerror}): choose another folder") from None
+    text = out.getvalue().encode()
+    write_whole(path, lambda file: file.write(text), "cannot be written", "choose another folder")
     return path

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,15 +14,14 @@ from models.checkpoints import CheckpointError, load_by_name, load_checkpoint
 from reproduce.audio_spec import AudioSpec
 from reproduce.datasets import ClipIndex
 from reproduce.datasets.base import STRING, Labels
-from reproduce.datasets.scan import AUDIO_SUFFIXES, VIDEO_SUFFIXES
+from reproduce.datasets.scan import MEDIA_RANK
 from reproduce.engine import Predictions, merge, predict
-from reproduce.environment import usable_cores
+from reproduce.environment import reading_workers
 from reproduce.errors import InputError
+from reproduce.files import write_whole
 from reproduce.loading import WaveformStore, evaluation_batches, stream_waveforms
 from reproduce.predictions import score, softmax
 
-SOUND_SUFFIXES = frozenset(AUDIO_SUFFIXES + VIDEO_SUFFIXES)
-MOST_WORKERS = 8
 PUBLISHED = "audioset"  # AST's own weights, by name
 BATCH = 16
 
@@ -77,9 +75,9 @@ def find_sounds(paths: Iterable[Path]) -> list[Path]:
     found: list[Path] = []
     for path in paths:
         if path.is_dir():
-            below = sorted(p for p in path.rglob("*") if p.suffix.lower() in SOUND_SUFFIXES and p.is_file())
+            below = sorted(p for p in path.rglob("*") if p.suffix.lower() in MEDIA_RANK and p.is_file())
             if not below:
-                raise InputError(f"{path}: no sound file in this folder ({', '.join(sorted(SOUND_SUFFIXES))})")
+                raise InputError(f"{path}: no sound file in this folder ({', '.join(sorted(MEDIA_RANK))})")
             found += below
         elif path.is_file():
             found.append(path)
@@ -122,17 +120,14 @@ def save_embeddings(path: Path, sounds: list[Path], predictions: Predictions) ->
     Raises:
         InputError: it cannot be written.
     """
-    temporary = path.with_name(path.name + ".tmp")
     arrays: dict[str, Any] = {"files": np.array([str(s) for s in sounds]), "embeddings": predictions.embeddings}
     arrays |= {f"logits_{head}": values for head, values in predictions.logits.items()}
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with open(temporary, "wb") as file:
-            np.savez_compressed(file, allow_pickle=False, **arrays)
-        os.replace(temporary, path)
-    except OSError as error:
-        temporary.unlink(missing_ok=True)
-        raise InputError(f"{path}: cannot be written ({error.strerror}): choose another --out") from None
+    write_whole(
+        path,
+        lambda file: np.savez_compressed(file, allow_pickle=False, **arrays),
+        "cannot be written",
+        "choose another --out",
+    )
 
 
 def evaluate(
@@ -159,7 +154,7 @@ def evaluate(
 
 
 def _predict(listener: Listener, store: WaveformStore, crops: int, device: str) -> Predictions:
-    workers = min(MOST_WORKERS, usable_cores() - 1) if device != "cpu" else 0
+    workers = reading_workers() if device != "cpu" else 0
     batches = evaluation_batches(store, max(1, BATCH // crops), device, crops, workers=workers)
     return merge([predict(listener.model, batches, listener.multilabel)])
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from reproduce.errors import InputError
+from reproduce.files import write_whole
 from reproduce.records import RunRecord
 
 FOLDER = Path("embeddings")
@@ -38,22 +38,17 @@ def save_panel(records_dir: Path, name: str, panel: Panel) -> str:
         InputError: the file cannot be written.
     """
     relative = FOLDER / f"{name}.npz"
-    path = records_dir / relative
-    temporary = path.with_suffix(".tmp")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with open(temporary, "wb") as file:
-            np.savez_compressed(
-                file,
-                allow_pickle=False,
-                clip_ids=panel.clip_ids.astype(np.str_),
-                points=panel.points,
-                names=panel.names.astype(np.str_),
-            )
-        os.replace(temporary, path)
-    except OSError as error:
-        temporary.unlink(missing_ok=True)
-        raise InputError(f"{path}: cannot store the coordinates ({error.strerror}): free space, or --records") from None
+    arrays = {
+        "clip_ids": panel.clip_ids.astype(np.str_),
+        "points": panel.points,
+        "names": panel.names.astype(np.str_),
+    }
+    write_whole(
+        records_dir / relative,
+        lambda file: np.savez_compressed(file, allow_pickle=False, **arrays),
+        "cannot store the coordinates",
+        "free space, or --records",
+    )
     return relative.as_posix()
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -12,6 +11,7 @@ import numpy as np
 
 from reproduce.datasets.base import DEFAULT_HEAD
 from reproduce.errors import InputError
+from reproduce.files import write_whole
 from reproduce.metrics import accuracy, action_correct, mean_auc, mean_average_precision, top_k_correct
 from reproduce.records import RunRecord
 
@@ -56,19 +56,15 @@ def save_predictions(records_dir: Path, name: str, predictions: StoredPrediction
         InputError: the file cannot be written.
     """
     relative = FOLDER / f"{name}.npz"
-    path = records_dir / relative
     arrays = {"clip_ids": predictions.clip_ids.astype(np.str_), "embeddings": predictions.embeddings}
     arrays |= {f"logits_{head}": values for head, values in predictions.logits.items()}
     arrays |= {f"targets_{head}": values.astype(np.uint8) for head, values in predictions.targets.items()}
-    temporary = path.with_suffix(".tmp")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with open(temporary, "wb") as file:
-            np.savez_compressed(file, allow_pickle=False, **arrays)
-        os.replace(temporary, path)
-    except OSError as error:
-        temporary.unlink(missing_ok=True)
-        raise InputError(f"{path}: cannot store the predictions ({error.strerror}): free space, or --records") from None
+    write_whole(
+        records_dir / relative,
+        lambda file: np.savez_compressed(file, allow_pickle=False, **arrays),
+        "cannot store the predictions",
+        "free space, or --records",
+    )
     return relative.as_posix()
 
 

@@ -18,7 +18,7 @@ from reproduce.audio_spec import AudioSpec
 from reproduce.datasets import read_variant
 from reproduce.datasets.audioset import WHOLE_TRAIN
 from reproduce.engine import gather, make_accelerator
-from reproduce.environment import choose_device, usable_cores
+from reproduce.environment import choose_device, reading_workers
 from reproduce.errors import InputError
 from reproduce.experiments import SCRATCH, Experiment
 from reproduce.loading import WaveformStore, fits_in_memory, load_waveforms, stream_waveforms
@@ -31,7 +31,6 @@ from reproduce.shards import INDEX_NAME, JOURNAL_NAME, read_shard_index
 from reproduce.trainer import Execution, Progress
 
 PROBLEMS_SHOWN = 10
-MOST_WORKERS = 8
 
 
 def is_main() -> bool:
@@ -77,8 +76,8 @@ def make_execution(options: argparse.Namespace, in_main_memory: bool) -> Executi
         precision = "bf16" if native else "fp32"
     workers = options.workers
     if workers is None:
-        cores = usable_cores() // int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
-        workers = 0 if in_main_memory and device == "cpu" else max(1, min(MOST_WORKERS, cores - 1))
+        here = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+        workers = 0 if in_main_memory and device == "cpu" else reading_workers(here)
     return Execution(
         make_accelerator(device, precision),
         options.micro_batch,

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import torch
 
 SHARED = Path(os.environ.get("MAST_SHARED", Path(__file__).resolve().parents[2] / "shared"))
 
@@ -27,3 +29,12 @@ def esc10() -> Path:
 def annotations() -> Path:
     """Folder with real annotation files of EPIC-KITCHENS-100, VGGSound and AudioSet."""
     return _shared("data/annotations")
+
+
+@pytest.fixture(scope="module")
+def one_thread() -> Iterator[None]:
+    """Small tensors are computed faster, and always alike, by one thread."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)

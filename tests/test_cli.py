@@ -7,7 +7,6 @@ import io
 import json
 import subprocess
 import sys
-from collections.abc import Iterator
 from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,11 +15,12 @@ from typing import Any
 import numpy as np
 import pytest
 import soundfile
-import torch
 from make_audio import cut_short, make_esc50_folder, tone
 
 from reproduce.__main__ import main
 from reproduce.records import load_records
+
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 ROOT = Path(__file__).resolve().parents[1]
 HEAVY = {"torch", "timm", "torchvision", "pandas"}
@@ -60,14 +60,6 @@ def call_fresh(*arguments: str) -> tuple[subprocess.CompletedProcess[str], set[s
         [sys.executable, "-X", "importtime", "-m", "reproduce", *arguments], capture_output=True, text=True, cwd=ROOT
     )
     return done, {line.split("|")[-1].strip() for line in done.stderr.splitlines() if "|" in line}
-
-
-@pytest.fixture(autouse=True, scope="module")
-def one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 # --- help and listing -----------------------------------------------------------------------------------------------

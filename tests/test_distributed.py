@@ -7,7 +7,6 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -38,21 +37,16 @@ from reproduce.loading import WaveformStore, load_waveforms
 from reproduce.records import RunRecord, load_records
 from reproduce.runner import experiment_key
 
-pytestmark = pytest.mark.skipif(not torch.distributed.is_available(), reason="this torch has no torch.distributed")
+pytestmark = [
+    pytest.mark.usefixtures("one_thread"),
+    pytest.mark.skipif(not torch.distributed.is_available(), reason="this torch has no torch.distributed"),
+]
 
 ROOT = Path(__file__).resolve().parents[1]
 TRAIN, TEST, BATCH = 33, 23, 8  # the last step of an epoch has one clip, so that one of two processes has none
 # Without stochastic depth, whose draws are each process' own: with it, runs are alike in distribution only.
 PLAIN = replace(LONG, epochs=3, batch_size=BATCH, drop_path_rate=0.0, average_from=2)
 NEVER: dict[str, Any] = {"checkpoint_seconds": NEVER_S}
-
-
-@pytest.fixture(autouse=True, scope="module")
-def one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="module")

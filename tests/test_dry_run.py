@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
-import torch
 from make_runs import RECIPE, make_execution, make_experiment, make_store
 
 from reproduce import targets, trainer
@@ -19,16 +17,10 @@ from reproduce.errors import InputError
 from reproduce.recipes import PaperRecipe, paper_recipes
 from reproduce.standin import write_standin
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 DEBUG_MODELS = {"ast_base": "ast_debug", "mast_base": "mast_debug"}
 DEBUG_INPUT = AudioSpec(mels=32, frames=64, frame_length_ms=160.0, frame_shift_ms=160.0)
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def debug_recipes() -> tuple[PaperRecipe, ...]:

@@ -47,15 +47,9 @@ from reproduce.recipes import AST_BY_PROTOCOL, paper_recipe
 from reproduce.records import load_records
 from reproduce.trainer import Progress
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 MODELS = ("ast_debug", "mast_debug")
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="module")

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from bench.peers import timm_names
 from models import MAST, MASTConfig, create_model
 from models.layers import DropPath
 from models.mast_model import plan_blocks
@@ -43,22 +44,6 @@ def make_input(batch: int = 2, size: tuple[int, int] = SMALL_INPUT, channels: in
     return torch.randn(batch, channels, *size, generator=torch.Generator().manual_seed(1))
 
 
-def timm_state(model: Any) -> dict[str, Tensor]:
-    """Our weights under timm's names."""
-    blocks = [(stage, block) for stage, depth in enumerate(model.config.depths) for block in range(depth)]
-    state = {}
-    for key, value in model.state_dict().items():
-        if key.startswith("blocks."):
-            _, index, rest = key.split(".", 2)
-            stage, block = blocks[int(index)]
-            if rest.startswith("proj."):
-                rest = "shortcut_proj_attn" + rest.removeprefix("proj")
-            rest = rest.replace("rel_pos_freq", "rel_pos_h").replace("rel_pos_time", "rel_pos_w")
-            key = f"stages.{stage}.blocks.{block}.{rest}"
-        state[key] = value
-    return state
-
-
 def make_timm(name: str, model: Any) -> nn.Module:
     """timm's MViTv2 that shares the weights of `model`.
 
@@ -77,7 +62,7 @@ def make_timm(name: str, model: Any) -> nn.Module:
     )
     if config.embed_dim == 96:
         assert cfg == dataclasses.replace(mvitv2.model_cfgs[name], use_cls_token=config.cls_token)
-    state = timm_state(model)
+    state = timm_names(model)
     with torch.device("meta"):
         reference = mvitv2.MultiScaleVit(cfg, 224, in_chans=config.in_chans, num_classes=config.num_classes)
         for stage, stride in enumerate(config.pool_strides, start=1):
@@ -131,7 +116,7 @@ def test_logits_equal_timm_on_images(name: str, depths: tuple[int, ...], cls_tok
         cls_token=cls_token,
     )
     # Every path on the shallowest: the others only repeat its blocks.
-    paths = ATTENTION_PATHS if name == "mvitv2_tiny" else (model.attention,)
+    paths = ATTENTION_PATHS if name == "mvitv2_tiny" else ("auto",)
     check_timm_parity(name, model, paths, torch.float32, 1e-5)
 
 
@@ -160,7 +145,7 @@ def test_logits_equal_timm_on_spectrograms(
         pool_strides=pool_strides,
         cls_token=cls_token,
     )
-    check_timm_parity("mvitv2_base", model, (model.attention,), torch.float32, 1e-5)
+    check_timm_parity("mvitv2_base", model, ("auto",), torch.float32, 1e-5)
     check_timm_parity("mvitv2_base", model, ATTENTION_PATHS, torch.float64, 1e-11)
 
 
@@ -285,7 +270,7 @@ def test_state_dict_has_the_564_tensors_of_mvitv2_b() -> None:
         model: Any = create_model("mast_base")
         mvitv2 = pytest.importorskip("timm.models.mvitv2")
         reference = mvitv2.MultiScaleVit(mvitv2.model_cfgs["mvitv2_base"])
-    state = timm_state(model)
+    state = timm_names(model)
     assert len(model.state_dict()) == 564
     assert state.keys() == reference.state_dict().keys()
     differing = [key for key, value in reference.state_dict().items() if value.shape != state[key].shape]

@@ -8,14 +8,13 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-import torch
 from make_runs import (
     ALWAYS_S,
     LONG,
@@ -40,19 +39,13 @@ from reproduce.runner import experiment_key
 from reproduce.signals import stop_signals
 from reproduce.trainer import EPOCH_LOG, Progress
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 TESTS = Path(__file__).resolve().parent
 TRAIN, TEST = 20, 12
 STEPS = 3  # an epoch
 ALWAYS: dict[str, Any] = {"checkpoint_seconds": ALWAYS_S}
 NEVER: dict[str, Any] = {"checkpoint_seconds": NEVER_S}
-
-
-@pytest.fixture(autouse=True, scope="module")
-def one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="module")

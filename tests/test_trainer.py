@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import replace
 from io import StringIO
@@ -46,16 +46,10 @@ from reproduce.runner import experiment_key
 from reproduce.shard_reader import in_memory, open_shards
 from reproduce.trainer import Progress
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 TRAIN, TEST = 20, 12
 SHORT = replace(RECIPE, epochs=1)
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,27 @@
+"""Files that are written whole or not at all. No torch here."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import IO
+
+from reproduce.errors import InputError
+
+
+def write_whole(path: Path, write: Callable[[IO[bytes]], object], failure: str, remedy: str) -> None:
+    """`write(file)` into `path`: under another name first, so that what was there stays until all of it is written.
+
+    Raises:
+        InputError: "PATH: FAILURE (reason): REMEDY", where it cannot be written; nothing of the attempt is left.
+    """
+    temporary = path.with_name(f"{path.name}.tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with open(temporary, "wb") as file:
+            write(file)
+        os.replace(temporary, path)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        raise InputError(f"{path}: {failure} ({error.strerror}): {remedy}") from None
