@@ -424,7 +424,7 @@ def test_a_stand_in_is_read_turned_into_features_predicted_and_scored(
     targets = {head: store.index.targets(head) for head in heads}
     for model_name in ("ast_debug", "mast_debug"):
         model = create_model(model_name, num_classes=classes, input_size=(128, 1024))
-        predictions = predict(model, evaluation_batches(store, 2, "cpu"))
+        predictions = predict(model, evaluation_batches(store, 2, "cpu"), index.multilabel)
         assert {head: logits.shape for head, logits in predictions.logits.items()} == {
             head: (len(store), count) for head, count in heads.items()
         }
