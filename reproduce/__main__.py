@@ -18,7 +18,7 @@ from reproduce.targets import DEMOS, PAPER, STUDIES, TARGETS
 
 EXIT_OK, EXIT_BAD_INPUT, EXIT_SIGNAL = 0, 2, 128
 EXIT_INTERRUPTED = EXIT_SIGNAL + signal.SIGINT
-COMPARISONS = ("esc50", "tune")
+STUDY_PRESETS = {"esc50": "demo", "tune": "demo", "equal_macs": "demo", "pooling": "coarse"}  # target -> its default
 TRAINED_TARGETS = (*STUDIES, "all")
 
 
@@ -34,11 +34,11 @@ def build_parser() -> argparse.ArgumentParser:
         _add_output_options(command)
         if spec.name in TARGETS:
             _add_target_options(command)
-        if spec.name in COMPARISONS:
+        if spec.name in STUDY_PRESETS:
             _add_training_options(command)
-            _add_preset_option(command)
-        if spec.name == "esc50":
-            _add_comparison_options(command)
+            _add_preset_option(command, STUDY_PRESETS[spec.name])
+            if spec.name != "tune":
+                _add_comparison_options(command)
         if spec.name == "tune":
             command.add_argument(
                 "--fold", default="1", help="test fold to leave out of the search (default: %(default)s)"
@@ -61,7 +61,7 @@ def build_parser() -> argparse.ArgumentParser:
     training.add_argument("--protocol", metavar="P", help="variant of the data set, such as ks31 or full")
     _add_output_options(training)
     _add_training_options(training)
-    _add_preset_option(training)
+    _add_preset_option(training, "demo")
     _add_comparison_options(training)
     comparison = commands.add_parser(
         "compare", help="two recorded runs side by side, scored from their stored predictions, with a paired test"
@@ -162,8 +162,10 @@ def _add_target_options(command: argparse.ArgumentParser) -> None:
     _add_training_options(command)
 
 
-def _add_preset_option(command: argparse.ArgumentParser) -> None:
-    command.add_argument("--preset", default="demo", help="protocol for both models, see `list` (default: %(default)s)")
+def _add_preset_option(command: argparse.ArgumentParser, default: str) -> None:
+    command.add_argument(
+        "--preset", default=default, help="protocol for both models, see `list` (default: %(default)s)"
+    )
     command.add_argument(
         "--weights",
         default="scratch",
@@ -266,7 +268,7 @@ def _run(options: argparse.Namespace) -> int:
 
     if options.command == "plan":
         return commands.run_plan(options)
-    if options.command in (*COMPARISONS, "train"):
+    if options.command in (*STUDY_PRESETS, "train"):
         return commands.run_experiments(options)
     if options.command in TARGETS:
         return commands.run_target(options)
@@ -287,7 +289,7 @@ def list_everything() -> str:
     sections = {
         "Targets (python -m reproduce TARGET)": {spec.name: spec.help for spec in table_specs().values()},
         "Data sets (--data NAME=PATH)": {name: dataset_spec(name).title for name in list_datasets()},
-        "Presets of esc50, tune and train (--preset NAME)": {
+        f"Presets of {', '.join(STUDY_PRESETS)} and train (--preset NAME)": {
             name: f"{', '.join(preset.models)}: {preset.why}" for name, preset in PRESETS.items()
         },
         "Presets of the paper's targets (--preset NAME)": {

@@ -11,6 +11,8 @@ from pathlib import Path
 
 from tqdm import tqdm
 
+from models import create_model
+from models.complexity import measure_complexity
 from reproduce import targets
 from reproduce.clustering import fill_clusterings, fill_panels
 from reproduce.costs import measure_cost
@@ -20,11 +22,13 @@ from reproduce.errors import InputError
 from reproduce.experiments import (
     ComparisonPreset,
     Experiment,
+    at_equal_macs,
     comparison_preset,
     cross_validation,
     fit_front_end,
     fixed_split,
     learning_rate_search,
+    pooling_variants,
 )
 from reproduce.figure2 import write_figure2
 from reproduce.figures import write_scaling_figure
@@ -298,8 +302,8 @@ def run_experiments(options: argparse.Namespace) -> int:
     records = [r for r in load_records(options.records) if r.key in keys]
     tell_missing(keys, {record.key for record in records})
     inputs = TableInputs(load_paper(), records, options.records)
-    searching = options.command == "tune"
-    table = table_specs()["tune"].build(inputs) if searching else comparison_table(inputs, spec.name)
+    studied = options.command not in ("esc50", "train")
+    table = table_specs()[options.command].build(inputs) if studied else comparison_table(inputs, spec.name)
     show(render(table, options.format))
     return 0
 
@@ -325,4 +329,16 @@ def _plan(
     count = len(splits) if options.folds is None else options.folds
     if not 1 <= count <= len(splits):
         raise InputError(f"--folds {options.folds}: the data has {len(splits)} folds, give 1 to {len(splits)}")
-    return "train", cross_validation(preset, spec.name, splits, splits[:count], seeds)
+    experiments = cross_validation(preset, spec.name, splits, splits[:count], seeds)
+    if options.command == "pooling":
+        experiments = pooling_variants(experiments)
+    if options.command == "equal_macs":
+        experiments += at_equal_macs(experiments, {name: _macs_of(preset, name, index) for name in preset.models})
+    return "train", experiments
+
+
+def _macs_of(preset: ComparisonPreset, model: str, index: ClipIndex) -> float:
+    """Full MACs of a clip's forward pass."""
+    (classes,) = (len(names) for names in index.classes.values())
+    size = (preset.front_end.mels, preset.front_end.frames)
+    return measure_complexity(create_model(model, num_classes=classes, input_size=size)).macs_full

@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields, is_dataclass, replace
 from typing import Any
 
@@ -124,7 +124,8 @@ class Experiment:
         model_config: overrides of the model's config, such as pool_strides.
         seed: of initialisation, order and augmentation.
         recipe_name: what the tables know the recipe by: "mast" or "ast" (RECIPES of the paper and of AST's authors),
-            "demo", or "" for the comparisons of `esc50` and `train`. An overridden field makes it another name.
+            "demo", EQUAL_MACS, POOLING, or "" for the comparisons of `esc50` and `train`. An overridden field makes it
+            another name.
     """
 
     model: str
@@ -181,8 +182,19 @@ PRESETS: dict[str, ComparisonPreset] = {
         # AST's masks and mixup (none) for ESC-50, the masks scaled to this input.
         recipe=Recipe(epochs=16, batch_size=8, lr=5e-4, warmup_steps=100, freq_mask=12, time_mask=24),
         scale="demo",
-        search_lrs=(2.5e-4, 5e-4, 1e-3),
+        search_lrs=(1.25e-4, 2.5e-4, 5e-4, 1e-3),
         why="quarter-width models from scratch on 64 x 128 log-mels; about 5 minutes a fold on two CPU cores",
+    ),
+    "coarse": ComparisonPreset(
+        models=("ast_tiny", "mast_tiny"),
+        # Half the demo's frames: MAST without pooling, 16 times its other variants' tokens, must be affordable.
+        front_end=AudioSpec(
+            mels=64, frames=64, frame_length_ms=80.0, frame_shift_ms=80.0, mean=ESC50_MEAN, std=ESC50_STD
+        ),
+        recipe=Recipe(epochs=10, batch_size=8, lr=5e-4, warmup_steps=100, freq_mask=12, time_mask=12),
+        scale="demo",
+        search_lrs=(1.25e-4, 2.5e-4, 5e-4, 1e-3),
+        why="the demo on 64 x 64 log-mels: half its tokens, for the pooling ablations, one of which pools nothing",
     ),
     "base": ComparisonPreset(
         models=("ast_base", "mast_base"),
@@ -202,6 +214,9 @@ PRESETS: dict[str, ComparisonPreset] = {
         why="toy models for one epoch; shows that the whole path works, in seconds",
     ),
 }
+
+# Studies that have a table of their own, by the recipe name of their runs.
+EQUAL_MACS, POOLING = "equal MACs", "pooling"
 
 # Query pooling (frequency, time) at blocks 2, 5 and 21, by the row of the paper's ablation (sec. 4; RECIPES 3.11).
 POOLING_ABLATIONS: dict[str, tuple[tuple[int, int], ...]] = {
@@ -267,6 +282,33 @@ def cross_validation(
         for fold in test_folds
         for model in preset.models
     ]
+
+
+def at_equal_macs(experiments: Iterable[Experiment], macs: Mapping[str, float]) -> list[Experiment]:
+    """Runs of the cheaper models, so much longer that their training takes the MACs of the dearest model's.
+
+    Args:
+        macs: model -> MACs a clip.
+    """
+    experiments, dearest = list(experiments), max(macs.values())
+    longer = []
+    for experiment in experiments:
+        epochs = round(experiment.recipe.epochs * dearest / macs[experiment.model])
+        if epochs > experiment.recipe.epochs:
+            recipe = replace(experiment.recipe, epochs=epochs)
+            longer.append(replace(experiment, recipe=recipe, recipe_name=EQUAL_MACS))
+    return longer
+
+
+def pooling_variants(experiments: Iterable[Experiment]) -> list[Experiment]:
+    """MAST with every row of the paper's pooling ablation, and AST as it is, cheap ones first in each seed and fold."""
+    found = []
+    for experiment in experiments:
+        configs: list[dict[str, Any]] = [{}]
+        if experiment.model.startswith("mast"):
+            configs += [{"pool_strides": strides} for name, strides in POOLING_ABLATIONS.items() if name != "mast"]
+        found += [replace(experiment, model_config=config, recipe_name=POOLING) for config in configs]
+    return found
 
 
 def learning_rate_search(preset: ComparisonPreset, dataset: str, folds: tuple[str, ...], fold: str) -> list[Experiment]:

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from reproduce.experiments import POOLING_ABLATIONS
+from reproduce.experiments import EQUAL_MACS, POOLING, POOLING_ABLATIONS
 from reproduce.records import RunRecord, number, of_kind
 
 PAPER_INPUT, PAPER_CLASSES = (128, 1024), 527  # what the paper's costs are counted for: AudioSet
@@ -161,23 +161,58 @@ def other_paper_scale_runs(
 
 def comparisons(records: Iterable[RunRecord], dataset: str) -> list[list[RunRecord]]:
     """Groups of runs on `dataset` that differ in model, fold and seed alone, so that they may stand side by side."""
-    groups: dict[str, dict[tuple[Any, ...], RunRecord]] = {}
-    for record in latest_by_key(of_kind(records, "train")).values():
-        if record.dataset["name"] != dataset:
-            continue
+    return _side_by_side(_runs_on(records, dataset, without=(EQUAL_MACS, POOLING)), ("model",))
+
+
+def equal_macs_groups(records: Iterable[RunRecord], dataset: str) -> list[list[RunRecord]]:
+    """Groups of runs on `dataset` that differ in model, epochs, fold and seed alone, and were trained longer in part.
+
+    The longer runs of EQUAL_MACS stand beside those of `comparisons`.
+    """
+    groups = _side_by_side(_runs_on(records, dataset, without=(POOLING,)), ("model", "recipe_name"), epochs=True)
+    return [group for group in groups if any(r.experiment.get("recipe_name") == EQUAL_MACS for r in group)]
+
+
+def pooling_groups(records: Iterable[RunRecord], dataset: str) -> list[list[RunRecord]]:
+    """Groups of POOLING's runs on `dataset` that differ in model, pooling, fold and seed alone."""
+    runs = [r for r in _runs_on(records, dataset, without=()) if r.experiment.get("recipe_name") == POOLING]
+    return _side_by_side(runs, ("model", "model_config"))
+
+
+def _runs_on(records: Iterable[RunRecord], dataset: str, without: tuple[str, ...]) -> list[RunRecord]:
+    return [
+        record
+        for record in latest_by_key(of_kind(records, "train")).values()
+        if record.dataset["name"] == dataset and record.experiment.get("recipe_name", "") not in without
+    ]
+
+
+def _side_by_side(
+    records: Iterable[RunRecord], differing: tuple[str, ...], epochs: bool = False
+) -> list[list[RunRecord]]:
+    """Groups whose runs differ in fold, seed, the fields `differing` of the experiment and, if asked, epochs alone.
+
+    Of what differs, fold and seed the newest: a mended copy of the data is another run, but not other clips.
+    """
+    groups: dict[str, dict[str, RunRecord]] = {}
+    for record in records:
+        experiment, recipe = record.experiment, dict(record.experiment["recipe"])
+        place = [experiment.get(name, "") for name in (*differing, "test_splits", "seed")]
         shared = {
             name: value
-            for name, value in record.experiment.items()
-            if name not in ("model", "seed", "train_splits", "test_splits")
+            for name, value in experiment.items()
+            if name not in (*differing, "seed", "train_splits", "test_splits")
         }
+        if epochs:
+            place.append(recipe.pop("epochs"))
+            shared["recipe"] = recipe
         # The set of folds tells a subset such as ESC-10 from ESC-50, together with the classes.
-        shared["splits"] = sorted(record.experiment["train_splits"] + record.experiment["test_splits"])
+        shared["splits"] = sorted(experiment["train_splits"] + experiment["test_splits"])
         shared["classes"] = record.dataset["classes"]
-        # Of a model, fold and seed the newest: a mended copy of the data is another run, but not other clips.
-        place = (record.experiment["model"], _fold(record), record.seed)
         group = groups.setdefault(json.dumps(shared, sort_keys=True), {})
-        if place not in group or record.created >= group[place].created:
-            group[place] = record
+        at = json.dumps(place, sort_keys=True)
+        if at not in group or record.created >= group[at].created:
+            group[at] = record
     return [list(group.values()) for group in groups.values()]
 
 
@@ -195,7 +230,7 @@ class Pooled:
         value: pooled over every (clip, seed), in the metric's unit.
         clips: distinct test clips, the n of the interval: seeds repeat clips, they do not add any.
         correct: right answers per seed, rounded to whole clips; None for a metric that is no share of clips.
-        folds, seeds: what was run. fold_sd: standard deviation over folds; NaN for one fold.
+        folds, seeds: what was run. fold_sd, seed_sd: standard deviation over folds, over seeds; NaN for one of them.
         records: the runs behind it.
     """
 
@@ -205,6 +240,7 @@ class Pooled:
     folds: tuple[str, ...]
     seeds: tuple[int, ...]
     fold_sd: float
+    seed_sd: float
     records: tuple[RunRecord, ...]
 
 
@@ -244,6 +280,11 @@ def pooled(records: Sequence[RunRecord], metric: str = "top1") -> Pooled:
     for record in records:
         by_fold.setdefault(_fold(record), []).append(number(record.metrics[metric]))
     means = [statistics.fmean(scores) for scores in by_fold.values()]
+    of_seeds = [
+        sum(number(r.metrics[metric]) * number(r.metrics["clips"]) for r in runs)
+        / sum(number(r.metrics["clips"]) for r in runs)
+        for runs in by_seed.values()
+    ]
     return Pooled(
         value=total / predictions if correct is None else 100.0 * correct / predictions,
         clips=predictions // len(by_seed),
@@ -251,6 +292,7 @@ def pooled(records: Sequence[RunRecord], metric: str = "top1") -> Pooled:
         folds=next(iter(folds.values())),
         seeds=tuple(sorted(by_seed)),
         fold_sd=statistics.stdev(means) if len(means) > 1 else float("nan"),
+        seed_sd=statistics.stdev(of_seeds) if len(of_seeds) > 1 else float("nan"),
         records=tuple(records),
     )
 

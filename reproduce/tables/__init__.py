@@ -3,7 +3,18 @@
 Importing this package registers every target: one module a subject, in the order in which they are listed.
 """
 
-from reproduce.tables import architecture, accuracy, audioset, clustering, claims, costs, scaling, speed, comparison  # noqa: F401, I001  (the order is the listing's)
+from reproduce.tables import (  # noqa: F401, I001  (the order is the listing's)
+    architecture,
+    accuracy,
+    audioset,
+    clustering,
+    claims,
+    costs,
+    scaling,
+    speed,
+    comparison,
+    studies,
+)
 from reproduce.tables.base import (
     CLIPS,
     MEASURED,

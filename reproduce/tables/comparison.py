@@ -6,6 +6,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
+
+from reproduce.bootstrap import clip_counts, mean_replicates, percentile_interval
 from reproduce.datasets import dataset_spec
 from reproduce.intervals import mcnemar, wilson_interval
 from reproduce.metrics import top_k_correct
@@ -21,6 +24,7 @@ from reproduce.tables.base import (
     Row,
     Table,
     TableInputs,
+    config_text,
     epochs_text,
     measured,
     ratio_row,
@@ -89,17 +93,28 @@ def _comparison(inputs: TableInputs, group: Sequence[RunRecord], name: str) -> T
     by_model: dict[str, list[RunRecord]] = {}
     for record in sorted(group, key=lambda r: r.experiment["model"]):
         by_model.setdefault(record.experiment["model"], []).append(record)
-    by_model = {model: runs for model, runs in runs_of_all(by_model).items() if runs}
+    return compared(inputs, by_model, name)
+
+
+def compared(inputs: TableInputs, by_row: Mapping[str, Sequence[RunRecord]], name: str, reference: str = "") -> Table:
+    """Runs that may stand side by side, a row for every label, with the paired tests on the clips that rows share.
+
+    Args:
+        by_row: label -> its runs, over folds and seeds; the notes describe the first run of the first row.
+        reference: label of the row that all others are tested against; by default the first.
+    """
+    group = [record for runs in by_row.values() for record in runs]
+    by_row = {label: runs for label, runs in runs_of_all(by_row).items() if runs}
     scores = _score_columns(group[0])
-    rows = [_comparison_row(model, records, scores) for model, records in by_model.items()]
+    rows = [_comparison_row(label, records, scores) for label, records in by_row.items()]
     if len(rows) == 2:
         label = f"{rows[0].label} : {rows[1].label}"
         rows.append(ratio_row(label, rows[0].cells, rows[1].cells, COST_AND_SPEED_COLUMNS))
-    left_out = len(group) - sum(map(len, by_model.values()))
+    left_out = len(group) - sum(map(len, by_row.values()))
     notes = protocol_notes(group, WILSON_NOTE)
     if left_out:
-        notes.append(f"Left out: {left_out} runs of folds or seeds that not every model has run yet.")
-    notes += _pairing_notes(inputs, by_model)
+        notes.append(f"Left out: {left_out} runs of folds or seeds that not every row has run yet.")
+    notes += _pairing_notes(inputs, by_row, reference)
     notes += class_notes(group)
     notes += problem_notes(group)
     return Table(name, run_title(group), (*scores, *COST_AND_SPEED_COLUMNS), tuple(rows), notes=tuple(notes))
@@ -181,8 +196,9 @@ def _regularisation_text(recipe: Mapping[str, Any]) -> str:
     )
 
 
-def _comparison_row(model: str, records: Sequence[RunRecord], scores: Sequence[Column]) -> Row:
+def _comparison_row(label: str, records: Sequence[RunRecord], scores: Sequence[Column]) -> Row:
     first = records[0]
+    model = first.experiment["model"] + config_text(first.experiment["model_config"])
     result = pooled(records, scores[0].key)
     machines = sorted({_machine(record) for record in records})
     coverage = f"{sum(r.dataset['test_kept'] for r in records)} of {sum(r.dataset['test_listed'] for r in records)}"
@@ -205,13 +221,24 @@ def _comparison_row(model: str, records: Sequence[RunRecord], scores: Sequence[C
         "train_clips_per_s": measured(speeds["train_clips_per_s"], "clips/s", f"{where}, augmentation included"),
         "predict_clips_per_s": measured(speeds["predict_clips_per_s"], "clips/s", f"{where}, model alone, batch 32"),
     }
-    return Row(model, model, cells)
+    return Row(label, label, cells)
 
 
 def _score_cell(result: Pooled, column: Column, where: str) -> Cell:
     sd = f", sd over folds {result.fold_sd:.1f}" if len(result.folds) > 1 else ""
     interval = None if result.correct is None else wilson_interval(result.correct, result.clips)
-    return Cell(None, result.value, column.unit, MEASURED, where + sd, n=result.clips, ci=interval)
+    several = len(result.seeds) > 1
+    return Cell(
+        None,
+        result.value,
+        column.unit,
+        MEASURED,
+        where + sd,
+        n=result.clips,
+        ci=interval,
+        seeds=result.seeds if several else (),
+        sd=result.seed_sd if several else None,
+    )
 
 
 def _machine(record: RunRecord) -> str:
@@ -222,32 +249,59 @@ def _machine(record: RunRecord) -> str:
     )
 
 
-def _pairing_notes(inputs: TableInputs, by_model: Mapping[str, Sequence[RunRecord]]) -> list[str]:
-    """The paired test of two models, each clip once: further seeds repeat the same clips and are left out of it."""
-    if len(by_model) != 2:
+def _pairing_notes(inputs: TableInputs, by_row: Mapping[str, Sequence[RunRecord]], reference: str) -> list[str]:
+    """Every other row against the reference on the clips that both have been tested on, a line a pair and head."""
+    if len(by_row) < 2:
         return []
-    (name_a, runs_a), (name_b, runs_b) = by_model.items()
-    shared_a, shared_b = common_runs(runs_a, runs_b)
-    seed = min((record.seed or 0 for record in shared_a), default=0)
-    outcomes: dict[str, list[tuple[bool, bool]]] = {}
-    for a, b in zip(shared_a, shared_b, strict=True):
-        if (a.seed or 0) != seed:
-            continue
+    first = reference if reference in by_row else next(iter(by_row))
+    notes = []
+    for label, runs in by_row.items():
+        if label != first:
+            notes += _paired(inputs, (first, by_row[first]), (label, runs))
+    return notes
+
+
+def _paired(
+    inputs: TableInputs, first: tuple[str, Sequence[RunRecord]], second: tuple[str, Sequence[RunRecord]]
+) -> list[str]:
+    """McNemar's test of every seed, and of several the difference of their means with its interval over clips."""
+    (name_a, runs_a), (name_b, runs_b) = first, second
+    found: dict[str, dict[int, dict[str, tuple[bool, bool]]]] = {}  # head -> seed -> clip -> right in first, second
+    for a, b in zip(*common_runs(runs_a, runs_b), strict=True):
         right_a, right_b = _right_clips(inputs, a), _right_clips(inputs, b)
         if right_a is None or right_b is None:
             return [f"Paired test not run: the stored predictions of {a.key} or {b.key} are absent."]
         for head in right_a.keys() & right_b.keys():
-            both = sorted(right_a[head].keys() & right_b[head].keys())
-            outcomes.setdefault(head, []).extend((right_a[head][clip], right_b[head][clip]) for clip in both)
+            both = right_a[head].keys() & right_b[head].keys()
+            pairs = {clip: (right_a[head][clip], right_b[head][clip]) for clip in both}
+            found.setdefault(head, {}).setdefault(a.seed or 0, {}).update(pairs)
     notes = []
-    for head, pairs in sorted(outcomes.items()):
-        only_a, only_b = sum(a and not b for a, b in pairs), sum(b and not a for a, b in pairs)
+    for head, seeds in sorted(found.items()):
         what = "" if head == "label" else f"{head}, "
-        notes.append(
-            f"Paired on the same {len(pairs)} test clips ({what}seed {seed}): only {name_a} is right on {only_a}, "
-            f"only {name_b} on {only_b}; exact McNemar p = {mcnemar(only_a, only_b):.3g}."
-        )
+        tests = []
+        for seed, pairs in sorted(seeds.items()):
+            only_a = sum(a and not b for a, b in pairs.values())
+            only_b = sum(b and not a for a, b in pairs.values())
+            tests.append(
+                f"({what}seed {seed}): only {name_a} is right on {only_a}, only {name_b} on {only_b}; "
+                f"exact McNemar p = {mcnemar(only_a, only_b):.3g}"
+            )
+        clips = set.intersection(*(set(pairs) for pairs in seeds.values()))
+        mean = f" {_mean_difference(name_a, name_b, seeds, sorted(clips))}" if len(seeds) > 1 and clips else ""
+        notes.append(f"Paired on the same {len(clips)} test clips {'; '.join(tests)}.{mean}")
     return notes
+
+
+def _mean_difference(
+    name_a: str, name_b: str, seeds: Mapping[int, Mapping[str, tuple[bool, bool]]], clips: Sequence[str]
+) -> str:
+    """Of the means over seeds, bootstrapped over clips: seeds repeat the clips, they do not add any."""
+    gains = np.array([np.mean([float(s[clip][1]) - float(s[clip][0]) for s in seeds.values()]) for clip in clips])
+    low, high = percentile_interval(mean_replicates(gains, clip_counts(len(clips))))
+    return (
+        f"Mean over {len(seeds)} seeds: {name_b} - {name_a} = {100 * gains.mean():+.1f} [{low:+.1f}, {high:+.1f}] "
+        "points, bootstrapped over clips."
+    )
 
 
 def _right_clips(inputs: TableInputs, record: RunRecord) -> dict[str, dict[str, bool]] | None:

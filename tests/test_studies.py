@@ -1,0 +1,103 @@
+"""Equal MACs and the pooling ablations on real folds: what is trained, and which runs stand side by side."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from make_audio import make_esc50_folder
+from make_records import make_record
+
+from reproduce.__main__ import main
+from reproduce.experiments import (
+    EQUAL_MACS,
+    POOLING,
+    POOLING_ABLATIONS,
+    PRESETS,
+    at_equal_macs,
+    cross_validation,
+    pooling_variants,
+)
+from reproduce.records import load_records
+from reproduce.selection import comparisons, equal_macs_groups, pooling_groups
+
+BOTH = cross_validation(PRESETS["demo"], "esc50", ("1", "2", "3"), ("1", "2"), seeds=(0,))
+
+
+def test_the_cheaper_model_trains_longer_until_it_has_cost_as_much() -> None:
+    (first, second) = at_equal_macs(BOTH, {"ast_tiny": 3.0e8, "mast_tiny": 1.0e8})
+    assert [e.model for e in (first, second)] == ["mast_tiny"] * 2
+    assert [e.test_splits for e in (first, second)] == [("1",), ("2",)]
+    assert first.recipe.epochs == 3 * BOTH[0].recipe.epochs
+    assert first.recipe_name == EQUAL_MACS
+
+
+def test_models_of_equal_cost_train_no_longer() -> None:
+    assert at_equal_macs(BOTH, {"ast_tiny": 1e8, "mast_tiny": 1e8}) == []
+
+
+def test_every_pooling_of_the_paper_is_trained_on_every_fold_and_ast_once() -> None:
+    variants = pooling_variants(BOTH)
+    assert len(variants) == 2 * (1 + len(POOLING_ABLATIONS))
+    assert [v.model_config for v in variants if v.model == "ast_tiny"] == [{}, {}]
+    strides = [v.model_config.get("pool_strides", POOLING_ABLATIONS["mast"]) for v in variants[1:6]]
+    assert sorted(strides) == sorted(POOLING_ABLATIONS.values())
+    assert {v.recipe_name for v in variants} == {POOLING}
+
+
+def test_the_runs_of_a_study_stand_in_its_own_table_alone() -> None:
+    plain = [make_record("ast_debug"), make_record("mast_debug")]
+    recipe = {**plain[0].experiment["recipe"], "epochs": 3}
+    longer = make_record("mast_debug", experiment={"recipe_name": EQUAL_MACS, "recipe": recipe}, key="longer")
+    pools = {"recipe_name": POOLING, "model_config": {"pool_strides": [[1, 1]] * 3}}
+    pooled = make_record("mast_debug", experiment=pools, key="pooled")
+    records = [*plain, longer, pooled]
+    assert comparisons(records, "esc50") == [plain]
+    assert pooling_groups(records, "esc50") == [[pooled]]
+    (group,) = equal_macs_groups(records, "esc50")
+    assert [record.key for record in group] == [record.key for record in (*plain, longer)]
+
+
+def test_without_a_longer_run_there_is_no_table_of_equal_macs() -> None:
+    assert equal_macs_groups([make_record("ast_debug"), make_record("mast_debug")], "esc50") == []
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_esc50_folder(tmp_path_factory.mktemp("studies") / "esc50", per_fold=2, folds=2)
+
+
+def run(command: str, folder: Path, work: Path, capsys: pytest.CaptureFixture[str]) -> dict:
+    capsys.readouterr()
+    where = ["--data", f"esc50={folder}", "--records", str(work / "records"), "--runs", str(work / "runs")]
+    assert main([command, "--preset", "debug", "--folds", "1", "--seeds", "2", "--format", "json", *where]) == 0
+    return json.loads(capsys.readouterr().out)
+
+
+def cells(table: dict, column: str) -> dict[str, float]:
+    return {cell["row"]: cell["measured"] for cell in table["rows"] if cell["column"] == column}
+
+
+def test_equal_macs_from_audio_to_table(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    table = run("equal_macs", folder, tmp_path, capsys)
+    epochs, macs = cells(table, "epochs"), cells(table, "training_macs")
+    (longer,) = [row for row in epochs if epochs[row] > 1]
+    cheap, dear = sorted((row for row in epochs if epochs[row] == 1), key=lambda row: macs[row])
+    assert longer.partition(",")[0] == cheap.partition(",")[0]
+    assert macs[longer] == pytest.approx(epochs[longer] * macs[cheap])
+    # Whole epochs: the budgets agree within half an epoch of the cheaper model.
+    assert abs(macs[longer] - macs[dear]) <= macs[cheap] / 2
+    assert any("Mean over 2 seeds" in note for note in table["notes"])
+    again = run("equal_macs", folder, tmp_path, capsys)
+    assert again == table
+    assert len(load_records(tmp_path / "records")) == 2 * 3
+
+
+def test_pooling_from_audio_to_table(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    table = run("pooling", folder, tmp_path, capsys)
+    macs = cells(table, "macs_full")
+    assert len(macs) == 1 + len(POOLING_ABLATIONS)
+    assert len(set(macs.values())) == len(macs)
+    tests = [note for note in table["notes"] if "McNemar" in note]
+    assert len(tests) == len(POOLING_ABLATIONS)  # the four other variants and AST, each against the paper's MAST
