@@ -182,7 +182,7 @@ PRESETS: dict[str, ComparisonPreset] = {
         # AST's masks and mixup (none) for ESC-50, the masks scaled to this input.
         recipe=Recipe(epochs=16, batch_size=8, lr=5e-4, warmup_steps=100, freq_mask=12, time_mask=24),
         scale="demo",
-        search_lrs=(1.25e-4, 2.5e-4, 5e-4, 1e-3),
+        search_lrs=(6.25e-5, 1.25e-4, 2.5e-4, 5e-4, 1e-3),
         why="quarter-width models from scratch on 64 x 128 log-mels; about 5 minutes a fold on two CPU cores",
     ),
     "coarse": ComparisonPreset(
@@ -193,7 +193,7 @@ PRESETS: dict[str, ComparisonPreset] = {
         ),
         recipe=Recipe(epochs=10, batch_size=8, lr=5e-4, warmup_steps=100, freq_mask=12, time_mask=12),
         scale="demo",
-        search_lrs=(1.25e-4, 2.5e-4, 5e-4, 1e-3),
+        search_lrs=(6.25e-5, 1.25e-4, 2.5e-4, 5e-4, 1e-3),
         why="the demo on 64 x 64 log-mels: half its tokens, for the pooling ablations, one of which pools nothing",
     ),
     "base": ComparisonPreset(
