@@ -13,6 +13,8 @@ DATA = {
     "figure2": ("vggsound",),
     "esc50": ("esc50",),
     "tune": ("esc50",),
+    "equal_macs": ("esc50",),
+    "pooling": ("esc50",),
 }
 
 

@@ -96,7 +96,7 @@ SECTIONS = (
             "and seed. The paper has no such table: nothing here is quoted."
         ),
         figures=("accuracy_cost", "training_curves", "confusion", "class_differences"),
-        tables=("esc50", "tune"),
+        tables=("esc50", "equal_macs", "pooling", "tune"),
     ),
     Section("The claims, one by one", _claims_in_words),
     Section("Data: coverage and problems", coverage_text),

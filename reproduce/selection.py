@@ -160,16 +160,16 @@ def other_paper_scale_runs(
 
 
 def comparisons(records: Iterable[RunRecord], dataset: str) -> list[list[RunRecord]]:
-    """Groups of runs on `dataset` that differ in model, fold and seed alone, so that they may stand side by side."""
+    """Groups of runs on `dataset` that may stand side by side: model, its learning rate, fold and seed differ alone.
+
+    Every model may have its own rate, but one: that of its newest run.
+    """
     return _side_by_side(_runs_on(records, dataset, without=(EQUAL_MACS, POOLING)), ("model",))
 
 
 def equal_macs_groups(records: Iterable[RunRecord], dataset: str) -> list[list[RunRecord]]:
-    """Groups of runs on `dataset` that differ in model, epochs, fold and seed alone, and were trained longer in part.
-
-    The longer runs of EQUAL_MACS stand beside those of `comparisons`.
-    """
-    groups = _side_by_side(_runs_on(records, dataset, without=(POOLING,)), ("model", "recipe_name"), epochs=True)
+    """Groups of `comparisons` with the longer runs of EQUAL_MACS beside them; without such runs, none."""
+    groups = _side_by_side(_runs_on(records, dataset, without=(POOLING,)), ("model", "recipe_name"), ("epochs",))
     return [group for group in groups if any(r.experiment.get("recipe_name") == EQUAL_MACS for r in group)]
 
 
@@ -188,32 +188,43 @@ def _runs_on(records: Iterable[RunRecord], dataset: str, without: tuple[str, ...
 
 
 def _side_by_side(
-    records: Iterable[RunRecord], differing: tuple[str, ...], epochs: bool = False
+    records: Iterable[RunRecord], differing: tuple[str, ...], recipe_fields: tuple[str, ...] = ()
 ) -> list[list[RunRecord]]:
-    """Groups whose runs differ in fold, seed, the fields `differing` of the experiment and, if asked, epochs alone.
+    """Groups that differ in fold, seed, learning rate and the given fields of experiment and recipe alone.
 
-    Of what differs, fold and seed the newest: a mended copy of the data is another run, but not other clips.
+    A row of them is what `differing` and `recipe_fields` tell apart. It has one learning rate, its newest run's; and of
+    a fold and seed its newest run: a mended copy of the data is another run, but not other clips.
     """
-    groups: dict[str, dict[str, RunRecord]] = {}
+    groups: dict[str, dict[str, list[RunRecord]]] = {}
     for record in records:
         experiment, recipe = record.experiment, dict(record.experiment["recipe"])
-        place = [experiment.get(name, "") for name in (*differing, "test_splits", "seed")]
+        row = [experiment.get(name, "") for name in differing] + [recipe.pop(name) for name in recipe_fields]
         shared = {
             name: value
             for name, value in experiment.items()
             if name not in (*differing, "seed", "train_splits", "test_splits")
         }
-        if epochs:
-            place.append(recipe.pop("epochs"))
-            shared["recipe"] = recipe
+        recipe.pop("lr", None)
+        shared["recipe"] = recipe
         # The set of folds tells a subset such as ESC-10 from ESC-50, together with the classes.
         shared["splits"] = sorted(experiment["train_splits"] + experiment["test_splits"])
         shared["classes"] = record.dataset["classes"]
-        group = groups.setdefault(json.dumps(shared, sort_keys=True), {})
-        at = json.dumps(place, sort_keys=True)
-        if at not in group or record.created >= group[at].created:
-            group[at] = record
-    return [list(group.values()) for group in groups.values()]
+        rows = groups.setdefault(json.dumps(shared, sort_keys=True), {})
+        rows.setdefault(json.dumps(row, sort_keys=True), []).append(record)
+    return [[record for runs in rows.values() for record in _of_one_rate(runs)] for rows in groups.values()]
+
+
+def _of_one_rate(runs: Sequence[RunRecord]) -> list[RunRecord]:
+    """Of the newest run's learning rate, the newest of every fold and seed."""
+    newest = latest(runs)
+    places: dict[tuple[tuple[str, ...], int | None], RunRecord] = {}
+    for record in runs:
+        place = (_fold(record), record.seed)
+        if newest is None or record.experiment["recipe"].get("lr") != newest.experiment["recipe"].get("lr"):
+            continue
+        if place not in places or record.created >= places[place].created:
+            places[place] = record
+    return list(places.values())
 
 
 def searches(records: Iterable[RunRecord], dataset: str) -> list[RunRecord]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -25,8 +26,16 @@ pytest.importorskip("torchaudio")
 
 def run_benches(records: Path, *options: str) -> str:
     command = [sys.executable, "-m", "pytest", "bench", "--presets", "debug", "--records", str(records), *options]
+    # A worker of pytest-xdist tells its children so, and pytest-benchmark then times nothing.
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_XDIST")}
     done = subprocess.run(
-        [*command, "-p", "no:cacheprovider"], cwd=ROOT, capture_output=True, text=True, check=False, timeout=1800
+        [*command, "-p", "no:cacheprovider", "-p", "no:xdist"],
+        cwd=ROOT,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=1800,
     )
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout

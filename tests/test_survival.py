@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -164,7 +165,10 @@ def test_a_second_signal_ends_the_run_at_once(data: Path, store: WaveformStore, 
     assert checkpoints(tmp_path, store) == []
 
 
-def test_signals_have_their_own_meaning_again_afterwards() -> None:
+def test_signals_have_their_own_meaning_again_afterwards(request: pytest.FixtureRequest) -> None:
+    # pytest-xdist has its workers ignore SIGINT.
+    request.addfinalizer(partial(signal.signal, signal.SIGINT, signal.getsignal(signal.SIGINT)))
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     before = [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)]
     with stop_signals() as received:
         os.kill(os.getpid(), signal.SIGINT)

@@ -164,8 +164,11 @@ def protocol_notes(group: Sequence[RunRecord], intervals: str = "") -> list[str]
     ]
     if single_label:
         notes.append(f"Chance is {chance}. {intervals}".rstrip())
+    rates = {r.experiment["model"]: r.experiment["recipe"]["lr"] for r in group}
+    own = len(set(rates.values())) > 1
+    lr = " and ".join(f"{rate:g} ({model})" for model, rate in sorted(rates.items())) if own else f"{recipe['lr']:g}"
     notes.append(
-        f"Every model: {_training_text(recipe)}, mixup {recipe['mixup']:g}, SpecAugment "
+        f"Every model: {_training_text(recipe, lr)}, mixup {recipe['mixup']:g}, SpecAugment "
         f"{recipe['freq_mask']}/{recipe['time_mask']}, input 1 x {front_end['mels']} x {front_end['frames']} at a "
         f"{front_end['frame_shift_ms']:g} ms hop, from {experiment['weights']}; {_regularisation_text(recipe)}; "
         "weights of the last epoch."
@@ -173,8 +176,11 @@ def protocol_notes(group: Sequence[RunRecord], intervals: str = "") -> list[str]
     return notes
 
 
-def _training_text(recipe: Mapping[str, Any]) -> str:
-    """Epochs, batch, optimizer and schedule. Fields that came after the first records are absent at their defaults."""
+def _training_text(recipe: Mapping[str, Any], lr: str) -> str:
+    """Epochs, batch, optimizer with its learning rate, schedule.
+
+    Fields that came after the first records are absent at their defaults.
+    """
     optimizer = {"adamw": "AdamW", "adam": "Adam"}[recipe.get("optimizer", "adamw")]
     schedule = "a cosine"
     if recipe.get("schedule", "cosine") == "steps":
@@ -182,7 +188,7 @@ def _training_text(recipe: Mapping[str, Any]) -> str:
         schedule = f"steps (x{recipe.get('decay', 0.5):g} every {every} epochs from {recipe['decay_start']})"
     sampler = ", class-balanced sampling" if recipe.get("sampler", "shuffle") == "balanced" else ""
     return (
-        f"{epochs_text(recipe)}, batch {recipe['batch_size']}, {optimizer} lr {recipe['lr']:g} with "
+        f"{epochs_text(recipe)}, batch {recipe['batch_size']}, {optimizer} lr {lr} with "
         f"{recipe['warmup_steps']} warm-up steps and {schedule}{sampler}"
     )
 
