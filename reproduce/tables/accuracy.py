@@ -34,7 +34,7 @@ from reproduce.tables.run_blocks import (
 from reproduce.tables.run_scores import RunScores, clips_cell, difference_row, interval_notes, paper_difference_row
 
 RECIPE = "mast"  # the paper's protocol, for both models
-OWN_AST = "AST, same protocol"
+OWN_AST = "AST, MAST's protocol"
 
 
 @dataclass(frozen=True)

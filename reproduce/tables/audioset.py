@@ -98,7 +98,7 @@ def table5(inputs: TableInputs) -> Table:
         to_paper = paper_difference_row(f"{key}_minus_paper", label, by_key[key], tuple(columns))
         rows += [to_paper] if to_paper else []
     tests: list[str] = []
-    for key, label in (("ast_our_as", "MAST - AST (Our AS)"), (own.key, "MAST - AST, same recipe")):
+    for key, label in (("ast_our_as", "MAST - AST (Our AS)"), (own.key, "MAST - AST, MAST's protocol")):
         row, notes = _difference(inputs, label, fillable["mast"], fillable[key], columns, target, scores)
         rows.append(row)
         tests += notes

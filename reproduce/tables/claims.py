@@ -11,6 +11,7 @@ from reproduce.claims import (
     HOLDS,
     NOT_CONFIRMED,
     NOT_RUN,
+    UNDECIDED,
     VERDICTS,
     Judgement,
     decimals,
@@ -36,13 +37,14 @@ SHORT = {
     BY_CONVENTION: "by convention",
     CONTRADICTED: "contradicted",
     NOT_CONFIRMED: "not confirmed",
+    UNDECIDED: "undecided",
     NOT_RUN: "not run",
     FOR_THE_EYE: "for the eye",
 }
 CLUSTERING_DECIMALS, RATIO_DECIMALS = 3, 2
 NOTES = (
     "by convention: holds only under a stated convention, named below. contradicted: by the paper's own table. "
-    "not confirmed: by the runs here.",
+    "not confirmed: by the runs here. undecided: the runs here differ by no more than chance would have them.",
     "By its tables: what the paper's own numbers say. Verdict: accuracies, ablations and clustering need paper-scale "
     "runs, costs are measured live. Demo scale is shown and never decides.",
     "Where a sentence only orders two models, the number is the margin: it must be above 0.",

@@ -43,7 +43,8 @@ def recipes_table(recipes: Sequence[PaperRecipe] | None = None) -> Table:
         (),
         notes=(
             "S: STATED by the paper. I: INHERITED from the public code it builds on. O: OPEN, the texts are silent and "
-            "this suite chose. S/I: stated for MAST, inherited for AST.",
+            "this suite chose. S/I, S/O: stated for MAST; for AST inherited, or chosen "
+            "so that both are trained alike.",
         ),
         blocks=(*blocks, _deviations()),
     )
