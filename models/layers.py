@@ -12,13 +12,18 @@ from torch.utils.checkpoint import checkpoint
 RECOMPUTED_FROM = 2**20  # numbers: 4 MiB in float32
 
 
+def is_recomputed(numbers: int) -> bool:
+    """Whether `recompute` redoes what follows from a tensor of so many numbers: small ones cost less to keep."""
+    return numbers >= RECOMPUTED_FROM
+
+
 def recompute(function: Callable[..., Tensor], *inputs: Any) -> Tensor:
     """function(*inputs), of which only the inputs are kept for the backward pass, to redo what is cheap.
 
     Nothing is redone after the last tensor that the backward pass needs: not the matrix product that ends `function`.
     """
-    # A compiler decides by itself what to keep, and small tensors cost less to keep than to redo.
-    if not torch.is_grad_enabled() or torch.compiler.is_compiling() or inputs[0].numel() < RECOMPUTED_FROM:
+    # A compiler decides by itself what to keep.
+    if not torch.is_grad_enabled() or torch.compiler.is_compiling() or not is_recomputed(inputs[0].numel()):
         return function(*inputs)
     # No draw of random numbers to repeat.
     result: Tensor = checkpoint(function, *inputs, use_reentrant=False, preserve_rng_state=False)

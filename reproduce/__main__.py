@@ -52,6 +52,7 @@ def build_parser() -> argparse.ArgumentParser:
     plan.add_argument("target", metavar="TARGET", choices=TRAINED_TARGETS, help=", ".join(TRAINED_TARGETS))
     _add_output_options(plan)
     _add_scale_options(plan)
+    _add_memory_options(plan)
     _add_location_options(plan)
     add_data_parser(commands)
     training = commands.add_parser(
@@ -112,15 +113,7 @@ def _add_training_options(command: argparse.ArgumentParser) -> None:
     execution.add_argument(
         "--precision", choices=("auto", "fp32", "bf16", "fp16"), default="auto", help="auto: bf16 on a GPU, else fp32"
     )
-    execution.add_argument(
-        "--micro-batch",
-        type=_positive,
-        metavar="N",
-        help="clips a device takes at once; gradients accumulate to the recipe's batch (default: its whole share)",
-    )
-    execution.add_argument(
-        "--grad-checkpointing", action="store_true", help="recompute activations: less memory, a third more time"
-    )
+    _add_memory_options(execution)
     execution.add_argument("--workers", type=_not_negative, metavar="N", help="processes that read clips ahead")
     execution.add_argument(
         "--stream", action="store_true", help="read clips from disk in every epoch even where memory would hold them"
@@ -131,6 +124,18 @@ def _add_training_options(command: argparse.ArgumentParser) -> None:
         default=5.0,
         metavar="M",
         help="a kill loses at most so much work (default: %(default)s)",
+    )
+
+
+def _add_memory_options(command: argparse._ActionsContainer) -> None:
+    command.add_argument(
+        "--micro-batch",
+        type=_positive,
+        metavar="N",
+        help="clips a device takes at once; gradients accumulate to the recipe's batch (default: its whole share)",
+    )
+    command.add_argument(
+        "--grad-checkpointing", action="store_true", help="recompute activations: less memory, a third more time"
     )
 
 

@@ -33,7 +33,7 @@ from reproduce.experiments import (
 from reproduce.figure2 import write_figure2
 from reproduce.figures import write_scaling_figure
 from reproduce.paper import load_paper
-from reproduce.planning import ClipCounts, located_counts, plan_experiments
+from reproduce.planning import ClipCounts, Memory, located_counts, plan_experiments
 from reproduce.records import RunRecord, append_record, as_stored, load_records, of_kind
 from reproduce.render import render
 from reproduce.scaling import DEBUG_MODELS, MODELS, measure_scaling
@@ -140,7 +140,8 @@ def run_plan(options: argparse.Namespace) -> int:
             splits = STANDINS[name].clips_per_split(targets.demo(options.preset).clips[name])
             train, test = (sum(splits.get(s, 0) for s in e) for e in (experiment.train_splits, experiment.test_splits))
             counts[study] = ClipCounts(train, test, "the stand-in that the demo writes")
-    table = plan_experiments(experiments, counts, load_records(options.records))
+    memory = Memory(options.micro_batch or 0, options.grad_checkpointing)
+    table = plan_experiments(experiments, counts, load_records(options.records), memory)
     show(render(table, options.format))
     return 0
 

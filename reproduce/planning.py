@@ -17,7 +17,7 @@ from typing import Any
 
 import torch
 
-from models import create_model
+from models import SpectrogramTransformer, create_model
 from models.complexity import measure_complexity
 from reproduce.datasets import ClipIndex
 from reproduce.errors import InputError
@@ -27,7 +27,7 @@ from reproduce.recipes import study_name
 from reproduce.records import RunRecord, of_kind
 from reproduce.selection import PAPER_CLASSES, canonical_config
 from reproduce.tables.base import MEASURED, Cell, Column, Row, Table, family, measured
-from reproduce.training_memory import TrainingMemory, training_memory
+from reproduce.training_memory import training_memory
 
 GIB, HOUR, TERA = 2**30, 3600.0, 1e12
 PASSES = 3  # a training step is a forward pass and a backward one of twice its products
@@ -83,6 +83,20 @@ class ClipCounts:
     source: str
 
 
+@dataclass(frozen=True)
+class Memory:
+    """How a batch is put on a device: `micro_batch` clips at a time (0: all), blocks recomputed or not."""
+
+    micro_batch: int = 0
+    checkpointing: bool = False
+
+    def clips(self, batch: int) -> int:
+        return min(self.micro_batch or batch, batch)
+
+
+WHOLE_BATCH = Memory()
+
+
 def located_counts(index: ClipIndex, experiment: Experiment) -> ClipCounts:
     """Of data that were found: the clips that lie on disk, whether or not each decodes."""
     train, test = (len(index.positions_of(*splits)) for splits in (experiment.train_splits, experiment.test_splits))
@@ -110,12 +124,14 @@ def plan_experiments(
     experiments: Sequence[Experiment],
     clips: Mapping[tuple[str, str], ClipCounts],
     records: Sequence[RunRecord],
+    memory: Memory = WHOLE_BATCH,
 ) -> Table:
     """One row for all seeds of a run; hours are a run's, and the last row adds every run up.
 
     Args:
         clips: (dataset, protocol) -> counts, of the data that were located; the paper's stand in for the others.
         records: all; a training speed of the same model on the same input gives the column "hours as measured".
+        memory: how a batch is put on a device.
     """
     groups: dict[str, list[Experiment]] = {}
     for experiment in experiments:
@@ -125,7 +141,7 @@ def plan_experiments(
         first = group[0]
         study = (first.dataset, first.protocol)
         counts = clips[study] if study in clips else paper_counts(*study)
-        rows.append(_row(f"run{number}", first, len(group), counts, records))
+        rows.append(_row(f"run{number}", first, len(group), counts, records, memory))
         name = study_name(*study)
         notes.append(f"{name}: {counts.train:,} training and {counts.test:,} test clips, {counts.source}.")
     if len(experiments) > 1:
@@ -140,9 +156,9 @@ def plan_experiments(
         tuple(rows),
         notes=(
             *dict.fromkeys(notes),
-            *_rules(experiments),
+            *_rules(experiments, memory),
             *(f"Measured: {told}." for told in speeds),
-            *_warnings(groups.values()),
+            *_warnings(groups.values(), memory),
         ),
     )
 
@@ -162,23 +178,21 @@ def run_label(experiment: Experiment) -> str:
 # --- one run ---
 
 
-@dataclass(frozen=True)
-class _Sizes:
-    macs_full: int
-    memory: TrainingMemory
-
-
 @cache
-def _sizes(model: str, config: str, input_size: tuple[int, int]) -> _Sizes:
-    """With AudioSet's classes: a head is under 1 % of either model."""
+def _built(model: str, config: str, input_size: tuple[int, int]) -> SpectrogramTransformer:
+    """On the meta device, with AudioSet's classes: a head is under 1 % of either model."""
     with torch.device("meta"):
-        built = create_model(model, num_classes=PAPER_CLASSES, input_size=input_size, **json.loads(config))
-    return _Sizes(measure_complexity(built).macs_full, training_memory(built))
+        return create_model(model, num_classes=PAPER_CLASSES, input_size=input_size, **json.loads(config))
 
 
-def _sizes_of(experiment: Experiment) -> _Sizes:
+def _model_of(experiment: Experiment) -> SpectrogramTransformer:
     config = json.dumps(canonical_config(experiment.model, experiment.model_config), sort_keys=True)
-    return _sizes(experiment.model, config, (experiment.front_end.mels, experiment.front_end.frames))
+    return _built(experiment.model, config, (experiment.front_end.mels, experiment.front_end.frames))
+
+
+def _peak_gib(experiment: Experiment, memory: Memory) -> float:
+    clips = memory.clips(experiment.recipe.batch_size)
+    return training_memory(_model_of(experiment), clips, checkpointing=memory.checkpointing).peak / GIB
 
 
 def training_flops(macs_full: int, clips: int, epochs: int) -> float:
@@ -193,13 +207,17 @@ def passes_over_test(experiment: Experiment) -> int:
     return (recipe.epochs if recipe.report_best else 1) + (1 if recipe.average_from else 0)
 
 
-def _row(key: str, experiment: Experiment, runs: int, counts: ClipCounts, records: Sequence[RunRecord]) -> Row:
-    recipe, sizes = experiment.recipe, _sizes_of(experiment)
+def _row(
+    key: str, experiment: Experiment, runs: int, counts: ClipCounts, records: Sequence[RunRecord], memory: Memory
+) -> Row:
+    recipe, macs_full = experiment.recipe, measure_complexity(_model_of(experiment)).macs_full
     steps = recipe.epochs * math.ceil(counts.train / recipe.batch_size)
     tested = counts.test * passes_over_test(experiment)
-    flops = training_flops(sizes.macs_full, counts.train, recipe.epochs) + FLOPS_PER_MAC * sizes.macs_full * tested
+    flops = training_flops(macs_full, counts.train, recipe.epochs) + FLOPS_PER_MAC * macs_full * tested
     mels, frames = experiment.front_end.mels, experiment.front_end.frames
-    shape = f"{experiment.model}, 1 x {mels} x {frames}, bfloat16, {recipe.batch_size} clips on one device"
+    shape = (
+        f"{experiment.model}, 1 x {mels} x {frames}, bfloat16, {memory.clips(recipe.batch_size)} clips on one device"
+    )
     share = UTILISATION[family(experiment.model)]
     cells = {
         "runs": measured(runs, "", "seeds"),
@@ -207,7 +225,7 @@ def _row(key: str, experiment: Experiment, runs: int, counts: ClipCounts, record
         "epochs": measured(recipe.epochs, "", "recipe"),
         "steps": measured(steps, "", "epochs x clips / batch, rounded up"),
         "batch": measured(recipe.batch_size, "", "clips a step, over all devices"),
-        "memory": measured(sizes.memory.peak_bytes(recipe.batch_size) / GIB, "", f"estimate, {shape}"),
+        "memory": measured(_peak_gib(experiment, memory), "", f"estimate, {shape}"),
     }
     for device in DEVICES:
         hours = flops / (device.peak_tflops * TERA * share) / HOUR
@@ -236,27 +254,32 @@ def _number(row: Row, key: str) -> float:
     return value
 
 
-def _warnings(groups: Iterable[Sequence[Experiment]]) -> list[str]:
-    """Batches that no 80 GiB device holds whole."""
+def _warnings(groups: Iterable[Sequence[Experiment]], memory: Memory) -> list[str]:
+    """What no 80 GiB device holds."""
     warnings = []
     for first, *_ in groups:
-        memory, batch = _sizes_of(first).memory, first.recipe.batch_size
-        plain, checkpointed = (memory.peak_bytes(batch, checkpointing) / GIB for checkpointing in (False, True))
-        if plain > DEVICE_GIB:
-            warnings.append(
-                f"Warning: {run_label(first)} needs {plain:.0f} GiB for a whole batch, {checkpointed:.0f} GiB with "
-                f"activation checkpointing: use that, or pieces of a batch, on a device of {DEVICE_GIB} GiB."
-            )
+        needed = _peak_gib(first, memory)
+        if needed <= DEVICE_GIB:
+            continue
+        told = f"{memory.clips(first.recipe.batch_size)} clips on one device"
+        checkpointed = _peak_gib(first, replace(memory, checkpointing=True))
+        remedy = "" if memory.checkpointing else f", {checkpointed:.0f} GiB with --grad-checkpointing: use that or"
+        warnings.append(
+            f"Warning: {run_label(first)} needs {needed:.0f} GiB for {told}{remedy or ': use'} a smaller --micro-batch "
+            f"on a device of {DEVICE_GIB} GiB."
+        )
     return warnings
 
 
-def _rules(experiments: Iterable[Experiment]) -> list[str]:
+def _rules(experiments: Iterable[Experiment], memory: Memory) -> list[str]:
     """How the figures came about, and what would change them."""
     recipes = [experiment.recipe for experiment in experiments]
     shares = ", ".join(f"{name.upper()} {share:.0%}" for name, share in UTILISATION.items())
     peaks = ", ".join(f"{d.name} {d.peak_tflops:g} TFLOP/s" for d in DEVICES)
+    held = f"{memory.micro_batch} clips" if memory.micro_batch else "a whole batch"
+    recomputed = ", blocks recomputed" if memory.checkpointing else ""
     rules = [
-        "GiB: peak with a whole batch on one device: 18 bytes a parameter (weights, gradients, Adam, bfloat16 "
+        f"GiB: peak with {held} on one device{recomputed}: 18 bytes a parameter (weights, gradients, Adam, bfloat16 "
         "copies) and activations from block shapes. Several devices, or pieces of a batch, divide the activations.",
         "Hours, of one run on one device: 3 passes x 2 FLOPs x full MACs x clips x epochs, and those over test clips, "
         f"at an ASSUMED share of the bfloat16 peak ({shares} of {peaks}). Decoding is not in it.",

@@ -11,10 +11,14 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from math import prod
 
+import torch
+
 from models.ast_model import AST
 from models.base import SpectrogramTransformer
 from models.complexity import count_parameters
+from models.layers import is_recomputed
 from models.mast_model import MAST
+from models.pooling_attention import PoolingAttention
 
 STATE_BYTES = 16  # a parameter: float32 weight, gradient and Adam's two moments
 CAST_BYTES = 2  # a parameter: the bfloat16 copy of the weight that autocast keeps during a step
@@ -43,96 +47,104 @@ class Kept:
 
 @dataclass(frozen=True)
 class TrainingMemory:
-    """Of one model; batch-independent parts once, the others a clip.
+    """Bytes of one model in a training step on one device.
 
     Args:
-        state_bytes: weights, gradients and optimizer. clip_bytes: kept activations. largest_block_bytes: of them, those
-            of the largest block. checkpointed_clip_bytes: kept where every block is recomputed in the backward pass.
+        state: weights, gradients and optimizer. kept: activations between forward and backward pass. working: those of
+            the largest block once more, for what its passes need meanwhile.
     """
 
-    state_bytes: int
-    clip_bytes: int
-    largest_block_bytes: int
-    checkpointed_clip_bytes: int
+    state: int
+    kept: int
+    working: int
 
-    def peak_bytes(self, batch: int, checkpointing: bool = False) -> int:
-        """`batch` clips on one device."""
-        kept = self.checkpointed_clip_bytes if checkpointing else self.clip_bytes
-        return self.state_bytes + batch * (kept + self.largest_block_bytes)
+    @property
+    def peak(self) -> int:
+        return self.state + self.kept + self.working
 
 
-def training_memory(model: SpectrogramTransformer, mixed: bool = True) -> TrainingMemory:
+def training_memory(
+    model: SpectrogramTransformer, batch: int, device: str = "cuda", mixed: bool = True, checkpointing: bool = False
+) -> TrainingMemory:
     """Estimate for one device; works on the meta device too.
 
     Args:
+        batch: clips on the device at a time.
+        device: whose attention paths are taken.
         mixed: autocast to bfloat16; otherwise float32 throughout.
+        checkpointing: every block is recomputed in the backward pass.
     """
-    kept = kept_by_blocks(model)
-    sizes = [block.bytes(mixed) for block in kept]
+    blocks = kept_by_blocks(model, batch, device)
+    sizes = [block.bytes(mixed) for block in blocks]
     parameters = count_parameters(model)
     return TrainingMemory(
-        state_bytes=parameters * (STATE_BYTES + (CAST_BYTES if mixed else 0)),
-        clip_bytes=sum(sizes),
-        largest_block_bytes=max(sizes),
-        checkpointed_clip_bytes=sum(block.inputs for block in kept) * FULL,
+        state=parameters * (STATE_BYTES + (CAST_BYTES if mixed else 0)),
+        kept=batch * (sum(block.inputs for block in blocks) * FULL if checkpointing else sum(sizes)),
+        working=batch * max(sizes),
     )
 
 
-def kept_by_blocks(model: SpectrogramTransformer) -> list[Kept]:
-    """One entry a block, in order, and one for the head. TypeError for another model."""
+def kept_by_blocks(model: SpectrogramTransformer, batch: int = 1, device: str = "cuda") -> list[Kept]:
+    """Of one clip of `batch`: one entry a block, in order, and one for the head. TypeError for another model."""
     if isinstance(model, AST):
-        return list(_ast_kept(model))
+        return list(_ast_kept(model, batch))
     if isinstance(model, MAST):
-        return list(_mast_kept(model))
+        return list(_mast_kept(model, batch, torch.device(device)))
     raise TypeError(f"no memory estimate for a {type(model).__name__}: it must be an AST or a MAST")
 
 
-def _mlp(tokens: int, dim: int, hidden: int) -> int:
-    """LayerNorm's output, fc1's output and GELU's."""
-    return tokens * (dim + 2 * hidden)
+def _mlp(tokens: int, dim: int, hidden: int, batch: int) -> int:
+    """fc1's output; and LayerNorm's and GELU's where they are not redone."""
+    kept = tokens * hidden
+    if not is_recomputed(batch * tokens * dim):
+        kept += tokens * dim
+    if not is_recomputed(batch * tokens * hidden):
+        kept += tokens * hidden
+    return kept
 
 
-def _ast_kept(model: AST) -> Iterator[Kept]:
+def _ast_kept(model: AST, batch: int) -> Iterator[Kept]:
     tokens, dim = prod(model.config.grid) + 2, model.config.embed_dim
     elements = tokens * dim
     for number, block in enumerate(model.blocks):
         attention = 5 * elements  # the normed input, q, k and v, and what they give
         if block.attn.path == "reference":
             attention += block.attn.num_heads * tokens**2  # the probabilities
-        mlp = _mlp(tokens, dim, block.mlp.fc1.out_features)
+        mlp = _mlp(tokens, dim, block.mlp.fc1.out_features, batch)
         yield Kept(f"block {number}", elements, wide=2 * elements, narrow=attention + mlp)
     yield Kept("head", elements, wide=elements, narrow=prod(model.config.input_size) * model.config.in_chans)
 
 
-def _mast_kept(model: MAST) -> Iterator[Kept]:
+def _mast_kept(model: MAST, batch: int, device: torch.device) -> Iterator[Kept]:
     prefix = int(model.config.cls_token)
     for number, block in enumerate(model.blocks):
         attn, plan = block.attn, block.plan
         tokens = prod(plan.grid) + prefix
         queries, keys = prod(attn.q_grid) + prefix, prod(attn.k_grid) + prefix
         given, made = tokens * plan.dim, queries * plan.dim_out
-        pooled = made + 2 * keys * plan.dim_out  # q, k and v after pooling
-        # The normed input; q, k and v before pooling; the copies of q that meet both tables; the projection's input.
-        attention = given + 3 * tokens * plan.dim_out + 2 * made + made + _product(model, number)
+        # What pooling gives the LayerNorms of q, k and v, where it is not redone.
+        pooled = 0 if is_recomputed(batch * tokens * plan.dim_out) else made + 2 * keys * plan.dim_out
+        # The normed input; q, k and v before pooling; the projection's input.
+        attention = given + 3 * tokens * plan.dim_out + made + _product(attn, attn.path_on(device), prefix)
         skip = tokens * plan.dim_out if block.pool_skip is not None else 0
         yield Kept(
             f"block {number}",
             given,
             wide=given + pooled + made,
-            narrow=attention + skip + _mlp(queries, plan.dim_out, block.mlp.fc1.out_features),
+            narrow=attention + skip + _mlp(queries, plan.dim_out, block.mlp.fc1.out_features, batch),
             indices=made if block.pool_skip is not None else 0,
         )
     elements = (prod(plan.grid_out) + prefix) * model.embedding_dim
     yield Kept("head", elements, wide=elements, narrow=prod(model.config.input_size) * model.config.in_chans)
 
 
-def _product(model: MAST, number: int) -> int:
-    """What the attention product keeps: q, k, v, its result, and a (queries x keys) bias or probabilities a head.
-
-    "folded" has no such tensor; q, k and v carry the relative positions instead, all padded to one head size.
-    """
-    attn, prefix = model.blocks[number].attn, int(model.config.cls_token)
+def _product(attn: PoolingAttention, path: str, prefix: int) -> int:
+    """What the attention product keeps of q, k and v by one path, and of the tables' products with q."""
     queries, keys = prod(attn.q_grid) + prefix, prod(attn.k_grid) + prefix
-    folded = attn.path == "folded"
-    size = attn.head_dim + (sum(attn.k_grid) if folded else 0)
-    return attn.num_heads * (2 * (queries + keys) * size + (0 if folded else queries * keys))
+    if path == "chunked":  # q, k and v alone
+        return attn.num_heads * (queries + 2 * keys) * attn.head_dim
+    copies = 2 * attn.num_heads * queries * attn.head_dim  # of q, which meet both tables
+    if path == "folded":  # q, k, v and the result, padded to one head size; they carry the relative positions
+        return copies + attn.num_heads * 2 * (queries + keys) * (attn.head_dim + sum(attn.k_grid))
+    # q, k, v, the result, and a (queries x keys) bias or probabilities a head
+    return copies + attn.num_heads * (2 * (queries + keys) * attn.head_dim + queries * keys)
