@@ -9,6 +9,8 @@ from pathlib import Path
 from reports.pdf import MISSING, to_pdf, typst_or_none
 from reports.plots import PLOTS, use_style
 from reports.sections import FIGURES, report_text
+from reports.sounds import FOLDER as SOUNDS
+from reports.sounds import class_sounds, path_of, sounds_text
 from reports.to_html import to_html
 from reproduce.errors import InputError
 from reproduce.paper import load_paper
@@ -46,9 +48,13 @@ def _write_all(inputs: TableInputs, out: Path) -> tuple[list[Path], list[str]]:
         captions[plot.name] = drawn.caption
         drawings[f"{FIGURES}/{plot.name}"] = drawn.svg
         written += [_write(files["svg"], drawn.svg), _write(files["png"], drawn.png)]
-    text = report_text(inputs, captions)
+    sounds = class_sounds()
+    (out / SOUNDS).mkdir(exist_ok=True)
+    written += [_write(out / path_of(label), data) for label, data in sounds.items()]
+    text = report_text(inputs, captions, sounds_text(list(sounds)))
     written.append(_write(out / "report.md", text.encode()))
-    written.append(_write(out / "report.html", to_html(text, drawings).encode()))
+    playable = {path_of(label): data for label, data in sounds.items()}
+    written.append(_write(out / "report.html", to_html(text, drawings, playable).encode()))
     pdf = out / "report.pdf"
     if typst_or_none() is None:
         pdf.unlink(missing_ok=True)

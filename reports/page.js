@@ -43,6 +43,22 @@ for (const table of document.querySelectorAll("table")) {
   });
 }
 
+// One sound at a time; a second click stops it.
+for (const button of document.querySelectorAll("button.sound")) {
+  const audio = button.querySelector("audio");
+  const playing = (is) => button.setAttribute("aria-pressed", is);
+  playing(false);
+  audio.addEventListener("play", () => playing(true));
+  audio.addEventListener("pause", () => playing(false));
+  button.addEventListener("click", () => {
+    const stop = !audio.paused;
+    document.querySelectorAll("button.sound audio").forEach((other) => other.pause());
+    if (stop) return;
+    audio.currentTime = 0;
+    audio.play();
+  });
+}
+
 const box = document.createElement("div");
 box.id = "tip";
 box.hidden = true;

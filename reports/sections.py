@@ -16,6 +16,7 @@ from reproduce.tables.claims import claims
 from reproduce.tables.recipes import recipes_table
 
 FIGURES = "figures"  # folder beside report.md
+DATA_SECTION = "Data: coverage and problems"
 
 
 @dataclass(frozen=True)
@@ -95,11 +96,18 @@ SECTIONS = (
             "Both models trained from scratch on the same real recordings, with the same clips, augmentation, schedule "
             "and seed. The paper has no such table: nothing here is quoted."
         ),
-        figures=("accuracy_cost", "training_curves", "confusion", "class_differences"),
+        figures=(
+            "log_mel",
+            "accuracy_cost",
+            "training_curves",
+            "confusion",
+            "class_differences",
+            "relative_positions",
+        ),
         tables=("esc50", "equal_macs", "pooling", "tune"),
     ),
     Section("The claims, one by one", _claims_in_words),
-    Section("Data: coverage and problems", coverage_text),
+    Section(DATA_SECTION, coverage_text),
     Section("Recipes and deviations", _recipes),
     Section("Environment", environment_text),
     Section("How to reproduce each number", _commands),
@@ -107,12 +115,13 @@ SECTIONS = (
 TABLES = ("claims", *(name for section in SECTIONS for name in section.tables))
 
 
-def report_text(inputs: TableInputs, captions: Mapping[str, str]) -> str:
+def report_text(inputs: TableInputs, captions: Mapping[str, str], sounds: str) -> str:
     """The whole report as Markdown.
 
     Args:
         inputs: what the tables are made of.
         captions: figure -> its caption, for those that the records allow; the others are named with their command.
+        sounds: Markdown that DATA_SECTION ends with.
     """
     parts = ["# MAST vs AST: report\n"]
     for section in SECTIONS:
@@ -121,6 +130,8 @@ def report_text(inputs: TableInputs, captions: Mapping[str, str]) -> str:
             parts.append(section.intro(inputs))
         parts += [_figure(name, captions) for name in section.figures]
         parts += [_table(name, inputs) for name in section.tables]
+        if section.title == DATA_SECTION:
+            parts.append(f"### What the stand-ins sound like\n\n{sounds}")
     return "\n".join(parts)
 
 

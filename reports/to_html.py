@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import html
 import re
 from collections.abc import Mapping
@@ -16,20 +17,23 @@ HERE = Path(__file__).parent
 _DECLARATION = re.compile(r"^.*?(?=<svg )", re.DOTALL)
 _METADATA = re.compile(r"<metadata>.*?</metadata>", re.DOTALL)  # links to vocabularies, which no reader follows
 _ID = re.compile(r'(\bid="|href="#|url\(#)')
+_SOUND = re.compile(r'<a href="(sounds/[^"]+)">(.*?)</a>')
 _SIZE = re.compile(r'(<svg [^>]*?)width="[\d.]+pt" height="[\d.]+pt"')
 
 
-def to_html(markdown: str, figures: Mapping[str, bytes]) -> str:
+def to_html(markdown: str, figures: Mapping[str, bytes], sounds: Mapping[str, bytes]) -> str:
     """The page.
 
     Args:
         markdown: of the report.
         figures: path of an image in the text, without its suffix -> its SVG.
+        sounds: path of a linked sound -> its FLAC; the link becomes a button that plays it.
     """
     md = parser()
     tokens = md.parse(markdown)
     contents = _name_headings(tokens)
     body = md.renderer.render(_with_figures(tokens, figures), md.options, {})
+    body = _SOUND.sub(lambda link: _player(link[2], sounds[link[1]]), body)
     body = body.replace("<table>", '<div class="table"><table>').replace("</table>", "</table></div>")
     title = html.escape(tokens[1].content)
     style, script = ((HERE / name).read_text(encoding="utf-8") for name in ("page.css", "page.js"))
@@ -78,6 +82,11 @@ def _with_figures(tokens: list[Token], figures: Mapping[str, bytes]) -> list[Tok
         else:
             found.append(token)
     return found
+
+
+def _player(label: str, flac: bytes) -> str:
+    source = f"data:audio/flac;base64,{base64.b64encode(flac).decode()}"
+    return f'<button class="sound" type="button">{label}<audio preload="none" src="{source}"></audio></button>'
 
 
 def _figure(source: str, caption: str, svg: bytes) -> str:

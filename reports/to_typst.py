@@ -111,6 +111,8 @@ def _list(name: str) -> Callable[[SyntaxTreeNode], str]:
 
 
 def _link(node: SyntaxTreeNode) -> str:
+    if "://" not in str(node.attrs["href"]):  # a file beside report.md, which a PDF that was sent on has not
+        return _inside(node)
     return f"#link({string(str(node.attrs['href']))})[{_inside(node)}];"
 
 

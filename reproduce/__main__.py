@@ -200,17 +200,25 @@ def _add_inference_parsers(commands: argparse._SubParsersAction[argparse.Argumen
     evaluation.add_argument("--protocol", metavar="P", help="variant of the data set")
     evaluation.add_argument("--split", metavar="S", help="split or fold (default: the data set's test split)")
     evaluation.add_argument("--format", choices=("terminal", "json"), default="terminal", help="default: %(default)s")
-    for command in (predicting, embedding, evaluation):
+    inspecting = commands.add_parser(
+        "inspect", help="one sound through a trained model, for the report's figures of both", allow_abbrev=False
+    )
+    inspecting.add_argument("sound", type=Path, metavar="SOUND", help="a sound file")
+    inspecting.add_argument(
+        "--records", type=Path, default=RECORDS_DIR, metavar="DIR", help="stored measurements (default: %(default)s)"
+    )
+    for command in (predicting, embedding, evaluation, inspecting):
         command.add_argument(
             "--model",
             required=True,
             metavar="FILE",
             help="weights that a training run left (runs/KEY.safetensors), or audioset: AST's published ones",
         )
+        command.add_argument("--device", default="auto", help="default: %(default)s")
+    for command in (predicting, embedding, evaluation):
         command.add_argument(
             "--crops", type=_positive, default=1, metavar="N", help="of longer sounds (default: %(default)s, the start)"
         )
-        command.add_argument("--device", default="auto", help="default: %(default)s")
 
 
 def _positive(text: str) -> int:
@@ -260,13 +268,14 @@ def _run(options: argparse.Namespace) -> int:
         table = compare(options.records, options.first, options.second, options.on_intersection)
         sys.stdout.write(render(table, options.format))
         return EXIT_OK
-    if options.command in ("predict", "embed", "evaluate"):
+    if options.command in ("predict", "embed", "evaluate", "inspect"):
         from reproduce import inference_commands
 
         verbs = {
             "predict": inference_commands.run_predict,
             "embed": inference_commands.run_embed,
             "evaluate": inference_commands.run_evaluate,
+            "inspect": inference_commands.run_inspect,
         }
         return verbs[options.command](options)
     from reproduce import commands

@@ -13,6 +13,7 @@ from reproduce.engine import Predictions
 from reproduce.environment import choose_device
 from reproduce.errors import InputError
 from reproduce.inference import Listener, best_labels, evaluate, find_sounds, listen, load_listener, save_embeddings
+from reproduce.inspect_model import inspect, record_inspection
 from reproduce.predictions import headline
 from reproduce.session import say, show
 
@@ -80,6 +81,17 @@ def run_evaluate(options: argparse.Namespace) -> int:
     for key, value in sorted(metrics.items(), key=lambda item: item[0] != name):
         if isinstance(value, float):
             show(f"  {key:<12} {value:8.3f}{'' if key.endswith('d_prime') else ' %'}\n")
+    return 0
+
+
+def run_inspect(options: argparse.Namespace) -> int:
+    """Store how the model gets one sound and where its attention leans, for the report's figures."""
+    device = choose_device(options.device)
+    (sound,) = find_sounds([options.sound])
+    listener = load_listener(options.model, device)
+    record = record_inspection(listener, sound, inspect(listener, sound, device), device, options.records)
+    path = options.records / str(record.predictions)
+    show(f"{path}: {sound.name} through {listener.name}; `python -m reports` draws it\n")
     return 0
 
 

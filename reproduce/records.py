@@ -16,7 +16,7 @@ from reproduce.errors import InputError
 
 SCHEMA = 1
 RECORDS_DIR = Path("reports/records")
-KINDS = ("cost", "train", "search", "clustering", "scaling", "speed")
+KINDS = ("cost", "train", "search", "clustering", "scaling", "speed", "inspection")
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,8 @@ class RunRecord:
     Args:
         kind: "cost" (parameters and MACs), "train" (a model trained and tested), "search" (the same, scored on a
             validation fold to choose a hyper-parameter; it never fills a cell of a result), "clustering" (of a run's
-            embeddings), "scaling" (latency and memory against clip length) or "speed" (a benchmark).
+            embeddings), "scaling" (latency and memory against clip length), "speed" (a benchmark) or
+            "inspection" (what a trained model makes of one sound).
         key: hash of what defines the measurement; no path is in it.
         experiment: the resolved config.
         scale: "paper" or "demo". Paper cells take paper-scale records alone.

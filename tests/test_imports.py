@@ -22,6 +22,7 @@ REPORTS_MAY_USE = {
     "errors",
     "figure2",
     "figures",
+    "inspections",
     "intervals",
     "panels",
     "paper",
@@ -30,6 +31,7 @@ REPORTS_MAY_USE = {
     "records",
     "render",
     "selection",
+    "standin",
     "tables",
 }
 NO_TORCH = {"torch", "timm", "torchvision", "models"}

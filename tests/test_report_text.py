@@ -65,7 +65,7 @@ def test_code_may_hold_backticks() -> None:
 
 
 def test_hostile_text_is_text_on_the_page() -> None:
-    page = to_html("# T\n\n" + "\n".join(escape(text) + "\n" for text in HOSTILE), {})
+    page = to_html("# T\n\n" + "\n".join(escape(text) + "\n" for text in HOSTILE), {}, {})
     assert page.count("<script>") == 1  # our own
     assert "&lt;script&gt;alert(1)&lt;/script&gt;" in page
 

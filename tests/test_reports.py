@@ -152,7 +152,7 @@ def test_without_typst_markdown_and_html_are_written_and_no_old_pdf_stays(
 
 
 def test_without_a_record_every_number_of_the_paper_is_not_run_with_its_command() -> None:
-    text = report_text(inputs_of([], Path("nowhere")), {})
+    text = report_text(inputs_of([], Path("nowhere")), {}, "")
     assert "74.8 → not run" in row_of(text, "### Table 2", r"MAST \(Ours\)".replace("\\", ""))
     for target in ("table2", "table3", "table4", "table5", "table6", "ablations"):
         assert f"`{command_of(target)}`" in text
@@ -167,8 +167,8 @@ def of_table_2(record: RunRecord) -> bool:
 
 def test_a_removed_record_turns_its_cells_into_not_run() -> None:
     records = golden_records()
-    with_it = report_text(inputs_of(records), {})
-    without = report_text(inputs_of([record for record in records if not of_table_2(record)]), {})
+    with_it = report_text(inputs_of(records), {}, "")
+    without = report_text(inputs_of([record for record in records if not of_table_2(record)]), {}, "")
     assert "74.8 → **75.0" in row_of(with_it, "### Table 2", "MAST (Ours)")
     assert "74.8 → not run" in row_of(without, "### Table 2", "MAST (Ours)")
     assert row_of(with_it, "### Table 5", "MAST (Ours)") == row_of(without, "### Table 5", "MAST (Ours)")
@@ -187,7 +187,7 @@ STRANGERS: dict[str, Callable[[RunRecord], RunRecord]] = {
 @pytest.mark.parametrize("stranger", STRANGERS)
 def test_a_record_of_anything_else_never_enters_a_paper_cell(stranger: str) -> None:
     records = [STRANGERS[stranger](record) if of_table_2(record) else record for record in golden_records()]
-    text = report_text(inputs_of(records), {})
+    text = report_text(inputs_of(records), {}, "")
     row = row_of(text, "### Table 2", "MAST (Ours)")
     assert row.count("not run") == 2 and "75.0" not in row
 

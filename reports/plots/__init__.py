@@ -6,6 +6,7 @@ from reports.plots.base import Drawn, Plot, use_style
 from reports.plots.classes import draw_class_differences, draw_confusion
 from reports.plots.curves import draw_curves
 from reports.plots.embeddings import draw_figure2, draw_figure2_demo
+from reports.plots.inspections import draw_log_mel, draw_relative_positions
 from reports.plots.scaling import draw_scaling
 from reports.plots.speed import COMMAND, draw_speed
 
@@ -14,6 +15,7 @@ _EMBEDDED = (
     "coordinates of both models' test clips at the paper's scale",
     "python -m reproduce figure2 --data vggsound=DIR",
 )
+_INSPECTED = ("a sound through a trained MAST", "python -m reproduce inspect SOUND --model runs/KEY.safetensors")
 _RUNS = ("a recorded run of both models", "python -m reproduce esc50 --data esc50=DIR")
 
 PLOTS: dict[str, Plot] = {
@@ -30,6 +32,8 @@ PLOTS: dict[str, Plot] = {
         Plot("accuracy_cost", draw_accuracy_cost, *_RUNS),
         Plot("confusion", draw_confusion, *_RUNS),
         Plot("class_differences", draw_class_differences, *_RUNS),
+        Plot("log_mel", draw_log_mel, *_INSPECTED),
+        Plot("relative_positions", draw_relative_positions, *_INSPECTED),
     )
 }
 
