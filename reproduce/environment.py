@@ -59,6 +59,11 @@ def reading_workers(processes: int = 1) -> int:
     return max(1, min(MOST_WORKERS, usable_cores() // processes - 1))
 
 
+def decoding_threads() -> int:
+    """How many threads should decode: two a core, so that one decodes while another waits for the interpreter."""
+    return 2 * usable_cores()
+
+
 @lru_cache
 def git_commit() -> str | None:
     """Commit of this code, with "+changes" where the tree differs from it; None outside a checkout."""

@@ -7,7 +7,6 @@ or on many, and no generator has to be stored.
 
 from __future__ import annotations
 
-import os
 import signal
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -24,6 +23,7 @@ from reproduce.audio_spec import AudioSpec
 from reproduce.augment import draw_mixup, draw_shifts, draw_spans, mask_log_mels, mix_waveforms, roll_time
 from reproduce.datasets import ClipIndex, Problem
 from reproduce.datasets.base import DEFAULT_HEAD
+from reproduce.environment import decoding_threads
 from reproduce.errors import InputError
 from reproduce.experiments import Recipe
 from reproduce.sampling import class_balanced_weights, draw_weighted
@@ -126,7 +126,7 @@ def load_waveforms(
         index: what to decode.
         spec: front end; clips longer than it are cut to their first `spec.samples`.
         on_clip: called after every clip, for a progress bar.
-        workers: decoding threads, by default one a core.
+        workers: decoding threads, by default two a core.
         whole: keep longer clips whole, for random or several crops.
 
     Raises:
@@ -136,7 +136,7 @@ def load_waveforms(
     clips = (index.clip(i) for i in range(len(index)))
     sources = ((clip.path, clip.start, clip.stop) for clip in clips)
     kept, waveforms, problems = [], [], list(index.problems)
-    for i, decoded in decode_many(sources, spec, workers or os.cpu_count() or 1):
+    for i, decoded in decode_many(sources, spec, workers or decoding_threads()):
         on_clip()
         clip_id = str(index.clip_ids[i])
         if isinstance(decoded, AudioError):

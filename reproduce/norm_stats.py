@@ -8,7 +8,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -20,6 +19,7 @@ from reproduce.audio import AudioError, decode_many, fit, log_mel, stack_wavefor
 from reproduce.audio_spec import AudioSpec
 from reproduce.augment import mixup_waveforms, spec_augment
 from reproduce.datasets.base import ClipIndex, DatasetSpec
+from reproduce.environment import decoding_threads
 from reproduce.errors import InputError
 from reproduce.standin import standin_marker
 
@@ -121,7 +121,7 @@ def measure_stats(
     """
     rng = np.random.default_rng(seed)
     generator = torch.Generator().manual_seed(int(rng.integers(2**63)))
-    workers = workers or os.cpu_count() or 1
+    workers = workers or decoding_threads()
     plain, batch, batches, usable = Moments(), Moments(), [], 0
     in_batch = 0
     for own, partners in _decoded_pairs(index, spec, rng, workers, on_clip):
