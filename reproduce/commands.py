@@ -281,7 +281,7 @@ def _dry_run(experiments: list[Experiment], locations: dict[str, Path], options:
         for experiment in group:
             if experiment.seed == 0:
                 say(f"dry run: {_study(experiment)}, {experiment.model}, recipe {experiment.recipe_name}")
-                show(dry_run(fit_splits(experiment, store.index.listed), store, execution) + "\n")
+                show(dry_run(fit_splits(experiment, store.index.listed), store, execution, options.runs) + "\n")
     return 0
 
 

@@ -6,6 +6,14 @@ from pathlib import Path
 
 import numpy as np
 
+from reproduce.bootstrap import (
+    MAP_RESAMPLES,
+    centred,
+    clip_counts,
+    map_replicates,
+    percentile_interval,
+    two_sided_p,
+)
 from reproduce.errors import InputError
 from reproduce.intervals import mcnemar, wilson_interval
 from reproduce.metrics import top_k_correct
@@ -54,7 +62,7 @@ def compare(records_dir: Path, first_key: str, second_key: str, on_intersection:
     rows = tuple(_row(record, scores, columns) for record, scores in zip(records, tables, strict=True))
     notes = [
         f"{len(shared)} clips in both runs; {_coverage(records[0], first)}, {_coverage(records[1], second)}.",
-        *([] if multilabel else _paired_notes(*runs)),
+        *(_paired_map_notes(*runs) if multilabel else _paired_notes(*runs)),
     ]
     return Table("compare", f"Two runs on the same clips of {_data_name(records)}", columns, rows, notes=tuple(notes))
 
@@ -111,6 +119,24 @@ def _row(record: RunRecord, scores: dict[str, float | int], columns: tuple[Colum
         interval = None if correct is None else wilson_interval(int(correct), clips)
         cells[column.key] = Cell(None, float(scores[column.key]), "%", MEASURED, where, clips, interval)
     return Row(record.key, f"{experiment['model']} {record.key[:8]}", cells)
+
+
+def _paired_map_notes(first: StoredPredictions, second: StoredPredictions) -> list[str]:
+    """Paired bootstrap of every head's mAP: both runs on the same resamples of the clips."""
+    notes = []
+    counts = clip_counts(len(first), MAP_RESAMPLES)
+    for head, targets in first.targets.items():
+        scores = [score({head: run.logits[head]}, {head: targets}, True) for run in (first, second)]
+        name = next(key for key in scores[0] if key.endswith("map"))
+        value = float(scores[1][name]) - float(scores[0][name])
+        replicates = [map_replicates(targets, run.logits[head], counts) for run in (first, second)]
+        moved = centred(replicates[1] - replicates[0], value)
+        low, high = percentile_interval(moved)
+        notes.append(
+            f"{head}: mAP of the second less that of the first {value:+.1f} points [{low:+.1f}, {high:+.1f}], paired "
+            f"bootstrap over clips, {MAP_RESAMPLES} resamples, p = {two_sided_p(moved):.2g}."
+        )
+    return notes
 
 
 def _paired_notes(first: StoredPredictions, second: StoredPredictions) -> list[str]:

@@ -21,10 +21,13 @@ from reproduce.trainer import Execution, Progress, Trainer
 TEST_CLIPS = 8
 
 
-def dry_run(experiment: Experiment, store: WaveformStore, execution: Execution) -> str:
+def dry_run(experiment: Experiment, store: WaveformStore, execution: Execution, runs: Path) -> str:
     """Trains one global batch, writes a checkpoint, resumes it in a new model, trains another, predicts 8 test clips.
 
     The recipe is the experiment's but for its length. Nothing is recorded. Returns what happened, in one line.
+
+    Args:
+        runs: where training keeps its checkpoints, on a disk that all processes see; a folder comes and goes there.
 
     Raises:
         InputError: as `run_experiment`, or the resumed run does not hold what was saved.
@@ -37,7 +40,8 @@ def dry_run(experiment: Experiment, store: WaveformStore, execution: Execution) 
     averaged = min(1, experiment.recipe.average_from)
     resumed: list[int] = []
     progress = Progress(on_resume=lambda epochs, clips: resumed.append(epochs))
-    with tempfile.TemporaryDirectory() as own:
+    runs.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix="dry-run-", dir=runs) as own:
         folder = gather([own])[0]  # of several processes the first one writes, and all read it
         for epochs in (1, 2):
             recipe = replace(experiment.recipe, epochs=epochs, average_from=averaged)

@@ -298,7 +298,7 @@ def merge(parts: Iterable[Predictions]) -> Predictions:
     parts = [part for part in parts if len(part.positions)]
     if not parts:
         first = f" (first: {problems[0].message})" if problems else ""
-        raise InputError(f"none of the test clips can be used{first}")
+        raise InputError(f"none of the clips to predict can be used{first}")
     order = np.argsort(np.concatenate([part.positions for part in parts]), kind="stable")
     heads = parts[0].logits
     return Predictions(

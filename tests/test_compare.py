@@ -48,6 +48,24 @@ def test_equal_clip_sets_are_scored_and_paired_whatever_their_order(tmp_path: Pa
     assert "only the first is right on 2, only the second on 1" in table.notes[1]
 
 
+def test_runs_with_several_labels_a_clip_are_paired_by_their_map(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    targets = (rng.random((60, CLASSES)) < 0.4).astype(np.float32)
+    ids, empty = np.array([f"{i:02}" for i in range(60)]), np.zeros((60, 2))
+    for key, noise in (("aa", 3.0), ("bb", 0.3)):
+        logits = (targets + noise * rng.standard_normal(targets.shape)).astype(np.float32)
+        predictions = StoredPredictions(ids, {"label": logits}, {"label": targets}, empty)
+        record = make_record(model="ast_tiny", clips=60)
+        metrics = score(predictions.logits, predictions.targets, multilabel=True)
+        stored = save_predictions(tmp_path, key, predictions)
+        append_record(tmp_path, replace(record, key=key, metrics=metrics, predictions=stored))
+    table = compare(tmp_path, "aa", "bb", on_intersection=False)
+    worse, better = (row.cells["map"].measured for row in table.rows)
+    assert worse is not None and better is not None and better > worse + 20
+    assert f"less that of the first {better - worse:+.1f} points" in table.notes[1]
+    assert "p = 0.004" in table.notes[1]  # as small as 500 resamples can tell
+
+
 def test_unequal_sets_are_refused_unless_the_intersection_is_asked_for(tmp_path: Path) -> None:
     store(tmp_path, "aa", make_predictions("abc", "012", "012"))
     store(tmp_path, "bb", make_predictions("bcd", "122", "120"))

@@ -70,7 +70,7 @@ def test_a_step_of_every_paper_recipe_is_taken_saved_and_gone_on_from(
     found = [re.fullmatch(pattern, line) for line in lines]
     assert all(found), lines
     assert [(match[2], match[1]) for match in found if match] == runs
-    assert not (tmp_path / "records").exists() and not (tmp_path / "runs").exists()
+    assert not (tmp_path / "records").exists() and not list((tmp_path / "runs").iterdir())
 
 
 def test_a_demo_can_be_tried_too_and_only_its_first_seed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -91,4 +91,4 @@ def test_a_checkpoint_that_is_not_gone_on_from_is_an_error(tmp_path: Path, monke
     store = make_store(tmp_path / "data", 8, 8)
     monkeypatch.setattr(trainer, "load_run_state", lambda folder, warn: None)
     with pytest.raises(InputError, match="the checkpoint was not gone on from"):
-        dry_run(make_experiment("ast_debug", RECIPE), store, make_execution())
+        dry_run(make_experiment("ast_debug", RECIPE), store, make_execution(), tmp_path / "runs")

@@ -440,7 +440,7 @@ def test_a_clip_that_cannot_be_used_is_reported_and_a_set_of_none_but_such_is_an
     clip = EvaluationBatch(torch.zeros(1, 1, 32, 32), np.array([3]), np.array([1]), ())
     predictions = predict(make_model(), [nothing, clip], False)
     assert (predictions.positions.tolist(), predictions.problems) == ([3], (problem,))
-    with pytest.raises(InputError, match=r"none of the test clips can be used \(first: one.wav: truncated\)"):
+    with pytest.raises(InputError, match=r"none of the clips to predict can be used \(first: one.wav: truncated\)"):
         merge([predict(make_model(), [nothing], False)])
     assert merge([predict(make_model(), [nothing], False), predictions]).positions.tolist() == [3]
 

@@ -172,7 +172,7 @@ class RunScores:
             value,
             _interval_around(differences, value, metric),
             two_sided_p(centred(differences, value) if metric == "map" else differences),
-            len(differences),
+            int((~np.isnan(differences)).sum()),
             len(shared),
             (first[i].seed or 0, second[j].seed or 0),
             None if right_a is None or right_b is None else int((right_a & ~right_b).sum()),
