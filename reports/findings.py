@@ -12,18 +12,25 @@ from reports.plots.architecture import costs_of
 from reports.plots.base import by_model, group_title, groups_of, label_of, runs_text
 from reports.tables_text import count_cells
 from reproduce.intervals import wilson_interval
-from reproduce.records import RunRecord, number
+from reproduce.records import RunRecord, number, of_kind
 from reproduce.selection import Pooled, pooled
 from reproduce.tables import MEASURED, NOT_RUN, Table, TableInputs, table_specs
 from reproduce.tables.base import GIGA, MEGA
 
 RATIO, COST_UNITS = "x", ("G", "M")
+STUDIES = {"equal_macs": "Real audio, equal MACs", "pooling": "Real audio, pooling ablations"}
 PAPER_TABLES = ("table1", "table2", "table3", "table4", "table5", "table6", "ablations")
 
 
 def summary_text(inputs: TableInputs) -> str:
     """Findings, each of which names what it rests on; then how the report is to be read."""
-    findings = [*_cost_findings(inputs), *_coverage_findings(inputs), *_accuracy_findings(inputs)]
+    findings = [
+        *_cost_findings(inputs),
+        *_coverage_findings(inputs),
+        *_accuracy_findings(inputs),
+        *_study_findings(inputs),
+        *_speed_findings(inputs),
+    ]
     return "\n".join((_about(inputs), bullets(findings), _how_to_read(inputs)))
 
 
@@ -102,6 +109,43 @@ def _accuracy_findings(inputs: TableInputs) -> list[str]:
         if len(runs) == 2 and compared and "top1" in group[0].metrics:
             found.append(_pair_text(group, runs))
     return found or [f"**Real audio:** not run; {code(command_of('esc50'))} trains both models on the same recordings."]
+
+
+def _study_findings(inputs: TableInputs) -> list[str]:
+    """Every row's top-1 of the two studies on real audio, where they were run."""
+    found = []
+    for name, title in STUDIES.items():
+        table = table_specs()[name].build(inputs)
+        for part in (table, *table.blocks):
+            scored = [(row.label, row.cells["top1"]) for row in part.rows if "top1" in row.cells]
+            told = "; ".join(
+                f"{escape(label_of(label))} {cell.measured:.1f} %"
+                + (escape(f" [{cell.ci[0]:.1f}, {cell.ci[1]:.1f}]") if cell.ci else "")
+                for label, cell in scored
+                if cell.measured is not None
+            )
+            if told:
+                found.append(f"**{title}** ({escape(part.title)}): {told}.")
+    return found
+
+
+def _speed_findings(inputs: TableInputs) -> list[str]:
+    """AST's time over MAST's at the paper's input, of the largest batch on every machine where it was measured."""
+    chosen: dict[tuple[str, str, str], RunRecord] = {}
+    for record in sorted(of_kind(inputs.records, "speed"), key=lambda r: (r.experiment.get("batch", 0), r.created)):
+        told, ratio = record.experiment, record.metrics["time_ratio"]
+        second = told["contender"] != told["contenders"][0]
+        if second and told["bench"] == "models" and record.scale == "paper" and not told["compile"] and ratio:
+            chosen[record.environment["device"], told["mode"], told["precision"]] = record
+    found = []
+    for (device, mode, precision), record in chosen.items():
+        ratio = number(record.metrics["time_ratio"])
+        times = ratio if record.experiment["contender"].startswith("ast") else 1 / ratio
+        found.append(
+            f"**Speed** ({escape(device)}, {record.environment['torch_threads']} threads, {escape(mode)}, batch "
+            f"{record.experiment['batch']}, {escape(precision)}): AST takes **{times:.2f} times** MAST's time."
+        )
+    return found
 
 
 def _pair_text(group: Sequence[RunRecord], runs: Mapping[str, Sequence[RunRecord]]) -> str:

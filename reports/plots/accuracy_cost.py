@@ -28,7 +28,9 @@ class Point:
     conditions: str
 
 
-def draw_accuracy_cost(inputs: TableInputs, targets: Sequence[str] = ("esc50",)) -> Drawn | None:
+def draw_accuracy_cost(
+    inputs: TableInputs, targets: Sequence[str] = ("esc50", "equal_macs", "pooling")
+) -> Drawn | None:
     """A panel for each measured table of the targets with at least two models."""
     panels = [
         (part, column, points)
