@@ -24,7 +24,7 @@ def test_the_table_in_the_readme_is_what_its_command_prints(
 
 
 def test_every_command_in_the_readme_exists() -> None:
-    commands = set(re.findall(r"python -m reproduce ([a-z0-9]+)", README))
+    commands = set(re.findall(r"python -m reproduce ([a-z0-9_]+)", README))
     known = build_parser().format_help()
     assert commands
     assert all(re.search(rf"^    {name}\b", known, re.MULTILINE) for name in commands), commands
