@@ -300,7 +300,9 @@ def run_experiments(options: argparse.Namespace) -> int:
     kind, experiments = _plan(spec, preset, store.index, options)
     experiments = [replace(experiment, weights=weights_name) for experiment in experiments]
     keys = train_missing(experiments, store, kind, weights, options)
-    records = [r for r in load_records(options.records) if r.key in keys]
+    # Beside results, searches tell which folds a learning rate was chosen on.
+    also = set() if kind == "search" else {"search"}
+    records = [r for r in load_records(options.records) if r.key in keys or r.kind in also]
     tell_missing(keys, {record.key for record in records})
     inputs = TableInputs(load_paper(), records, options.records)
     studied = options.command not in ("esc50", "train")

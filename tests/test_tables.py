@@ -441,6 +441,16 @@ def test_nothing_recorded_says_not_run() -> None:
     assert all("not run" in render(table, format) for format in FORMATS if format != "csv")
 
 
+def test_scores_without_the_fold_that_chose_the_learning_rate_stand_beside() -> None:
+    runs = [
+        make_record(model, fold, correct=c) for model in ("ast_debug", "mast_debug") for fold, c in (("1", 3), ("2", 9))
+    ]
+    search = make_record("ast_debug", "2", kind="search")
+    assert not any("were chosen" in note for note in build("esc50", *runs).notes)
+    note = note_with(build("esc50", *runs, search), "were chosen")
+    assert "fold 2" in note and "ast_debug 30.0 %, mast_debug 30.0 %" in note
+
+
 def test_the_paired_test_counts_the_clips_on_which_just_one_model_is_right(tmp_path: Path) -> None:
     ast = with_predictions(make_record("ast_debug"), tmp_path, right="ab")
     mast = with_predictions(make_record("mast_debug"), tmp_path, right="bcdef")

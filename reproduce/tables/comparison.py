@@ -115,6 +115,7 @@ def compared(inputs: TableInputs, by_row: Mapping[str, Sequence[RunRecord]], nam
     if left_out:
         notes.append(f"Left out: {left_out} runs of folds or seeds that not every row has run yet.")
     notes += _pairing_notes(inputs, by_row, reference)
+    notes += _search_notes(inputs, by_row, scores[0])
     notes += class_notes(group)
     notes += problem_notes(group)
     return Table(name, run_title(group), (*scores, *COST_AND_SPEED_COLUMNS), tuple(rows), notes=tuple(notes))
@@ -267,6 +268,29 @@ def _pairing_notes(inputs: TableInputs, by_row: Mapping[str, Sequence[RunRecord]
         if label != first:
             notes += _paired(inputs, (first, by_row[first]), (label, runs))
     return notes
+
+
+def _search_notes(inputs: TableInputs, by_row: Mapping[str, Sequence[RunRecord]], column: Column) -> list[str]:
+    """What the rows score without the folds on which a learning rate was chosen: there they are a little flattered."""
+    runs = [record for records in by_row.values() for record in records]
+    if not runs:
+        return []
+    data = runs[0].dataset
+    chosen_on = {
+        split
+        for record in searches(inputs.records, data["name"])
+        if record.dataset["classes"] == data["classes"]
+        for split in record.experiment["test_splits"]
+    }
+    rest = {
+        label: [r for r in records if not chosen_on & set(r.experiment["test_splits"])]
+        for label, records in by_row.items()
+    }
+    if all(len(rest[label]) == len(records) for label, records in by_row.items()) or not all(rest.values()):
+        return []
+    told = ", ".join(f"{label} {pooled(records, column.key).value:.1f} %" for label, records in rest.items())
+    folds = ", ".join(sorted(chosen_on))
+    return [f"Learning rates were chosen on the clips of fold {folds} (`tune`). {column.title} on the others: {told}."]
 
 
 def _paired(
