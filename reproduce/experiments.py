@@ -200,7 +200,7 @@ PRESETS: dict[str, ComparisonPreset] = {
         front_end=AudioSpec(
             mels=64, frames=64, frame_length_ms=80.0, frame_shift_ms=80.0, mean=ESC50_MEAN, std=ESC50_STD
         ),
-        recipe=Recipe(epochs=10, batch_size=8, lr=5e-4, warmup_steps=100, freq_mask=12, time_mask=12),
+        recipe=Recipe(epochs=8, batch_size=8, lr=5e-4, warmup_steps=100, freq_mask=12, time_mask=12),
         scale="demo",
         search_lrs=(6.25e-5, 1.25e-4, 2.5e-4, 5e-4, 1e-3),
         rates=TUNED_RATES,
