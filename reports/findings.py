@@ -120,7 +120,7 @@ def _study_findings(inputs: TableInputs) -> list[str]:
             scored = [(row.label, row.cells["top1"]) for row in part.rows if "top1" in row.cells]
             told = "; ".join(
                 f"{escape(label_of(label))} {cell.measured:.1f} %"
-                + (escape(f" [{cell.ci[0]:.1f}, {cell.ci[1]:.1f}]") if cell.ci else "")
+                + (" " + escape(f"[{cell.ci[0]:.1f}, {cell.ci[1]:.1f}]") if cell.ci else "")
                 for label, cell in scored
                 if cell.measured is not None
             )

@@ -76,13 +76,13 @@ class Judgement:
 class _Value:
     """A measured number of a ref.
 
-    half_width: of its 95 % interval over test clips, for accuracies. sd: over seeds, None for a single one.
-    records: those behind it.
+    half_width: of its 95 % interval over test clips, for accuracies. seeds_half: of that over training runs, by
+    Student's t; None for a single run. records: those behind it.
     """
 
     value: float
     half_width: float | None = None
-    sd: float | None = None
+    seeds_half: float | None = None
     records: tuple[RunRecord, ...] = ()
 
 
@@ -310,30 +310,42 @@ def _judge_runs(
 def _found(measured: float, values: Sequence[_Value], stated: float | None) -> tuple[str, str]:
     """HOLDS, NOT_CONFIRMED or UNDECIDED by the runs alone, and how.
 
-    A stated gain must lie within the interval of the measured one. An order must be clear of chance: the models are
-    taken as tested on clips of their own, which asks for more than a paired test would.
+    An order must be clear of chance. A stated gain must lie within the interval of the measured one, and that interval
+    must not reach down to no gain: what could be either decides nothing. The models are taken as tested on clips of
+    their own, which asks for more than a paired test would.
     """
     noise = _noise(values)
     if noise is None:
-        return UNDECIDED, f"the runs here have a margin of {measured:+.3g}, single runs without an interval"
-    interval = f"[{measured - noise:.3g}, {measured + noise:.3g}] (95 %, unpaired, over test clips and seeds)"
+        return (
+            UNDECIDED,
+            f"the runs here have a margin of {measured:+.3g}, but single runs without an interval among them",
+        )
+    over = "test clips and seeds" if any(v.seeds_half is not None for v in values) else "test clips"
+    if all(v.half_width is None for v in values):
+        over = "seeds"
+    interval = f"[{measured - noise:.3g}, {measured + noise:.3g}] (95 %, unpaired, over {over})"
     if stated is None:
         found = UNDECIDED if abs(measured) <= noise else HOLDS if measured > 0 else NOT_CONFIRMED
         return found, f"the runs here have a margin of {measured:+.3g} {interval}"
     near = abs(measured - stated) <= noise
     told = f"the runs here gain {measured:.1f} {interval}, {'which agrees with' if near else 'and not'} {stated:g}"
-    return HOLDS if near else NOT_CONFIRMED, told
+    if not near:
+        return NOT_CONFIRMED, told
+    return (HOLDS, told) if measured > noise else (UNDECIDED, f"{told}, but with no gain as well")
 
 
 def _noise(values: Sequence[_Value]) -> float | None:
-    """Half the 95 % interval of a difference of two of these numbers, the least certain ones; None if none has any."""
+    """Half the 95 % interval of a difference of two of these numbers, the least certain ones.
+
+    None where one of them has neither clips nor seeds to tell how far it is of chance.
+    """
     squares = []
     for value in values:
-        of_seeds = NORMAL_95 * value.sd / math.sqrt(len(value.records)) if value.sd is not None else None
-        known = [half for half in (value.half_width, of_seeds) if half is not None]
-        if known:
-            squares.append(math.fsum(half**2 for half in known))
-    return math.sqrt(math.fsum(sorted(squares)[-2:])) if squares else None
+        known = [half for half in (value.half_width, value.seeds_half) if half is not None]
+        if not known:
+            return None
+        squares.append(math.fsum(half**2 for half in known))
+    return math.sqrt(math.fsum(sorted(squares)[-2:]))
 
 
 def _runs_text(values: Sequence[_Value]) -> str:
@@ -404,18 +416,36 @@ def _mean_of(runs: Sequence[RunRecord], metric: str) -> _Value | None:
     if metric != "map":
         share, clips = mean / PER_CENT, runs[0].dataset["test_kept"]
         half = NORMAL_95 * PER_CENT * math.sqrt(max(share * (1 - share), 0.0) / clips)
-    return _Value(mean, half, statistics.stdev(known) if len(known) > 1 else None, tuple(runs))
+    return _Value(mean, half, _seeds_half(known), tuple(runs))
+
+
+def _seeds_half(scores: Sequence[float]) -> float | None:
+    """Half the 95 % interval of a mean over training runs."""
+    if len(scores) < 2:
+        return None
+    from scipy.stats import t as student_t  # late: it takes half a second, and every command imports this file
+
+    quantile = float(student_t.ppf(0.975, len(scores) - 1))
+    return quantile * statistics.stdev(scores) / math.sqrt(len(scores))
 
 
 def _clustering_value(records: Sequence[RunRecord], scale: str, model: str, metric: str) -> _Value | None:
-    """Mean over the seeds of clustering and training, by the primary reading of Table 6."""
-    found = [c for run in runs_to_cluster(records, scale)[model] for c in clusterings_of(records, run, PRIMARY)]
-    scores = [record.metrics[metric] for record in found]
-    known = [float(score) for score in scores if score is not None]
-    if not known or len(known) < len(scores):
-        return None
-    sd = statistics.stdev(known) if len(known) > 1 else None
-    return _Value(statistics.fmean(known), sd=sd, records=tuple(found))
+    """Mean over training runs of their means over clustering seeds, by the primary reading of Table 6.
+
+    The spread is that over training runs: clusterings of one run are no replicates of the model.
+    """
+    found: list[RunRecord] = []
+    means = []
+    for run in runs_to_cluster(records, scale)[model]:
+        clusterings = clusterings_of(records, run, PRIMARY)
+        scores = [record.metrics[metric] for record in clusterings]
+        known = [float(score) for score in scores if score is not None]
+        if len(known) < len(scores):
+            return None
+        if known:
+            means.append(statistics.fmean(known))
+            found += clusterings
+    return _Value(statistics.fmean(means), None, _seeds_half(means), tuple(found)) if means else None
 
 
 # --- demo scale: shown, never decides ---

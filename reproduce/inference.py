@@ -35,7 +35,7 @@ class Listener:
         front_end: how sounds become its input.
         labels: head -> class names in the order of the logits; empty where the weights do not say.
         multilabel: sigmoid per class rather than softmax over classes.
-        trained_on: splits (or folds) that it was trained on, where the weights say so.
+        trained_on: splits (or folds) that it was trained on, where the weights say so. scale: of its training.
     """
 
     model: SpectrogramTransformer
@@ -44,6 +44,7 @@ class Listener:
     labels: Mapping[str, tuple[str, ...]]
     multilabel: bool
     trained_on: tuple[str, ...] = ()
+    scale: str = "paper"
 
 
 def load_listener(source: str, device: str) -> Listener:
@@ -62,8 +63,9 @@ def load_listener(source: str, device: str) -> Listener:
         raise InputError(str(error)) from None
     labels = {head: tuple(names) for head, names in loaded.labels.items()}
     spec = AudioSpec.from_dict(loaded.front_end)
-    trained_on = tuple(loaded.metadata.get("experiment", {}).get("train_splits", ()))
-    return Listener(loaded.model.to(device), loaded.name, spec, labels, loaded.multilabel, trained_on)
+    experiment = loaded.metadata.get("experiment", {})
+    trained_on, scale = tuple(experiment.get("train_splits", ())), experiment.get("scale", "demo")
+    return Listener(loaded.model.to(device), loaded.name, spec, labels, loaded.multilabel, trained_on, scale)
 
 
 def find_sounds(paths: Iterable[Path]) -> list[Path]:

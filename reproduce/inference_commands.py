@@ -87,6 +87,8 @@ def run_evaluate(options: argparse.Namespace) -> int:
 def run_inspect(options: argparse.Namespace) -> int:
     """Store how the model gets one sound and where its attention leans, for the report's figures."""
     device = choose_device(options.device)
+    if options.sound.is_dir():
+        raise InputError(f"{options.sound}: a folder; give one sound file")
     (sound,) = find_sounds([options.sound])
     listener = load_listener(options.model, device)
     record = record_inspection(listener, sound, inspect(listener, sound, device), device, options.records)

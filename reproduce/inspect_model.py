@@ -106,7 +106,7 @@ def record_inspection(
         kind=KIND,
         key=key,
         experiment=experiment,
-        scale="demo",
+        scale=listener.scale,
         metrics={},
         environment=describe_environment(device, "float32"),
         weights_sha256=experiment["weights_sha256"],

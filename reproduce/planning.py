@@ -26,11 +26,10 @@ from reproduce.paper import load_paper
 from reproduce.recipes import study_name
 from reproduce.records import RunRecord, of_kind
 from reproduce.selection import PAPER_CLASSES, canonical_config
-from reproduce.tables.base import MEASURED, Cell, Column, Row, Table, family, measured
+from reproduce.tables.base import MEASURED, TRAINING_PASSES, Cell, Column, Row, Table, family, measured
 from reproduce.training_memory import training_memory
 
 GIB, HOUR, TERA = 2**30, 3600.0, 1e12
-PASSES = 3  # a training step is a forward pass and a backward one of twice its products
 FLOPS_PER_MAC = 2
 
 
@@ -197,7 +196,7 @@ def _peak_gib(experiment: Experiment, memory: Memory) -> float:
 
 def training_flops(macs_full: int, clips: int, epochs: int) -> float:
     """Forward and backward passes of every clip and epoch."""
-    return float(PASSES * FLOPS_PER_MAC * macs_full * clips * epochs)
+    return float(TRAINING_PASSES * FLOPS_PER_MAC * macs_full * clips * epochs)
 
 
 def passes_over_test(experiment: Experiment) -> int:

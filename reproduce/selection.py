@@ -12,6 +12,7 @@ from reproduce.experiments import EQUAL_MACS, POOLING, POOLING_ABLATIONS
 from reproduce.records import RunRecord, number, of_kind
 
 PAPER_INPUT, PAPER_CLASSES = (128, 1024), 527  # what the paper's costs are counted for: AudioSet
+EQUAL_MACS_DIFFER = ("model", "recipe_name")  # fields of the experiment, beside its epochs
 DATA_IDENTITY = ("train_sha256", "test_sha256", "classes")  # of a record's `dataset`
 
 
@@ -162,19 +163,34 @@ def other_paper_scale_runs(
 def comparisons(records: Iterable[RunRecord], dataset: str) -> list[list[RunRecord]]:
     """Groups of runs on `dataset` that may stand side by side: model, its learning rate, fold and seed differ alone.
 
-    Every model may have its own rate, but one: that of its newest run.
+    A model has one rate in a group, that with the most folds and seeds; its runs at others are in a later group.
     """
     return _side_by_side(_runs_on(records, dataset, without=(EQUAL_MACS, POOLING)), ("model",))
 
 
 def equal_macs_groups(records: Iterable[RunRecord], dataset: str) -> list[list[RunRecord]]:
-    """Groups of `comparisons` with the longer runs of EQUAL_MACS beside them; without such runs, none."""
-    groups = _side_by_side(_runs_on(records, dataset, without=(POOLING,)), ("model", "recipe_name"), ("epochs",))
-    return [group for group in groups if any(r.experiment.get("recipe_name") == EQUAL_MACS for r in group)]
+    """Groups of `comparisons` with those longer runs of EQUAL_MACS whose epochs make up for their fewer MACs."""
+    records = list(records)
+    longer = [
+        r for r in _runs_on(records, dataset, without=(POOLING,)) if r.experiment.get("recipe_name") == EQUAL_MACS
+    ]
+    found = []
+    for group in comparisons(records, dataset):
+        dearest = max(number(record.metrics["macs_full"]) for record in group)
+        epochs = group[0].experiment["recipe"]["epochs"]
+        theirs = [
+            run
+            for run in longer
+            if run.experiment["recipe"]["epochs"] == round(epochs * dearest / number(run.metrics["macs_full"]))
+            and _shared(run, EQUAL_MACS_DIFFER, ("epochs",)) == _shared(group[0], EQUAL_MACS_DIFFER, ("epochs",))
+        ]
+        for further in _side_by_side(theirs, ("model",)):
+            found.append(group + further)
+    return found
 
 
 def pooling_groups(records: Iterable[RunRecord], dataset: str) -> list[list[RunRecord]]:
-    """Groups of POOLING's runs on `dataset` that differ in model, pooling, fold and seed alone."""
+    """Groups of POOLING's runs on `dataset` that differ in model, pooling, learning rate, fold and seed alone."""
     runs = [r for r in _runs_on(records, dataset, without=()) if r.experiment.get("recipe_name") == POOLING]
     return _side_by_side(runs, ("model", "model_config"))
 
@@ -187,50 +203,80 @@ def _runs_on(records: Iterable[RunRecord], dataset: str, without: tuple[str, ...
     ]
 
 
-def _side_by_side(
-    records: Iterable[RunRecord], differing: tuple[str, ...], recipe_fields: tuple[str, ...] = ()
-) -> list[list[RunRecord]]:
-    """Groups that differ in fold, seed, learning rate and the given fields of experiment and recipe alone.
+def _shared(record: RunRecord, differing: tuple[str, ...], recipe_fields: tuple[str, ...] = ()) -> str:
+    """What runs side by side have in common: all but fold, seed, learning rate and the given fields."""
+    shared = {
+        name: value
+        for name, value in record.experiment.items()
+        if name not in (*differing, "seed", "train_splits", "test_splits")
+    }
+    recipe = record.experiment["recipe"]
+    shared["recipe"] = {name: value for name, value in recipe.items() if name not in ("lr", *recipe_fields)}
+    # The set of folds tells a subset such as ESC-10 from ESC-50, together with the classes.
+    shared["splits"] = sorted(record.experiment["train_splits"] + record.experiment["test_splits"])
+    shared["classes"] = record.dataset["classes"]
+    return json.dumps(shared, sort_keys=True)
 
-    A row of them is what `differing` and `recipe_fields` tell apart. It has one learning rate, its newest run's; and of
-    a fold and seed its newest run: a mended copy of the data is another run, but not other clips.
+
+def _side_by_side(records: Iterable[RunRecord], differing: tuple[str, ...]) -> list[list[RunRecord]]:
+    """Groups that differ in fold, seed, learning rate and the fields `differing` of the experiment alone.
+
+    A row of a group is what `differing` tells apart. Of its learning rates that with the most folds and seeds is in the
+    first group, the newest of equals; the others follow in groups of their own.
     """
-    groups: dict[str, dict[str, list[RunRecord]]] = {}
+    groups: dict[str, list[RunRecord]] = {}
     for record in records:
-        experiment, recipe = record.experiment, dict(record.experiment["recipe"])
-        row = [experiment.get(name, "") for name in differing] + [recipe.pop(name) for name in recipe_fields]
-        shared = {
-            name: value
-            for name, value in experiment.items()
-            if name not in (*differing, "seed", "train_splits", "test_splits")
-        }
-        recipe.pop("lr", None)
-        shared["recipe"] = recipe
-        # The set of folds tells a subset such as ESC-10 from ESC-50, together with the classes.
-        shared["splits"] = sorted(experiment["train_splits"] + experiment["test_splits"])
-        shared["classes"] = record.dataset["classes"]
-        rows = groups.setdefault(json.dumps(shared, sort_keys=True), {})
-        rows.setdefault(json.dumps(row, sort_keys=True), []).append(record)
-    return [[record for runs in rows.values() for record in _of_one_rate(runs)] for rows in groups.values()]
+        groups.setdefault(_shared(record, differing), []).append(record)
+    found = []
+    for group in groups.values():
+        rest = group
+        while rest:
+            rows: dict[str, list[RunRecord]] = {}
+            for record in rest:
+                row = [record.experiment.get(name, "") for name in differing]
+                rows.setdefault(json.dumps(row, sort_keys=True), []).append(record)
+            chosen = [record for runs in rows.values() for record in _of_one_rate(runs)]
+            rates = {(row, _rate(runs)) for row, runs in ((row, _of_one_rate(runs)) for row, runs in rows.items())}
+            found.append(chosen)
+            rest = [
+                record
+                for row, runs in rows.items()
+                for record in runs
+                if (row, record.experiment["recipe"].get("lr")) not in rates
+            ]
+    return found
+
+
+def _rate(runs: Sequence[RunRecord]) -> Any:
+    return runs[0].experiment["recipe"].get("lr")
 
 
 def _of_one_rate(runs: Sequence[RunRecord]) -> list[RunRecord]:
-    """Of the newest run's learning rate, the newest of every fold and seed."""
-    newest = latest(runs)
-    places: dict[tuple[tuple[str, ...], int | None], RunRecord] = {}
+    """The newest of every fold and seed, at the rate that has the most of them: a mended copy of the data is another
+    run, but not other clips."""
+    by_rate: dict[Any, dict[tuple[tuple[str, ...], int | None], RunRecord]] = {}
     for record in runs:
+        places = by_rate.setdefault(record.experiment["recipe"].get("lr"), {})
         place = (_fold(record), record.seed)
-        if newest is None or record.experiment["recipe"].get("lr") != newest.experiment["recipe"].get("lr"):
-            continue
         if place not in places or record.created >= places[place].created:
             places[place] = record
-    return list(places.values())
+    best = max(by_rate.values(), key=lambda places: (len(places), max(r.created for r in places.values())))
+    return list(best.values())
 
 
 def searches(records: Iterable[RunRecord], dataset: str) -> list[RunRecord]:
     """Runs that chose a hyper-parameter, the newest of each key, by learning rate and model."""
     found = [r for r in latest_by_key(of_kind(records, "search")).values() if r.dataset["name"] == dataset]
     return sorted(found, key=lambda r: (r.experiment["recipe"]["lr"], r.experiment["model"]))
+
+
+def search_groups(records: Iterable[RunRecord], dataset: str) -> list[list[RunRecord]]:
+    """Searches that differ in model and learning rate alone, fold and all."""
+    groups: dict[str, list[RunRecord]] = {}
+    for record in searches(records, dataset):
+        key = json.dumps([_shared(record, ("model",)), record.experiment["test_splits"]])
+        groups.setdefault(key, []).append(record)
+    return list(groups.values())
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ from sklearn.metrics import average_precision_score
 from reproduce.bootstrap import (
     centred,
     clip_counts,
+    clustered_replicates,
     map_replicates,
     mean_and_sd,
     mean_replicates,
@@ -198,3 +199,17 @@ def test_one_clip_or_one_answer_gives_no_width() -> None:
 def test_mean_and_deviation_over_seeds() -> None:
     assert mean_and_sd([1.0, 2.0, 3.0]) == (2.0, 1.0)
     assert mean_and_sd([4.0]) == (4.0, None)
+
+
+def test_clips_of_one_recording_are_resampled_together() -> None:
+    rng = np.random.default_rng(0)
+    values = np.repeat(rng.random(50) < 0.5, 8).astype(float)  # eight clips a recording, right or wrong together
+    together = clustered_replicates(values, [str(i // 8) for i in range(400)])
+    alone = clustered_replicates(values, [str(i) for i in range(400)])
+    assert together.mean() == pytest.approx(100 * values.mean(), abs=1.0)
+    assert together.std() == pytest.approx(alone.std() * 8**0.5, rel=0.1)
+
+
+def test_a_mean_over_clusters_of_unlike_sizes_is_a_mean_over_clips() -> None:
+    replicates = clustered_replicates(np.array([1.0, 1.0, 1.0, 0.0]), ["a", "a", "a", "b"])
+    assert set(replicates) <= {0.0, 75.0, 100.0}

@@ -224,6 +224,17 @@ def test_a_comparison_takes_neither_another_dataset_nor_a_superseded_run() -> No
     assert comparisons([old, elsewhere, new], "esc50") == [[new]]
 
 
+def test_a_model_has_the_learning_rate_of_most_folds_and_its_other_runs_stand_below() -> None:
+    def at(rate: float, model: str, fold: str, created: str) -> RunRecord:
+        recipe = {**make_record().experiment["recipe"], "lr": rate}
+        return make_record(model, fold, experiment={"recipe": recipe}, created=created, key=f"{rate} {model} {fold}")
+
+    ast = [at(1e-3, "ast_debug", fold, "2026-01-01") for fold in "123"]
+    mast = [at(1e-4, "mast_debug", fold, "2026-01-01") for fold in "123"]
+    tried = at(5e-4, "mast_debug", "1", "2026-02-01")  # the newest, on one fold
+    assert comparisons([*ast, *mast, tried], "esc50") == [[*ast, *mast], [tried]]
+
+
 def test_two_models_are_paired_on_the_folds_and_seeds_that_both_ran() -> None:
     first = [make_record("ast_debug", fold, seed) for fold, seed in (("2", 0), ("1", 0), ("1", 1))]
     second = [make_record("mast_debug", fold, seed) for fold, seed in (("1", 0), ("3", 0), ("2", 0))]

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from make_audio import make_esc50_folder
@@ -19,8 +21,10 @@ from reproduce.experiments import (
     cross_validation,
     pooling_variants,
 )
-from reproduce.records import load_records
+from reproduce.paper import load_paper
+from reproduce.records import RunRecord, load_records
 from reproduce.selection import comparisons, equal_macs_groups, pooling_groups
+from reproduce.tables import TableInputs, table_specs
 
 BOTH = cross_validation(PRESETS["demo"], "esc50", ("1", "2", "3"), ("1", "2"), seeds=(0,))
 
@@ -46,10 +50,19 @@ def test_every_pooling_of_the_paper_is_trained_on_every_fold_and_ast_once() -> N
     assert {v.recipe_name for v in variants} == {POOLING}
 
 
+def costing(record: RunRecord, macs: float) -> RunRecord:
+    return replace(record, metrics={**record.metrics, "macs_full": macs})
+
+
+def trained(model: str, macs: float, epochs: int, name: str = "", **changes: Any) -> RunRecord:
+    recipe = {**make_record().experiment["recipe"], "epochs": epochs}
+    experiment = {"recipe": recipe, **({"recipe_name": name} if name else {})}
+    return costing(make_record(model, experiment=experiment, key=f"{model} {epochs} {name} {changes}", **changes), macs)
+
+
 def test_the_runs_of_a_study_stand_in_its_own_table_alone() -> None:
-    plain = [make_record("ast_debug"), make_record("mast_debug")]
-    recipe = {**plain[0].experiment["recipe"], "epochs": 3}
-    longer = make_record("mast_debug", experiment={"recipe_name": EQUAL_MACS, "recipe": recipe}, key="longer")
+    plain = [trained("ast_debug", 3e8, 2), trained("mast_debug", 1e8, 2)]
+    longer = trained("mast_debug", 1e8, 6, EQUAL_MACS)
     pools = {"recipe_name": POOLING, "model_config": {"pool_strides": [[1, 1]] * 3}}
     pooled = make_record("mast_debug", experiment=pools, key="pooled")
     records = [*plain, longer, pooled]
@@ -57,6 +70,24 @@ def test_the_runs_of_a_study_stand_in_its_own_table_alone() -> None:
     assert pooling_groups(records, "esc50") == [[pooled]]
     (group,) = equal_macs_groups(records, "esc50")
     assert [record.key for record in group] == [record.key for record in (*plain, longer)]
+
+
+def test_runs_of_an_earlier_length_stay_out_of_todays_table() -> None:
+    old = [trained("ast_debug", 3e8, 4), trained("mast_debug", 1e8, 4)]
+    today = [trained("ast_debug", 3e8, 2), trained("mast_debug", 1e8, 2), trained("mast_debug", 1e8, 6, EQUAL_MACS)]
+    (group,) = equal_macs_groups([*old, *today], "esc50")
+    assert [record.key for record in group] == [record.key for record in today]
+
+
+def test_folds_that_not_every_row_has_run_are_neither_scored_nor_claimed() -> None:
+    pools = {"recipe_name": POOLING, "model_config": {"pool_strides": [[1, 1]] * 3}}
+    paper = {"recipe_name": POOLING}
+    records = [make_record("mast_debug", fold, experiment=paper, key=f"paper {fold}") for fold in "123"]
+    records.append(make_record("mast_debug", "2", experiment=pools, key="none 2"))
+    table = table_specs()["pooling"].build(TableInputs(load_paper(), records, Path("nowhere")))
+    assert "1 of 5 folds tested" in table.title
+    assert any(note.startswith("Tested on 2, ") for note in table.notes)
+    assert any("Left out: 2 runs" in note for note in table.notes)
 
 
 def test_without_a_longer_run_there_is_no_table_of_equal_macs() -> None:

@@ -451,6 +451,31 @@ def test_scores_without_the_fold_that_chose_the_learning_rate_stand_beside() -> 
     assert "fold 2" in note and "ast_debug 30.0 %, mast_debug 30.0 %" in note
 
 
+def test_where_every_tested_fold_chose_the_learning_rate_the_table_says_so() -> None:
+    runs = [make_record(model, "2") for model in ("ast_debug", "mast_debug")]
+    assert "flattered" in note_with(build("esc50", *runs, make_record("ast_debug", "2", kind="search")), "were chosen")
+
+
+def test_a_search_of_another_model_or_rate_chose_nothing_here() -> None:
+    runs = [make_record(model, "2") for model in ("ast_debug", "mast_debug")]
+    recipe = {**runs[0].experiment["recipe"], "lr": 5e-5}
+    others = [
+        make_record("ast_tiny", "2", kind="search"),
+        make_record("ast_debug", "2", kind="search", experiment={"recipe": recipe}),
+    ]
+    assert not any("were chosen" in note for note in build("esc50", *runs, *others).notes)
+
+
+def test_searches_on_other_inputs_are_not_put_into_one_cell() -> None:
+    small = make_record("ast_debug", "2", kind="search", correct=9, key="small")
+    large = make_record("ast_debug", "2", kind="search", correct=2, key="large")
+    large = replace(
+        large, experiment={**large.experiment, "front_end": {**large.experiment["front_end"], "frames": 128}}
+    )
+    table = build("tune", small, large)
+    assert [block.rows[0].cells["ast_debug"].measured for block in table.blocks] == [90.0, 20.0]
+
+
 def test_the_paired_test_counts_the_clips_on_which_just_one_model_is_right(tmp_path: Path) -> None:
     ast = with_predictions(make_record("ast_debug"), tmp_path, right="ab")
     mast = with_predictions(make_record("mast_debug"), tmp_path, right="bcdef")

@@ -17,6 +17,7 @@ from reproduce.figures import COLOURS, DPI, LABELS
 from reproduce.records import RunRecord, of_kind
 from reproduce.selection import comparisons, runs_of_all
 from reproduce.tables import TableInputs
+from reproduce.tables.base import family
 
 GREY = "0.35"
 # With the marks, what tells the models apart without colour.
@@ -57,11 +58,6 @@ class Plot:
     draw: Callable[[TableInputs], Drawn | None]
     needs: str
     command: str
-
-
-def family(model: str) -> str:
-    """ "ast" or "mast" of a registered model's name."""
-    return "ast" if model.startswith("ast") else "mast"
 
 
 def label_of(model: str) -> str:

@@ -14,7 +14,6 @@ from reports.plots.base import (
     Drawn,
     by_model,
     colour_of,
-    family,
     finish,
     grid_of,
     group_title,
@@ -24,6 +23,7 @@ from reports.plots.base import (
 )
 from reproduce.records import RunRecord
 from reproduce.tables import TableInputs
+from reproduce.tables.base import family
 
 
 def draw_curves(inputs: TableInputs) -> Drawn | None:

@@ -31,9 +31,10 @@ def draw_log_mel(inputs: TableInputs) -> Drawn | None:
     figure.colorbar(image, ax=bottom, label="normalised log energy", pad=0.01)
     mels, frames = inspection.log_mel.shape
     spec = record.experiment["front_end"]
+    who = label_of(record.experiment["model"])
     return finish(
         figure,
-        f"{record.experiment['sound']} as both models get it: {mels} mel bands, {frames} frames of "
+        f"{record.experiment['sound']} as {who} gets it: {mels} mel bands, {frames} frames of "
         f"{spec['frame_length_ms']:g} ms every {spec['frame_shift_ms']:g} ms, less {spec['mean']:.2f}, over twice "
         f"{spec['std']:.2f}; frames past the clip's end are padded with zeros before that, as AST's loader does, "
         f"which is louder than silence (record {record.key}).",

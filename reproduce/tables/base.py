@@ -13,6 +13,7 @@ from reproduce.records import RunRecord
 MEASURED, NOT_RUN, PAPER_ONLY = "measured", "not run", "paper only"
 POINTS, CLIPS = "points", "clips"  # units: of a difference of percentages; of a number of test clips
 GIGA, MEGA = 1e9, 1e6
+TRAINING_PASSES = 3  # MACs of a training step in forward passes: the backward pass multiplies twice as much
 PAPER_MODELS = {"ast": "ast_base", "mast": "mast_base"}
 
 
@@ -165,5 +166,5 @@ def epochs_text(recipe: Mapping[str, Any]) -> str:
 
 
 def family(model: str) -> str:
-    """ "ast" or "mast" of "ast_tiny" or "mast_base"."""
-    return model.partition("_")[0]
+    """ "ast" or "mast" of "ast_tiny", "mast_base" or a row's label that begins with it."""
+    return "ast" if model.lower().startswith("ast") else "mast"

@@ -8,13 +8,13 @@ from typing import Any
 
 import numpy as np
 
-from reproduce.bootstrap import clip_counts, mean_replicates, percentile_interval
+from reproduce.bootstrap import clustered_replicates, percentile_interval
 from reproduce.datasets import dataset_spec
 from reproduce.intervals import mcnemar, wilson_interval
 from reproduce.metrics import top_k_correct
 from reproduce.predictions import load_predictions
 from reproduce.records import RunRecord, number
-from reproduce.selection import Pooled, common_runs, comparisons, pooled, runs_of_all, searches
+from reproduce.selection import Pooled, common_runs, comparisons, pooled, runs_of_all, search_groups, searches
 from reproduce.tables.base import (
     GIGA,
     MEASURED,
@@ -33,7 +33,10 @@ from reproduce.tables.base import (
 )
 
 PROBLEMS_NAMED = 10
-WILSON_NOTE = "Intervals are 95 % Wilson intervals over test clips; they know nothing of the spread over training runs."
+WILSON_NOTE = (
+    "Intervals are 95 % Wilson intervals over test clips, taken as independent although some are cut from one "
+    "recording; they know nothing of the spread over training runs."
+)
 SCORE_COLUMNS = (
     Column("top1", "Top-1", "%", 1),
     Column("top5", "Top-5", "%", 1),
@@ -72,20 +75,32 @@ def comparison_table(inputs: TableInputs, dataset: str) -> Table:
 @register_table("tune", "search the learning rate for both models alike, on validation folds")
 def tune(inputs: TableInputs) -> Table:
     """Validation accuracy by learning rate and model; the test fold is neither trained on nor looked at."""
-    runs = searches(inputs.records, "esc50")
-    models = list(dict.fromkeys(run.experiment["model"] for run in sorted(runs, key=lambda r: r.experiment["model"])))
+    groups = search_groups(inputs.records, "esc50")
+    title = "Validation top-1 by learning rate"
+    blocks = tuple(_search(group, f"tune {number}", title) for number, group in enumerate(groups, start=1))
+    if len(blocks) == 1:
+        return replace(blocks[0], name="tune")
+    notes = () if blocks else (f"not run: no search on esc50 under {inputs.records_dir}",)
+    return Table("tune", title, (), (), notes=notes, blocks=blocks)
+
+
+def _search(group: Sequence[RunRecord], name: str, title: str) -> Table:
     rows: dict[float, dict[str, Cell]] = {}
-    for run in runs:
+    for run in group:
         correct, clips = int(number(run.metrics["correct"])), int(number(run.metrics["clips"]))
         where = f"{run_conditions(run)}, validation fold {run.experiment['test_splits'][0]}"
         cell = Cell(None, number(run.metrics["top1"]), "%", MEASURED, where, clips, wilson_interval(correct, clips))
         rows.setdefault(run.experiment["recipe"]["lr"], {})[run.experiment["model"]] = cell
+    experiment = group[0].experiment
+    front_end = experiment["front_end"]
+    models = sorted({run.experiment["model"] for run in group})
     return Table(
-        "tune",
-        "Validation top-1 by learning rate",
+        name,
+        f"{title}: fold {', '.join(experiment['test_splits'])}, {epochs_text(experiment['recipe'])}, "
+        f"{front_end['mels']} x {front_end['frames']}",
         tuple(Column(model, model, "%", 1) for model in models),
         tuple(Row(f"lr={rate:g}", f"lr {rate:g}", cells) for rate, cells in rows.items()),
-        notes=() if runs else (f"not run: no search on esc50 under {inputs.records_dir}",),
+        notes=(f"Trained on folds {', '.join(experiment['train_splits'])}; no other fold was looked at.",),
     )
 
 
@@ -100,17 +115,19 @@ def compared(inputs: TableInputs, by_row: Mapping[str, Sequence[RunRecord]], nam
     """Runs that may stand side by side, a row for every label, with the paired tests on the clips that rows share.
 
     Args:
-        by_row: label -> its runs, over folds and seeds; the notes describe the first run of the first row.
+        by_row: label -> its runs, over folds and seeds; only folds and seeds that every row has are shown.
         reference: label of the row that all others are tested against; by default the first.
     """
+    given = sum(map(len, by_row.values()))
+    shown = {label: runs for label, runs in runs_of_all(by_row).items() if runs}
+    by_row = shown or {label: runs for label, runs in by_row.items() if runs}  # no fold in common: each as it is
     group = [record for runs in by_row.values() for record in runs]
-    by_row = {label: runs for label, runs in runs_of_all(by_row).items() if runs}
     scores = _score_columns(group[0])
     rows = [_comparison_row(label, records, scores) for label, records in by_row.items()]
     if len(rows) == 2:
         label = f"{rows[0].label} : {rows[1].label}"
         rows.append(ratio_row(label, rows[0].cells, rows[1].cells, COST_AND_SPEED_COLUMNS))
-    left_out = len(group) - sum(map(len, by_row.values()))
+    left_out = given - len(group)
     notes = protocol_notes(group, WILSON_NOTE)
     if left_out:
         notes.append(f"Left out: {left_out} runs of folds or seeds that not every row has run yet.")
@@ -167,11 +184,12 @@ def protocol_notes(group: Sequence[RunRecord], intervals: str = "") -> list[str]
     ]
     if single_label:
         notes.append(f"Chance is {chance}. {intervals}".rstrip())
-    rates = {r.experiment["model"]: r.experiment["recipe"]["lr"] for r in group}
-    own = len(set(rates.values())) > 1
-    lr = " and ".join(f"{rate:g} ({model})" for model, rate in sorted(rates.items())) if own else f"{recipe['lr']:g}"
+    rates = sorted({(r.experiment["model"], r.experiment["recipe"]["lr"]) for r in group})
+    own = len({rate for _, rate in rates}) > 1
+    lr = " and ".join(f"{rate:g} ({model})" for model, rate in rates) if own else f"{recipe['lr']:g}"
+    epochs = " or ".join(dict.fromkeys(epochs_text(r.experiment["recipe"]) for r in group))
     notes.append(
-        f"Every model: {_training_text(recipe, lr)}, mixup {recipe['mixup']:g}, SpecAugment "
+        f"Every model: {epochs}, {_training_text(recipe, lr)}, mixup {recipe['mixup']:g}, SpecAugment "
         f"{recipe['freq_mask']}/{recipe['time_mask']}, input 1 x {front_end['mels']} x {front_end['frames']} at a "
         f"{front_end['frame_shift_ms']:g} ms hop, from {experiment['weights']}; {_regularisation_text(recipe)}; "
         "weights of the last epoch."
@@ -180,7 +198,7 @@ def protocol_notes(group: Sequence[RunRecord], intervals: str = "") -> list[str]
 
 
 def _training_text(recipe: Mapping[str, Any], lr: str) -> str:
-    """Epochs, batch, optimizer with its learning rate, schedule.
+    """Batch, optimizer with its learning rate, schedule.
 
     Fields that came after the first records are absent at their defaults.
     """
@@ -191,7 +209,7 @@ def _training_text(recipe: Mapping[str, Any], lr: str) -> str:
         schedule = f"steps (x{recipe.get('decay', 0.5):g} every {every} epochs from {recipe['decay_start']})"
     sampler = ", class-balanced sampling" if recipe.get("sampler", "shuffle") == "balanced" else ""
     return (
-        f"{epochs_text(recipe)}, batch {recipe['batch_size']}, {optimizer} lr {lr} with "
+        f"batch {recipe['batch_size']}, {optimizer} lr {lr} with "
         f"{recipe['warmup_steps']} warm-up steps and {schedule}{sampler}"
     )
 
@@ -271,26 +289,29 @@ def _pairing_notes(inputs: TableInputs, by_row: Mapping[str, Sequence[RunRecord]
 
 
 def _search_notes(inputs: TableInputs, by_row: Mapping[str, Sequence[RunRecord]], column: Column) -> list[str]:
-    """What the rows score without the folds on which a learning rate was chosen: there they are a little flattered."""
+    """What the rows score without the folds on which their learning rates were chosen: there they are flattered."""
     runs = [record for records in by_row.values() for record in records]
-    if not runs:
-        return []
     data = runs[0].dataset
+    rated = {(r.experiment["model"], r.experiment["recipe"]["lr"]) for r in runs}
     chosen_on = {
         split
         for record in searches(inputs.records, data["name"])
         if record.dataset["classes"] == data["classes"]
+        and (record.experiment["model"], record.experiment["recipe"]["lr"]) in rated
         for split in record.experiment["test_splits"]
     }
+    tested = {split for record in runs for split in record.experiment["test_splits"]}
+    if not chosen_on & tested:
+        return []
+    told = f"Learning rates were chosen on the clips of fold {', '.join(sorted(chosen_on))} (`tune`)"
     rest = {
         label: [r for r in records if not chosen_on & set(r.experiment["test_splits"])]
         for label, records in by_row.items()
     }
-    if all(len(rest[label]) == len(records) for label, records in by_row.items()) or not all(rest.values()):
-        return []
-    told = ", ".join(f"{label} {pooled(records, column.key).value:.1f} %" for label, records in rest.items())
-    folds = ", ".join(sorted(chosen_on))
-    return [f"Learning rates were chosen on the clips of fold {folds} (`tune`). {column.title} on the others: {told}."]
+    if not all(rest.values()):
+        return [f"{told}, which every score here is of: they are flattered."]
+    scores = ", ".join(f"{label} {pooled(records, column.key).value:.1f} %" for label, records in rest.items())
+    return [f"{told}. {column.title} on the others alone: {scores}."]
 
 
 def _paired(
@@ -327,13 +348,20 @@ def _paired(
 def _mean_difference(
     name_a: str, name_b: str, seeds: Mapping[int, Mapping[str, tuple[bool, bool]]], clips: Sequence[str]
 ) -> str:
-    """Of the means over seeds, bootstrapped over clips: seeds repeat the clips, they do not add any."""
+    """Of the means over seeds, bootstrapped over recordings: seeds repeat the clips, they do not add any."""
     gains = np.array([np.mean([float(s[clip][1]) - float(s[clip][0]) for s in seeds.values()]) for clip in clips])
-    low, high = percentile_interval(mean_replicates(gains, clip_counts(len(clips))))
+    sources = [source_of(clip) for clip in clips]
+    low, high = percentile_interval(clustered_replicates(gains, sources))
     return (
         f"Mean over {len(seeds)} seeds: {name_b} - {name_a} = {100 * gains.mean():+.1f} [{low:+.1f}, {high:+.1f}] "
-        "points, bootstrapped over clips."
+        f"points, bootstrapped over the {len(set(sources)):,} recordings that the clips are of."
     )
+
+
+def source_of(clip_id: str) -> str:
+    """The recording that a clip was cut from, where its id is one of ESC-50's (FOLD-SOURCE-TAKE-CLASS); else itself."""
+    parts = clip_id.split("-")
+    return parts[1] if len(parts) == 4 and parts[1].isdecimal() else clip_id
 
 
 def _right_clips(inputs: TableInputs, record: RunRecord) -> dict[str, dict[str, bool]] | None:
