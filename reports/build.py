@@ -50,7 +50,9 @@ def _write_all(inputs: TableInputs, out: Path) -> tuple[list[Path], list[str]]:
         written += [_write(files["svg"], drawn.svg), _write(files["png"], drawn.png)]
     sounds = class_sounds()
     (out / SOUNDS).mkdir(exist_ok=True)
-    written += [_write(out / path_of(label), data) for label, data in sounds.items()]
+    for label, data in sounds.items():
+        _write(out / path_of(label), data)
+    written.append(out / SOUNDS)
     text = report_text(inputs, captions, sounds_text(list(sounds)))
     written.append(_write(out / "report.md", text.encode()))
     playable = {path_of(label): data for label, data in sounds.items()}

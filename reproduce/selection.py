@@ -219,7 +219,7 @@ def _shared(record: RunRecord, differing: tuple[str, ...], recipe_fields: tuple[
 
 
 def _side_by_side(records: Iterable[RunRecord], differing: tuple[str, ...]) -> list[list[RunRecord]]:
-    """Groups that differ in fold, seed, learning rate and the fields `differing` of the experiment alone.
+    """Groups that differ in fold, seed, learning rate and the fields `differing` of the experiment alone, largest first.
 
     A row of a group is what `differing` tells apart. Of its learning rates that with the most folds and seeds is in the
     first group, the newest of equals; the others follow in groups of their own.
@@ -244,7 +244,7 @@ def _side_by_side(records: Iterable[RunRecord], differing: tuple[str, ...]) -> l
                 for record in runs
                 if (row, record.experiment["recipe"].get("lr")) not in rates
             ]
-    return found
+    return sorted(found, key=len, reverse=True)
 
 
 def _rate(runs: Sequence[RunRecord]) -> Any:

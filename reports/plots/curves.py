@@ -28,7 +28,9 @@ from reproduce.tables.base import family
 
 def draw_curves(inputs: TableInputs) -> Drawn | None:
     groups = [
-        runs for group in groups_of(inputs.records) if any(r.history for r in group) and (runs := by_model(group))
+        runs
+        for group in groups_of(inputs.records)
+        if any(r.history for r in group) and len(runs := by_model(group)) > 1  # a model alone is compared with nothing
     ]
     if not groups:
         return None
