@@ -219,7 +219,7 @@ def _shared(record: RunRecord, differing: tuple[str, ...], recipe_fields: tuple[
 
 
 def _side_by_side(records: Iterable[RunRecord], differing: tuple[str, ...]) -> list[list[RunRecord]]:
-    """Groups that differ in fold, seed, learning rate and the fields `differing` of the experiment alone, largest first.
+    """Groups, largest first, that differ in fold, seed, learning rate and the fields `differing` alone.
 
     A row of a group is what `differing` tells apart. Of its learning rates that with the most folds and seeds is in the
     first group, the newest of equals; the others follow in groups of their own.
