@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from tqdm import tqdm
 
@@ -335,13 +336,31 @@ def _plan(
     experiments = cross_validation(preset, spec.name, splits, splits[:count], seeds)
     if options.command == "pooling":
         experiments = pooling_variants(experiments)
+        _warn_of_dear_variants(experiments, preset, index)
     if options.command == "equal_macs":
         experiments += at_equal_macs(experiments, {name: _macs_of(preset, name, index) for name in preset.models})
     return "train", experiments
 
 
-def _macs_of(preset: ComparisonPreset, model: str, index: ClipIndex) -> float:
+def _warn_of_dear_variants(experiments: Iterable[Experiment], preset: ComparisonPreset, index: ClipIndex) -> None:
+    """Before they are trained: pooling less may cost more than the AST that it is to be cheaper than."""
+    variants = {repr(e.model_config): e for e in experiments if e.model.startswith("mast")}
+    rivals = [name for name in preset.models if name.startswith("ast")]
+    for rival in rivals:
+        macs = _macs_of(preset, rival, index)
+        for experiment in variants.values():
+            times = _macs_of(preset, experiment.model, index, experiment.model_config) / macs
+            if times > 1:
+                strides = experiment.model_config.get("pool_strides")
+                say(f"warning: {experiment.model} with pool_strides {strides} costs {times:.2f} times {rival}'s MACs")
+
+
+def _macs_of(
+    preset: ComparisonPreset, model: str, index: ClipIndex, model_config: Mapping[str, Any] | None = None
+) -> float:
     """Full MACs of a clip's forward pass."""
     (classes,) = (len(names) for names in index.classes.values())
     size = (preset.front_end.mels, preset.front_end.frames)
-    return measure_complexity(create_model(model, num_classes=classes, input_size=size)).macs_full
+    return measure_complexity(
+        create_model(model, num_classes=classes, input_size=size, **(model_config or {}))
+    ).macs_full
