@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from statistics import fmean
 
 from reports.commands import command_of
 from reports.coverage import kinds_text
@@ -155,8 +156,24 @@ def _pair_text(group: Sequence[RunRecord], runs: Mapping[str, Sequence[RunRecord
     counts = runs_text(next(iter(runs.values())))
     return (
         f"**Real audio** ({escape(group_title(group))}; {counts}): top-1 {escape(told)} on the same {clips:,} test "
-        "clips (95 % intervals); the paired test stands in the section on real audio."
+        f"clips (95 % intervals); the paired test stands in the section on real audio. {_cause_text(runs, scores)}"
     )
+
+
+def _cause_text(runs: Mapping[str, Sequence[RunRecord]], scores: Mapping[str, Pooled]) -> str:
+    """What the training curves say of the order: whether who is ahead on test clips fits the training clips better."""
+    if any(r.metrics.get("train_loss") is None for records in runs.values() for r in records):
+        return ""
+    losses = {model: fmean(number(r.metrics["train_loss"]) for r in records) for model, records in runs.items()}
+    ahead, behind = sorted(scores, key=lambda model: scores[model].value, reverse=True)
+    told = f"(loss of the last epoch {losses[ahead]:.2f} against {losses[behind]:.2f})"
+    if losses[ahead] < losses[behind]:
+        return (
+            f"{escape(label_of(ahead))}, which is ahead, also fits its training clips better {told}: it learns faster "
+            "in as many epochs, which is not yet to generalise better."
+        )
+    who = escape(label_of(ahead))
+    return f"{who} is ahead although it fits its training clips less well {told}: it generalises better."
 
 
 def _with_interval(score: Pooled) -> str:
