@@ -423,9 +423,9 @@ def _seeds_half(scores: Sequence[float]) -> float | None:
     """Half the 95 % interval of a mean over training runs."""
     if len(scores) < 2:
         return None
-    from scipy.stats import t as student_t  # late: it takes half a second, and every command imports this file
+    from scipy.special import stdtrit  # late: every command imports this file
 
-    quantile = float(student_t.ppf(0.975, len(scores) - 1))
+    quantile = float(stdtrit(len(scores) - 1, 0.975))
     return quantile * statistics.stdev(scores) / math.sqrt(len(scores))
 
 
