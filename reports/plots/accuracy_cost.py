@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -15,6 +16,8 @@ from reproduce.tables.base import family
 # In this order, the first that a table has measured stands for it.
 SCORES = ("top1", "action_top1", "action", "map")
 COST = "macs"
+MOST_NAMED = 3  # points of a panel whose names find room beside them
+TITLE_WIDTH = 46  # characters
 
 
 @dataclass(frozen=True)
@@ -54,8 +57,7 @@ def draw_accuracy_cost(
 
 
 def _short(title: str) -> str:
-    head, _, rest = title.partition(", ")
-    return f"{head},\n{rest}" if len(title) > 44 else title
+    return textwrap.fill(title, TITLE_WIDTH)
 
 
 def _parts(table: Table) -> Iterator[Table]:
@@ -80,8 +82,9 @@ def measured_points(table: Table) -> tuple[Column | None, list[Point]]:
 
 
 def plot_points(axes: Axes, points: Sequence[Point], title: str) -> Axes:
-    """Points with intervals and names, cost on a logarithmic axis."""
-    for point in points:
+    """Points with intervals and names, cost on a logarithmic axis; many are numbered and named below."""
+    crowded = len(points) > MOST_NAMED
+    for number, point in enumerate(points, start=1):
         below, above = (0.0, 0.0) if point.ci is None else (point.score - point.ci[0], point.ci[1] - point.score)
         container = axes.errorbar(
             point.macs,
@@ -91,9 +94,14 @@ def plot_points(axes: Axes, points: Sequence[Point], title: str) -> Axes:
             marker=MARKERS[family(point.model)],
             markersize=7,
             capsize=3,
+            linestyle="none",
+            label=f"{number}  {label_of(point.name)}",
         )
         tip(container.lines[0], point.name, f"{point.score:.1f} % at {point.macs:.3g} G", point.conditions)
-        axes.annotate(label_of(point.name), (point.macs, point.score), (7, 4), textcoords="offset points", fontsize=8)
+        name = str(number) if crowded else label_of(point.name)
+        axes.annotate(name, (point.macs, point.score), (6, 4), textcoords="offset points", fontsize=8)
+    if crowded:
+        axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.24), fontsize=6.5, markerscale=0.6, labelspacing=0.3)
     costs = [point.macs for point in points]
     axes.set(xlabel="MACs a clip (G)", ylabel=f"{title} (%)", xscale="log", xlim=(min(costs) / 1.6, max(costs) * 2.4))
     _plain_ticks(axes)

@@ -130,7 +130,9 @@ def compared(inputs: TableInputs, by_row: Mapping[str, Sequence[RunRecord]], nam
     left_out = given - len(group)
     notes = protocol_notes(group, WILSON_NOTE)
     if left_out:
-        notes.append(f"Left out: {left_out} runs of folds or seeds that not every row has run yet.")
+        notes.append(
+            f"Left out, of folds or seeds that not every row has run yet: {left_out} run{'s' * (left_out > 1)}."
+        )
     notes += _pairing_notes(inputs, by_row, reference)
     notes += _search_notes(inputs, by_row, scores[0])
     notes += class_notes(group)

@@ -28,7 +28,7 @@ from reproduce.tables.comparison import compared
 
 DATASET = "esc50"
 TERA = 1e12
-BUDGET_COLUMNS = (Column("epochs", "Epochs", "", 0), Column("training_macs", "MACs of training", "T", 0))
+BUDGET_COLUMNS = (Column("epochs", "Epochs", "", 0), Column("training_macs", "MACs of training", "T", 2))
 
 
 @register_table("equal_macs", "the comparison of esc50 once more: MAST trained until it has cost AST's MACs")
