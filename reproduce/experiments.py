@@ -178,32 +178,27 @@ class ComparisonPreset:
 # Best of five rates for either model in `tune` at the demo's scale: folds 3-5 of ESC-10 train, fold 2 decides.
 TUNED_RATES = {"ast_tiny": 2.5e-4, "mast_tiny": 1.25e-4}
 
+DEMO = ComparisonPreset(
+    models=("ast_tiny", "mast_tiny"),
+    # The whole five-second clip: 64 mels, and 124 frames of 40 ms, padded to 128. An eighth of AST's input for
+    # ESC-50 (128 x 512): five folds of both models with two seeds must train within an hour on two CPU cores.
+    # ESC-50's statistics are those of 128 mels; with 64, wider filters lift the mean a little, for both models.
+    front_end=AudioSpec(mels=64, frames=128, frame_length_ms=40.0, frame_shift_ms=40.0, mean=ESC50_MEAN, std=ESC50_STD),
+    # AST's masks and mixup (none) for ESC-50, the masks scaled to this input.
+    recipe=Recipe(epochs=16, batch_size=8, lr=5e-4, warmup_steps=100, freq_mask=12, time_mask=24),
+    scale="demo",
+    search_lrs=(6.25e-5, 1.25e-4, 2.5e-4, 5e-4, 1e-3),
+    rates=TUNED_RATES,
+    why="quarter-width models from scratch on 64 x 128 log-mels; about 5 minutes a fold on two CPU cores",
+)
+
 PRESETS: dict[str, ComparisonPreset] = {
-    "demo": ComparisonPreset(
-        models=("ast_tiny", "mast_tiny"),
-        # The whole five-second clip: 64 mels, and 124 frames of 40 ms, padded to 128. An eighth of AST's input for
-        # ESC-50 (128 x 512): five folds of both models with two seeds must train within an hour on two CPU cores.
-        # ESC-50's statistics are those of 128 mels; with 64, wider filters lift the mean a little, for both models.
-        front_end=AudioSpec(
-            mels=64, frames=128, frame_length_ms=40.0, frame_shift_ms=40.0, mean=ESC50_MEAN, std=ESC50_STD
-        ),
-        # AST's masks and mixup (none) for ESC-50, the masks scaled to this input.
-        recipe=Recipe(epochs=16, batch_size=8, lr=5e-4, warmup_steps=100, freq_mask=12, time_mask=24),
-        scale="demo",
-        search_lrs=(6.25e-5, 1.25e-4, 2.5e-4, 5e-4, 1e-3),
-        rates=TUNED_RATES,
-        why="quarter-width models from scratch on 64 x 128 log-mels; about 5 minutes a fold on two CPU cores",
-    ),
-    "coarse": ComparisonPreset(
-        models=("ast_tiny", "mast_tiny"),
-        # Half the demo's frames: MAST without pooling, 16 times its other variants' tokens, must be affordable.
-        front_end=AudioSpec(
-            mels=64, frames=64, frame_length_ms=80.0, frame_shift_ms=80.0, mean=ESC50_MEAN, std=ESC50_STD
-        ),
-        recipe=Recipe(epochs=8, batch_size=8, lr=5e-4, warmup_steps=100, freq_mask=12, time_mask=12),
-        scale="demo",
-        search_lrs=(6.25e-5, 1.25e-4, 2.5e-4, 5e-4, 1e-3),
-        rates=TUNED_RATES,
+    "demo": DEMO,
+    "coarse": replace(
+        DEMO,
+        # Half the demo's frames: MAST without pooling, 16 times the MACs of the paper's, must be affordable.
+        front_end=replace(DEMO.front_end, frames=64, frame_length_ms=80.0, frame_shift_ms=80.0),
+        recipe=replace(DEMO.recipe, epochs=8, time_mask=12),
         why="the demo on 64 x 64 log-mels: half its tokens, for the pooling ablations, one of which pools nothing",
     ),
     "base": ComparisonPreset(

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
+
+import numpy as np
 
 from reproduce.errors import InputError
 
@@ -25,3 +27,8 @@ def write_whole(path: Path, write: Callable[[IO[bytes]], object], failure: str, 
     except OSError as error:
         temporary.unlink(missing_ok=True)
         raise InputError(f"{path}: {failure} ({error.strerror}): {remedy}") from None
+
+
+def write_arrays(path: Path, arrays: Mapping[str, Any], failure: str, remedy: str) -> None:
+    """`arrays` by name as a compressed npz without pickles, see `write_whole`."""
+    write_whole(path, lambda file: np.savez_compressed(file, allow_pickle=False, **arrays), failure, remedy)

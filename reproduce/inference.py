@@ -18,7 +18,7 @@ from reproduce.datasets.scan import MEDIA_RANK
 from reproduce.engine import Predictions, merge, predict
 from reproduce.environment import reading_workers
 from reproduce.errors import InputError
-from reproduce.files import write_whole
+from reproduce.files import write_arrays
 from reproduce.loading import WaveformStore, evaluation_batches, stream_waveforms
 from reproduce.predictions import score, softmax
 
@@ -124,12 +124,7 @@ def save_embeddings(path: Path, sounds: list[Path], predictions: Predictions) ->
     """
     arrays: dict[str, Any] = {"files": np.array([str(s) for s in sounds]), "embeddings": predictions.embeddings}
     arrays |= {f"logits_{head}": values for head, values in predictions.logits.items()}
-    write_whole(
-        path,
-        lambda file: np.savez_compressed(file, allow_pickle=False, **arrays),
-        "cannot be written",
-        "choose another --out",
-    )
+    write_arrays(path, arrays, "cannot be written", "choose another --out")
 
 
 def evaluate(

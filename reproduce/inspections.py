@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from reproduce.errors import InputError
-from reproduce.files import write_whole
+from reproduce.files import write_arrays
 from reproduce.records import RunRecord, of_kind
 
 KIND = "inspection"
@@ -65,12 +65,7 @@ def save_inspection(records_dir: Path, name: str, inspection: Inspection) -> str
     for axis, profiles in (("freq", inspection.freq), ("time", inspection.time)):
         for number, profile in enumerate(profiles):
             arrays[f"{axis}{number}"] = np.stack((profile.offsets, profile.bias)).astype(np.float32)
-    write_whole(
-        records_dir / relative,
-        lambda file: np.savez_compressed(file, allow_pickle=False, **arrays),
-        "cannot be written",
-        "choose another --records folder",
-    )
+    write_arrays(records_dir / relative, arrays, "cannot be written", "choose another --records folder")
     return relative.as_posix()
 
 

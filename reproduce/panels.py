@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from reproduce.errors import InputError
-from reproduce.files import write_whole
+from reproduce.files import write_arrays
 from reproduce.records import RunRecord
 
 FOLDER = Path("embeddings")
@@ -43,12 +43,7 @@ def save_panel(records_dir: Path, name: str, panel: Panel) -> str:
         "points": panel.points,
         "names": panel.names.astype(np.str_),
     }
-    write_whole(
-        records_dir / relative,
-        lambda file: np.savez_compressed(file, allow_pickle=False, **arrays),
-        "cannot store the coordinates",
-        "free space, or --records",
-    )
+    write_arrays(records_dir / relative, arrays, "cannot store the coordinates", "free space, or --records")
     return relative.as_posix()
 
 

@@ -11,7 +11,7 @@ import numpy as np
 
 from reproduce.datasets.base import DEFAULT_HEAD
 from reproduce.errors import InputError
-from reproduce.files import write_whole
+from reproduce.files import write_arrays
 from reproduce.metrics import accuracy, action_correct, mean_auc, mean_average_precision, top_k_correct
 from reproduce.records import RunRecord
 
@@ -59,12 +59,7 @@ def save_predictions(records_dir: Path, name: str, predictions: StoredPrediction
     arrays = {"clip_ids": predictions.clip_ids.astype(np.str_), "embeddings": predictions.embeddings}
     arrays |= {f"logits_{head}": values for head, values in predictions.logits.items()}
     arrays |= {f"targets_{head}": values.astype(np.uint8) for head, values in predictions.targets.items()}
-    write_whole(
-        records_dir / relative,
-        lambda file: np.savez_compressed(file, allow_pickle=False, **arrays),
-        "cannot store the predictions",
-        "free space, or --records",
-    )
+    write_arrays(records_dir / relative, arrays, "cannot store the predictions", "free space, or --records")
     return relative.as_posix()
 
 

@@ -235,20 +235,18 @@ def _side_by_side(records: Iterable[RunRecord], differing: tuple[str, ...]) -> l
             for record in rest:
                 row = [record.experiment.get(name, "") for name in differing]
                 rows.setdefault(json.dumps(row, sort_keys=True), []).append(record)
-            chosen = [record for runs in rows.values() for record in _of_one_rate(runs)]
-            rates = {(row, _rate(runs)) for row, runs in ((row, _of_one_rate(runs)) for row, runs in rows.items())}
+            chosen: list[RunRecord] = []
+            rest = []
+            for runs in rows.values():
+                best = _of_one_rate(runs)
+                chosen += best
+                rest += [record for record in runs if _rate(record) != _rate(best[0])]
             found.append(chosen)
-            rest = [
-                record
-                for row, runs in rows.items()
-                for record in runs
-                if (row, record.experiment["recipe"].get("lr")) not in rates
-            ]
     return sorted(found, key=len, reverse=True)
 
 
-def _rate(runs: Sequence[RunRecord]) -> Any:
-    return runs[0].experiment["recipe"].get("lr")
+def _rate(record: RunRecord) -> Any:
+    return record.experiment["recipe"].get("lr")
 
 
 def _of_one_rate(runs: Sequence[RunRecord]) -> list[RunRecord]:
@@ -256,7 +254,7 @@ def _of_one_rate(runs: Sequence[RunRecord]) -> list[RunRecord]:
     run, but not other clips."""
     by_rate: dict[Any, dict[tuple[tuple[str, ...], int | None], RunRecord]] = {}
     for record in runs:
-        places = by_rate.setdefault(record.experiment["recipe"].get("lr"), {})
+        places = by_rate.setdefault(_rate(record), {})
         place = (_fold(record), record.seed)
         if place not in places or record.created >= places[place].created:
             places[place] = record

@@ -59,7 +59,7 @@ def pooling(inputs: TableInputs) -> Table:
 
 def _with_cautions(table: Table) -> Table:
     """What the tests between many rows do not say by themselves."""
-    tests = len(table.rows) - 1
+    tests = sum(row.key != "ratio" for row in table.rows) - 1
     if tests < 2:
         return table
     notes = (
