@@ -20,7 +20,8 @@ from reproduce.records import RECORDS_DIR, RunRecord, append_record, now
 
 DEVICES = ("cpu", "cuda")
 PRESETS, UNTIMED_PRESETS = "tiny,small,base", "debug"
-BATCHES = (1, 4)
+# Of the largest preset; a step at batch 1 is no way to train. The smaller presets need less to tell their ratio.
+BATCHES, SMALLER_BATCH = {"inference": (1, 4), "training": (4,)}, 2
 SUMMARY = pytest.StashKey[list[str]]()
 # Without these a CPU computes bfloat16 by converting every operand: torch is then several times slower than in float32.
 BFLOAT16_FLAGS = {"avx512_bf16", "amx_bf16", "bf16"}  # the last is ARM's
@@ -42,14 +43,19 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """`largest` is the last of the chosen presets; `preset_and_batch` runs over all, and over batches of one for it."""
+    """`largest` is the last of the chosen presets; `case` runs over modes, presets and batches."""
     names = metafunc.config.getoption("presets") or (
         UNTIMED_PRESETS if metafunc.config.getoption("benchmark_disable") else PRESETS
     )
     presets = [name.strip() for name in names.split(",")]
-    if "preset_and_batch" in metafunc.fixturenames:
-        cases = [(preset, batch) for preset in presets for batch in BATCHES if batch > 1 or preset == presets[-1]]
-        metafunc.parametrize("preset_and_batch", cases, ids=[f"{preset}-{batch}" for preset, batch in cases])
+    if "case" in metafunc.fixturenames:
+        cases = [
+            (mode, preset, batch)
+            for preset in presets
+            for mode, batches in BATCHES.items()
+            for batch in (batches if preset == presets[-1] else (SMALLER_BATCH,))
+        ]
+        metafunc.parametrize("case", cases, ids=["-".join(map(str, case)) for case in cases])
     if "largest" in metafunc.fixturenames:
         metafunc.parametrize("largest", presets[-1:])
 

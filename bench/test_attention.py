@@ -13,7 +13,7 @@ from models import create_model
 from reproduce.measure import Budget, Contender, tensor_bytes
 
 FAMILY_BLOCKS = [("ast", "first"), *(("mast", which) for which in ("first", "widest keys", "deepest", "last"))]
-BUDGET = Budget(least=5, most=15, seconds=3)
+BUDGET = Budget(least=5, most=15, seconds=2)
 BATCH = 1
 
 

@@ -28,7 +28,7 @@ RATE, SECONDS = 44_100, 5
 SPEC = AudioSpec(frames=512)  # five seconds, as AST takes ESC-50
 FILES, FILES_BEFORE_A_MODEL, DEBUG_FILES = 100, 8, 4
 BATCH = 8
-BUDGET = Budget(least=5, most=9, seconds=12)
+BUDGET = Budget(least=3, most=9, seconds=10)
 
 
 @pytest.fixture(scope="session")

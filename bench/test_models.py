@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import pytest
-
 from bench.conftest import ContestRunner
-from bench.contenders import FAMILIES, MODES, input_size, our_contender
+from bench.contenders import FAMILIES, input_size, our_contender
 from reproduce.measure import Budget
 
 BUDGETS = {"inference": Budget(least=3, most=15, seconds=8), "training": Budget(least=3, most=10, seconds=10)}
 
 
-@pytest.mark.parametrize("mode", MODES)
 def test_ast_and_mast(
-    contest: ContestRunner, device: str, mode: str, preset_and_batch: tuple[str, int], precision: str, compiled: bool
+    contest: ContestRunner, device: str, case: tuple[str, str, int], precision: str, compiled: bool
 ) -> None:
-    preset, batch = preset_and_batch
+    mode, preset, batch = case
     size = input_size(preset)
     contenders = [
         our_contender(

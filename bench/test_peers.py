@@ -7,6 +7,7 @@ import pytest
 from bench.conftest import ContestRunner
 from bench.contenders import contender, input_size, our_contender, spectrograms
 from bench.peers import check_equal, square_mast, timm_mvitv2, transformers_ast
+from bench.products import products_contender
 from models import AST, create_model
 from reproduce.measure import Budget
 
@@ -35,7 +36,7 @@ def test_transformers_ast(contest: ContestRunner, device: str, largest: str) -> 
     )
 
 
-@pytest.mark.parametrize(("mode", "batch"), [("inference", 1), ("training", 4)])
+@pytest.mark.parametrize(("mode", "batch"), [("inference", 1), ("training", 2)])
 def test_timm_mvitv2(contest: ContestRunner, device: str, largest: str, mode: str, batch: int) -> None:
     side = SQUARE if largest != "debug" else DEBUG_SQUARE
     name, size = f"mast_{largest}", (side, side)
@@ -48,6 +49,7 @@ def test_timm_mvitv2(contest: ContestRunner, device: str, largest: str, mode: st
         [
             our_contender(mode, name, batch=batch, device=device, size=size, model=ours),
             contender(mode, "timm MViTv2", theirs, x, "float32"),
+            products_contender(mode, name, ours, x),  # what no implementation of this model can undercut
         ],
         device,
         BUDGET,

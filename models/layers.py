@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-RECOMPUTED_FROM = 2**20  # numbers: 4 MiB in float32
+RECOMPUTED_FROM = 2**19  # numbers: 2 MiB in float32
 
 
 def is_recomputed(numbers: int) -> bool:
@@ -17,16 +18,21 @@ def is_recomputed(numbers: int) -> bool:
     return numbers >= RECOMPUTED_FROM
 
 
-def recompute(function: Callable[..., Tensor], *inputs: Any) -> Tensor:
+def recompute(
+    function: Callable[..., Tensor], *inputs: Any, again: Callable[[], AbstractContextManager[Any]] = nullcontext
+) -> Tensor:
     """function(*inputs), of which only the inputs are kept for the backward pass, to redo what is cheap.
 
     Nothing is redone after the last tensor that the backward pass needs: not the matrix product that ends `function`.
+    `again` makes the context in which it is redone.
     """
     # A compiler decides by itself what to keep.
     if not torch.is_grad_enabled() or torch.compiler.is_compiling() or not is_recomputed(inputs[0].numel()):
         return function(*inputs)
     # No draw of random numbers to repeat.
-    result: Tensor = checkpoint(function, *inputs, use_reentrant=False, preserve_rng_state=False)
+    result: Tensor = checkpoint(
+        function, *inputs, use_reentrant=False, preserve_rng_state=False, context_fn=lambda: (nullcontext(), again())
+    )
     return result
 
 

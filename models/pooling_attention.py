@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from models.chunked_attention import PIECE_SCORES, chunked_attention
+from models.chunked_attention import PIECE_SCORES, chunked_attention, result_unused
 from models.layers import recompute
 
 ATTENTION_PATHS = ("chunked", "folded", "sdpa", "reference")
@@ -107,7 +107,7 @@ class PoolingAttention(nn.Module):
         if device.type != "cpu":
             return "folded"
         (F_, T), (f, t) = self.q_grid, self.k_grid
-        return "chunked" if self.num_heads * F_ * T * f * t > PIECE_SCORES else "sdpa"
+        return "chunked" if self.num_heads * F_ * T * f * t > PIECE_SCORES // 4 else "sdpa"
 
     def _pool(self, x: Tensor, pool: nn.Conv2d, norm: nn.LayerNorm) -> Tensor:
         """(B, P + tokens, H*D) to (B, P + pooled tokens, H, D)."""
@@ -155,17 +155,29 @@ class PoolingAttention(nn.Module):
         v = F.pad(v, (0, q.shape[-1] - v.shape[-1]))
         return F.scaled_dot_product_attention(q, k, v, scale=1.0)[..., : self.head_dim]
 
+    def _chunked(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        """(B, P + tokens, H*D) each to (B, N, H, D), the residual of the queries included."""
+        q, k, v = (
+            self._pool(x, pool, norm)
+            for x, pool, norm in (
+                (q, self.pool_q, self.norm_q),
+                (k, self.pool_k, self.norm_k),
+                (v, self.pool_v, self.norm_v),
+            )
+        )
+        return chunked_attention(q, k, v, self.rel_pos_freq[self.freq_index], self.rel_pos_time[self.time_index])
+
     def forward(self, x: Tensor) -> Tensor:
         # Three products instead of one, so that each result lies contiguous for its convolution.
         (w_q, w_k, w_v), (b_q, b_k, b_v) = self.qkv.weight.chunk(3), self.qkv.bias.chunk(3)
-        q = recompute(self._pool, F.linear(x, w_q, b_q), self.pool_q, self.norm_q)  # (B, N, H, D)
-        k = recompute(self._pool, F.linear(x, w_k, b_k), self.pool_k, self.norm_k)  # (B, M, H, D)
-        v = recompute(self._pool, F.linear(x, w_v, b_v), self.pool_v, self.norm_v)  # (B, M, H, D)
+        q, k, v = F.linear(x, w_q, b_q), F.linear(x, w_k, b_k), F.linear(x, w_v, b_v)
         path = self.path_on(x.device)
         if path == "chunked":
-            y = chunked_attention(q, k, v, self.rel_pos_freq[self.freq_index], self.rel_pos_time[self.time_index])
-            return self.proj(y.flatten(2))
-        q, k, v = q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2)
+            # Pooled twice, attended once: what the backward pass lacks are the pooled q, k and v.
+            return self.proj(recompute(self._chunked, q, k, v, again=result_unused).flatten(2))
+        q = recompute(self._pool, q, self.pool_q, self.norm_q).transpose(1, 2)  # (B, H, N, D)
+        k = recompute(self._pool, k, self.pool_k, self.norm_k).transpose(1, 2)  # (B, H, M, D)
+        v = recompute(self._pool, v, self.pool_v, self.norm_v).transpose(1, 2)  # (B, H, M, D)
         if path == "folded":
             y = self._folded(q, k, v)
         elif path == "sdpa":

@@ -122,10 +122,13 @@ def _mast_kept(model: MAST, batch: int, device: torch.device) -> Iterator[Kept]:
         tokens = prod(plan.grid) + prefix
         queries, keys = prod(attn.q_grid) + prefix, prod(attn.k_grid) + prefix
         given, made = tokens * plan.dim, queries * plan.dim_out
+        path, redone = attn.path_on(device), is_recomputed(batch * tokens * plan.dim_out)
         # What pooling gives the LayerNorms of q, k and v, where it is not redone.
-        pooled = 0 if is_recomputed(batch * tokens * plan.dim_out) else made + 2 * keys * plan.dim_out
+        pooled = 0 if redone else made + 2 * keys * plan.dim_out
         # The normed input; q, k and v before pooling; the projection's input.
-        attention = given + 3 * tokens * plan.dim_out + made + _product(attn, attn.path_on(device), prefix)
+        attention = given + 3 * tokens * plan.dim_out + made
+        if not (redone and path == "chunked"):  # which is redone with the pooling
+            attention += _product(attn, path, prefix)
         skip = tokens * plan.dim_out if block.pool_skip is not None else 0
         yield Kept(
             f"block {number}",

@@ -253,9 +253,13 @@ def test_estimated_activations_are_those_that_a_training_step_keeps(
     assert training_memory(model, 1, "cpu", mixed=False).kept == pytest.approx(a_clip, rel=TOLERANCE)
 
 
-@pytest.mark.parametrize("name", ["ast_tiny", "mast_tiny"])
-def test_what_large_models_recompute_is_not_counted(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    model = create_model(name, num_classes=10, input_size=(64, 256)).train()
+@pytest.mark.parametrize(
+    ("name", "config"), [("ast_tiny", {}), ("mast_tiny", {}), ("mast_tiny", {"attention": "chunked"})]
+)
+def test_what_large_models_recompute_is_not_counted(
+    name: str, config: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = create_model(name, num_classes=10, input_size=(64, 256), **config).train()
     plain = training_memory(model, 1, "cpu", mixed=False).kept
     monkeypatch.setattr("models.layers.RECOMPUTED_FROM", 0)
     a_clip = (kept_bytes(model, 3) - kept_bytes(model, 1)) / 2

@@ -161,17 +161,19 @@ def test_the_size_of_its_pieces_does_not_change_chunked_attention(
         assert (gradient - expected[name]).abs().max() < 1e-8, name
 
 
-def largest_kept(module: PoolingAttention, x: Tensor) -> int:
-    """Elements of the largest tensor that the backward pass keeps."""
-    sizes = []
+def kept_for_backward(module: PoolingAttention, x: Tensor) -> list[int]:
+    """Elements of every tensor that the backward pass keeps besides x, parameters and buffers."""
+    own = {tensor.untyped_storage().data_ptr() for tensor in (x, *module.parameters(), *module.buffers())}
+    sizes: dict[int, int] = {}
 
     def note(tensor: Tensor) -> Tensor:
-        sizes.append(tensor.numel())
+        sizes[tensor.untyped_storage().data_ptr()] = tensor.numel()
         return tensor
 
     with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
-        module(x)
-    return max(sizes)
+        y = module(x)  # which holds what was noted, so that no place is used twice
+    assert y.requires_grad
+    return [size for place, size in sizes.items() if place not in own]
 
 
 def test_folded_and_chunked_keep_no_tensor_of_queries_by_keys() -> None:
@@ -180,7 +182,33 @@ def test_folded_and_chunked_keep_no_tensor_of_queries_by_keys() -> None:
     scores = 2 * module.num_heads * (8 * 16) ** 2
     for path, kept in (("reference", True), ("sdpa", True), ("folded", False), ("chunked", False)):
         module.path = path
-        assert (largest_kept(module, x) >= scores) is kept, path
+        assert (max(kept_for_backward(module, x)) >= scores) is kept, path
+
+
+@pytest.mark.parametrize("prefix_tokens", [0, 1])
+def test_large_chunked_attention_keeps_what_it_pools_and_attends_once(
+    prefix_tokens: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of q, k and v only the unpooled ones stay for the backward pass, which redoes the pooling but not the product."""
+    module = make_attention((4, 8), (1, 2), (2, 2), prefix_tokens, "chunked")
+    x = make_tokens(module).requires_grad_()
+    inputs = [x, *module.parameters()]
+    expected = module(x)
+    gradients = torch.autograd.grad(expected.square().sum(), inputs)
+
+    monkeypatch.setattr("models.layers.RECOMPUTED_FROM", 0)
+    unpooled, attended = x.shape[0] * x.shape[1] * module.proj.in_features, expected.numel()
+    assert sorted(kept_for_backward(module, x)) == sorted([unpooled, unpooled, unpooled, attended])
+
+    passes = []  # over the pieces of a clip
+    in_pieces = chunked_attention._pieces
+    monkeypatch.setattr(chunked_attention, "_pieces", lambda *args: passes.append(1) or in_pieces(*args))
+    y = module(x)
+    torch.testing.assert_close(y, expected, rtol=0, atol=0)
+    assert len(passes) == len(x)
+    for ours, plain in zip(torch.autograd.grad(y.square().sum(), inputs), gradients, strict=True):
+        torch.testing.assert_close(ours, plain, rtol=1e-9, atol=1e-12)
+    assert len(passes) == 2 * len(x)  # the backward pass's own; none more to make the result again
 
 
 def test_chunked_attention_is_one_operator_that_compilers_and_meta_tensors_understand() -> None:

@@ -115,10 +115,10 @@ def test_a_row_holds_time_throughput_spread_and_memory_of_a_clip() -> None:
 
 
 def test_what_is_recorded_is_no_longer_not_run() -> None:
-    (block,) = build(*make_contest(mode="training")).blocks
+    (block,) = build(*make_contest(mode="training", batch=4)).blocks
     missing = {r.label for r in block.rows if r.cells["ms"].status == "not run"}
-    assert "training, base, batch 1" not in missing
-    assert {"training, base, batch 4", "inference, base, batch 1"} <= missing
+    assert "training, base, batch 4" not in missing
+    assert {"training, small, batch 2", "inference, base, batch 1"} <= missing
 
 
 def test_larger_models_and_smaller_batches_come_first_and_other_conditions_are_named() -> None:

@@ -1,0 +1,43 @@
+"""The bench of bare matrix products holds what the closed forms count, forwards and backwards."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from bench.products import macs, matrix_products, products_contender
+from models import create_model
+from models.complexity import measure_complexity
+
+SIZE = (64, 128)
+
+
+@pytest.mark.parametrize("name", ["ast_debug", "mast_debug", "mast_tiny"])
+def test_the_products_of_a_forward_pass_are_those_of_the_closed_form(name: str) -> None:
+    model = create_model(name, num_classes=10, input_size=SIZE)
+    kinds = measure_complexity(model).by_kind()
+    biases = sum(layer.out_features for layer in model.modules() if isinstance(layer, torch.nn.Linear))
+    expected = kinds["linear"] - biases + kinds["attention"] + kinds["relative position"]
+    assert macs(matrix_products(model, torch.zeros(1, 1, *SIZE), "inference")) == expected
+
+
+@pytest.mark.parametrize("name", ["ast_debug", "mast_debug"])
+def test_a_training_step_has_three_times_the_products(name: str) -> None:
+    """Each product has two gradients; the input of the first has none, but that one is a convolution's."""
+    model = create_model(name, num_classes=10, input_size=SIZE)
+    x = torch.zeros(2, 1, *SIZE)
+    forward, step = (macs(matrix_products(model, x, mode)) for mode in ("inference", "training"))
+    assert step == 3 * forward
+    assert next(model.parameters()).device.type == "cpu"  # the model itself was not touched
+
+
+@pytest.mark.parametrize("mode", ["inference", "training"])
+def test_the_contender_computes_them(mode: str) -> None:
+    model = create_model("mast_debug", num_classes=10, input_size=SIZE)
+    x = torch.zeros(2, 1, *SIZE)
+    contender = products_contender(mode, "mast_debug", model, x)
+    with FlopCounterMode(display=False) as counter:
+        contender.call()
+    assert counter.get_total_flops() == 2 * macs(matrix_products(model, x, mode))
+    assert contender.clips == 2
