@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -13,9 +12,12 @@ from reports.sounds import FOLDER as SOUNDS
 from reports.sounds import class_sounds, path_of, sounds_text
 from reports.to_html import to_html
 from reproduce.errors import InputError
+from reproduce.files import write_whole
 from reproduce.paper import load_paper
 from reproduce.records import load_records
 from reproduce.tables import TableInputs
+
+REMEDY = "choose another --out folder"
 
 
 def build_report(records_dir: Path, out: Path) -> tuple[list[Path], list[str]]:
@@ -32,7 +34,7 @@ def build_report(records_dir: Path, out: Path) -> tuple[list[Path], list[str]]:
         (out / FIGURES).mkdir(parents=True, exist_ok=True)
         return _write_all(inputs, out)
     except OSError as error:
-        raise InputError(f"{out}: cannot be written ({error.strerror}): choose another --out folder") from None
+        raise InputError(f"{out}: cannot be written ({error.strerror}): {REMEDY}") from None
 
 
 def _write_all(inputs: TableInputs, out: Path) -> tuple[list[Path], list[str]]:
@@ -73,11 +75,5 @@ def _newest(inputs: TableInputs) -> datetime:
 
 
 def _write(path: Path, data: bytes) -> Path:
-    """Whole or not at all."""
-    temporary = path.with_name(path.name + ".tmp")
-    try:
-        temporary.write_bytes(data)
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    write_whole(path, lambda file: file.write(data), "cannot be written", REMEDY)
     return path

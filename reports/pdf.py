@@ -8,7 +8,7 @@ from typing import Any
 
 from reports.to_typst import to_typst
 
-MISSING = "report.pdf not written: typst is not installed; `pip install 'mast-vs-ast[report]'` brings it"
+MISSING = "report.pdf not written: typst is not installed; `pip install -e '.[report]'` brings it"
 
 
 def typst_or_none() -> Any:

@@ -297,7 +297,7 @@ def _write_shard(
     try:
         from webdataset import TarWriter
     except ImportError:
-        raise InputError('writing shards needs webdataset; run `pip install "mast-vs-ast[shards]"`') from None
+        raise InputError('writing shards needs webdataset; run `pip install -e ".[shards]"`') from None
     temporary, clips, seconds = out / f".{planned.file}.tmp", 0, 0.0
     problems: list[Problem] = []
     with open(temporary, "wb") as raw:
