@@ -1,4 +1,4 @@
-"""The matrix products of a model and nothing else: the time that no rearrangement of the rest can beat."""
+"""The matrix products of a model and nothing else: how much of a time is left for everything around them."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from reproduce.measure import Contender
+from reproduce.measure import Contender, tensor_bytes
 
 # Which two operands of an operator are multiplied.
 OPERANDS = {
@@ -31,7 +31,7 @@ class Operand:
 
     @property
     def extent(self) -> int:
-        """Numbers from its first to its last."""
+        """Numbers of memory that it spans."""
         return 1 + sum((size - 1) * step for size, step in zip(self.shape, self.stride, strict=True))
 
 
@@ -72,9 +72,10 @@ def macs(products: list[Product]) -> int:
 
 
 def products_contender(mode: str, name: str, model: nn.Module, x: Tensor) -> Contender:
-    """`matrix_products` of `model`, one after another, on operands that all lie in the same memory.
+    """`matrix_products` of `model`, a BLAS call each, one after another.
 
-    A lower bound: a model's own operands come from further away.
+    A yardstick: their operands all lie in the same memory, where a model's own come from further away; its scores are
+    written out, which some paths of attention spare themselves.
     """
     products = matrix_products(model, x, mode)
     extents = (max(pair[side].extent for pair in products) for side in (0, 1))
@@ -94,4 +95,5 @@ def products_contender(mode: str, name: str, model: nn.Module, x: Tensor) -> Con
             for a, b, out in calls:
                 torch.matmul(a, b, out=out)
 
-    return Contender(f"{name}, its products alone", call, len(x))
+    buffers = (first, second, result)
+    return Contender(f"{name}, its products alone", call, len(x), lambda: tensor_bytes(buffers))

@@ -49,7 +49,7 @@ def test_timm_mvitv2(contest: ContestRunner, device: str, largest: str, mode: st
         [
             our_contender(mode, name, batch=batch, device=device, size=size, model=ours),
             contender(mode, "timm MViTv2", theirs, x, "float32"),
-            products_contender(mode, name, ours, x),  # what no implementation of this model can undercut
+            products_contender(mode, name, ours, x),
         ],
         device,
         BUDGET,

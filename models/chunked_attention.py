@@ -10,7 +10,6 @@ F*T and f*t by are prefix tokens, which come first and carry no relative positio
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any
 
@@ -22,14 +21,17 @@ PIECE_SCORES = 2**20  # scores held at a time, 4 MiB in float32
 _unused = ContextVar("unused", default=False)
 
 
-@contextmanager
-def result_unused() -> Iterator[None]:
-    """Here `chunked_attention` computes nothing and its result holds nothing: it is redone for its inputs' sake."""
-    token = _unused.set(True)
-    try:
-        yield
-    finally:
-        _unused.reset(token)
+class ResultUnused:
+    """A context, to be entered any number of times, where `chunked_attention` is redone for its inputs' sake alone.
+
+    It computes nothing there, and its result holds whatever lay in memory.
+    """
+
+    def __enter__(self) -> None:
+        _unused.set(True)
+
+    def __exit__(self, *error: object) -> None:
+        _unused.set(False)
 
 
 def _by_freq(x: Tensor, freqs: int, times: int) -> Tensor:

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils.checkpoint import checkpoint
+from torch.utils.checkpoint import checkpoint, noop_context_fn
 
 RECOMPUTED_FROM = 2**19  # numbers: 2 MiB in float32
 
@@ -19,20 +19,19 @@ def is_recomputed(numbers: int) -> bool:
 
 
 def recompute(
-    function: Callable[..., Tensor], *inputs: Any, again: Callable[[], AbstractContextManager[Any]] = nullcontext
+    function: Callable[..., Tensor], *inputs: Any, again: Callable[[], AbstractContextManager[None]] | None = None
 ) -> Tensor:
     """function(*inputs), of which only the inputs are kept for the backward pass, to redo what is cheap.
 
     Nothing is redone after the last tensor that the backward pass needs: not the matrix product that ends `function`.
-    `again` makes the context in which it is redone.
+    `again` makes the context in which it is redone, once for every backward pass over the graph.
     """
     # A compiler decides by itself what to keep.
     if not torch.is_grad_enabled() or torch.compiler.is_compiling() or not is_recomputed(inputs[0].numel()):
         return function(*inputs)
+    contexts = noop_context_fn if again is None else lambda: (nullcontext(), again())
     # No draw of random numbers to repeat.
-    result: Tensor = checkpoint(
-        function, *inputs, use_reentrant=False, preserve_rng_state=False, context_fn=lambda: (nullcontext(), again())
-    )
+    result: Tensor = checkpoint(function, *inputs, use_reentrant=False, preserve_rng_state=False, context_fn=contexts)
     return result
 
 

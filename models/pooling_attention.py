@@ -14,10 +14,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from models.chunked_attention import PIECE_SCORES, chunked_attention, result_unused
+from models.chunked_attention import PIECE_SCORES, ResultUnused, chunked_attention
 from models.layers import recompute
 
 ATTENTION_PATHS = ("chunked", "folded", "sdpa", "reference")
+# Scores of a clip. A fused kernel whose bias is learned writes its scores out in the backward pass; below this they are
+# small, and going clip by clip costs more than it saves.
+CHUNKED_FROM = PIECE_SCORES // 4
 Grid = tuple[int, int]
 
 
@@ -100,14 +103,14 @@ class PoolingAttention(nn.Module):
         self.register_buffer("time_index", relative_index(T, t), persistent=False)
 
     def path_on(self, device: torch.device) -> str:
-        """The path taken on `device`: "auto" is "folded" on a GPU; on a CPU the fused kernel while the scores fit its
-        cache, then "chunked"."""
+        """The path taken on `device`: "auto" is "folded" on a GPU; on a CPU the fused kernel for at most CHUNKED_FROM
+        scores a clip, then "chunked"."""
         if self.path != "auto":
             return self.path
         if device.type != "cpu":
             return "folded"
         (F_, T), (f, t) = self.q_grid, self.k_grid
-        return "chunked" if self.num_heads * F_ * T * f * t > PIECE_SCORES // 4 else "sdpa"
+        return "chunked" if self.num_heads * F_ * T * f * t > CHUNKED_FROM else "sdpa"
 
     def _pool(self, x: Tensor, pool: nn.Conv2d, norm: nn.LayerNorm) -> Tensor:
         """(B, P + tokens, H*D) to (B, P + pooled tokens, H, D)."""
@@ -174,7 +177,7 @@ class PoolingAttention(nn.Module):
         path = self.path_on(x.device)
         if path == "chunked":
             # Pooled twice, attended once: what the backward pass lacks are the pooled q, k and v.
-            return self.proj(recompute(self._chunked, q, k, v, again=result_unused).flatten(2))
+            return self.proj(recompute(self._chunked, q, k, v, again=ResultUnused).flatten(2))
         q = recompute(self._pool, q, self.pool_q, self.norm_q).transpose(1, 2)  # (B, H, N, D)
         k = recompute(self._pool, k, self.pool_k, self.norm_k).transpose(1, 2)  # (B, H, M, D)
         v = recompute(self._pool, v, self.pool_v, self.norm_v).transpose(1, 2)  # (B, H, M, D)

@@ -25,8 +25,9 @@ def write_whole(path: Path, write: Callable[[IO[bytes]], object], failure: str, 
             write(file)
         os.replace(temporary, path)
     except OSError as error:
-        temporary.unlink(missing_ok=True)
         raise InputError(f"{path}: {failure} ({error.strerror}): {remedy}") from None
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
 def write_arrays(path: Path, arrays: Mapping[str, Any], failure: str, remedy: str) -> None:

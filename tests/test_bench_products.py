@@ -22,9 +22,13 @@ def test_the_products_of_a_forward_pass_are_those_of_the_closed_form(name: str) 
     assert macs(matrix_products(model, torch.zeros(1, 1, *SIZE), "inference")) == expected
 
 
+@pytest.mark.parametrize("recomputed_from", [0, 2**19])
 @pytest.mark.parametrize("name", ["ast_debug", "mast_debug"])
-def test_a_training_step_has_three_times_the_products(name: str) -> None:
-    """Each product has two gradients; the input of the first has none, but that one is a convolution's."""
+def test_a_training_step_has_three_times_the_products(
+    name: str, recomputed_from: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each product has two gradients, and none is redone. The first product's input needs one too: a convolution made it."""
+    monkeypatch.setattr("models.layers.RECOMPUTED_FROM", recomputed_from)
     model = create_model(name, num_classes=10, input_size=SIZE)
     x = torch.zeros(2, 1, *SIZE)
     forward, step = (macs(matrix_products(model, x, mode)) for mode in ("inference", "training"))

@@ -439,8 +439,13 @@ def test_drop_path_acts_in_training_only() -> None:
     assert not torch.equal(model(x), model(x))
 
 
+@pytest.mark.parametrize("recomputed_from", [0, 2**19])
 @pytest.mark.parametrize("path", ATTENTION_PATHS)
-def test_gradient_checkpointing_recomputes_and_gives_equal_gradients(path: str) -> None:
+def test_gradient_checkpointing_recomputes_and_gives_equal_gradients(
+    path: str, recomputed_from: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where a block's own parts are redone inside."""
+    monkeypatch.setattr("models.layers.RECOMPUTED_FROM", recomputed_from)
     model = make_mast(input_size=SMALL_INPUT, drop_path_rate=0.5, attention=path).train()
     calls: list[int] = []
     for block in model.blocks:

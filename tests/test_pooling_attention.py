@@ -206,9 +206,11 @@ def test_large_chunked_attention_keeps_what_it_pools_and_attends_once(
     y = module(x)
     torch.testing.assert_close(y, expected, rtol=0, atol=0)
     assert len(passes) == len(x)
-    for ours, plain in zip(torch.autograd.grad(y.square().sum(), inputs), gradients, strict=True):
-        torch.testing.assert_close(ours, plain, rtol=1e-9, atol=1e-12)
-    assert len(passes) == 2 * len(x)  # the backward pass's own; none more to make the result again
+    loss = y.square().sum()
+    for again in (True, False):  # a second backward pass over the same graph redoes it once more
+        for ours, plain in zip(torch.autograd.grad(loss, inputs, retain_graph=again), gradients, strict=True):
+            torch.testing.assert_close(ours, plain, rtol=1e-9, atol=1e-12)
+    assert len(passes) == 3 * len(x)  # the backward passes' own; none more to make the result again
 
 
 def test_chunked_attention_is_one_operator_that_compilers_and_meta_tensors_understand() -> None:
@@ -227,7 +229,10 @@ def test_chunked_attention_is_one_operator_that_compilers_and_meta_tensors_under
 def test_auto_takes_the_path_of_the_device(monkeypatch: pytest.MonkeyPatch) -> None:
     module = make_attention(path="auto")
     assert module.path_on(torch.device("cpu")) == "sdpa"
-    monkeypatch.setattr(pooling_attention, "PIECE_SCORES", 1)
+    scores = module.num_heads * (4 * 6) ** 2
+    monkeypatch.setattr(pooling_attention, "CHUNKED_FROM", scores)
+    assert module.path_on(torch.device("cpu")) == "sdpa"
+    monkeypatch.setattr(pooling_attention, "CHUNKED_FROM", scores - 1)
     assert module.path_on(torch.device("cpu")) == "chunked"
     assert module.path_on(torch.device("cuda")) == "folded"
     module.path = "reference"

@@ -121,6 +121,16 @@ def test_what_is_recorded_is_no_longer_not_run() -> None:
     assert {"training, small, batch 2", "inference, base, batch 1"} <= missing
 
 
+def test_what_is_expected_is_what_a_default_run_measures() -> None:
+    from bench.conftest import BATCHES, PRESETS, SMALLER_BATCH
+    from reproduce.tables.speed import EXPECTED
+
+    *smaller, largest = PRESETS.split(",")
+    default = [(mode, largest, batch) for mode, batches in BATCHES.items() for batch in batches]
+    default += [(mode, preset, SMALLER_BATCH) for mode in BATCHES for preset in smaller]
+    assert sorted(tuple(case.values()) for case in EXPECTED) == sorted(default)
+
+
 def test_larger_models_and_smaller_batches_come_first_and_other_conditions_are_named() -> None:
     contests = [
         *make_contest(batch=4),
