@@ -27,7 +27,7 @@ def test_the_products_of_a_forward_pass_are_those_of_the_closed_form(name: str) 
 def test_a_training_step_has_three_times_the_products(
     name: str, recomputed_from: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Each product has two gradients, and none is redone. The first product's input needs one too: a convolution made it."""
+    """Each product has two gradients, and none is redone. A convolution made the first one's input."""
     monkeypatch.setattr("models.layers.RECOMPUTED_FROM", recomputed_from)
     model = create_model(name, num_classes=10, input_size=SIZE)
     x = torch.zeros(2, 1, *SIZE)
