@@ -103,7 +103,8 @@ def plot_points(axes: Axes, points: Sequence[Point], title: str) -> Axes:
     if crowded:
         axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.24), fontsize=6.5, markerscale=0.6, labelspacing=0.3)
     costs = [point.macs for point in points]
-    axes.set(xlabel="MACs a clip (G)", ylabel=f"{title} (%)", xscale="log", xlim=(min(costs) / 1.6, max(costs) * 2.4))
+    right = max(costs) * (2.4 if crowded else 4)  # room for a name beside the last point
+    axes.set(xlabel="MACs a clip (G)", ylabel=f"{title} (%)", xscale="log", xlim=(min(costs) / 1.6, right))
     _plain_ticks(axes)
     axes.grid(axis="y")
     return axes
