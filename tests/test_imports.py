@@ -22,6 +22,7 @@ REPORTS_MAY_USE = {
     "errors",
     "figure2",
     "figures",
+    "files",
     "inspections",
     "intervals",
     "panels",
