@@ -80,14 +80,11 @@ def products_contender(mode: str, name: str, model: nn.Module, x: Tensor) -> Con
     products = matrix_products(model, x, mode)
     extents = (max(pair[side].extent for pair in products) for side in (0, 1))
     first, second = (torch.randn(extent, device=x.device) for extent in extents)
-    result = torch.empty(max(prod(a.shape[:-1]) * b.shape[-1] for a, b in products), device=x.device)
+    shapes = [(*a.shape[:-1], b.shape[-1]) for a, b in products]
+    result = torch.empty(max(map(prod, shapes)), device=x.device)
     calls = [
-        (
-            first.as_strided(a.shape, a.stride),
-            second.as_strided(b.shape, b.stride),
-            result[: prod(a.shape[:-1]) * b.shape[-1]].view(*a.shape[:-1], b.shape[-1]),
-        )
-        for a, b in products
+        (first.as_strided(a.shape, a.stride), second.as_strided(b.shape, b.stride), result[: prod(shape)].view(shape))
+        for (a, b), shape in zip(products, shapes, strict=True)
     ]
 
     def call() -> None:

@@ -160,14 +160,9 @@ class PoolingAttention(nn.Module):
 
     def _chunked(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         """(B, P + tokens, H*D) each to (B, N, H, D), the residual of the queries included."""
-        q, k, v = (
-            self._pool(x, pool, norm)
-            for x, pool, norm in (
-                (q, self.pool_q, self.norm_q),
-                (k, self.pool_k, self.norm_k),
-                (v, self.pool_v, self.norm_v),
-            )
-        )
+        q = self._pool(q, self.pool_q, self.norm_q)
+        k = self._pool(k, self.pool_k, self.norm_k)
+        v = self._pool(v, self.pool_v, self.norm_v)
         return chunked_attention(q, k, v, self.rel_pos_freq[self.freq_index], self.rel_pos_time[self.time_index])
 
     def forward(self, x: Tensor) -> Tensor:

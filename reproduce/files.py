@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import IO, Any
 
@@ -27,7 +28,8 @@ def write_whole(path: Path, write: Callable[[IO[bytes]], object], failure: str, 
     except OSError as error:
         raise InputError(f"{path}: {failure} ({error.strerror}): {remedy}") from None
     finally:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):  # nothing lies there: it was renamed, or its folder is none
+            temporary.unlink()
 
 
 def write_arrays(path: Path, arrays: Mapping[str, Any], failure: str, remedy: str) -> None:
