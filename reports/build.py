@@ -18,6 +18,7 @@ from reproduce.records import load_records
 from reproduce.tables import TableInputs
 
 REMEDY = "choose another --out folder"
+NO_RECORDS = 'no records, so what they fill says "not run": measure something, or choose another --records folder'
 
 
 def build_report(records_dir: Path, out: Path) -> tuple[list[Path], list[str]]:
@@ -30,9 +31,11 @@ def build_report(records_dir: Path, out: Path) -> tuple[list[Path], list[str]]:
         InputError: records that cannot be read, or a folder that cannot be written.
     """
     inputs = TableInputs(load_paper(), load_records(records_dir), records_dir)
+    lacking = [] if inputs.records else [f"{records_dir}: {NO_RECORDS}"]
     try:
         (out / FIGURES).mkdir(parents=True, exist_ok=True)
-        return _write_all(inputs, out)
+        written, without = _write_all(inputs, out)
+        return written, lacking + without
     except OSError as error:
         raise InputError(f"{out}: cannot be written ({error.strerror}): {REMEDY}") from None
 

@@ -138,6 +138,13 @@ def test_a_damaged_record_is_one_line_and_status_2(tmp_path: Path, capsys: pytes
     assert "train.jsonl:1" in line
 
 
+def test_a_folder_without_records_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A slip in --records would otherwise look like a suite that measured nothing."""
+    assert main(["--records", str(tmp_path / "none"), "--out", str(tmp_path / "out")]) == 0
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(str(tmp_path / "none")) and "--records" in line
+
+
 def test_without_typst_markdown_and_html_are_written_and_no_old_pdf_stays(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
