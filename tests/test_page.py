@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
-import re
+import queue
 import shutil
 import subprocess
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
@@ -34,9 +36,49 @@ addEventListener("load", async () => {
     audio.load();
   });
   const found = { ascending, descending, tip: document.getElementById("tip").textContent, seconds };
-  document.body.innerHTML = "<pre id=found>" + JSON.stringify(found) + "</pre>";
+  await fetch("/found", { method: "POST", body: JSON.stringify(found) });
 });
 </script></body>"""
+
+
+def probed(page: Path, profile: Path) -> dict[str, object]:
+    """What the page's probe posts once it is done.
+
+    A sound is decoded by a thread of the browser's own, in its own time: on a busy machine `--dump-dom` with a budget
+    of virtual time prints a page that still waits for it. Here the page itself says when.
+    """
+    posted: queue.Queue[bytes] = queue.Queue()
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.reply(page.read_bytes() if self.path == "/" else b"")
+
+        def do_POST(self) -> None:
+            posted.put(self.rfile.read(int(self.headers["Content-Length"])))
+            self.reply(b"")
+
+        def reply(self, body: bytes) -> None:
+            self.send_response(200)
+            self.send_header("Content-Type", "text/html; charset=utf-8")
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *args: object) -> None: ...
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        command = [str(BROWSER), "--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={profile}"]
+        # With a debugging port a headless browser stays open until it is ended.
+        command += ["--remote-debugging-port=0", f"http://127.0.0.1:{server.server_port}/"]
+        browser = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        try:
+            found: dict[str, object] = json.loads(posted.get(timeout=300))
+        finally:
+            browser.terminate()
+            browser.wait()
+            server.shutdown()
+    return found
 
 
 @pytest.mark.skipif(BROWSER is None, reason="needs chromium or google-chrome to open the page")
@@ -56,11 +98,7 @@ def test_tables_sort_marks_tell_and_sounds_play(tmp_path: Path) -> None:
     pyplot.close(figure)
     path = tmp_path / "page.html"
     path.write_text(page.replace("</body>", PROBE), encoding="utf-8")
-    command = [str(BROWSER), "--headless", "--no-sandbox", "--disable-gpu", "--virtual-time-budget=10000", "--dump-dom"]
-    done = subprocess.run([*command, path.as_uri()], capture_output=True, text=True, check=True, timeout=300)
-    match = re.search(r'<pre id="found">(.*?)</pre>', done.stdout, re.DOTALL)
-    assert match is not None, done.stderr
-    found = json.loads(match[1])
+    found = probed(path, tmp_path / "profile")
     # By the measured number; a cell without one comes last either way.
     assert [text[:4] for text in found["ascending"]] == ["9.1 ", "10.5", "–"]
     assert [text[:4] for text in found["descending"]] == ["10.5", "9.1 ", "–"]
