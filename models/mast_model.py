@@ -167,7 +167,8 @@ class PatchEmbed(nn.Module):
         self.proj = nn.Conv2d(config.in_chans, config.embed_dim, PATCH_KERNEL, PATCH_STRIDE, PATCH_PADDING)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.proj(x).flatten(2).transpose(1, 2)
+        # Contiguous, or every sum of the first stage would keep the convolution's layout, and every LayerNorm copy it.
+        return self.proj(x).flatten(2).transpose(1, 2).contiguous()
 
 
 class MAST(SpectrogramTransformer):

@@ -46,7 +46,7 @@ _DURATION_TAG = re.compile(r"(\d+):(\d\d):(\d\d(?:\.\d+)?)")  # that ffmpeg and 
 _CONTAINER_PREROLL_S = 0.2  # codecs with overlapping windows need some packets before the first exact sample
 
 _CUDA_CHUNK_CLIPS = 64  # bounds memory: about 0.4 GiB of frames and spectra at 1024 frames
-_MEL_BANDS = 8  # mel filters are narrow: eight blocks of the matrix skip most of its zeros
+_MEL_BANDS = 4  # mel filters are narrow: four blocks of the matrix skip most of its zeros
 
 
 # --- reading -------------------------------------------------------------------------------------------------
@@ -395,17 +395,19 @@ def mel_filters(spec: AudioSpec) -> torch.Tensor:
 @dataclass(frozen=True)
 class _Constants:
     window: torch.Tensor  # (window,)
-    bands: tuple[tuple[slice, torch.Tensor], ...]  # FFT bins, and (mels of the band, bins) weights
+    bands: tuple[tuple[slice, slice, torch.Tensor], ...]  # mels of a band, its FFT bins, and (mels, bins) weights
 
 
 @lru_cache(maxsize=32)
 def _constants(spec: AudioSpec, device: torch.device, dtype: torch.dtype) -> _Constants:
     window = torch.hann_window(spec.window, periodic=False)
     bands = []
-    for rows in mel_filters(spec).chunk(_MEL_BANDS):
+    for mels in torch.arange(spec.mels).chunk(_MEL_BANDS):
+        rows = mel_filters(spec)[mels]
         used = torch.nonzero(rows.sum(dim=0)).flatten()
         bins = slice(int(used[0]), int(used[-1]) + 1) if len(used) else slice(0, 1)
-        bands.append((bins, rows[:, bins].to(device, dtype, copy=True).contiguous()))
+        weights = rows[:, bins].to(device, dtype, copy=True).contiguous()
+        bands.append((slice(int(mels[0]), int(mels[-1]) + 1), bins, weights))
     return _Constants(window.to(device, dtype), tuple(bands))
 
 
@@ -435,35 +437,59 @@ def log_mel(waveforms: torch.Tensor, lengths: torch.Tensor | None, spec: AudioSp
     out = waveforms.new_full((batch, 1, spec.mels, spec.frames), PADDING_LOG_MEL)
     # One clip at a time stays in a CPU's cache (measured faster than a batch) and leaves no padded frame to compute.
     step = 1 if waveforms.device.type == "cpu" else _CUDA_CHUNK_CLIPS
+    scratch = _Scratch.of(min(step, batch), max(frames, default=0), waveforms, spec)
     with _full_precision(waveforms.device):
         for i in range(0, batch, step):
             longest = max(frames[i : i + step])
             if longest:
                 used = spec.window + (longest - 1) * spec.hop
-                out[i : i + step, 0, :, :longest] = _log_mel_of_full_rows(waveforms[i : i + step, :used], spec)
+                _log_mel_of_full_rows(waveforms[i : i + step, :used], spec, scratch, out[i : i + step, 0, :, :longest])
     if step > 1:
         own = torch.tensor(frames, device=out.device).view(batch, 1, 1, 1)
         out.masked_fill_(torch.arange(spec.frames, device=out.device) >= own, PADDING_LOG_MEL)
     return out
 
 
-def _log_mel_of_full_rows(waveforms: torch.Tensor, spec: AudioSpec) -> torch.Tensor:
-    """(batch, samples) -> (batch, mels, frames), all frames taken to be the clip's own."""
+@dataclass(frozen=True)
+class _Scratch:
+    """What lies between a waveform and its log-mel, kept from clip to clip: fresh memory costs time."""
+
+    means: torch.Tensor  # (clips, frames, 1)
+    padded: torch.Tensor  # (clips, frames, fft): windowed frames with zeros behind them
+    weighted: torch.Tensor  # (clips, frames, window - 1): predecessors times the pre-emphasis
+    power: torch.Tensor  # (clips, frames, fft // 2 + 1)
+
+    @classmethod
+    def of(cls, clips: int, frames: int, like: torch.Tensor, spec: AudioSpec) -> _Scratch:
+        bins = spec.fft // 2 + 1
+        return cls(
+            like.new_empty(clips, frames, 1),
+            like.new_zeros(clips, frames, spec.fft),
+            like.new_empty(clips, frames, spec.window - 1),
+            like.new_empty(clips, frames, bins),
+        )
+
+    def part(self, clips: int, frames: int) -> _Scratch:
+        parts = (self.means, self.padded, self.weighted, self.power)
+        return _Scratch(*(x[:clips, :frames] for x in parts))
+
+
+def _log_mel_of_full_rows(waveforms: torch.Tensor, spec: AudioSpec, scratch: _Scratch, out: torch.Tensor) -> None:
+    """(clips, samples) into `out` (clips, mels, frames), all frames taken to be the clip's own."""
     constants = _constants(spec, waveforms.device, waveforms.dtype)
-    frames = waveforms.unfold(-1, spec.window, spec.hop)  # (batch, frames, window), a view
-    padded = waveforms.new_empty(*frames.shape[:2], spec.fft)
-    padded[..., spec.window :] = 0.0
-    windowed = padded[..., : spec.window]
-    torch.sub(frames, frames.mean(dim=-1, keepdim=True), out=windowed)
+    scratch = scratch.part(len(out), out.shape[-1])
+    frames = waveforms.unfold(-1, spec.window, spec.hop)  # (clips, frames, window), a view
+    windowed = scratch.padded[..., : spec.window]
+    torch.sub(frames, torch.mean(frames, -1, keepdim=True, out=scratch.means), out=windowed)
     if spec.preemphasis:
         # The first sample has no predecessor; kaldi takes itself, and the Hann window then multiplies it by 0.
-        previous = windowed[..., :-1] * spec.preemphasis
-        windowed[..., 1:] -= previous
+        windowed[..., 1:] -= torch.mul(windowed[..., :-1], spec.preemphasis, out=scratch.weighted)
     windowed *= constants.window
-    spectrum = torch.fft.rfft(padded)  # (batch, frames, fft // 2 + 1)
-    power = spectrum.real.square().add_(spectrum.imag.square())
-    energies = [torch.bmm(weights.expand(len(power), -1, -1), power[..., bins].mT) for bins, weights in constants.bands]
-    return torch.cat(energies, dim=1).clamp_(min=LOG_MEL_FLOOR_ENERGY).log_()
+    squares = torch.view_as_real(torch.fft.rfft(scratch.padded)).square_()
+    power = torch.add(squares[..., 0], squares[..., 1], out=scratch.power)
+    for mels, bins, weights in constants.bands:
+        torch.bmm(weights.expand(len(out), -1, -1), power[..., bins].mT, out=out[:, mels])
+    out.clamp_(min=LOG_MEL_FLOOR_ENERGY).log_()
 
 
 @contextlib.contextmanager

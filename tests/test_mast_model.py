@@ -331,6 +331,17 @@ def test_any_pooling_strides(pool_strides: tuple[tuple[int, int], ...], size: tu
     assert model(make_input(size=size)).shape == (2, 7)
 
 
+@pytest.mark.parametrize("cls_token", [False, True])
+def test_every_block_gets_contiguous_tokens(cls_token: bool) -> None:
+    """A residual sum takes over the layout of what it is added to: one transposed at the start stays so for a stage."""
+    model = make_mast(input_size=SMALL_INPUT, cls_token=cls_token)
+    contiguous: list[bool] = []
+    for block in model.blocks:
+        block.register_forward_pre_hook(lambda _, inputs: contiguous.append(inputs[0].is_contiguous()))
+    model(torch.randn(2, 1, *SMALL_INPUT))
+    assert contiguous == [True] * len(model.blocks)
+
+
 def test_several_input_channels() -> None:
     model = make_mast(input_size=(32, 48), in_chans=3, num_classes=7)
     assert model(make_input(size=(32, 48), channels=3)).shape == (2, 7)
