@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 PIECE_SCORES = 2**20  # scores held at a time, 4 MiB in float32
+PIECE_QUERIES = 256  # or what so many queries need: with fewer rows the products of long clips lose their speed
 
 _unused = ContextVar("unused", default=False)
 
@@ -60,7 +61,7 @@ def _pieces(q: Tensor, k: Tensor, freq_table: Tensor, time_table: Tensor) -> Ite
     freq, time = (terms.transpose(0, 1) for terms in _relative_terms(q, freq_table, time_table))  # (H, N, f or t)
     pairs = freq.shape[-1], time.shape[-1]
     prefix = M - pairs[0] * pairs[1]
-    rows = max(1, min(N, PIECE_SCORES // (H * M)))
+    rows = min(N, max(PIECE_QUERIES, PIECE_SCORES // (H * M)))
     buffers = q.new_empty(2, H * rows * M)
     for start in range(0, N, rows):
         piece = slice(start, min(start + rows, N))

@@ -144,11 +144,17 @@ def test_gradients_of_every_path_equal_the_reference(
             assert (gradient - expected[name]).abs().max() < 1e-8, f"{path}: {name}"
 
 
-@pytest.mark.parametrize("piece_scores", [1, 70, 150])
+@pytest.mark.parametrize(("piece_scores", "piece_queries"), [(1, 1), (70, 1), (150, 1), (1, 3)])
 @pytest.mark.parametrize("prefix_tokens", [0, 1])
 @pytest.mark.parametrize(("grid", "stride_q", "stride_kv"), GEOMETRIES)
 def test_the_size_of_its_pieces_does_not_change_chunked_attention(
-    grid: Grid, stride_q: Grid, stride_kv: Grid, prefix_tokens: int, piece_scores: int, monkeypatch: pytest.MonkeyPatch
+    grid: Grid,
+    stride_q: Grid,
+    stride_kv: Grid,
+    prefix_tokens: int,
+    piece_scores: int,
+    piece_queries: int,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """One query a piece, and pieces that do not divide the queries."""
     module = make_attention(grid, stride_q, stride_kv, prefix_tokens, path="reference")
@@ -156,9 +162,22 @@ def test_the_size_of_its_pieces_does_not_change_chunked_attention(
     output, expected = module(x), gradients(module, x)
     module.path = "chunked"
     monkeypatch.setattr(chunked_attention, "PIECE_SCORES", piece_scores)
+    monkeypatch.setattr(chunked_attention, "PIECE_QUERIES", piece_queries)
     torch.testing.assert_close(module(x), output, rtol=0, atol=1e-10)
     for name, gradient in gradients(module, x).items():
         assert (gradient - expected[name]).abs().max() < 1e-8, name
+
+
+@pytest.mark.parametrize(("piece_scores", "piece_queries", "sizes"), [(80, 1, [5, 5, 5, 1]), (16, 6, [6, 6, 4])])
+def test_a_piece_holds_its_scores_or_its_least_queries(
+    piece_scores: int, piece_queries: int, sizes: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Long clips have more keys than a piece has scores: a row or two at a time would be slow."""
+    monkeypatch.setattr(chunked_attention, "PIECE_SCORES", piece_scores)
+    monkeypatch.setattr(chunked_attention, "PIECE_QUERIES", piece_queries)
+    q, k = torch.randn(16, 2, 4), torch.randn(8, 2, 4)  # of one clip: 16 queries, 8 keys, 2 heads
+    tables = torch.randn(4, 2, 4), torch.randn(4, 4, 4)  # 4 x 4 queries over 2 x 4 keys
+    assert [len(probabilities[0]) for _, probabilities, _ in chunked_attention._pieces(q, k, *tables)] == sizes
 
 
 def kept_for_backward(module: PoolingAttention, x: Tensor) -> list[int]:
