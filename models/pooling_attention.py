@@ -163,7 +163,7 @@ class PoolingAttention(nn.Module):
         q = self._pool(q, self.pool_q, self.norm_q)
         k = self._pool(k, self.pool_k, self.norm_k)
         v = self._pool(v, self.pool_v, self.norm_v)
-        return chunked_attention(q, k, v, self.rel_pos_freq[self.freq_index], self.rel_pos_time[self.time_index])
+        return chunked_attention(q, k, v, self.rel_pos_freq, self.rel_pos_time, self.freq_index, self.time_index)
 
     def forward(self, x: Tensor) -> Tensor:
         # Three products instead of one, so that each result lies contiguous for its convolution.

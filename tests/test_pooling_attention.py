@@ -144,6 +144,7 @@ def test_gradients_of_every_path_equal_the_reference(
             assert (gradient - expected[name]).abs().max() < 1e-8, f"{path}: {name}"
 
 
+@pytest.mark.parametrize("pair_numbers", [1, 100])
 @pytest.mark.parametrize(("piece_scores", "piece_queries"), [(1, 1), (70, 1), (150, 1), (1, 3)])
 @pytest.mark.parametrize("prefix_tokens", [0, 1])
 @pytest.mark.parametrize(("grid", "stride_q", "stride_kv"), GEOMETRIES)
@@ -154,15 +155,17 @@ def test_the_size_of_its_pieces_does_not_change_chunked_attention(
     prefix_tokens: int,
     piece_scores: int,
     piece_queries: int,
+    pair_numbers: int,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """One query a piece, and pieces that do not divide the queries."""
+    """One query a piece, pieces that do not divide the queries, and a table's rows by one query or a few."""
     module = make_attention(grid, stride_q, stride_kv, prefix_tokens, path="reference")
     x = make_tokens(module)
     output, expected = module(x), gradients(module, x)
     module.path = "chunked"
     monkeypatch.setattr(chunked_attention, "PIECE_SCORES", piece_scores)
     monkeypatch.setattr(chunked_attention, "PIECE_QUERIES", piece_queries)
+    monkeypatch.setattr(chunked_attention, "PAIR_NUMBERS", pair_numbers)
     torch.testing.assert_close(module(x), output, rtol=0, atol=1e-10)
     for name, gradient in gradients(module, x).items():
         assert (gradient - expected[name]).abs().max() < 1e-8, name
@@ -176,8 +179,8 @@ def test_a_piece_holds_its_scores_or_its_least_queries(
     monkeypatch.setattr(chunked_attention, "PIECE_SCORES", piece_scores)
     monkeypatch.setattr(chunked_attention, "PIECE_QUERIES", piece_queries)
     q, k = torch.randn(16, 2, 4), torch.randn(8, 2, 4)  # of one clip: 16 queries, 8 keys, 2 heads
-    tables = torch.randn(4, 2, 4), torch.randn(4, 4, 4)  # 4 x 4 queries over 2 x 4 keys
-    assert [len(probabilities[0]) for _, probabilities, _ in chunked_attention._pieces(q, k, *tables)] == sizes
+    freq, time = (chunked_attention._Axis(torch.randn(7, 4), relative_index(4, keys)) for keys in (2, 4))
+    assert [len(probabilities[0]) for _, probabilities, _ in chunked_attention._pieces(q, k, freq, time)] == sizes
 
 
 def kept_for_backward(module: PoolingAttention, x: Tensor) -> list[int]:
@@ -238,11 +241,12 @@ def test_chunked_attention_is_one_operator_that_compilers_and_meta_tensors_under
         (2, 9, 2, 4),
         (2, 5, 2, 4),
         (2, 5, 2, 4),
-        (2, 2, 4),
-        (4, 2, 4),
-    ]  # q, k, v and both tables; one prefix token
+        (3, 4),
+        (7, 4),
+    ]  # q, k, v and both tables; 2 x 4 queries over 2 x 2 keys, and one prefix token
     tensors = [torch.randn(shape, generator=generator).requires_grad_() for shape in shapes]
-    torch.library.opcheck(chunked_attention.chunked_attention, tensors)
+    indices = [relative_index(2, 2), relative_index(4, 2)]
+    torch.library.opcheck(chunked_attention.chunked_attention, (*tensors, *indices))
 
 
 def test_auto_takes_the_path_of_the_device(monkeypatch: pytest.MonkeyPatch) -> None:
