@@ -1,4 +1,4 @@
-"""Pooled attention in pieces that stay in cache: no (queries x keys) tensor outlives its piece; backward recomputes it.
+"""Pooled attention in pieces, cache-sized but for long clips: no (queries x keys) tensor outlives its piece.
 
 Operators of torch's own kind, so that torch.compile, torch.export and meta tensors see one node and no loop.
 
@@ -18,7 +18,7 @@ from torch import Tensor
 
 PIECE_SCORES = 2**20  # scores held at a time, 4 MiB in float32
 PIECE_QUERIES = 256  # or what so many queries need: with fewer rows the products of long clips lose their speed
-PAIR_NUMBERS = 2**22  # of a table's rows for pairs, held at a time, 16 MiB: those of a 60 s clip would fill 216 MiB
+PAIR_NUMBERS = 2**22  # of a table's rows gathered for pairs at a time, 16 MiB; a 60 s clip's fill 206 MiB
 
 _unused = ContextVar("unused", default=False)
 
