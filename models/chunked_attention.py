@@ -16,9 +16,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-PIECE_SCORES = 2**20  # scores held at a time, 4 MiB in float32
+PIECE_SCORES = 2**20  # scores of a piece, 4 MiB in float32, and its probabilities as much again
 PIECE_QUERIES = 256  # or what so many queries need: with fewer rows the products of long clips lose their speed
-PAIR_NUMBERS = 2**22  # of a table's rows gathered for pairs at a time, 16 MiB; a 60 s clip's fill 206 MiB
+# Of a table's rows gathered for pairs at a time, 16 MiB; a 60 s clip's fill 206 MiB, as their gradient still does.
+PAIR_NUMBERS = 2**22
 
 _unused = ContextVar("unused", default=False)
 

@@ -54,7 +54,7 @@ class PoolingAttention(nn.Module):
         norm_eps: LayerNorm epsilon.
         path: "reference" materialises scores and bias, "sdpa" hands the bias to the fused kernel, "folded" makes
             the bias part of the product, [q / sqrt(D), q.R_f, q.R_t] . [k, onehot_f, onehot_t], and "chunked" goes
-            in pieces that stay in cache; the last two keep no (queries x keys) tensor. "auto" is `path_on` the
+            in pieces sized for the cache; the last two keep no (queries x keys) tensor. "auto" is `path_on` the
             input's device. All agree.
 
     `forward`: (B, P + tokens, dim) to (B, N, dim_out).

@@ -401,13 +401,13 @@ class _Constants:
 @lru_cache(maxsize=32)
 def _constants(spec: AudioSpec, device: torch.device, dtype: torch.dtype) -> _Constants:
     window = torch.hann_window(spec.window, periodic=False)
-    bands = []
-    for mels in torch.arange(spec.mels).chunk(_MEL_BANDS):
-        rows = mel_filters(spec)[mels]
+    bands, start = [], 0
+    for rows in mel_filters(spec).chunk(_MEL_BANDS):
+        mels = slice(start, start + len(rows))
+        start = mels.stop
         used = torch.nonzero(rows.sum(dim=0)).flatten()
         bins = slice(int(used[0]), int(used[-1]) + 1) if len(used) else slice(0, 1)
-        weights = rows[:, bins].to(device, dtype, copy=True).contiguous()
-        bands.append((slice(int(mels[0]), int(mels[-1]) + 1), bins, weights))
+        bands.append((mels, bins, rows[:, bins].to(device, dtype, copy=True).contiguous()))
     return _Constants(window.to(device, dtype), tuple(bands))
 
 

@@ -9,6 +9,7 @@ import subprocess
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -21,6 +22,9 @@ from reports.to_html import to_html
 BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 PROBE = """
 <script>
+const post = (found) => fetch("LISTENER", { method: "POST", mode: "no-cors", body: JSON.stringify(found) });
+addEventListener("error", (event) => post({ error: event.message }));
+addEventListener("unhandledrejection", (event) => post({ error: String(event.reason) }));
 addEventListener("load", async () => {
   const column = () => [...document.querySelectorAll("tbody td:last-child")].map((cell) => cell.textContent);
   const button = document.querySelector("th:last-child button");
@@ -35,49 +39,45 @@ addEventListener("load", async () => {
     audio.addEventListener("error", () => resolve(null));
     audio.load();
   });
-  const found = { ascending, descending, tip: document.getElementById("tip").textContent, seconds };
-  await fetch("/found", { method: "POST", body: JSON.stringify(found) });
+  post({ ascending, descending, tip: document.getElementById("tip").textContent, seconds });
 });
 </script></body>"""
 
 
-def probed(page: Path, profile: Path) -> dict[str, object]:
-    """What the page's probe posts once it is done.
+def probed(page: Path, folder: Path) -> dict[str, Any]:
+    """What the page's probe posts once it is done; the page is opened as users open it, as a file.
 
     A sound is decoded by a thread of the browser's own, in its own time: on a busy machine `--dump-dom` with a budget
     of virtual time prints a page that still waits for it. Here the page itself says when.
     """
     posted: queue.Queue[bytes] = queue.Queue()
 
-    class Handler(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            self.reply(page.read_bytes() if self.path == "/" else b"")
-
+    class Listener(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
             posted.put(self.rfile.read(int(self.headers["Content-Length"])))
-            self.reply(b"")
-
-        def reply(self, body: bytes) -> None:
-            self.send_response(200)
-            self.send_header("Content-Type", "text/html; charset=utf-8")
-            self.send_header("Content-Length", str(len(body)))
+            self.send_response(204)
             self.end_headers()
-            self.wfile.write(body)
 
         def log_message(self, *args: object) -> None: ...
 
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+    log = folder / "browser.log"
+    with ThreadingHTTPServer(("127.0.0.1", 0), Listener) as server, log.open("wb") as errors:
         threading.Thread(target=server.serve_forever, daemon=True).start()
-        command = [str(BROWSER), "--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={profile}"]
+        probe = PROBE.replace("LISTENER", f"http://127.0.0.1:{server.server_port}/")
+        page.write_text(page.read_text(encoding="utf-8").replace("</body>", probe), encoding="utf-8")
+        command = [str(BROWSER), "--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={folder / 'profile'}"]
         # With a debugging port a headless browser stays open until it is ended.
-        command += ["--remote-debugging-port=0", f"http://127.0.0.1:{server.server_port}/"]
-        browser = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        command += ["--remote-debugging-port=0", page.as_uri()]
+        browser = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=errors)
         try:
-            found: dict[str, object] = json.loads(posted.get(timeout=300))
+            found: dict[str, Any] = json.loads(posted.get(timeout=300))
+        except queue.Empty:
+            pytest.fail(f"the page posted nothing; the browser: {browser.poll()}, {log.read_text(errors='replace')}")
         finally:
-            browser.terminate()
+            browser.kill()
             browser.wait()
             server.shutdown()
+    assert "error" not in found, found
     return found
 
 
@@ -97,8 +97,8 @@ def test_tables_sort_marks_tell_and_sounds_play(tmp_path: Path) -> None:
     page = to_html(markdown, {"figures/one": to_svg(figure)}, {path_of(label): sound})
     pyplot.close(figure)
     path = tmp_path / "page.html"
-    path.write_text(page.replace("</body>", PROBE), encoding="utf-8")
-    found = probed(path, tmp_path / "profile")
+    path.write_text(page, encoding="utf-8")
+    found = probed(path, tmp_path)
     # By the measured number; a cell without one comes last either way.
     assert [text[:4] for text in found["ascending"]] == ["9.1 ", "10.5", "–"]
     assert [text[:4] for text in found["descending"]] == ["10.5", "9.1 ", "–"]
