@@ -14,9 +14,12 @@ import pytest
 import torch
 from pytest_benchmark.fixture import BenchmarkFixture
 
+from reproduce.efficiency.contenders import DTYPES
+from reproduce.efficiency.contest import Budget, Contender, Contest, Measurement, measurement_key
+from reproduce.efficiency.memory import bounded_memory
 from reproduce.environment import describe_environment
-from reproduce.measure import DTYPES, Budget, Contender, Contest, Measurement, bounded_memory, measurement_key
-from reproduce.records import RECORDS_DIR, RunRecord, append_record, now
+from reproduce.records.record import RunRecord, now
+from reproduce.records.store import RECORDS_DIR, append_record
 
 DEVICES = ("cpu", "cuda")
 PRESETS, UNTIMED_PRESETS = "tiny,small,base", "debug"

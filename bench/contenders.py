@@ -10,8 +10,9 @@ from torch import Tensor, nn
 
 from models import SpectrogramTransformer, create_model
 from models.complexity import measure_complexity
-from reproduce.audio_spec import AudioSpec
-from reproduce.measure import Contender, inference_contender, training_contender
+from reproduce.audio.spec import AudioSpec
+from reproduce.efficiency.contenders import inference_contender, training_contender
+from reproduce.efficiency.contest import Contender
 
 PAPER_INPUT = (AudioSpec().mels, AudioSpec().frames)
 DEBUG_MELS, DEBUG_SHRINKS = 32, 8  # the debug models are for the path, not for speed: they get a small input

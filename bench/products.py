@@ -11,7 +11,8 @@ import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from reproduce.measure import Contender, tensor_bytes
+from reproduce.efficiency.contenders import tensor_bytes
+from reproduce.efficiency.contest import Contender
 
 # Which two operands of an operator are multiplied.
 OPERANDS = {

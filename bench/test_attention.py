@@ -10,7 +10,8 @@ import torch
 from bench.conftest import ContestRunner
 from bench.contenders import MODES, input_size
 from models import create_model
-from reproduce.measure import Budget, Contender, tensor_bytes
+from reproduce.efficiency.contenders import tensor_bytes
+from reproduce.efficiency.contest import Budget, Contender
 
 FAMILY_BLOCKS = [("ast", "first"), *(("mast", which) for which in ("first", "widest keys", "deepest", "last"))]
 BUDGET = Budget(least=5, most=15, seconds=2)

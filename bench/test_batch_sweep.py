@@ -7,7 +7,8 @@ import torch
 
 from bench.conftest import ContestRunner
 from bench.contenders import FAMILIES, MODES, input_size, our_contender
-from reproduce.measure import DTYPES, Budget
+from reproduce.efficiency.contenders import DTYPES
+from reproduce.efficiency.contest import Budget
 
 # Without a GPU one case is enough to say that it was skipped.
 BATCHES = tuple(2**power for power in range(13)) if torch.cuda.is_available() else (1,)

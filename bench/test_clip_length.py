@@ -6,7 +6,7 @@ import pytest
 
 from bench.conftest import ContestRunner
 from bench.contenders import FAMILIES, input_size, our_contender
-from reproduce.measure import Budget
+from reproduce.efficiency.contest import Budget
 
 FRAMES = (100, 500, 2000)  # 1, 5 and 20 s at a 10 ms hop; `test_models.py` has 10.24 s
 BUDGET = Budget(least=3, most=9, seconds=8)

@@ -6,9 +6,9 @@ import pytest
 import torch
 
 from bench.conftest import ContestRunner
-from reproduce.audio import log_mel
-from reproduce.audio_spec import AudioSpec
-from reproduce.measure import Budget, Contender
+from reproduce.audio.log_mel import log_mel
+from reproduce.audio.spec import AudioSpec
+from reproduce.efficiency.contest import Budget, Contender
 
 CLIPS, SECONDS = 16, 10
 SPEC = AudioSpec()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bench.conftest import ContestRunner
-from reproduce.measure import Budget, Contender
+from reproduce.efficiency.contest import Budget, Contender
 
 
 def test_an_empty_call(contest: ContestRunner, device: str) -> None:

@@ -18,10 +18,13 @@ import torch
 
 from bench.conftest import ContestRunner
 from models import create_model
-from reproduce.audio import AudioError, decode_many, fit, load_waveform, log_mel, normalise, stack_waveforms
-from reproduce.audio_spec import AudioSpec
+from reproduce.audio.errors import AudioError
+from reproduce.audio.log_mel import log_mel, normalise, stack_waveforms
+from reproduce.audio.spec import AudioSpec
+from reproduce.audio.waveforms import decode_many, fit, load_waveform
+from reproduce.efficiency.contenders import inference_contender
+from reproduce.efficiency.contest import Budget, Contender, synchronise
 from reproduce.environment import decoding_threads
-from reproduce.measure import Budget, Contender, inference_contender, synchronise
 
 SHARED = Path(os.environ.get("MAST_SHARED", Path(__file__).resolve().parents[2] / "shared"))
 RATE, SECONDS = 44_100, 5

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from bench.conftest import ContestRunner
 from bench.contenders import FAMILIES, input_size, our_contender
-from reproduce.measure import Budget
+from reproduce.efficiency.contest import Budget
 
 BUDGETS = {"inference": Budget(least=3, most=15, seconds=8), "training": Budget(least=3, most=10, seconds=10)}
 

@@ -9,7 +9,7 @@ from bench.contenders import contender, input_size, our_contender, spectrograms
 from bench.peers import check_equal, square_mast, timm_mvitv2, transformers_ast
 from bench.products import products_contender
 from models import AST, create_model
-from reproduce.measure import Budget
+from reproduce.efficiency.contest import Budget
 
 SQUARE, DEBUG_SQUARE = 352, 64  # 88 x 88 tokens, near the 32 x 256 of 128 x 1024
 BUDGET = Budget(least=3, most=9, seconds=15)

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from reproduce.errors import InputError
-from reproduce.records import RECORDS_DIR
+from reproduce.records.store import RECORDS_DIR
 
 BUILD_DIR = Path("reports/build")
 

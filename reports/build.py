@@ -14,7 +14,7 @@ from reports.to_html import to_html
 from reproduce.errors import InputError
 from reproduce.files import write_whole
 from reproduce.paper import load_paper
-from reproduce.records import load_records
+from reproduce.records.store import load_records
 from reproduce.tables import TableInputs
 
 REMEDY = "choose another --out folder"

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from reports.commands import command_of
 from reports.markdown import bullets, code, escape, escape_note, table
 from reproduce.paper import Paper
-from reproduce.records import RunRecord, of_kind
+from reproduce.records.record import RunRecord, of_kind
 from reproduce.tables import TableInputs, TableSpec
 
 NOTHING = "–"

@@ -12,9 +12,9 @@ from reports.markdown import bullets, code, escape
 from reports.plots.architecture import costs_of
 from reports.plots.base import by_model, group_title, groups_of, label_of, runs_text
 from reports.tables_text import count_cells
-from reproduce.intervals import wilson_interval
-from reproduce.records import RunRecord, number, of_kind
-from reproduce.selection import Pooled, pooled
+from reproduce.metrics.intervals import wilson_interval
+from reproduce.records.pooled import Pooled, pooled
+from reproduce.records.record import RunRecord, number, of_kind
 from reproduce.tables import MEASURED, NOT_RUN, Table, TableInputs, table_specs
 from reproduce.tables.base import GIGA, MEGA
 

@@ -8,9 +8,9 @@ from math import sqrt
 
 import numpy as np
 
-from reproduce.predictions import load_predictions
-from reproduce.records import RunRecord
-from reproduce.selection import common_runs
+from reproduce.records.pooled import common_runs
+from reproduce.records.predictions import load_predictions
+from reproduce.records.record import RunRecord
 from reproduce.tables import TableInputs
 
 Z_95 = 1.959963984540054

@@ -7,7 +7,7 @@ import re
 
 import soundfile
 
-from reproduce.standin import SAMPLE_RATE, class_examples
+from reproduce.datasets.standin.write import SAMPLE_RATE, class_examples
 
 FOLDER = "sounds"  # beside report.md
 DATASET = "vggsound"

@@ -8,13 +8,13 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from reproduce.data_commands import add_data_parser, run_data
+from reproduce.cli.data import add_data_parser, run_data
 from reproduce.errors import InputError
-from reproduce.records import RECORDS_DIR
-from reproduce.render import FORMATS, render
-from reproduce.signals import Stopped
+from reproduce.experiments.targets import DEMOS, PAPER, STUDIES, TARGETS
+from reproduce.records.store import RECORDS_DIR
 from reproduce.tables import table_specs
-from reproduce.targets import DEMOS, PAPER, STUDIES, TARGETS
+from reproduce.tables.render import FORMATS, render
+from reproduce.training.signals import Stopped
 
 EXIT_OK, EXIT_BAD_INPUT, EXIT_SIGNAL = 0, 2, 128
 EXIT_INTERRUPTED = EXIT_SIGNAL + signal.SIGINT
@@ -263,13 +263,13 @@ def _run(options: argparse.Namespace) -> int:
     if options.command == "data":
         return run_data(options)
     if options.command == "compare":
-        from reproduce.compare import compare
+        from reproduce.tables.compare import compare
 
         table = compare(options.records, options.first, options.second, options.on_intersection)
         sys.stdout.write(render(table, options.format))
         return EXIT_OK
     if options.command in ("predict", "embed", "evaluate", "inspect"):
-        from reproduce import inference_commands
+        from reproduce.cli import inference as inference_commands
 
         verbs = {
             "predict": inference_commands.run_predict,
@@ -278,15 +278,15 @@ def _run(options: argparse.Namespace) -> int:
             "inspect": inference_commands.run_inspect,
         }
         return verbs[options.command](options)
-    from reproduce import commands
+    from reproduce.cli import studies, tables, targets
 
     if options.command == "plan":
-        return commands.run_plan(options)
+        return targets.run_plan(options)
     if options.command in (*STUDY_PRESETS, "train"):
-        return commands.run_experiments(options)
+        return studies.run_experiments(options)
     if options.command in TARGETS:
-        return commands.run_target(options)
-    return commands.run_table(options)
+        return targets.run_target(options)
+    return tables.run_table(options)
 
 
 def _list_recipes(format: str) -> str:
@@ -298,7 +298,7 @@ def _list_recipes(format: str) -> str:
 def list_everything() -> str:
     """Targets, data sets and presets, as text; imports no torch."""
     from reproduce.datasets import dataset_spec, list_datasets
-    from reproduce.experiments import PRESETS
+    from reproduce.experiments.presets import PRESETS
 
     sections = {
         "Targets (python -m reproduce TARGET)": {spec.name: spec.help for spec in table_specs().values()},

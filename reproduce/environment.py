@@ -10,6 +10,8 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+import torch
+
 LIBRARIES = (
     "torch",
     "torchaudio",
@@ -32,7 +34,6 @@ def choose_device(name: str = "auto") -> str:
     Raises:
         InputError: the device is not on this machine.
     """
-    import torch
 
     from reproduce.errors import InputError
 
@@ -103,7 +104,6 @@ def _version(library: str) -> str | None:
 
 def describe_environment(device: str, precision: str = "float32") -> dict[str, Any]:
     """Device, threads, library versions, precision and commit, JSON-ready."""
-    import torch
 
     cuda = device.startswith("cuda")
     return {
@@ -119,3 +119,19 @@ def describe_environment(device: str, precision: str = "float32") -> dict[str, A
         "libraries": {name: version for name in LIBRARIES if (version := _version(name))},
         "commit": git_commit(),
     }
+
+
+def available_memory_bytes() -> int | None:
+    """Memory that can be had without swapping, the file cache included; None where the system does not say.
+
+    Inside a container or a scheduler's job it is that of the job.
+    """
+    meminfo = Path("/proc/meminfo")
+    if not meminfo.exists():
+        return None
+    sizes_kib = dict(line.split(":", 1) for line in meminfo.read_text().splitlines())
+    available = int(sizes_kib["MemAvailable"].split()[0]) * 1024
+    limit, used = Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory.current")
+    if limit.exists() and (most := limit.read_text().strip()) != "max":
+        available = min(available, max(0, int(most) - int(used.read_text())))
+    return available

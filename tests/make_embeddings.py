@@ -10,8 +10,10 @@ from typing import Any
 import numpy as np
 from make_records import make_record
 
-from reproduce.predictions import StoredPredictions, save_predictions, score
-from reproduce.records import RunRecord, append_record
+from reproduce.metrics.headline import score
+from reproduce.records.predictions import StoredPredictions, save_predictions
+from reproduce.records.record import RunRecord
+from reproduce.records.store import append_record
 
 
 def blobs(classes: int, per_class: int, apart: float = 20.0, dim: int = 12, seed: int = 0) -> tuple[np.ndarray, ...]:

@@ -9,10 +9,12 @@ from typing import Any
 
 import numpy as np
 
-from reproduce.audio_spec import AudioSpec
-from reproduce.experiments import Experiment, Recipe
-from reproduce.predictions import StoredPredictions, save_predictions, score
-from reproduce.records import RunRecord
+from reproduce.audio.spec import AudioSpec
+from reproduce.experiments.experiment import Experiment
+from reproduce.experiments.recipe import Recipe
+from reproduce.metrics.headline import score
+from reproduce.records.predictions import StoredPredictions, save_predictions
+from reproduce.records.record import RunRecord
 
 FOLDS = ("1", "2", "3", "4", "5")
 ENVIRONMENT = {

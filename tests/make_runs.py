@@ -21,16 +21,18 @@ from make_audio import make_esc50_folder
 from models import create_model
 from models.base import SpectrogramTransformer
 from reproduce.__main__ import main
-from reproduce.audio_spec import AudioSpec
+from reproduce.audio.spec import AudioSpec
+from reproduce.data.waveform_store import WaveformStore, load_waveforms
 from reproduce.datasets import read_dataset
-from reproduce.engine import make_accelerator
 from reproduce.errors import InputError
-from reproduce.experiments import PRESETS, Experiment, Recipe
-from reproduce.loading import WaveformStore, load_waveforms
-from reproduce.records import RunRecord
-from reproduce.runner import run_experiment
-from reproduce.signals import Stopped
-from reproduce.trainer import SILENT, Execution, Progress
+from reproduce.experiments.experiment import Experiment
+from reproduce.experiments.presets import PRESETS
+from reproduce.experiments.recipe import Recipe
+from reproduce.records.record import RunRecord
+from reproduce.training.processes import make_accelerator
+from reproduce.training.runner import run_experiment
+from reproduce.training.signals import Stopped
+from reproduce.training.trainer import SILENT, Execution, Progress
 
 SPEC = AudioSpec(mels=32, frames=32, frame_shift_ms=30.0, mean=-6.6, std=5.4)
 RECIPE = Recipe(

@@ -14,11 +14,12 @@ from pathlib import Path
 
 from make_records import make_paper_record, make_run, multilabel, ranked
 
-from reproduce.experiments import POOLING_ABLATIONS
+from reproduce.experiments.comparisons import POOLING_ABLATIONS
 from reproduce.paper import load_paper
-from reproduce.records import RunRecord, load_records, to_line
-from reproduce.render import render
+from reproduce.records.record import RunRecord
+from reproduce.records.store import load_records, to_line
 from reproduce.tables import TableInputs, table_specs
+from reproduce.tables.render import render
 
 ROOT = Path(__file__).resolve().parents[1]
 GOLDEN = Path("tests/golden")  # relative, because reasons of cells that were not run name the folder

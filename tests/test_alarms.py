@@ -7,9 +7,10 @@ from typing import Any
 
 import pytest
 
-from reproduce.alarms import AST_CURVES, alarms
-from reproduce.experiments import Experiment
-from reproduce.recipes import override, paper_recipe, to_experiment
+from reproduce.experiments.experiment import Experiment
+from reproduce.experiments.overrides import override
+from reproduce.experiments.paper_recipes import paper_recipe, to_experiment
+from reproduce.training.alarms import AST_CURVES, alarms
 
 OFFICIAL = {protocol: paper_recipe("ast", "ast", "audioset", protocol) for protocol in AST_CURVES}
 

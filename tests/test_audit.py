@@ -22,19 +22,20 @@ import pytest
 import soundfile
 from make_audio import RATE, cut_short, make_esc50_folder, tone
 
-import reproduce.audit
+import reproduce.data.audit
 from models import create_model
 from reproduce.__main__ import main
-from reproduce.audio_spec import AudioSpec
-from reproduce.audit import Finding, check_clips, iter_faults, read_for_audit, summarise
+from reproduce.audio.spec import AudioSpec
+from reproduce.data.audit import Finding, check_clips, iter_faults, read_for_audit, summarise
+from reproduce.data.batches import evaluation_batches
+from reproduce.data.waveform_store import load_waveforms
 from reproduce.datasets import Clip, dataset_spec, read_dataset
-from reproduce.datasets.base import DEFAULT_HEAD
-from reproduce.engine import predict
+from reproduce.datasets.index import DEFAULT_HEAD
+from reproduce.datasets.standin.write import STANDINS, write_standin
 from reproduce.errors import InputError
-from reproduce.loading import evaluation_batches, load_waveforms
+from reproduce.evaluation.predict import predict
+from reproduce.metrics.headline import score
 from reproduce.paper import load_paper
-from reproduce.predictions import score
-from reproduce.standin import STANDINS, write_standin
 
 ROOT = Path(__file__).resolve().parents[1]
 CLIPS = {"kinetics_sounds": 12, "epic_kitchens": 24, "vggsound": 12, "audioset": 24}
@@ -287,13 +288,13 @@ def test_every_format_names_a_stand_in_as_one(trees: dict[str, Path], tmp_path: 
 def examined(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Ids of the clips that were really decoded."""
     ids: list[str] = []
-    examine = reproduce.audit.examine
+    examine = reproduce.data.audit.examine
 
     def noting(clip: Clip) -> tuple[Finding, str]:
         ids.append(clip.clip_id)
         return examine(clip)
 
-    monkeypatch.setattr(reproduce.audit, "examine", noting)
+    monkeypatch.setattr(reproduce.data.audit, "examine", noting)
     return ids
 
 
@@ -307,7 +308,7 @@ def test_a_killed_audit_goes_on_and_counts_nothing_twice(
     state = tmp_path / "killed" / "clips.jsonl"
     command = ["data", "audit", "audioset", "--data", f"audioset={root}", "--out", str(state.parent), "--workers", "1"]
     code = (
-        "import sys, time, reproduce.audit as audit\n"
+        "import sys, time, reproduce.data.audit as audit\n"
         "from reproduce.__main__ import main\n"
         "examine = audit.examine\n"
         "audit.examine = lambda clip: (time.sleep(0.1), examine(clip))[1]\n"
@@ -370,7 +371,7 @@ def test_what_could_not_be_read_is_tried_again(
 def test_clips_are_taken_from_the_index_as_they_are_needed(
     trees: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(reproduce.audit, "_BLOCK", 2)
+    monkeypatch.setattr(reproduce.data.audit, "_BLOCK", 2)
     index = read_for_audit("audioset", trees["audioset"])
     taken: list[int] = []
     clip = type(index).clip
@@ -384,7 +385,7 @@ def test_clips_are_taken_from_the_index_as_they_are_needed(
 def test_a_killed_standin_command_is_completed_to_the_same_files(trees: dict[str, Path], tmp_path: Path) -> None:
     command = ["data", "standin", "vggsound", "--clips", "12", "--seed", str(SEED), "--out", str(tmp_path)]
     code = (
-        "import sys, time, reproduce.standin as standin\n"
+        "import sys, time, reproduce.datasets.standin.write as standin\n"
         "from reproduce.__main__ import main\n"
         "write = standin._write_flac\n"
         "standin._write_flac = lambda *clip: (time.sleep(0.1), write(*clip))\n"

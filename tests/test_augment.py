@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from reproduce.augment import (
+from reproduce.audio.augment import (
     MASK_LOG_MEL,
     draw_mixup,
     draw_shifts,

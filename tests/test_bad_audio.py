@@ -15,9 +15,10 @@ import numpy as np
 import pytest
 import soundfile
 
-from reproduce.audio import decode_many, load_waveform, read_audio
-from reproduce.audio_errors import AUDIO_REASONS, AudioError
-from reproduce.audio_spec import AudioSpec
+from reproduce.audio.decoding import read_audio
+from reproduce.audio.errors import AUDIO_REASONS, AudioError
+from reproduce.audio.spec import AudioSpec
+from reproduce.audio.waveforms import decode_many, load_waveform
 from reproduce.errors import InputError
 
 RATE = 16_000

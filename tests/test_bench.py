@@ -10,9 +10,10 @@ from pathlib import Path
 import pytest
 
 from reproduce.paper import load_paper
-from reproduce.records import RunRecord, load_records
-from reproduce.render import render
+from reproduce.records.record import RunRecord
+from reproduce.records.store import load_records
 from reproduce.tables import TableInputs, table_specs
+from reproduce.tables.render import render
 from reproduce.tables.speed import BENCHES
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -111,7 +112,8 @@ def test_the_table_shows_what_was_recorded(timed: tuple[str, Path]) -> None:
 
 def test_the_summary_has_a_line_for_what_ran_out_of_memory_and_for_its_rival() -> None:
     from bench.conftest import summary_line
-    from reproduce.measure import OUT_OF_MEMORY, Contender, Measurement
+    from reproduce.efficiency.contest import Contender, Measurement
+    from reproduce.efficiency.memory import OUT_OF_MEMORY
 
     lost = Measurement(Contender("large", lambda: None), failure=OUT_OF_MEMORY)
     rival = Measurement(Contender("small", lambda: None), samples_s=[0.5, 0.5], added_bytes=2**20)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import average_precision_score
 
-from reproduce.bootstrap import (
+from reproduce.metrics.bootstrap import (
     centred,
     clip_counts,
     clustered_replicates,
@@ -19,7 +19,7 @@ from reproduce.bootstrap import (
     two_sided_p,
     weighted_average_precision,
 )
-from reproduce.metrics import mean_average_precision
+from reproduce.metrics.scores import mean_average_precision
 
 
 def scores_and_targets(

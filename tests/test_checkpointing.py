@@ -12,9 +12,9 @@ from typing import Any
 import pytest
 import torch
 
-from reproduce import checkpointing
-from reproduce.checkpointing import KEPT, delete_run_state, load_run_state, locked, save_run_state
 from reproduce.errors import InputError
+from reproduce.training import checkpointing
+from reproduce.training.checkpointing import KEPT, delete_run_state, load_run_state, locked, save_run_state
 
 
 def state_of(number: float) -> dict[str, Any]:

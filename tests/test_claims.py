@@ -13,7 +13,12 @@ from typing import Any
 import pytest
 from make_records import make_cost_record, make_record
 
-from reproduce.claims import (
+from reproduce.paper import load_paper
+from reproduce.records.clusterings import clustering_experiment
+from reproduce.records.record import RunRecord
+from reproduce.tables import TableInputs, table_specs
+from reproduce.tables.claims import SHORT, claims
+from reproduce.tables.verdicts import (
     BY_CONVENTION,
     CONTRADICTED,
     CUT,
@@ -28,11 +33,6 @@ from reproduce.claims import (
     Judgement,
     judge_claims,
 )
-from reproduce.clustering_plan import clustering_experiment
-from reproduce.paper import load_paper
-from reproduce.records import RunRecord
-from reproduce.tables import TableInputs, table_specs
-from reproduce.tables.claims import SHORT, claims
 
 paper = load_paper()
 RUN_KINDS = ("accuracy_gain", "ablation_order", "clustering")
@@ -40,7 +40,7 @@ RUN_KINDS = ("accuracy_gain", "ablation_order", "clustering")
 
 @cache
 def live_costs() -> tuple[RunRecord, ...]:
-    from reproduce.costs import measure_cost
+    from reproduce.efficiency.costs import measure_cost
 
     return tuple(measure_cost(model) for model in ("ast_base", "mast_base"))
 
@@ -265,7 +265,7 @@ def test_on_audioset_the_rival_is_ast_by_its_own_recipe() -> None:
 
 
 def test_a_single_better_variant_refutes_the_best_design() -> None:
-    from reproduce.experiments import POOLING_ABLATIONS
+    from reproduce.experiments.comparisons import POOLING_ABLATIONS
 
     def variant(name: str, score: float, seed: int) -> RunRecord:
         config = {} if name == "mast" else {"pool_strides": [list(s) for s in POOLING_ABLATIONS[name]]}
@@ -352,7 +352,7 @@ def test_claims_is_a_target_whose_costs_are_measured_live() -> None:
 
 def test_judging_needs_no_torch() -> None:
     code = (
-        "import sys; from reproduce.claims import judge_claims; from reproduce.paper import load_paper; "
+        "import sys; from reproduce.tables.verdicts import judge_claims; from reproduce.paper import load_paper; "
         "judge_claims(load_paper(), []); print('torch' in sys.modules)"
     )
     ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

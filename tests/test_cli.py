@@ -18,7 +18,7 @@ import soundfile
 from make_audio import cut_short, make_esc50_folder, tone
 
 from reproduce.__main__ import main
-from reproduce.records import load_records
+from reproduce.records.store import load_records
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -270,7 +270,7 @@ def test_the_record_tells_how_many_clips_were_listed_and_kept(trained: Workplace
 def test_a_second_call_reuses_the_records_and_prints_the_same_table(
     trained: Workplace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("reproduce.session.run_experiment", lambda *_: pytest.fail("trained again"))
+    monkeypatch.setattr("reproduce.cli.session.run_experiment", lambda *_: pytest.fail("trained again"))
     before = (trained.records / "train.jsonl").read_bytes()
     again = trained.again("--format", "json")
     assert (again.status, again.out) == (0, trained.first.out)

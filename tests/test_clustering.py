@@ -12,16 +12,24 @@ import numpy as np
 import pytest
 from make_embeddings import add_run, blobs
 
-from reproduce import clustering
-from reproduce.clustering import cluster_scores, fill_clusterings, kmeans, measure_clustering, project, silhouette
-from reproduce.clustering_plan import CLUSTERING_SEEDS, PROTOCOLS, clusterings_of, missing_clusterings
 from reproduce.errors import InputError
+from reproduce.evaluation import clustering
+from reproduce.evaluation.clustering import (
+    cluster_scores,
+    fill_clusterings,
+    kmeans,
+    measure_clustering,
+    project,
+    silhouette,
+)
 from reproduce.paper import load_paper
-from reproduce.predictions import load_predictions, save_predictions
-from reproduce.records import RunRecord, load_records, of_kind
-from reproduce.render import FORMATS, reasons, render
+from reproduce.records.clusterings import CLUSTERING_SEEDS, PROTOCOLS, clusterings_of, missing_clusterings
+from reproduce.records.predictions import load_predictions, save_predictions
+from reproduce.records.record import RunRecord, of_kind
+from reproduce.records.store import load_records
 from reproduce.tables import Cell, Table, TableInputs, table_specs
 from reproduce.tables.clustering import SILHOUETTE_NOTE, STRUCTURELESS_SILHOUETTE
+from reproduce.tables.render import FORMATS, reasons, render
 
 
 @pytest.fixture
@@ -258,7 +266,8 @@ def test_nothing_heavy_is_imported_while_nothing_is_missing(tmp_path: Path, plan
     add_run(tmp_path, "ast_tiny", *blobs(4, 10))
     fill_clusterings(tmp_path)
     code = (
-        "import sys; from pathlib import Path; from reproduce.clustering import fill_clusterings, fill_panels\n"
+        "import sys\nfrom pathlib import Path\n"
+        "from reproduce.evaluation.clustering import fill_clusterings, fill_panels\n"
         f"assert fill_clusterings(Path({str(tmp_path)!r})) == []\n"
         "print(sorted({'umap', 'numba', 'sklearn', 'torch', 'matplotlib'} & set(sys.modules)))"
     )

@@ -10,10 +10,11 @@ import pytest
 from make_records import make_record
 
 from reproduce.__main__ import main
-from reproduce.compare import compare, find_record
 from reproduce.errors import InputError
-from reproduce.predictions import StoredPredictions, load_predictions, save_predictions, score
-from reproduce.records import append_record
+from reproduce.metrics.headline import score
+from reproduce.records.predictions import StoredPredictions, load_predictions, save_predictions
+from reproduce.records.store import append_record
+from reproduce.tables.compare import compare, find_record
 
 CLASSES = 3
 

@@ -16,13 +16,13 @@ import numpy as np
 import pytest
 from make_files import touch, write
 
-from reproduce.audio_errors import AudioError
+from reproduce.audio.errors import AudioError
+from reproduce.audio.packs import read_packed
 from reproduce.datasets import ClipIndex, dataset_spec, read_dataset
-from reproduce.datasets.audioset import iter_json_list, read_classes, read_segments
-from reproduce.datasets.epic_kitchens import seconds
-from reproduce.datasets.kinetics_sounds import KS31, KS32, KS34, RENAMED, canonical_class
-from reproduce.datasets.packs import read_packed
-from reproduce.datasets.youtube_files import NO_START, parse_stem, scan_youtube_files
+from reproduce.datasets.readers.audioset import iter_json_list, read_classes, read_segments
+from reproduce.datasets.readers.epic_kitchens import seconds
+from reproduce.datasets.readers.kinetics_sounds import KS31, KS32, KS34, RENAMED, canonical_class
+from reproduce.datasets.readers.youtube_files import NO_START, parse_stem, scan_youtube_files
 from reproduce.errors import InputError
 
 A, B, C = "aaaaaaaaaaa", "-bbbbb_bbb-", "Yccccccccc_"  # ids may begin with - or Y and end with - or _
@@ -618,7 +618,7 @@ def test_mangled_json_lists_are_refused_with_item_and_remedy(tmp_path: Path, con
 def test_json_items_come_whole_though_the_file_is_read_in_blocks(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("reproduce.datasets.audioset._JSON_BLOCK", 256)
+    monkeypatch.setattr("reproduce.datasets.readers.audioset._JSON_BLOCK", 256)
     items = [item(f"{i:011d}", "/m/0") for i in range(300)]
     assert list(iter_json_list(ast_json(tmp_path / "list.json", items), "data")) == items
 
@@ -819,7 +819,7 @@ def test_hashing_the_ids_of_a_long_partly_ordered_corpus_does_not_crash() -> Non
     """NumPy 2.4 crashes the interpreter on it with its default sort, hence the process of its own."""
     code = (
         "import numpy as np\n"
-        "from reproduce.datasets.base import STRING, ClipIndex\n"
+        "from reproduce.datasets.index import STRING, ClipIndex\n"
         "bytes = [np.random.default_rng(n).integers(33, 122, (n, 11), np.uint8) for n in (2000, 200000, 2000)]\n"
         "ids = np.concatenate([np.sort(b.view('S11').ravel()).astype(STRING) for b in bytes])\n"
         "nan = np.full(len(ids), np.nan); splits = np.full(len(ids), 'a', STRING)\n"

@@ -32,10 +32,11 @@ from make_runs import (
     wait_for,
 )
 
+from reproduce.data.waveform_store import WaveformStore, load_waveforms
 from reproduce.datasets import read_dataset
-from reproduce.loading import WaveformStore, load_waveforms
-from reproduce.records import RunRecord, load_records
-from reproduce.runner import experiment_key
+from reproduce.records.record import RunRecord
+from reproduce.records.store import load_records
+from reproduce.training.runner import experiment_key
 
 pytestmark = [
     pytest.mark.usefixtures("one_thread"),

@@ -9,13 +9,14 @@ from pathlib import Path
 import pytest
 from make_runs import RECIPE, make_execution, make_experiment, make_store
 
-from reproduce import targets, trainer
 from reproduce.__main__ import main
-from reproduce.audio_spec import AudioSpec
-from reproduce.dry_run import dry_run
+from reproduce.audio.spec import AudioSpec
+from reproduce.datasets.standin.write import write_standin
 from reproduce.errors import InputError
-from reproduce.recipes import PaperRecipe, paper_recipes
-from reproduce.standin import write_standin
+from reproduce.experiments import targets
+from reproduce.experiments.paper_recipes import PaperRecipe, paper_recipes
+from reproduce.training import trainer
+from reproduce.training.dry_run import dry_run
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

@@ -17,35 +17,22 @@ from make_runs import RECIPE, make_model, make_store, outcome, run
 
 from models import SpectrogramTransformer, create_model
 from models.checkpoints import weights_sha256
+from reproduce.data.batches import Batch, EvaluationBatch, evaluation_batches, training_batches
+from reproduce.data.share import Share
+from reproduce.data.waveform_store import DecodedWaveforms, WaveformStore
 from reproduce.datasets import Problem
-from reproduce.engine import (
-    EpochSums,
-    Predictions,
-    TrainingDiverged,
-    as_heads,
-    clip_losses,
-    learning_rate,
-    make_accelerator,
-    make_optimizer,
-    merge,
-    predict,
-    train_one_epoch,
-)
 from reproduce.errors import InputError
-from reproduce.experiments import Recipe
-from reproduce.loading import (
-    Batch,
-    DecodedWaveforms,
-    EvaluationBatch,
-    Share,
-    WaveformStore,
-    evaluation_batches,
-    training_batches,
-)
-from reproduce.metrics import accuracy
-from reproduce.recipes import AST_BY_PROTOCOL, paper_recipe
-from reproduce.records import load_records
-from reproduce.trainer import Progress
+from reproduce.evaluation.predict import Predictions, as_heads, merge, predict
+from reproduce.experiments.paper_recipes import paper_recipe
+from reproduce.experiments.paper_studies import AST_BY_PROTOCOL
+from reproduce.experiments.recipe import Recipe
+from reproduce.metrics.scores import accuracy
+from reproduce.records.store import load_records
+from reproduce.training.engine import EpochSums, TrainingDiverged, train_one_epoch
+from reproduce.training.losses import clip_losses
+from reproduce.training.optimizers import learning_rate, make_optimizer
+from reproduce.training.processes import make_accelerator
+from reproduce.training.trainer import Progress
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

@@ -10,14 +10,16 @@ import pytest
 from make_embeddings import add_run, blobs
 from matplotlib.figure import Figure
 
-from reproduce import clustering, figure2
-from reproduce.clustering import fill_panels, silhouette
-from reproduce.clustering_plan import missing_panels, panel_of
 from reproduce.errors import InputError
-from reproduce.figure2 import class_style, plot_panel, write_figure2
-from reproduce.panels import Panel, load_panel
+from reproduce.evaluation import clustering
+from reproduce.evaluation.clustering import fill_panels, silhouette
+from reproduce.figures import figure2
+from reproduce.figures.figure2 import class_style, plot_panel, write_figure2
 from reproduce.paper import load_paper
-from reproduce.records import load_records, of_kind
+from reproduce.records.clusterings import missing_panels, panel_of
+from reproduce.records.projections import Panel, load_panel
+from reproduce.records.record import of_kind
+from reproduce.records.store import load_records
 from reproduce.tables import Table, TableInputs, table_specs
 
 NAMES = [f"sound {i:02d}" for i in reversed(range(33))]  # not in sorted order, and three more than are shown

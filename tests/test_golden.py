@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from regenerate_golden import GOLDEN, RECORDS, ROOT, SUFFIXES, TABLES, TRAINED, golden_texts, trained_records
 
-from reproduce.predictions import load_predictions
-from reproduce.records import to_line
-from reproduce.render import FORMATS
+from reproduce.records.predictions import load_predictions
+from reproduce.records.store import to_line
+from reproduce.tables.render import FORMATS
 
 NAMES = [f"{table}.{suffix}" for table in TABLES for suffix in SUFFIXES.values()]
 

@@ -13,8 +13,8 @@ from make_records import make_cost_record
 
 from reproduce.__main__ import main
 from reproduce.datasets import ClipIndex, read_dataset
-from reproduce.datasets.base import Labels
-from reproduce.records import append_record
+from reproduce.datasets.index import Labels
+from reproduce.records.store import append_record
 
 
 @pytest.fixture

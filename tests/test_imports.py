@@ -16,25 +16,50 @@ PACKAGES = ("models", "reproduce", "bench", "reports")
 
 MODELS_LIBRARIES = {"torch", "timm", "safetensors", "huggingface_hub"}
 COUNTING_LIBRARIES = {"fvcore", "ptflops"}  # in complexity.py alone
-BENCH_MAY_USE = {"audio", "audio_spec", "datasets", "environment", "measure", "records"}
-REPORTS_MAY_USE = {
-    "claims",
+# The rooms of reproduce, bottom first: a room may import those before it, never those after it.
+ROOMS = (
     "errors",
-    "figure2",
-    "figures",
     "files",
-    "inspections",
-    "intervals",
-    "panels",
+    "environment",
     "paper",
-    "predictions",
-    "recipes",
+    "audio",
+    "datasets",
+    "metrics",
+    "experiments",
     "records",
-    "render",
-    "selection",
-    "standin",
+    "data",
     "tables",
-}
+    "figures",
+    "efficiency",
+    "evaluation",
+    "training",
+    "cli",
+    "__main__",
+)
+BENCH_MAY_USE = {"audio", "datasets", "environment", "efficiency", "records"}
+# No file here imports torch, neither itself nor by what it imports. A folder stands for all of its files.
+TORCH_FREE = (
+    "errors.py",
+    "files.py",
+    "paper.py",
+    "audio/spec.py",
+    "audio/errors.py",
+    "audio/headers.py",
+    "audio/decoding.py",
+    "audio/containers.py",
+    "audio/packs.py",
+    "audio/waveforms.py",
+    "datasets",
+    "metrics",
+    "experiments",
+    "records",
+    "tables",
+    "figures",
+    "data/shard_index.py",
+    "data/audit.py",
+    "data/audit_report.py",
+)
+REPORTS_MAY_USE = {"datasets", "errors", "experiments", "figures", "files", "metrics", "paper", "records", "tables"}
 NO_TORCH = {"torch", "timm", "torchvision", "models"}
 
 
@@ -64,11 +89,27 @@ def parts_of_reproduce(path: Path) -> set[str]:
     return {name.split(".")[1] for name in imports_of(path) if name.startswith("reproduce.")}
 
 
-def files_of_part(part: str) -> list[Path]:
-    """reproduce/PART.py, or every module of the package reproduce/PART/."""
-    return [
-        path for path in (ROOT / f"reproduce/{part}.py", *(ROOT / f"reproduce/{part}").glob("*.py")) if path.is_file()
-    ]
+def room_of(path: Path) -> str:
+    """The folder below reproduce/, or the module in it."""
+    return path.relative_to(ROOT / "reproduce").with_suffix("").parts[0]
+
+
+@cache
+def files_imported_by(path: Path) -> tuple[Path, ...]:
+    """Files of reproduce that a file imports anywhere in it, the packages on the way to them included."""
+    found = set()
+    for name in imports_of(path):
+        parts = name.split(".")
+        if parts[0] == "reproduce":
+            places = [ROOT.joinpath(*parts[:n]) for n in range(1, len(parts) + 1)]
+            found |= {file for p in places for file in (p.with_suffix(".py"), p / "__init__.py") if file.is_file()}
+    return tuple(sorted(found))
+
+
+def torch_free_files() -> list[Path]:
+    places = [ROOT / "reproduce" / name for name in TORCH_FREE]
+    assert all(place.exists() for place in places)
+    return sorted(file for place in places for file in ([place] if place.is_file() else place.rglob("*.py")))
 
 
 def offenders(package: str, forbidden: set[str]) -> Iterator[str]:
@@ -79,7 +120,7 @@ def offenders(package: str, forbidden: set[str]) -> Iterator[str]:
 
 def test_the_packages_are_read_at_all() -> None:
     assert "torch" in top_level(ROOT / "models/ast_model.py")
-    assert "records" in parts_of_reproduce(ROOT / "reproduce/selection.py")
+    assert "experiments" in parts_of_reproduce(ROOT / "reproduce/records/selection.py")
     assert all(sources(package) for package in PACKAGES)
 
 
@@ -107,19 +148,29 @@ def test_reports_use_the_part_of_reproduce_that_needs_no_torch() -> None:
         assert parts_of_reproduce(path) <= REPORTS_MAY_USE, path
 
 
-@pytest.mark.parametrize("part", sorted(REPORTS_MAY_USE))
-def test_what_reports_use_leads_to_no_torch(part: str) -> None:
+@pytest.mark.parametrize("path", sources("reproduce"), ids=lambda path: str(path.relative_to(ROOT)))
+def test_a_room_imports_only_the_rooms_below_it(path: Path) -> None:
+    if path.parent == ROOT / "reproduce" and path.name == "__init__.py":
+        return
+    allowed = ROOMS[: ROOMS.index(room_of(path)) + 1]
+    assert parts_of_reproduce(path) <= set(allowed), path
+
+
+@pytest.mark.parametrize("path", torch_free_files(), ids=lambda path: str(path.relative_to(ROOT)))
+def test_a_torch_free_file_leads_to_no_torch(path: Path) -> None:
     seen: set[Path] = set()
-    waiting = files_of_part(part)
+    waiting = [path]
     while waiting:
-        path = waiting.pop()
-        if path in seen or not path.is_file():
-            continue
-        seen.add(path)
-        assert not top_level(path) & NO_TORCH, path
-        for used in parts_of_reproduce(path):
-            waiting += files_of_part(used)
-    assert seen
+        current = waiting.pop()
+        if current not in seen:
+            seen.add(current)
+            assert not top_level(current) & NO_TORCH, current
+            waiting += files_imported_by(current)
+
+
+def test_files_import_each_other_without_a_cycle() -> None:
+    graph = {path: set(files_imported_by(path)) - {path} for path in sources("reproduce") if path.name != "__init__.py"}
+    list(TopologicalSorter(graph).static_order())  # CycleError names a cycle
 
 
 def test_the_packages_import_each_other_without_a_cycle() -> None:

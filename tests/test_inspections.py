@@ -14,12 +14,12 @@ from models.checkpoints import save_checkpoint
 from models.pooling_attention import relative_index
 from reports.plots import PLOTS, use_style
 from reproduce.__main__ import main
-from reproduce.audio_spec import AudioSpec
+from reproduce.audio.spec import AudioSpec
 from reproduce.errors import InputError
-from reproduce.inspect_model import _profile, relative_profiles
-from reproduce.inspections import load_inspection, newest_inspection
+from reproduce.evaluation.relative_positions import _profile, relative_profiles
 from reproduce.paper import load_paper
-from reproduce.records import load_records
+from reproduce.records.inspections import load_inspection, newest_inspection
+from reproduce.records.store import load_records
 from reproduce.tables import TableInputs
 
 pytestmark = pytest.mark.usefixtures("one_thread")

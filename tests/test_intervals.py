@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import binomtest
 
-from reproduce.intervals import mcnemar, wilson_interval
+from reproduce.metrics.intervals import mcnemar, wilson_interval
 
 # Correct, n, interval in per cent, and to how much it is known.
 KNOWN = [

@@ -9,15 +9,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from reproduce.audio_spec import ESC50_MEAN, ESC50_STD, AudioSpec
+from reproduce.audio.spec import ESC50_MEAN, ESC50_STD, AudioSpec
+from reproduce.data.waveform_store import WaveformStore, load_waveforms
 from reproduce.datasets import read_dataset
-from reproduce.datasets.base import Labels
-from reproduce.engine import make_accelerator
-from reproduce.experiments import Experiment, Recipe
-from reproduce.loading import WaveformStore, load_waveforms
-from reproduce.predictions import score
-from reproduce.runner import build_model
-from reproduce.trainer import Execution, Trainer
+from reproduce.datasets.index import Labels
+from reproduce.experiments.experiment import Experiment
+from reproduce.experiments.recipe import Recipe
+from reproduce.metrics.headline import score
+from reproduce.training.processes import make_accelerator
+from reproduce.training.runner import build_model
+from reproduce.training.trainer import Execution, Trainer
 
 SPEC = AudioSpec(mels=64, frames=64, frame_length_ms=80.0, frame_shift_ms=80.0, mean=ESC50_MEAN, std=ESC50_STD)
 

@@ -13,27 +13,29 @@ import soundfile
 import torch
 from make_audio import RATE, cut_short, make_esc50_folder, tone
 
-from reproduce import loading
-from reproduce.audio_spec import AudioSpec
-from reproduce.datasets import ClipIndex, read_dataset
-from reproduce.datasets.base import STRING, Labels
-from reproduce.errors import InputError
-from reproduce.experiments import Recipe
-from reproduce.loading import (
+from reproduce.audio.spec import AudioSpec
+from reproduce.data import batches as loading
+from reproduce.data.batches import (
     Batch,
-    DecodedWaveforms,
     EvaluationBatch,
-    FileWaveforms,
-    Share,
-    WaveformStore,
     epoch_order,
     evaluation_batches,
-    fits_in_memory,
-    load_waveforms,
     steps_per_epoch,
-    stream_waveforms,
     training_batches,
 )
+from reproduce.data.share import Share
+from reproduce.data.waveform_store import (
+    DecodedWaveforms,
+    FileWaveforms,
+    WaveformStore,
+    fits_in_memory,
+    load_waveforms,
+    stream_waveforms,
+)
+from reproduce.datasets import ClipIndex, read_dataset
+from reproduce.datasets.index import STRING, Labels
+from reproduce.errors import InputError
+from reproduce.experiments.recipe import Recipe
 
 SPEC = AudioSpec(mels=16, frames=32, frame_shift_ms=30.0, mean=-6.6, std=5.4)  # 0.955 s
 RECIPE = Recipe(epochs=1, batch_size=8, lr=1e-3, warmup_steps=0, mixup=0.5, freq_mask=4, time_mask=8)

@@ -9,21 +9,9 @@ import pytest
 import torch
 from torch import nn
 
-from reproduce.measure import (
-    OUT_OF_MEMORY,
-    Budget,
-    Contender,
-    Contest,
-    Measurement,
-    added_memory,
-    bounded_memory,
-    inference_contender,
-    is_out_of_memory,
-    measure,
-    measurement_key,
-    quartiles,
-    training_contender,
-)
+from reproduce.efficiency.contenders import inference_contender, training_contender
+from reproduce.efficiency.contest import Budget, Contender, Contest, Measurement, measure, measurement_key, quartiles
+from reproduce.efficiency.memory import OUT_OF_MEMORY, added_memory, bounded_memory, is_out_of_memory
 
 MIB = 2**20
 PETABYTES = 2**52
@@ -141,7 +129,7 @@ def test_more_memory_than_is_free_fails_instead_of_waking_the_oom_killer(monkeyp
     import resource
 
     before = resource.getrlimit(resource.RLIMIT_DATA)
-    monkeypatch.setattr("reproduce.measure.available_memory_bytes", lambda: 64 * MIB)
+    monkeypatch.setattr("reproduce.efficiency.contest.available_memory_bytes", lambda: 64 * MIB)
     with bounded_memory("cpu"), pytest.raises(RuntimeError, match="DefaultCPUAllocator"):
         torch.empty(512 * MIB, dtype=torch.uint8)
     assert resource.getrlimit(resource.RLIMIT_DATA) == before

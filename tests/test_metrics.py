@@ -12,7 +12,13 @@ from hypothesis.extra.numpy import arrays
 from sklearn.metrics import average_precision_score, top_k_accuracy_score
 from sklearn.metrics import confusion_matrix as sklearn_confusion_matrix
 
-from reproduce.metrics import accuracy, average_precision, confusion_matrix, mean_average_precision, top_k_correct
+from reproduce.metrics.scores import (
+    accuracy,
+    average_precision,
+    confusion_matrix,
+    mean_average_precision,
+    top_k_correct,
+)
 
 few_scores = st.sampled_from([-1.0, 0.0, 0.25, 0.5, 2.0])  # so few that ties are the rule
 

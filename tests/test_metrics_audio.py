@@ -14,7 +14,7 @@ from hypothesis.extra.numpy import arrays
 from scipy.stats import norm
 from sklearn.metrics import roc_auc_score
 
-from reproduce.metrics import action_correct, average_precision, d_prime, mean_auc, roc_auc, top_k_correct
+from reproduce.metrics.scores import action_correct, average_precision, d_prime, mean_auc, roc_auc, top_k_correct
 
 few_scores = st.sampled_from([-1.0, 0.0, 0.25, 0.5, 2.0])  # so few that ties are the rule
 
@@ -194,6 +194,6 @@ def test_d_prime_at_its_ends() -> None:
 
 
 def test_metrics_import_neither_scipy_nor_torch() -> None:
-    code = "import sys, reproduce.metrics; print(sorted({'scipy', 'torch', 'sklearn'} & {*sys.modules}))"
+    code = "import sys, reproduce.metrics.scores; print(sorted({'scipy', 'torch', 'sklearn'} & {*sys.modules}))"
     done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
     assert done.stdout.strip() == "[]"

@@ -13,13 +13,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from make_audio import RATE, cut_short, make_esc50_folder
 
-from reproduce import norm_stats
 from reproduce.__main__ import main
-from reproduce.audio import load_waveform, log_mel, stack_waveforms
-from reproduce.audio_spec import AudioSpec
+from reproduce.audio.log_mel import log_mel, stack_waveforms
+from reproduce.audio.spec import AudioSpec
+from reproduce.audio.waveforms import load_waveform
+from reproduce.data import norm_stats
+from reproduce.data.norm_stats import Moments, measure_stats, stats_spec, training_clips
 from reproduce.datasets import ClipIndex, dataset_spec, read_dataset
 from reproduce.errors import InputError
-from reproduce.norm_stats import Moments, measure_stats, stats_spec, training_clips
 
 SPEC = AudioSpec(mels=32, frames=64)  # 0.655 s
 

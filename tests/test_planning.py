@@ -15,11 +15,8 @@ from make_records import make_record
 from models import create_model
 from models.base import SpectrogramTransformer
 from models.complexity import count_parameters, measure_complexity
-from reproduce.datasets.base import STRING, ClipIndex, Labels
-from reproduce.errors import InputError
-from reproduce.experiments import POOLING_ABLATIONS, Experiment
-from reproduce.paper import load_paper
-from reproduce.planning import (
+from reproduce.datasets.index import STRING, ClipIndex, Labels
+from reproduce.efficiency.planning import (
     DEVICES,
     EPIC_TRAIN,
     EPIC_VALIDATION,
@@ -32,11 +29,16 @@ from reproduce.planning import (
     plan_experiments,
     run_label,
 )
-from reproduce.recipes import override, paper_recipe, paper_recipes, to_experiment
-from reproduce.records import RunRecord
-from reproduce.render import FORMATS, render
+from reproduce.efficiency.training_memory import FULL, STATE_BYTES, kept_by_blocks, training_memory
+from reproduce.errors import InputError
+from reproduce.experiments.comparisons import POOLING_ABLATIONS
+from reproduce.experiments.experiment import Experiment
+from reproduce.experiments.overrides import override
+from reproduce.experiments.paper_recipes import paper_recipe, paper_recipes, to_experiment
+from reproduce.paper import load_paper
+from reproduce.records.record import RunRecord
 from reproduce.tables import Row, Table
-from reproduce.training_memory import FULL, STATE_BYTES, kept_by_blocks, training_memory
+from reproduce.tables.render import FORMATS, render
 
 paper = load_paper()
 TOLERANCE = 0.1  # of the activations that real steps of small models keep

@@ -12,8 +12,9 @@ import pytest
 from make_files import touch, write
 
 from reproduce.datasets import ClipIndex, dataset_spec, list_datasets, parse_locations, read_dataset
-from reproduce.datasets.base import DatasetSpec, Labels, register_dataset
-from reproduce.datasets.collect import FOLDS, stratified_folds
+from reproduce.datasets.index import Labels
+from reproduce.datasets.readers.folds import FOLDS, stratified_folds
+from reproduce.datasets.registry import DatasetSpec, register_dataset
 from reproduce.errors import InputError
 
 ESC_HEADER = "filename,fold,target,category,esc10,src_file,take"

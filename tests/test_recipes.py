@@ -9,23 +9,15 @@ from typing import Any
 
 import pytest
 
-from reproduce.audio_spec import AudioSpec
+from reproduce.audio.spec import AudioSpec
 from reproduce.datasets import dataset_spec
 from reproduce.errors import InputError
-from reproduce.experiments import Recipe
+from reproduce.experiments.overrides import override
+from reproduce.experiments.paper_recipes import PaperRecipe, paper_recipe, paper_recipes, to_experiment
+from reproduce.experiments.paper_studies import BCE
+from reproduce.experiments.provenance import FRONT_END, INHERITED, OPEN, STATED
+from reproduce.experiments.recipe import Recipe
 from reproduce.paper import load_paper
-from reproduce.recipes import (
-    BCE,
-    FRONT_END,
-    INHERITED,
-    OPEN,
-    STATED,
-    PaperRecipe,
-    override,
-    paper_recipe,
-    paper_recipes,
-    to_experiment,
-)
 from reproduce.tables.recipes import recipes_table
 
 paper = load_paper()

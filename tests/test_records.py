@@ -17,7 +17,8 @@ import pytest
 from make_records import make_cost_record, make_record
 
 from reproduce.errors import InputError
-from reproduce.records import RunRecord, append_record, as_stored, load_records, of_kind, to_line
+from reproduce.records.record import RunRecord, of_kind
+from reproduce.records.store import append_record, as_stored, load_records, to_line
 
 ROOT = Path(__file__).resolve().parents[1]
 PROCESSES, RECORDS_EACH = 4, 25

@@ -19,8 +19,8 @@ from reports.plots.classes import draw_confusion, plot_confusion, plot_differenc
 from reports.plots.curves import draw_curves, plot_curves
 from reports.plots.speed import plot_speed_ups, speed_ups
 from reproduce.paper import load_paper
-from reproduce.predictions import StoredPredictions, save_predictions
-from reproduce.records import RunRecord
+from reproduce.records.predictions import StoredPredictions, save_predictions
+from reproduce.records.record import RunRecord
 from reproduce.tables import TableInputs, table_specs
 
 HISTORY = ({"epoch": 1, "loss": 2.0}, {"epoch": 2, "loss": 1.0})

@@ -22,7 +22,8 @@ from reports.pdf import MISSING
 from reports.plots import PLOTS
 from reports.sections import TABLES, report_text
 from reproduce.paper import load_paper
-from reproduce.records import RunRecord, append_record, load_records
+from reproduce.records.record import RunRecord
+from reproduce.records.store import append_record, load_records
 from reproduce.tables import TableInputs
 
 ROOT = Path(__file__).resolve().parents[1]

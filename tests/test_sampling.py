@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from reproduce.datasets.base import Labels
-from reproduce.sampling import class_balanced_weights, draw_weighted
+from reproduce.data.sampling import class_balanced_weights, draw_weighted
+from reproduce.datasets.index import Labels
 
 
 def random_labels(clips: int, classes: int, seed: int = 0) -> list[list[int]]:

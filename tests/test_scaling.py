@@ -11,13 +11,15 @@ import torch
 
 from models import create_model
 from models.complexity import measure_complexity
-from reproduce.figures import write_scaling_figure
-from reproduce.measure import OUT_OF_MEMORY, Budget, Contender
+from reproduce.efficiency.contest import Budget, Contender
+from reproduce.efficiency.memory import OUT_OF_MEMORY
+from reproduce.efficiency.scaling import DEBUG_MODELS, frames_of, measure_scaling
+from reproduce.experiments.families import LENGTHS_S
+from reproduce.figures.scaling import write_scaling_figure
 from reproduce.paper import load_paper
-from reproduce.records import RunRecord, load_records
-from reproduce.scaling import DEBUG_MODELS, frames_of, measure_scaling
+from reproduce.records.record import RunRecord
+from reproduce.records.store import load_records
 from reproduce.tables import Cell, Table, TableInputs, table_specs
-from reproduce.tables.scaling import LENGTHS_S
 
 LENGTHS = (0.5, 1.0)
 ENVIRONMENT = {
@@ -31,7 +33,7 @@ ENVIRONMENT = {
 
 @pytest.fixture(autouse=True)
 def short_contests(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("reproduce.scaling.BUDGET", Budget(least=2, most=2))
+    monkeypatch.setattr("reproduce.efficiency.scaling.BUDGET", Budget(least=2, most=2))
 
 
 def make_scaling_record(
@@ -144,7 +146,7 @@ def test_a_length_that_does_not_fit_is_recorded_as_out_of_memory(
         bytes_wanted = 2**52 if name.startswith("ast") else 1
         return Contender(name, lambda: torch.empty(bytes_wanted, dtype=torch.uint8), attention="sdpa")
 
-    monkeypatch.setattr("reproduce.scaling.inference_contender", exhausting)
+    monkeypatch.setattr("reproduce.efficiency.scaling.inference_contender", exhausting)
     ast, mast = measure_scaling(tmp_path, "cpu", "missing", LENGTHS[:1], DEBUG_MODELS)
     assert (ast.details["failure"], ast.metrics["latency_s"]) == (OUT_OF_MEMORY, None)
     assert mast.details["failure"] is None
@@ -246,7 +248,7 @@ def test_a_length_without_a_latency_leaves_the_rest_of_the_figure(tmp_path: Path
 
 def test_plots_draw_what_the_records_hold() -> None:
     pyplot = pytest.importorskip("matplotlib.pyplot")
-    from reproduce.figures import plot_scaling, plot_scaling_ratio
+    from reproduce.figures.scaling import plot_scaling, plot_scaling_ratio
 
     records = [r for seconds in (1.0, 10.0) for r in make_pair(seconds, 3.0)]
     figure, (left, right) = pyplot.subplots(1, 2)
@@ -261,7 +263,7 @@ def test_plots_draw_what_the_records_hold() -> None:
 
 
 def test_the_hop_is_that_of_the_front_end() -> None:
-    from reproduce.audio_spec import AudioSpec
-    from reproduce.scaling import HOP_S, MELS
+    from reproduce.audio.spec import AudioSpec
+    from reproduce.efficiency.scaling import HOP_S, MELS
 
     assert math.isclose(1e3 * HOP_S, AudioSpec().frame_shift_ms) and AudioSpec().mels == MELS

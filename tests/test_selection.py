@@ -10,11 +10,11 @@ from typing import Any
 import pytest
 from make_records import make_cost_record, make_paper_record, make_record
 
-from reproduce.experiments import POOLING_ABLATIONS
-from reproduce.records import RunRecord
-from reproduce.selection import (
+from reproduce.experiments.comparisons import POOLING_ABLATIONS
+from reproduce.records.pooled import common_runs, pooled
+from reproduce.records.record import RunRecord
+from reproduce.records.selection import (
     canonical_config,
-    common_runs,
     comparisons,
     cost_of,
     demo_groups,
@@ -23,7 +23,6 @@ from reproduce.selection import (
     other_paper_scale_runs,
     paper_run,
     paper_runs,
-    pooled,
 )
 
 POOLED = {"pool_strides": ((2, 2), (2, 2), (2, 2))}

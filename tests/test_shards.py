@@ -18,31 +18,22 @@ import torch
 from make_audio import RATE, cut_short, make_esc50_folder, tone
 
 from reproduce.__main__ import main
-from reproduce.audio import load_mono, load_waveform, log_mel, stack_waveforms
-from reproduce.audio_spec import AudioSpec
+from reproduce.audio.log_mel import log_mel, stack_waveforms
+from reproduce.audio.spec import AudioSpec
+from reproduce.audio.waveforms import load_mono, load_waveform
+from reproduce.data.batches import evaluation_batches, training_batches
+from reproduce.data.shard_codec import decode_waveform, encode_waveform
+from reproduce.data.shard_index import INDEX_NAME, JOURNAL_NAME, read_shard_index
+from reproduce.data.shard_reader import ShardWaveforms, in_memory, open_shards
+from reproduce.data.shard_writer import write_shards
+from reproduce.data.share import Share
+from reproduce.data.waveform_store import DecodedWaveforms, WaveformStore, load_waveforms, stream_waveforms
 from reproduce.datasets import ClipIndex, read_dataset, read_variant
-from reproduce.datasets.base import STRING, Labels
+from reproduce.datasets.index import STRING, Labels
+from reproduce.datasets.standin.write import STANDINS, write_standin
+from reproduce.datasets.standin_marker import standin_marker
 from reproduce.errors import InputError
-from reproduce.experiments import Recipe
-from reproduce.loading import (
-    DecodedWaveforms,
-    Share,
-    WaveformStore,
-    evaluation_batches,
-    load_waveforms,
-    stream_waveforms,
-    training_batches,
-)
-from reproduce.shard_reader import ShardWaveforms, in_memory, open_shards
-from reproduce.shards import (
-    INDEX_NAME,
-    JOURNAL_NAME,
-    decode_waveform,
-    encode_waveform,
-    read_shard_index,
-    write_shards,
-)
-from reproduce.standin import STANDINS, standin_marker, write_standin
+from reproduce.experiments.recipe import Recipe
 
 pytest.importorskip("webdataset", reason="writing shards needs webdataset")
 
@@ -314,8 +305,8 @@ def test_in_memory_clips_are_cut_to_the_input_unless_they_stay_whole(shards: Pat
 
 def test_shards_beyond_memory_are_refused_before_decoding(shards: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     store = open_shards(shards, SPEC)
-    monkeypatch.setattr("reproduce.loading.available_memory_bytes", lambda: CLIPS * SPEC.samples * 4 - 1)
-    monkeypatch.setattr("reproduce.shard_reader.decode_waveform", lambda *_: pytest.fail("decoding began"))
+    monkeypatch.setattr("reproduce.environment.available_memory_bytes", lambda: CLIPS * SPEC.samples * 4 - 1)
+    monkeypatch.setattr("reproduce.data.shard_reader.decode_waveform", lambda *_: pytest.fail("decoding began"))
     with pytest.raises(InputError, match="GiB of memory") as error:
         in_memory(store)
     one_line(error)
@@ -368,7 +359,8 @@ def test_a_damaged_shard_gives_one_line_and_running_again_mends_it_alone(
 
     decoded: list[str] = []
     monkeypatch.setattr(
-        "reproduce.shards.load_mono", lambda path, *rest: (decoded.append(path.stem), load_mono(path, *rest))[1]
+        "reproduce.data.shard_writer.load_mono",
+        lambda path, *rest: (decoded.append(path.stem), load_mono(path, *rest))[1],
     )
     write_shards(corpus, out, clips_per_shard=3)
     assert contents(out) == contents(shards)
@@ -429,7 +421,7 @@ KILLED_RUN = """
 import os, signal, sys
 from pathlib import Path
 from reproduce.datasets import read_dataset
-from reproduce.shards import write_shards
+from reproduce.data.shard_writer import write_shards
 done = 0
 def on_clips(clips):
     global done
@@ -453,7 +445,8 @@ def test_a_run_killed_within_a_shard_goes_on_and_ends_with_the_same_bytes(
 
     decoded: list[str] = []
     monkeypatch.setattr(
-        "reproduce.shards.load_mono", lambda path, *rest: (decoded.append(path.stem), load_mono(path, *rest))[1]
+        "reproduce.data.shard_writer.load_mono",
+        lambda path, *rest: (decoded.append(path.stem), load_mono(path, *rest))[1],
     )
     told: list[int] = []
     write_shards(corpus, out, clips_per_shard=3, on_clips=told.append)
@@ -472,7 +465,8 @@ def test_running_again_takes_in_a_clip_that_was_mended(tmp_path: Path, monkeypat
     (root / "audio/1-0-0.wav").write_bytes(sound["1-0-0.wav"])
     decoded: list[str] = []
     monkeypatch.setattr(
-        "reproduce.shards.load_mono", lambda path, *rest: (decoded.append(path.stem), load_mono(path, *rest))[1]
+        "reproduce.data.shard_writer.load_mono",
+        lambda path, *rest: (decoded.append(path.stem), load_mono(path, *rest))[1],
     )
     again = write_shards(index, out)
     assert [problem.clip_id for problem in again.problems] == ["2-0-0"]

@@ -9,9 +9,10 @@ from typing import Any
 import pytest
 
 from reproduce.paper import load_paper
-from reproduce.records import RunRecord, as_stored
-from reproduce.render import FORMATS, render
+from reproduce.records.record import RunRecord
+from reproduce.records.store import as_stored
 from reproduce.tables import Cell, Table, TableInputs, table_specs
+from reproduce.tables.render import FORMATS, render
 
 ENVIRONMENT = {
     "device": "invented CPU",

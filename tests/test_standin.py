@@ -21,19 +21,12 @@ import soundfile
 from scipy.signal import find_peaks
 
 from reproduce.datasets import read_dataset
+from reproduce.datasets.standin import catalogue
+from reproduce.datasets.standin.layouts import audioset_labels, epic_segments, render_clip, verb_and_noun
+from reproduce.datasets.standin.synthesis import to_pcm16
+from reproduce.datasets.standin.write import ORDER_PAIRS, SAMPLE_RATE, STANDINS, class_examples, write_standin
+from reproduce.datasets.standin_marker import MARKER, standin_marker
 from reproduce.errors import InputError
-from reproduce.standin import (
-    MARKER,
-    ORDER_PAIRS,
-    SAMPLE_RATE,
-    STANDINS,
-    catalogue,
-    class_examples,
-    standin_marker,
-    write_standin,
-)
-from reproduce.standin.layouts import audioset_labels, epic_segments, render_clip, verb_and_noun
-from reproduce.standin.synthesis import to_pcm16
 
 SMALL = {"kinetics_sounds": 10, "epic_kitchens": 60, "vggsound": 10, "audioset": 12}
 SOURCES = 10  # recordings per class that the measurements below are taken on
@@ -249,7 +242,7 @@ def test_no_source_is_used_twice() -> None:
 def test_a_killed_run_is_completed_to_the_same_tree(trees: dict[str, Path], tmp_path: Path) -> None:
     root = tmp_path / "killed"
     code = (
-        "from reproduce.standin import write_standin\n"
+        "from reproduce.datasets.standin.write import write_standin\n"
         f"write_standin('kinetics_sounds', {str(root)!r}, clips={SMALL['kinetics_sounds']}, seed=3)"
     )
     process = subprocess.Popen([sys.executable, "-c", code], cwd=Path(__file__).parents[1])

@@ -12,18 +12,19 @@ from make_audio import make_esc50_folder
 from make_records import make_record
 
 from reproduce.__main__ import main
-from reproduce.experiments import (
+from reproduce.experiments.comparisons import (
     EQUAL_MACS,
     POOLING,
     POOLING_ABLATIONS,
-    PRESETS,
     at_equal_macs,
     cross_validation,
     pooling_variants,
 )
+from reproduce.experiments.presets import PRESETS
 from reproduce.paper import load_paper
-from reproduce.records import RunRecord, load_records
-from reproduce.selection import comparisons, equal_macs_groups, pooling_groups
+from reproduce.records.record import RunRecord
+from reproduce.records.selection import comparisons, equal_macs_groups, pooling_groups
+from reproduce.records.store import load_records
 from reproduce.tables import TableInputs, table_specs
 
 BOTH = cross_validation(PRESETS["demo"], "esc50", ("1", "2", "3"), ("1", "2"), seeds=(0,))

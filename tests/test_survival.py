@@ -33,12 +33,13 @@ from make_runs import (
     train_tones_until_write,
 )
 
+from reproduce.data.waveform_store import WaveformStore, load_waveforms
 from reproduce.datasets import read_dataset
-from reproduce.loading import WaveformStore, load_waveforms
-from reproduce.records import RunRecord, load_records
-from reproduce.runner import experiment_key
-from reproduce.signals import stop_signals
-from reproduce.trainer import EPOCH_LOG, Progress
+from reproduce.records.record import RunRecord
+from reproduce.records.store import load_records
+from reproduce.training.runner import experiment_key
+from reproduce.training.signals import stop_signals
+from reproduce.training.trainer import EPOCH_LOG, Progress
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

@@ -11,13 +11,14 @@ import pytest
 from make_records import make_cost_record, make_paper_record, make_record, make_run, multilabel, ranked
 
 from reproduce.errors import InputError
-from reproduce.experiments import POOLING_ABLATIONS
-from reproduce.intervals import wilson_interval
+from reproduce.experiments.comparisons import POOLING_ABLATIONS
+from reproduce.metrics.intervals import wilson_interval
 from reproduce.paper import load_paper
-from reproduce.predictions import StoredPredictions, save_predictions
-from reproduce.records import RunRecord, append_record, load_records
-from reproduce.render import FORMATS, WIDTH, reasons, render
+from reproduce.records.predictions import StoredPredictions, save_predictions
+from reproduce.records.record import RunRecord
+from reproduce.records.store import append_record, load_records
 from reproduce.tables import Cell, Column, Row, Table, TableInputs, measured, register_table, table_specs
+from reproduce.tables.render import FORMATS, WIDTH, reasons, render
 
 BOTH_COSTS = (
     make_cost_record("ast_base", macs=100e9, parameters=80_000_000),

@@ -11,12 +11,13 @@ from typing import Any
 import pytest
 
 from reproduce.__main__ import main
+from reproduce.datasets.standin.write import write_standin
 from reproduce.errors import InputError
-from reproduce.experiments import POOLING_ABLATIONS, Experiment
-from reproduce.recipes import paper_recipes
-from reproduce.records import load_records
-from reproduce.standin import write_standin
-from reproduce.targets import DEMOS, PAPER, STUDIES, TARGETS, experiments_of
+from reproduce.experiments.comparisons import POOLING_ABLATIONS
+from reproduce.experiments.experiment import Experiment
+from reproduce.experiments.paper_recipes import paper_recipes
+from reproduce.experiments.targets import DEMOS, PAPER, STUDIES, TARGETS, experiments_of
+from reproduce.records.store import load_records
 
 # (recipe name, model) -> runs at the paper's scale: three seeds, one where a run takes days.
 PAIR_3, PAIR_1 = (

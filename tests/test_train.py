@@ -10,9 +10,9 @@ import pytest
 import soundfile
 
 from reproduce.__main__ import main
-from reproduce.records import load_records
-from reproduce.selection import paper_run
-from reproduce.standin import write_standin
+from reproduce.datasets.standin.write import write_standin
+from reproduce.records.selection import paper_run
+from reproduce.records.store import load_records
 
 SCORES = {
     "kinetics_sounds": {"top1", "top5"},

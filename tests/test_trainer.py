@@ -32,19 +32,20 @@ from make_runs import (
 from safetensors import SafetensorError
 
 from models.base import SpectrogramTransformer
-from reproduce import runner, trainer
 from reproduce.__main__ import main
-from reproduce.checkpointing import locked
+from reproduce.data.batches import evaluation_batches
+from reproduce.data.shard_reader import in_memory, open_shards
+from reproduce.data.waveform_store import WaveformStore, load_waveforms, stream_waveforms
 from reproduce.datasets import read_dataset
-from reproduce.engine import predict
 from reproduce.errors import InputError
-from reproduce.experiments import PRESETS
-from reproduce.loading import WaveformStore, evaluation_batches, load_waveforms, stream_waveforms
-from reproduce.predictions import score
-from reproduce.records import load_records
-from reproduce.runner import experiment_key
-from reproduce.shard_reader import in_memory, open_shards
-from reproduce.trainer import Progress
+from reproduce.evaluation.predict import predict
+from reproduce.experiments.presets import PRESETS
+from reproduce.metrics.headline import score
+from reproduce.records.store import load_records
+from reproduce.training import runner, trainer
+from reproduce.training.checkpointing import locked
+from reproduce.training.runner import experiment_key
+from reproduce.training.trainer import Progress
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -160,7 +161,7 @@ def test_shards_give_the_key_of_the_files_and_the_same_weights_from_disk_and_mem
     data: Path, store: WaveformStore, tmp_path: Path
 ) -> None:
     pytest.importorskip("webdataset", reason="writing shards needs webdataset")
-    from reproduce.shards import write_shards
+    from reproduce.data.shard_writer import write_shards
 
     write_shards(store.index, tmp_path / "shards", clips_per_shard=7)
     shards = open_shards(tmp_path / "shards", SPEC)

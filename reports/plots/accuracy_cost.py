@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from matplotlib.axes import Axes
 
 from reports.plots.base import Drawn, colour_of, finish, grid_of, label_of, tip
-from reproduce.figures import MARKERS
+from reproduce.experiments.families import family
+from reproduce.figures.style import MARKERS
 from reproduce.tables import Cell, Column, Table, TableInputs, table_specs
-from reproduce.tables.base import family
 
 # In this order, the first that a table has measured stands for it.
 SCORES = ("top1", "action_top1", "action", "map")

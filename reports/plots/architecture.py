@@ -8,11 +8,12 @@ from matplotlib.axes import Axes
 from matplotlib.patches import Rectangle
 
 from reports.plots.base import GREY, Drawn, finish, tip
-from reproduce.figures import COLOURS, LABELS
-from reproduce.records import RunRecord, number
-from reproduce.selection import cost_of
+from reproduce.experiments.families import LABELS, PAPER_MODELS
+from reproduce.figures.style import COLOURS
+from reproduce.records.record import RunRecord, number
+from reproduce.records.selection import cost_of
 from reproduce.tables import TableInputs
-from reproduce.tables.base import GIGA, PAPER_MODELS
+from reproduce.tables.base import GIGA
 
 
 def costs_of(inputs: TableInputs) -> dict[str, RunRecord] | None:

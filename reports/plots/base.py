@@ -12,12 +12,13 @@ from typing import Any
 from matplotlib.artist import Artist
 from matplotlib.figure import Figure
 
-from reproduce import figures
-from reproduce.figures import COLOURS, DPI, LABELS
-from reproduce.records import RunRecord, of_kind
-from reproduce.selection import comparisons, runs_of_all
+from reproduce.experiments.families import LABELS, family
+from reproduce.figures import scaling as figures
+from reproduce.figures.style import COLOURS, DPI
+from reproduce.records.pooled import runs_of_all
+from reproduce.records.record import RunRecord, of_kind
+from reproduce.records.selection import comparisons
 from reproduce.tables import TableInputs
-from reproduce.tables.base import family
 
 GREY = "0.35"
 # With the marks, what tells the models apart without colour.

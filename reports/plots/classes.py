@@ -19,7 +19,7 @@ from reports.plots.base import (
     label_of,
     tip,
 )
-from reproduce.figures import MARKERS
+from reproduce.figures.style import MARKERS
 from reproduce.tables import TableInputs
 
 KEYS_NAMED = 4  # of the records behind a figure

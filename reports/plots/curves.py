@@ -21,9 +21,9 @@ from reports.plots.base import (
     label_of,
     tip,
 )
-from reproduce.records import RunRecord
+from reproduce.experiments.families import family
+from reproduce.records.record import RunRecord
 from reproduce.tables import TableInputs
-from reproduce.tables.base import family
 
 
 def draw_curves(inputs: TableInputs) -> Drawn | None:

@@ -6,7 +6,7 @@ import tempfile
 from pathlib import Path
 
 from reports.plots.base import Drawn
-from reproduce.figure2 import write_figure2
+from reproduce.figures.figure2 import write_figure2
 from reproduce.tables import TableInputs
 
 PAPER_SCALE, DEMO_SCALE = "figure2", "figure2_demo"

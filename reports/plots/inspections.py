@@ -8,7 +8,7 @@ import numpy as np
 from matplotlib.axes import Axes
 
 from reports.plots.base import GREY, Drawn, finish, label_of
-from reproduce.inspections import Inspection, Profile, load_inspection, newest_inspection
+from reproduce.records.inspections import Inspection, Profile, load_inspection, newest_inspection
 from reproduce.tables import TableInputs
 
 WAVEFORM_COLUMNS = 1200  # drawn as so many bars from lowest to highest sample

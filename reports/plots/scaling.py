@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from reports.plots.base import Drawn, finish
-from reproduce.figures import plot_scaling, plot_scaling_ratio
-from reproduce.records import of_kind
-from reproduce.selection import latest_by_key
+from reproduce.figures.scaling import plot_scaling, plot_scaling_ratio
+from reproduce.records.record import of_kind
+from reproduce.records.selection import latest_by_key
 from reproduce.tables import TableInputs
 from reproduce.tables.scaling import by_machine
 

@@ -9,11 +9,10 @@ from dataclasses import dataclass
 from matplotlib.axes import Axes
 
 from reports.plots.base import Drawn, finish, label_of, tip
-from reproduce.records import RunRecord, number, of_kind
-from reproduce.selection import latest_by_key
+from reproduce.records.record import RunRecord, machine, number, of_kind
+from reproduce.records.selection import latest_by_key
 from reproduce.tables import TableInputs
 from reproduce.tables.speed import MODELS
-from reproduce.tables.timing_cells import machine
 
 FULL, SEEN = "macs_full", "macs_module_only"
 COMMAND = "pytest bench/ --benchmark-only"

@@ -7,7 +7,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from reproduce.datasets import (  # noqa: F401 (they register themselves)
+from reproduce.datasets.index import Clip, ClipIndex, Problem
+from reproduce.datasets.readers import (  # noqa: F401 (they register themselves)
     audioset,
     csv_manifest,
     epic_kitchens,
@@ -16,7 +17,7 @@ from reproduce.datasets import (  # noqa: F401 (they register themselves)
     kinetics_sounds,
     vggsound,
 )
-from reproduce.datasets.base import Clip, ClipIndex, DatasetSpec, Problem, dataset_spec, list_datasets
+from reproduce.datasets.registry import DatasetSpec, dataset_spec, list_datasets
 from reproduce.errors import InputError
 
 __all__ = [
@@ -38,7 +39,7 @@ def read_dataset(name: str, root: str | Path, **options: Any) -> ClipIndex:
 
     Raises InputError, besides what the reader refuses, for a stand-in whose writing was interrupted.
     """
-    from reproduce.standin import standin_marker  # here, as SciPy comes with it
+    from reproduce.datasets.standin_marker import standin_marker  # here, as SciPy comes with it
 
     spec = dataset_spec(name)
     marker = standin_marker(Path(root).expanduser())

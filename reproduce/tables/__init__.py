@@ -7,6 +7,7 @@ from reproduce.tables import (  # noqa: F401, I001  (the order is the listing's)
     architecture,
     accuracy,
     audioset,
+    ablations,
     clustering,
     claims,
     costs,

@@ -10,28 +10,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from reproduce.datasets import dataset_spec
+from reproduce.experiments.families import PAPER_MODELS
 from reproduce.paper import Row as PaperRow
-from reproduce.selection import paper_runs
-from reproduce.tables.base import (
-    PAPER_MODELS,
-    PAPER_ONLY,
-    Cell,
-    Column,
-    Row,
-    Table,
-    TableInputs,
-    register_table,
-    run_conditions,
-)
-from reproduce.tables.run_blocks import (
-    CLIPS_COLUMN,
-    Target,
-    demo_blocks,
-    demo_note,
-    other_runs_block,
-    selection_block,
-)
-from reproduce.tables.run_scores import RunScores, clips_cell, difference_row, interval_notes, paper_difference_row
+from reproduce.records.selection import paper_runs
+from reproduce.tables.base import PAPER_ONLY, Cell, Column, Row, Table, TableInputs, register_table, run_conditions
+from reproduce.tables.blocks import CLIPS_COLUMN, Target, demo_blocks, demo_note, other_runs_block, selection_block
+from reproduce.tables.scores import RunScores, clips_cell, difference_row, interval_notes, paper_difference_row
 
 RECIPE = "mast"  # the paper's protocol, for both models
 OWN_AST = "AST, MAST's protocol"

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from reproduce.experiments.families import PAPER_MODELS
 from reproduce.paper import Layer
-from reproduce.records import RunRecord
-from reproduce.selection import cost_of
-from reproduce.tables.base import NOT_RUN, PAPER_MODELS, Cell, Column, Row, Table, TableInputs, measured, register_table
-from reproduce.tables.cost_cells import BOTH_COSTS, cost_conditions
+from reproduce.records.record import RunRecord
+from reproduce.records.selection import cost_of
+from reproduce.tables.base import NOT_RUN, Cell, Column, Row, Table, TableInputs, measured, register_table
+from reproduce.tables.cells import BOTH_COSTS, cost_conditions
 
 
 @register_table("table1", "architecture of both models, block by block", BOTH_COSTS)

@@ -8,13 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from reproduce.paper import Paper
-from reproduce.records import RunRecord
+from reproduce.records.record import RunRecord
 
 MEASURED, NOT_RUN, PAPER_ONLY = "measured", "not run", "paper only"
 POINTS, CLIPS = "points", "clips"  # units: of a difference of percentages; of a number of test clips
 GIGA, MEGA = 1e9, 1e6
 TRAINING_PASSES = 3  # MACs of a training step in forward passes: the backward pass multiplies twice as much
-PAPER_MODELS = {"ast": "ast_base", "mast": "mast_base"}
 
 
 @dataclass(frozen=True)
@@ -163,8 +162,3 @@ def run_conditions(*records: RunRecord) -> str:
 
 def epochs_text(recipe: Mapping[str, Any]) -> str:
     return f"{recipe['epochs']} epoch{'s' if recipe['epochs'] > 1 else ''}"
-
-
-def family(model: str) -> str:
-    """ "ast" or "mast" of "ast_tiny", "mast_base" or a row's label that begins with it."""
-    return "ast" if model.lower().startswith("ast") else "mast"

@@ -4,7 +4,11 @@ from __future__ import annotations
 
 from collections import Counter
 
-from reproduce.claims import (
+from reproduce.paper import Claim
+from reproduce.tables.base import MEASURED, PAPER_ONLY, Column, Row, Table, TableInputs, register_table
+from reproduce.tables.base import NOT_RUN as CELL_NOT_RUN
+from reproduce.tables.cells import BOTH_COSTS, TextCell, text_cell
+from reproduce.tables.verdicts import (
     BY_CONVENTION,
     CONTRADICTED,
     FOR_THE_EYE,
@@ -17,11 +21,6 @@ from reproduce.claims import (
     decimals,
     judge_claims,
 )
-from reproduce.paper import Claim
-from reproduce.tables.base import MEASURED, PAPER_ONLY, Column, Row, Table, TableInputs, register_table
-from reproduce.tables.base import NOT_RUN as CELL_NOT_RUN
-from reproduce.tables.cost_cells import BOTH_COSTS
-from reproduce.tables.text_cells import TextCell, text_cell
 
 COLUMNS = (
     Column("stated", "Paper says"),

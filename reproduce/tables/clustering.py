@@ -6,8 +6,11 @@ import math
 import statistics
 from collections.abc import Mapping, Sequence
 
-from reproduce.bootstrap import mean_and_sd
-from reproduce.clustering_plan import (
+from reproduce.datasets.index import DEFAULT_HEAD
+from reproduce.experiments.families import LABELS, PAPER_MODELS
+from reproduce.metrics.bootstrap import mean_and_sd
+from reproduce.paper import MODELS
+from reproduce.records.clusterings import (
     CLUSTERING_SEEDS,
     DATASET,
     FIGURE_SEED,
@@ -23,14 +26,10 @@ from reproduce.clustering_plan import (
     runs_to_cluster,
     umap_params,
 )
-from reproduce.datasets.base import DEFAULT_HEAD
-from reproduce.figures import LABELS
-from reproduce.paper import MODELS
-from reproduce.records import RunRecord, number
+from reproduce.records.record import RunRecord, number
 from reproduce.tables.base import (
     MEASURED,
     NOT_RUN,
-    PAPER_MODELS,
     Cell,
     Column,
     Row,
@@ -39,8 +38,8 @@ from reproduce.tables.base import (
     register_table,
     run_conditions,
 )
-from reproduce.tables.run_blocks import Target
-from reproduce.tables.run_scores import RunScores
+from reproduce.tables.blocks import Target
+from reproduce.tables.scores import RunScores
 
 TOP1 = Column("top1", "Top-1 of the same runs", "%", 1)
 SILHOUETTES = (

@@ -4,20 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from reproduce.records import RunRecord, number
-from reproduce.selection import cost_of
-from reproduce.tables.base import (
-    GIGA,
-    PAPER_MODELS,
-    Column,
-    CostRequest,
-    Row,
-    Table,
-    TableInputs,
-    measured,
-    register_table,
-)
-from reproduce.tables.cost_cells import COUNTING_NOTES, cost_conditions
+from reproduce.experiments.families import PAPER_MODELS
+from reproduce.records.record import RunRecord, number
+from reproduce.records.selection import cost_of
+from reproduce.tables.base import GIGA, Column, CostRequest, Row, Table, TableInputs, measured, register_table
+from reproduce.tables.cells import COUNTING_NOTES, cost_conditions
 
 COUNTED_COSTS = tuple(CostRequest(preset, with_libraries=True) for preset in PAPER_MODELS.values())
 

@@ -4,21 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from reproduce.recipes import (
-    AST,
-    BCE,
-    CROSS_ENTROPY,
-    DEVIATIONS,
-    MAST,
-    TWO_HEADS,
-    PaperRecipe,
-    Provenance,
-    paper_recipes,
-    study_name,
-    value_text,
-)
+from reproduce.experiments.deviations import DEVIATIONS
+from reproduce.experiments.overrides import value_text
+from reproduce.experiments.paper_recipes import AST, MAST, PaperRecipe, paper_recipes
+from reproduce.experiments.paper_studies import BCE, CROSS_ENTROPY, TWO_HEADS, study_name
+from reproduce.experiments.provenance import Provenance
 from reproduce.tables.base import Column, Row, Table
-from reproduce.tables.text_cells import TextCell, text_cell
+from reproduce.tables.cells import TextCell, text_cell
 
 UNUSED = "–"
 SHORT = {BCE: "BCE", CROSS_ENTROPY: "soft CE", TWO_HEADS: "mean of 2 soft CE"}

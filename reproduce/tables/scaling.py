@@ -5,24 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from itertools import pairwise
 
-from reproduce.records import RunRecord, number, of_kind
-from reproduce.selection import latest_by_key
-from reproduce.tables.base import (
-    GIGA,
-    NOT_RUN,
-    PAPER_MODELS,
-    Cell,
-    Column,
-    Row,
-    Table,
-    TableInputs,
-    measured,
-    register_table,
-)
-from reproduce.tables.timing_cells import MEMORY_NOTE, SPREAD_NOTE, failed_cell, machine, memory_cell, spread_cell
+from reproduce.experiments.families import LENGTHS_S, PAPER_MODELS, PAPER_SECONDS
+from reproduce.records.record import RunRecord, machine, number, of_kind
+from reproduce.records.selection import latest_by_key
+from reproduce.tables.base import GIGA, NOT_RUN, Cell, Column, Row, Table, TableInputs, measured, register_table
+from reproduce.tables.cells import MEMORY_NOTE, SPREAD_NOTE, failed_cell, memory_cell, spread_cell
 
-PAPER_SECONDS = 10.24  # 1024 frames at a 10 ms hop
-LENGTHS_S = (1.0, 2.0, 5.0, 10.0, PAPER_SECONDS, 20.0, 30.0, 60.0)
 COMMAND = "python -m reproduce scaling"
 MACS_COLUMNS = (
     Column("ast_module_only", "AST, module-only", "G", 1),
@@ -32,6 +20,8 @@ MACS_COLUMNS = (
     Column("mast_full", "MAST, full", "G", 1),
     Column("ratio_full", "AST : MAST", "x", 2),
 )
+
+
 DEVICE_COLUMNS = (
     Column("ast_ms", "AST", "ms", 1),
     Column("ast_spread", "±", "%", 1),
@@ -43,6 +33,8 @@ DEVICE_COLUMNS = (
     Column("mast_mib", "MAST, peak", "MiB", 0),
     Column("ratio_mib", "AST : MAST, peak", "x", 2),
 )
+
+
 Pair = tuple[RunRecord | None, RunRecord | None]
 
 

@@ -6,20 +6,10 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from reproduce.records import RunRecord, number, of_kind
-from reproduce.selection import latest_by_key
-from reproduce.tables.base import (
-    GIGA,
-    NOT_RUN,
-    Cell,
-    Column,
-    Row,
-    Table,
-    TableInputs,
-    measured,
-    register_table,
-)
-from reproduce.tables.timing_cells import MEMORY_NOTE, SPREAD_NOTE, failed_cell, machine, memory_cell, spread_cell
+from reproduce.records.record import RunRecord, machine, number, of_kind
+from reproduce.records.selection import latest_by_key
+from reproduce.tables.base import GIGA, NOT_RUN, Cell, Column, Row, Table, TableInputs, measured, register_table
+from reproduce.tables.cells import MEMORY_NOTE, SPREAD_NOTE, failed_cell, memory_cell, spread_cell
 
 COMMAND = "pytest bench/ --benchmark-only"
 COLUMNS = (

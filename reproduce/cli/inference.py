@@ -1,0 +1,119 @@
+"""The verbs `predict`, `embed` and `evaluate`: a trained model on sounds. Imports torch."""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import io
+import json
+from pathlib import Path
+
+from reproduce.cli.session import say, show
+from reproduce.datasets import dataset_spec, location_of, read_variant
+from reproduce.environment import choose_device
+from reproduce.errors import InputError
+from reproduce.evaluation.inference import (
+    Listener,
+    best_labels,
+    evaluate,
+    find_sounds,
+    listen,
+    load_listener,
+    save_embeddings,
+)
+from reproduce.evaluation.predict import Predictions
+from reproduce.evaluation.relative_positions import inspect, record_inspection
+from reproduce.metrics.headline import headline
+
+
+def run_predict(options: argparse.Namespace) -> int:
+    """The likeliest classes of every sound."""
+    listener, sounds, predictions = _listen(options)
+    rows = best_labels(listener, predictions, options.top)
+    if options.format == "json":
+        named = [
+            {
+                "file": str(path),
+                **{
+                    head: [{"label": label, "probability": chance} for label, chance in best]
+                    for head, best in row.items()
+                },
+            }
+            for path, row in zip(sounds, rows, strict=True)
+        ]
+        show(json.dumps(named, indent=1) + "\n")
+    elif options.format == "csv":
+        text = io.StringIO()
+        writer = csv.writer(text, lineterminator="\n")
+        writer.writerow(("file", "head", "rank", "label", "probability"))
+        for path, row in zip(sounds, rows, strict=True):
+            for head, best in row.items():
+                for rank, (label, chance) in enumerate(best, start=1):
+                    writer.writerow((path, head, rank, label, f"{chance:.6f}"))
+        show(text.getvalue())
+    else:
+        width = max(len(str(path)) for path in sounds)
+        for path, row in zip(sounds, rows, strict=True):
+            heads = (", ".join(f"{label} {chance:.2f}" for label, chance in best) for best in row.values())
+            show(f"{path!s:<{width}}  {'; '.join(heads)}\n")
+    return 0
+
+
+def run_embed(options: argparse.Namespace) -> int:
+    """Embeddings of every sound as an npz."""
+    _, sounds, predictions = _listen(options)
+    save_embeddings(options.out, sounds, predictions)
+    show(f"{options.out}: {len(sounds)} embeddings of {predictions.embeddings.shape[1]} numbers\n")
+    return 0
+
+
+def run_evaluate(options: argparse.Namespace) -> int:
+    """A trained model's score on a data set's test clips, or on the fold it did not see."""
+    device = choose_device(options.device)
+    listener = load_listener(options.model, device)
+    spec = dataset_spec(options.name)
+    index = read_variant(spec.name, location_of(spec.name, options.data, options.datasets), options.protocol)
+    splits = (options.split,) if options.split else spec.test_splits
+    if not splits or not len(test := index.where_split(*splits)):
+        raise InputError(f"--split: say which of {', '.join(sorted(index.listed))} to evaluate on")
+    if seen := sorted({*splits} & {*listener.trained_on}):
+        say(f"warning: the model was trained on {', '.join(seen)}: this score says nothing of other clips")
+    metrics, predictions = evaluate(listener, test, options.crops, device)
+    _tell_problems(predictions)
+    listed = sum(index.listed.get(split, 0) for split in splits)
+    name = headline(metrics)
+    if options.format == "json":
+        show(json.dumps({"model": listener.name, "data": spec.name, "listed": listed, **metrics}, indent=1) + "\n")
+        return 0
+    show(f"{listener.name} on {spec.name} {', '.join(splits)}: {len(predictions.positions)} of {listed} listed clips\n")
+    for key, value in sorted(metrics.items(), key=lambda item: item[0] != name):
+        if isinstance(value, float):
+            show(f"  {key:<12} {value:8.3f}{'' if key.endswith('d_prime') else ' %'}\n")
+    return 0
+
+
+def run_inspect(options: argparse.Namespace) -> int:
+    """Store how the model gets one sound and where its attention leans, for the report's figures."""
+    device = choose_device(options.device)
+    if options.sound.is_dir():
+        raise InputError(f"{options.sound}: a folder; give one sound file")
+    (sound,) = find_sounds([options.sound])
+    listener = load_listener(options.model, device)
+    record = record_inspection(listener, sound, inspect(listener, sound, device), device, options.records)
+    path = options.records / str(record.predictions)
+    show(f"{path}: {sound.name} through {listener.name}; `python -m reports` draws it\n")
+    return 0
+
+
+def _listen(options: argparse.Namespace) -> tuple[Listener, list[Path], Predictions]:
+    device = choose_device(options.device)
+    sounds = find_sounds(options.sounds)
+    listener = load_listener(options.model, device)
+    used, predictions = listen(listener, sounds, options.crops, device)
+    _tell_problems(predictions)
+    return listener, used, predictions
+
+
+def _tell_problems(predictions: Predictions) -> None:
+    for problem in predictions.problems:
+        say(f"not used: {problem.message}")

@@ -1,0 +1,145 @@
+"""VGGSound (hche11/VGGSound): 309 classes, one label per clip, top-1.
+
+Either of the two forms in which its lists circulate:
+- `vggsound.csv` (and no other): `YouTube id,start seconds,label,split`, without a header;
+- `train.csv` and `test.csv`: `id_start6.mp4,label`, without a header.
+Labels may hold commas, and are quoted then. `stat.csv` (label,count,group) fixes the classes; without it, the labels
+seen are the classes. The class index is the position among the sorted labels, as in the authors' code.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+from reproduce.audio.spec import AUDIOSET_MEAN, AUDIOSET_STD
+from reproduce.datasets.index import ClipIndex, Problem
+from reproduce.datasets.readers.annotation_csv import existing_folder, read_rows
+from reproduce.datasets.readers.listing import (
+    Listing,
+    ListingBuilder,
+    assemble,
+    find_annotation,
+    locate,
+    without_repeats,
+)
+from reproduce.datasets.readers.scan import split_suffix
+from reproduce.datasets.readers.youtube_files import NO_START, is_video_id, parse_stem, scan_youtube_files
+from reproduce.datasets.registry import DatasetSpec, register_dataset
+from reproduce.errors import InputError
+
+CLASSES = 309
+SPLITS = ("train", "test")
+CLIP_SECONDS = 10.0
+
+
+Row = tuple[int, str, int, str, str]  # line, video, start in seconds, label, split
+
+
+def read_vggsound(root: str | Path, annotations: str | Path | None = None) -> ClipIndex:
+    """Clips under `root`, with the lists in `annotations` (or in `root`, or a folder of it such as `meta`).
+
+    A clip's id is `id_start6`, as in the official file names. Raises InputError for a list that is absent or mangled.
+    """
+    folder = existing_folder(root)
+    place = existing_folder(annotations) if annotations is not None else None
+    tables, problems = _find_tables(folder, place)
+    stat = find_annotation(folder, ["stat.csv"], place)
+    known = _read_stat(stat) if stat else sorted({row[3] for table in tables for row in _rows(table, tables[table])})
+    if not stat and len(known) != CLASSES:
+        message = f"{folder}: no stat.csv, and the lists have {len(known)} labels where VGGSound has {CLASSES}"
+        problems.append(Problem("", "classes", message, fatal=False))
+    listings = read_listings(tables, {label: i for i, label in enumerate(known)})
+    listings, repeats = without_repeats(listings, next(iter(tables)).name)
+    files = scan_youtube_files(folder)
+    located = locate(listings, files)
+    everything = [*problems, *repeats, *files.problems]
+    return assemble("vggsound", folder, located, tuple(known), multilabel=False, problems=everything)
+
+
+def read_listings(tables: Mapping[Path, str], class_of: Mapping[str, int]) -> list[Listing]:
+    """One Listing per split. `tables`: CSV -> the split it lists, "" where it names the splits itself."""
+    builders: dict[str, ListingBuilder] = {}
+    for table, split_of_table in tables.items():
+        for line, video, start, label, split in _rows(table, split_of_table):
+            if label not in class_of:
+                raise InputError(f"{table} row {line}: unknown class {label!r}; mend the label, or add it to stat.csv")
+            builder = builders.setdefault(split, ListingBuilder(split))
+            builder.add(f"{video}_{start:06d}", video, start, start + CLIP_SECONDS, (class_of[label],))
+    return [builders[split].listing() for split in SPLITS if split in builders]
+
+
+def _find_tables(root: Path, place: Path | None) -> tuple[dict[Path, str], list[Problem]]:
+    whole = find_annotation(root, ["vggsound.csv"], place)
+    if whole:
+        return {whole: ""}, []
+    tables, problems = {}, []
+    for split in SPLITS:
+        table = find_annotation(root, [f"{split}.csv"], place)
+        if table:
+            tables[table] = split
+        else:
+            message = f"{place or root}: no {split}.csv (nor vggsound.csv), so no {split} clips"
+            problems.append(Problem("", "no-annotation", message))
+    if not tables:
+        raise InputError(f"{place or root}: neither vggsound.csv nor train.csv, test.csv; put VGGSound's lists there")
+    return tables, problems
+
+
+def _read_stat(table: Path) -> list[str]:
+    labels = []
+    for line, row in read_rows(table):
+        if len(row) != 3 or not row[1].isdecimal():
+            raise InputError(f"{table} row {line}: must be label,count,group with commas in labels quoted; restore it")
+        labels.append(row[0].strip())
+    if len(set(labels)) != len(labels) or not labels:
+        raise InputError(f"{table}: {len(labels)} rows with {len(set(labels))} different labels; restore the file")
+    return sorted(labels)
+
+
+def _rows(table: Path, split_of_table: str) -> Iterator[Row]:
+    columns = 2 if split_of_table else 4
+    for line, row in read_rows(table):
+        if len(row) != columns:
+            form = "id_start.mp4,label" if split_of_table else "id,start,label,split"
+            raise InputError(
+                f"{table} row {line}: {len(row)} columns where VGGSound has {columns} ({form}, no header); "
+                f"quote labels that hold commas, or restore the official file"
+            )
+        yield _named_row(table, line, row, split_of_table) if split_of_table else _whole_row(table, line, row)
+
+
+def _named_row(table: Path, line: int, row: list[str], split: str) -> Row:
+    clip = parse_stem(split_suffix(row[0].strip())[0])
+    if clip is None or clip[1] == NO_START:
+        raise InputError(
+            f"{table} row {line}: {row[0]!r} is no file name like glLQrEijrKg_000300.mp4; restore the file"
+        )
+    return line, clip[0], clip[1] // 1000, row[1].strip(), split
+
+
+def _whole_row(table: Path, line: int, row: list[str]) -> Row:
+    video, start, label, split = (value.strip() for value in row)
+    if not is_video_id(video):
+        raise InputError(f"{table} row {line}: {video!r} is no YouTube id of 11 characters; restore the official file")
+    if not start.isdecimal():
+        raise InputError(
+            f"{table} row {line}: start {start!r} is no whole number of seconds; restore the official file"
+        )
+    if split not in SPLITS:
+        raise InputError(f"{table} row {line}: split {split!r} is neither train nor test; restore the official file")
+    return line, video, int(start), label, split
+
+
+register_dataset(
+    DatasetSpec(
+        name="vggsound",
+        title="VGGSound",
+        read=read_vggsound,
+        clip_seconds=CLIP_SECONDS,
+        metric="top1",
+        mean=AUDIOSET_MEAN,
+        std=AUDIOSET_STD,
+        stats_source="AudioSet, YuanGongND/ast egs/audioset",
+    )
+)

@@ -1,0 +1,79 @@
+"""Cost records: parameters and MACs of a model, measured live from its closed form. Needs torch, no weights."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from functools import cache
+from typing import Any
+
+import torch
+
+from models import create_model
+from models.complexity import count_with_libraries, measure_complexity
+from reproduce.environment import describe_environment
+from reproduce.records.record import RunRecord, now
+from reproduce.records.selection import PAPER_CLASSES, PAPER_INPUT
+
+
+def measure_cost(
+    model: str,
+    model_config: Mapping[str, Any] | None = None,
+    input_size: tuple[int, int] = PAPER_INPUT,
+    num_classes: int | Mapping[str, int] = PAPER_CLASSES,
+    with_libraries: bool = False,
+) -> RunRecord:
+    """One "cost" record: exact parameters, MACs by both rules, itemised per block and kind. Batch 1.
+
+    With `with_libraries` also what FlopCounterMode, fvcore and ptflops count, which runs real forward passes.
+    """
+    experiment = {
+        "model": model,
+        "model_config": json.loads(json.dumps(dict(model_config or {}))),
+        "input_size": list(input_size),
+        "num_classes": num_classes,
+    }
+    with torch.device("meta"):
+        complexity = measure_complexity(
+            create_model(model, num_classes=num_classes, input_size=input_size, **(model_config or {}))
+        )
+    return RunRecord(
+        kind="cost",
+        key=hashlib.sha256(json.dumps(experiment, sort_keys=True).encode()).hexdigest()[:16],
+        experiment=experiment,
+        scale="paper" if (input_size, num_classes) == (PAPER_INPUT, PAPER_CLASSES) else "demo",
+        metrics={
+            "parameters": complexity.parameters,
+            "parameters_paper": complexity.parameters_paper,
+            "macs_module_only": complexity.macs_module_only,
+            "macs_ptflops_0_7": complexity.macs_ptflops_0_7,
+            "macs_full": complexity.macs_full,
+        },
+        details={
+            "items": [[item.block, item.kind, item.macs] for item in complexity.items],
+            "shapes": [[s.block, s.tokens, *s.grid, s.width, s.prefix_tokens] for s in complexity.shapes],
+            "libraries": _library_counts(model, experiment) if with_libraries else {},
+        },
+        environment=_environment(),
+        created=now(),
+    )
+
+
+def _library_counts(model: str, experiment: Mapping[str, Any]) -> dict[str, float]:
+    built = create_model(
+        model,
+        num_classes=experiment["num_classes"],
+        input_size=tuple(experiment["input_size"]),
+        **experiment["model_config"],
+    )
+    return {
+        f"{library}, {path}": macs
+        for path in ("reference", "sdpa")
+        for library, macs in count_with_libraries(built, path).items()
+    }
+
+
+@cache
+def _environment() -> dict[str, Any]:
+    return describe_environment("cpu")

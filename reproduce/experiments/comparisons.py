@@ -1,0 +1,127 @@
+"""Which experiments make up a comparison: folds, equal MACs, pooling variants, learning rates."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from typing import Any
+
+from reproduce.errors import InputError
+from reproduce.experiments.experiment import Experiment
+from reproduce.experiments.presets import ComparisonPreset
+
+# Studies that have a table of their own, by the recipe name of their runs.
+EQUAL_MACS, POOLING = "equal MACs", "pooling"
+# Query pooling (frequency, time) at blocks 2, 5 and 21, by the row of the paper's ablation (sec. 4; RECIPES 3.11).
+POOLING_ABLATIONS: dict[str, tuple[tuple[int, int], ...]] = {
+    "mast": ((2, 2), (2, 2), (1, 2)),
+    "2d_at_21": ((2, 2), (2, 2), (2, 2)),
+    "none_at_21": ((2, 2), (2, 2), (1, 1)),
+    "first_only": ((2, 2), (1, 1), (1, 1)),
+    "none": ((1, 1), (1, 1), (1, 1)),
+}
+
+
+def fixed_split(
+    preset: ComparisonPreset,
+    dataset: str,
+    protocol: str,
+    train: tuple[str, ...],
+    test: tuple[str, ...],
+    seeds: tuple[int, ...],
+) -> list[Experiment]:
+    """Every (seed, model) on a corpus that says itself what is trained on and what is tested."""
+    return [
+        Experiment(
+            model,
+            dataset,
+            train,
+            test,
+            preset.front_end,
+            preset.recipe_of(model),
+            preset.scale,
+            protocol=protocol,
+            seed=seed,
+        )
+        for seed in seeds
+        for model in preset.models
+    ]
+
+
+def cross_validation(
+    preset: ComparisonPreset,
+    dataset: str,
+    folds: tuple[str, ...],
+    test_folds: tuple[str, ...],
+    seeds: tuple[int, ...],
+) -> list[Experiment]:
+    """Every (seed, fold, model), the models of a fold side by side: each fold of `test_folds` is the test set once.
+
+    Raises:
+        InputError: fewer than two folds in the data.
+    """
+    if len(folds) < 2:
+        raise InputError(f"cross-validation needs at least two folds, the data has {len(folds)}: {', '.join(folds)}")
+    return [
+        Experiment(
+            model,
+            dataset,
+            _without(folds, fold),
+            (fold,),
+            preset.front_end,
+            preset.recipe_of(model),
+            preset.scale,
+            seed=seed,
+        )
+        for seed in seeds
+        for fold in test_folds
+        for model in preset.models
+    ]
+
+
+def at_equal_macs(experiments: Iterable[Experiment], macs: Mapping[str, float]) -> list[Experiment]:
+    """Runs of the cheaper models, so much longer that their training takes the MACs of the dearest model's.
+
+    Args:
+        macs: model -> MACs a clip.
+    """
+    experiments, dearest = list(experiments), max(macs.values())
+    longer = []
+    for experiment in experiments:
+        epochs = round(experiment.recipe.epochs * dearest / macs[experiment.model])
+        if epochs > experiment.recipe.epochs:
+            recipe = replace(experiment.recipe, epochs=epochs)
+            longer.append(replace(experiment, recipe=recipe, recipe_name=EQUAL_MACS))
+    return longer
+
+
+def pooling_variants(experiments: Iterable[Experiment]) -> list[Experiment]:
+    """MAST with every row of the paper's pooling ablation, and AST as it is, cheap ones first in each seed and fold."""
+    found = []
+    for experiment in experiments:
+        configs: list[dict[str, Any]] = [{}]
+        if experiment.model.startswith("mast"):
+            configs += [{"pool_strides": strides} for name, strides in POOLING_ABLATIONS.items() if name != "mast"]
+        found += [replace(experiment, model_config=config, recipe_name=POOLING) for config in configs]
+    return found
+
+
+def learning_rate_search(preset: ComparisonPreset, dataset: str, folds: tuple[str, ...], fold: str) -> list[Experiment]:
+    """Every (rate, model) on the training part of test fold `fold`, scored on its next fold; `fold` itself is not used.
+
+    Raises:
+        InputError: fewer than three folds in the data.
+    """
+    if len(folds) < 3:
+        raise InputError(f"a search needs at least three folds, the data has {len(folds)}: {', '.join(folds)}")
+    validation = folds[(folds.index(fold) + 1) % len(folds)]
+    train = _without(_without(folds, fold), validation)
+    return [
+        Experiment(model, dataset, train, (validation,), preset.front_end, replace(preset.recipe, lr=lr), preset.scale)
+        for lr in preset.search_lrs
+        for model in preset.models
+    ]
+
+
+def _without(folds: tuple[str, ...], fold: str) -> tuple[str, ...]:
+    return tuple(f for f in folds if f != fold)

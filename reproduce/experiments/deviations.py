@@ -1,0 +1,111 @@
+"""Where the suite departs from the paper, or from the code it builds on."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+# --- where the suite departs from the paper, or from the code it builds on ---
+
+
+@dataclass(frozen=True)
+class Deviation:
+    """One departure: what the paper or the public code does, what is done here, and why."""
+
+    what: str
+    theirs: str
+    ours: str
+    why: str
+
+
+DEVIATIONS = (
+    Deviation(
+        "the AST of Tables 2-4",
+        "the quoted rows are MBT's audio branch [28], called AST",
+        "AST itself, trained here by MAST's protocol, in a row of its own; the quoted row stays as printed",
+        "MBT differs in weights, patches, crops and schedule: the two numbers are of different networks",
+    ),
+    Deviation(
+        "AST's labels on balanced AudioSet",
+        "AST's 34.7 uses enhanced labels (PSLA type1_2_mean)",
+        "the original labels; weights averaged, the last epoch beside it",
+        "the enhanced labels are not AudioSet's, and the paper does not say that (Our AS) used them",
+    ),
+    Deviation(
+        "which epoch counts",
+        "AST's code picks the best epoch on the test clips; the paper is silent",
+        "the last epoch; best and averaged weights beside it, labelled",
+        "choosing on the test clips reports a maximum of noise",
+    ),
+    Deviation(
+        "scale of the relative positions",
+        "eq. (2) divides (QK + E) by the root of d",
+        "softmax(QK / root of d + E), E unscaled, as MViTv2's code has it",
+        "the ImageNet weights were trained so",
+    ),
+    Deviation(
+        "skip path where the width changes",
+        "eq. (1): P(A)",
+        "P(proj(LN(A))), as MViTv2's code has it",
+        "the ImageNet weights were trained so; the widths would not match otherwise",
+    ),
+    Deviation(
+        "classification tokens",
+        "features are taken from \"classification tokens\"",
+        "the mean over tokens after the last LayerNorm",
+        "the ImageNet-1K MViTv2-B has no class token, and Table 1 counts none",
+    ),
+    Deviation(
+        "rectangular positions",
+        "MViTv2's code asserts square grids, and its loader drops every table of another size",
+        "tables per axis, resized linearly",
+        "128 x 1024 is no square; dropping 48 tables in silence is no transfer",
+    ),
+    Deviation(
+        "evaluation outputs of MViTv2",
+        "its head returns a softmax in evaluation",
+        "raw logits always",
+        "a loss and a sigmoid need logits",
+    ),
+    Deviation(
+        "mixed labels under cross-entropy",
+        "AST's code takes argmax(labels.long()): every mixed clip becomes class 0",
+        "soft targets",
+        "a bug, not a recipe",
+    ),
+    Deviation(
+        "AST's parameter count",
+        "88.1 M counts DeiT's two unused 1000-way heads",
+        "both counts, 88.1 and 86.6 M",
+        "the heads play no part, and MAST's count has none of the kind",
+    ),
+    Deviation(
+        "multiply-accumulates",
+        "module hooks of ptflops miss the products of attention",
+        "both counts, module-only and full",
+        "the missing products are 27 G of AST and 9 G of MAST",
+    ),
+    Deviation(
+        "the cost of the ablations",
+        "not mentioned",
+        "printed beside the accuracy, with a warning",
+        "with the first pooling only, or none, MAST needs more MACs than AST",
+    ),
+    Deviation(
+        "EPIC-KITCHENS-100's split",
+        "not named; quoted rows look like the test server's",
+        "the validation split",
+        "the test labels are not public",
+    ),
+    Deviation(
+        "the full AudioSet",
+        "\"full\" is compared with the 2 M unbalanced clips",
+        "balanced and unbalanced clips together",
+        "AST's list of the full set is that union",
+    ),
+    Deviation(
+        "precision",
+        "AST: AMP in float16; the paper is silent",
+        "bfloat16 on GPUs that have it, float32 elsewhere; the record says which",
+        "no loss scaling is needed, so there is none to go wrong",
+    ),
+)  # fmt: skip

@@ -1,0 +1,124 @@
+"""Recipes with fields changed by the user."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import fields, replace
+from types import MappingProxyType
+from typing import Any
+
+from reproduce.errors import InputError
+from reproduce.experiments.paper_recipes import PaperRecipe
+from reproduce.experiments.provenance import FRONT_END, OPEN, Provenance
+from reproduce.experiments.recipe import CHOICES, Recipe
+
+# --- overriding ---
+
+_AT_LEAST_ONE = {"epochs", "batch_size", "warmup_every", "test_crops"}
+_SHARES = {"mixup", "label_smoothing", "drop_path_rate", "decay"}  # of 0 to 1
+_TRUTH = {"true": True, "false": False}
+_NOT_FREE = {"loss", "seeds"}  # the data decide the one; the other has a CLI option of its own
+
+
+def override(recipe: PaperRecipe, changes: Mapping[str, Any]) -> PaperRecipe:
+    """The recipe with some fields changed and told in its name: "mast, batch_size=12", which fills no paper cell.
+
+    Values may be text, as the command line gives them; "front_end.pad" and the like change the front end. A value that
+    is the recipe's own changes nothing, the name included.
+
+    Raises:
+        InputError: no such field (the message lists them), or a value that the field cannot take.
+    """
+    free = {name: value for name, value in recipe.values().items() if name not in _NOT_FREE}
+    for name in changes:
+        if name not in free:
+            raise InputError(f"a recipe has no field {name!r} to override: choose from {', '.join(free)}")
+    parsed = {name: _parse(name, changes[name], free[name]) for name in free if name in changes}
+    changed = {name: value for name, value in parsed.items() if value != free[name]}
+    own = {name: value for name, value in changed.items() if name in {f.name for f in fields(Recipe)}}
+    audio = {n.removeprefix(FRONT_END): v for n, v in changed.items() if n.startswith(FRONT_END)}
+    try:
+        new_recipe, new_front_end = replace(recipe.recipe, **own), replace(recipe.front_end, **audio)
+    except ValueError as error:
+        raise InputError(str(error)) from None
+    if new_recipe.freq_mask > new_front_end.mels or new_recipe.time_mask > new_front_end.frames:
+        raise InputError(
+            f"masks of up to {new_recipe.freq_mask} mels and {new_recipe.time_mask} frames do not fit an input of "
+            f"{new_front_end.mels} x {new_front_end.frames}: override freq_mask and time_mask too"
+        )
+    mine = {
+        name: Provenance(OPEN, "overridden", f"the recipe's own value is {value_text(free[name])}") for name in changed
+    }
+    return replace(
+        recipe,
+        name=", ".join([recipe.name, *(f"{name}={value_text(value)}" for name, value in changed.items())]),
+        recipe=new_recipe,
+        front_end=new_front_end,
+        weights=changed.get("weights", recipe.weights),
+        provenance=MappingProxyType({**recipe.provenance, **mine}),
+    )
+
+
+def _parse(name: str, value: Any, current: Any) -> Any:
+    """`value`, or what its text says, in the type of the field's current value."""
+    refused = InputError(f"{name}={value}: {_wanted(name, current)}, like {value_text(current)}")
+    try:
+        parsed = _converted(value, current)
+    except (TypeError, ValueError):
+        raise refused from None
+    numbers = parsed if isinstance(parsed, tuple) else (parsed,)
+    if isinstance(current, (int, float, tuple)) and not name.startswith(FRONT_END):
+        lowest = 1 if name in _AT_LEAST_ONE else 0
+        highest = 1 if name in _SHARES or name == "betas" else float("inf")
+        if any(not lowest <= number <= highest or number == float("inf") for number in numbers):
+            raise refused
+        if name == "lr" and not parsed:
+            raise refused
+    return parsed
+
+
+def _converted(value: Any, current: Any) -> Any:
+    if isinstance(current, bool):
+        if str(value).lower() not in _TRUTH:
+            raise ValueError(value)
+        return _TRUTH[str(value).lower()]
+    if isinstance(value, bool):
+        raise ValueError(value)
+    if isinstance(current, int):
+        if isinstance(value, float) and not value.is_integer():
+            raise ValueError(value)
+        return int(value)
+    if isinstance(current, float):
+        return float(value)
+    if isinstance(current, tuple):
+        parts = tuple(float(part) for part in (value.split(",") if isinstance(value, str) else value))
+        if len(parts) != len(current):
+            raise ValueError(value)
+        return parts
+    if not isinstance(value, str) or not value:
+        raise ValueError(value)
+    return value
+
+
+def _wanted(name: str, current: Any) -> str:
+    if name in CHOICES:
+        return f"must be one of {', '.join(CHOICES[name])}"
+    if isinstance(current, bool):
+        return "must be true or false"
+    if isinstance(current, tuple):
+        return f"must be {len(current)} numbers of 0 to 1, separated by commas"
+    if isinstance(current, str):
+        return "must be a name"
+    if name in _SHARES:
+        return "must be a number of 0 to 1"
+    kind = "a whole number" if isinstance(current, int) else "a number"
+    return f"must be {kind}" + (" of at least 1" if name in _AT_LEAST_ONE else "" if name == "lr" else " of at least 0")
+
+
+def value_text(value: Any) -> str:
+    """A value as names, tables and messages write it."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, tuple):
+        return ",".join(map(value_text, value))
+    return f"{value:g}" if isinstance(value, float) and f"{value:g}" == f"{value:.12g}" else f"{value}"

@@ -1,0 +1,234 @@
+"""The paper's training recipes as values: one for every (model, data set), each field with its source. No torch here.
+
+    recipe = paper_recipe("mast", "ast_base", "audioset", "balanced")  # AST under MAST's own protocol
+    to_experiment(override(recipe, {"batch_size": 12}), seed=0)
+
+"mast" is the protocol of the MAST paper (sec. 4), which AST is given too, so that both models of a comparison are
+trained alike. "ast" is the recipe of AST's authors (YuanGongND/ast `egs/audioset/run.sh`): the row "AST [1] (Our AS)"
+of Table 5. What the paper states is read from `paper.json`; what it leaves out is inherited from the code that it says
+it follows, or chosen here and marked OPEN.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from functools import cache
+from types import MappingProxyType
+from typing import Any
+
+from reproduce.audio.spec import AudioSpec
+from reproduce.datasets import dataset_spec
+from reproduce.datasets.readers.audioset import PROTOCOLS as AUDIOSET_PROTOCOLS
+from reproduce.datasets.readers.audioset import WHOLE_TRAIN
+from reproduce.errors import InputError
+from reproduce.experiments.experiment import Experiment
+from reproduce.experiments.paper_studies import (
+    AST_BY_PROTOCOL,
+    BCE,
+    MODELS,
+    STUDIES,
+    PaperStudy,
+    study_name,
+)
+from reproduce.experiments.provenance import (
+    FRONT_END,
+    Provenance,
+    ast_provenance,
+    front_end_provenance,
+    mast_provenance,
+)
+from reproduce.experiments.recipe import Recipe
+from reproduce.paper import Fact, load_paper
+
+MAST, AST = "mast", "ast"
+WEIGHTS = "imagenet"
+
+
+@dataclass(frozen=True)
+class PaperRecipe:
+    """One model trained on one data set as the paper, or AST's authors, would.
+
+    Args:
+        name: "mast" or "ast", followed by what was overridden: "mast, batch_size=12". See `Experiment.recipe_name`.
+        model, dataset, protocol: registered names.
+        recipe, front_end: see there.
+        weights: what training starts from.
+        loss: what the labels of the data set lead to; told, not chosen: the engine reads it off the data.
+        seeds: of the runs that a table averages.
+        provenance: every field's, by name; the front end's are "front_end.mels" and so on.
+    """
+
+    name: str
+    model: str
+    dataset: str
+    protocol: str
+    recipe: Recipe
+    front_end: AudioSpec
+    weights: str
+    loss: str
+    seeds: tuple[int, ...]
+    provenance: Mapping[str, Provenance]
+
+    def values(self) -> dict[str, Any]:
+        """Every field that has a provenance, by name: the recipe's, the front end's, then weights, loss and seeds."""
+        return {
+            **{f.name: getattr(self.recipe, f.name) for f in fields(Recipe)},
+            **{FRONT_END + f.name: getattr(self.front_end, f.name) for f in fields(AudioSpec)},
+            "weights": self.weights,
+            "loss": self.loss,
+            "seeds": self.seeds,
+        }
+
+
+@cache
+def paper_recipes() -> tuple[PaperRecipe, ...]:
+    """All of them: each study by MAST's protocol for both models, then AudioSet by AST's own recipe."""
+    by_mast = [_mast_recipe(study, model) for study in STUDIES for model in MODELS]
+    return (*by_mast, *(_ast_recipe(study) for study in STUDIES if study.dataset == "audioset"))
+
+
+def paper_recipe(name: str, model: str, dataset: str, protocol: str = "") -> PaperRecipe:
+    """The recipe `name` ("mast" or "ast") of a model ("mast_base", or "mast" for short) on a data set.
+
+    An empty protocol is the data set's first one.
+
+    Raises:
+        InputError: the paper has no such recipe; the message lists those it has.
+    """
+    preset = MODELS.get(model, model)
+    protocol = protocol or next((s.protocol for s in STUDIES if s.dataset == dataset), "")
+    for recipe in paper_recipes():
+        if (recipe.name, recipe.model, recipe.dataset, recipe.protocol) == (name, preset, dataset, protocol):
+            return recipe
+    known = dict.fromkeys(f"{r.name}: {r.model} on {study_name(r.dataset, r.protocol)}" for r in paper_recipes())
+    raise InputError(
+        f"no recipe {name!r} of {preset} on {study_name(dataset, protocol)}: choose one of {'; '.join(known)}"
+    )
+
+
+def to_experiment(recipe: PaperRecipe, seed: int, model_config: Mapping[str, Any] | None = None) -> Experiment:
+    """One run at the paper's scale. `model_config` overrides the model's config, such as the ablations' pool_strides.
+
+    The full AudioSet is its two official train splits, or the one list that AST's authors made of both; a split that
+    the data do not have is empty.
+    """
+    spec = dataset_spec(recipe.dataset)
+    return Experiment(
+        model=recipe.model,
+        dataset=recipe.dataset,
+        train_splits=train_splits_of(recipe.dataset, recipe.protocol),
+        test_splits=spec.test_splits,
+        front_end=recipe.front_end,
+        recipe=recipe.recipe,
+        scale="paper",
+        weights=recipe.weights,
+        protocol=recipe.protocol,
+        model_config=dict(model_config or {}),
+        seed=seed,
+        recipe_name=recipe.name,
+    )
+
+
+def train_splits_of(dataset: str, protocol: str) -> tuple[str, ...]:
+    """Splits that a protocol trains on, where the data have them; the full AudioSet comes as two lists, or as one."""
+    splits = dataset_spec(dataset).train_splits
+    if dataset != "audioset":
+        return splits
+    wanted = {*AUDIOSET_PROTOCOLS[protocol], *([WHOLE_TRAIN] if protocol == "full" else [])}
+    return tuple(split for split in splits if split in wanted)
+
+
+# --- the recipes ---
+
+
+def _mast_recipe(study: PaperStudy, model: str) -> PaperRecipe:
+    """The protocol of sec. 4 for either model."""
+    paper = load_paper()
+    epochs = int(_fact_number(paper.fact(study.epochs_fact)))
+    recipe = Recipe(
+        epochs=epochs,
+        batch_size=64,
+        lr=_fact_number(paper.fact("learning_rate")),
+        warmup_steps=1000,
+        weight_decay=0.05,
+        betas=(0.9, 0.999),
+        clip_norm=1.0,
+        drop_path_rate=0.3,
+        label_smoothing=0.0 if study.loss == BCE else 0.1,
+        mixup=0.5,
+        freq_mask=48,
+        time_mask=192,
+        optimizer="adamw",
+        schedule="cosine",
+        sampler=study.sampler,
+        average_from=epochs // 2 + 1,
+        report_best=True,
+        crop=study.crop,
+        test_crops=study.test_crops,
+    )
+    return PaperRecipe(
+        name=MAST,
+        model=MODELS[model],
+        dataset=study.dataset,
+        protocol=study.protocol,
+        recipe=recipe,
+        front_end=_front_end(study.dataset),
+        weights=WEIGHTS,
+        loss=study.loss,
+        seeds=study.seeds,
+        provenance=MappingProxyType(
+            {**mast_provenance(study, model), **front_end_provenance(study.dataset, inherited=False)}
+        ),
+    )
+
+
+def _ast_recipe(study: PaperStudy) -> PaperRecipe:
+    """AudioSet as AST's authors train on it: the row "AST [1] (Our AS)" of Table 5."""
+    recipe = Recipe(
+        **AST_BY_PROTOCOL[study.protocol],
+        batch_size=12,
+        warmup_steps=1000,
+        warmup_every=50,
+        weight_decay=5e-7,
+        betas=(0.95, 0.999),
+        clip_norm=0.0,
+        mixup=0.5,
+        freq_mask=48,
+        time_mask=192,
+        optimizer="adam",
+        schedule="steps",
+        decay=0.5,
+        primary="averaged",
+        report_best=True,
+    )
+    return PaperRecipe(
+        name=AST,
+        model=MODELS["ast"],
+        dataset=study.dataset,
+        protocol=study.protocol,
+        recipe=recipe,
+        front_end=_front_end(study.dataset),
+        weights=WEIGHTS,
+        loss=BCE,
+        seeds=study.seeds,
+        provenance=MappingProxyType(
+            {**ast_provenance(study.protocol), **front_end_provenance(study.dataset, inherited=True)}
+        ),
+    )
+
+
+def _front_end(dataset: str) -> AudioSpec:
+    paper, spec = load_paper(), dataset_spec(dataset)
+    return AudioSpec(
+        mels=int(_fact_number(paper.fact("mel_bins"))),
+        frames=int(_fact_number(paper.fact("frames"))),
+        mean=spec.mean,
+        std=spec.std,
+    )
+
+
+def _fact_number(fact: Fact) -> float:
+    if isinstance(fact.value, str):
+        raise TypeError(f"facts.{fact.key} is {fact.value!r}, not a number")
+    return fact.value

@@ -1,0 +1,179 @@
+"""Where every value of the paper's recipes comes from."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+from reproduce.datasets import dataset_spec
+from reproduce.experiments.paper_studies import AST_BY_PROTOCOL, BCE, TWO_HEADS, PaperStudy
+from reproduce.paper import load_paper
+
+Tag = Literal["STATED", "INHERITED", "OPEN"]
+
+
+STATED, INHERITED, OPEN = TAGS = get_args(Tag)
+FRONT_END = "front_end."  # prefix of the front end's fields among a recipe's
+# Sources, named once. Paths are of the public repositories.
+AST_RUN = "YuanGongND/ast egs/audioset/run.sh"
+AST_TRAIN = "YuanGongND/ast src/traintest.py"
+AST_DATA = "YuanGongND/ast src/dataloader.py"
+MBT = "google-research/scenic MBT"
+MVIT = "facebookresearch/mvit configs/MVITv2_B.yaml"
+OURS = "this suite"
+
+
+@dataclass(frozen=True)
+class Provenance:
+    """Where a value comes from.
+
+    Args:
+        tag: STATED by the paper; INHERITED from the code it builds on; OPEN, chosen here because the texts are silent.
+        source: the sentence's place, the public file, or for OPEN whose habit was taken.
+        note: why, or what else was possible.
+    """
+
+    tag: Tag
+    source: str
+    note: str = ""
+
+
+# --- where every value comes from ---
+
+
+def _stated(fact: str, note: str = "") -> Provenance:
+    return Provenance(STATED, f"paper, {load_paper().fact(fact).where}", note)
+
+
+def _stated_of_mast(model: str, fact: str, note: str = "") -> Provenance:
+    """What the paper states of MAST alone: giving it to AST as well is this suite's choice."""
+    stated = _stated(fact, note)
+    if model == "mast":
+        return stated
+    return Provenance(OPEN, stated.source, "; ".join(n for n in ("stated of MAST; AST is trained alike", note) if n))
+
+
+def mast_provenance(study: PaperStudy, model: str) -> dict[str, Provenance]:
+    """Of every field of Recipe, and of weights, loss and seeds. A field added to Recipe must be added here."""
+    follows = "the paper follows MViTv2-B"
+    unused = Provenance(OPEN, OURS, "the cosine schedule has no steps")
+    full, several = study.protocol == "full", len(study.seeds) > 1
+    long_clips = study.dataset == "epic_kitchens"
+    moot = "clips of 10 s give 998 of 1024 frames: there is nothing to crop"
+    return {
+        "epochs": _stated_of_mast(model, study.epochs_fact),
+        "lr": _stated_of_mast(model, "learning_rate", "never rescaled with the batch"),
+        "optimizer": _stated_of_mast(model, "optimizer"),
+        "schedule": _stated_of_mast(model, "schedule", "one cycle per step, from the end of the warm-up down to 0"),
+        "batch_size": Provenance(OPEN, f"{MBT}: 64", "AST 12, MViTv2 256; runs with other sizes have another name"),
+        "warmup_steps": Provenance(OPEN, f"{AST_TRAIN}: 1000 steps", "MBT 2.5 epochs; MViTv2 70 of 300 epochs"),
+        "warmup_every": Provenance(OPEN, OURS, "the usual linear warm-up, per step; AST updates every 50"),
+        "weight_decay": Provenance(OPEN, MVIT, f"{follows}; none on biases, norms and position embeddings of AST"),
+        "betas": Provenance(OPEN, MVIT, follows),
+        "clip_norm": Provenance(OPEN, MVIT, follows),
+        "drop_path_rate": Provenance(OPEN, MVIT, f"{follows}; AST's own recipe has none"),
+        "label_smoothing": Provenance(OPEN, MVIT, "for cross-entropy; BCE takes none"),
+        "mixup": Provenance(OPEN, AST_RUN, "on waveforms; MViTv2's cutmix and RandAugment are for images"),
+        "freq_mask": Provenance(OPEN, AST_RUN, "AST's for AudioSet, on all four data sets"),
+        "time_mask": Provenance(OPEN, AST_RUN, "AST's for AudioSet, on all four data sets"),
+        "roll": Provenance(OPEN, AST_DATA, "AST rolls Speech Commands alone"),
+        "decay_start": unused,
+        "decay_every": unused,
+        "decay": unused,
+        "sampler": Provenance(OPEN, AST_RUN, "AST does, there" if full else "AST weights the full set alone"),
+        "average_from": Provenance(
+            OPEN, OURS, "the second half, the rate below half its peak; AST averages epochs 6-25 of 25, 1-5 of 5"
+        ),
+        "primary": Provenance(OPEN, OURS, "no choice is made on the test clips; the paper does not say"),
+        "report_best": Provenance(OPEN, OURS, "the last epoch is the result; best and average beside it, labelled"),
+        "crop": Provenance(OPEN, f"{MBT}: random crops", "of 10.24 s") if long_clips else Provenance(OPEN, OURS, moot),
+        "test_crops": Provenance(OPEN, f"{MBT}: 4 evenly spaced", "6.9 % of the segments are longer than 10.24 s")
+        if long_clips
+        else Provenance(OPEN, OURS, moot),
+        "weights": _stated("pretraining") if model == "mast" else _ast_weights(),
+        "loss": _loss_provenance(study, model),
+        "seeds": Provenance(OPEN, OURS, "the paper reports single runs" + ("" if several else "; one takes days")),
+    }
+
+
+def _ast_weights() -> Provenance:
+    return Provenance(INHERITED, "YuanGongND/ast src/models/ast_models.py", "DeiT-B distilled, ImageNet-1K")
+
+
+def _loss_provenance(study: PaperStudy, model: str) -> Provenance:
+    if study.loss == BCE:
+        return _stated_of_mast(model, "loss_audioset")
+    if study.loss == TWO_HEADS:
+        note = "two heads are stated, their weights are not; a plain sum doubles the rate"
+        return Provenance(OPEN, "ekazakos/auditory-slow-fast tools/train_net.py: 0.5 (verb + noun)", note)
+    return Provenance(OPEN, MVIT, "one label a clip; soft targets because of mixup")
+
+
+def ast_provenance(protocol: str) -> dict[str, Provenance]:
+    """Of every field of Recipe, and of weights, loss and seeds. A field added to Recipe must be added here."""
+    run, train = Provenance(INHERITED, AST_RUN), Provenance(INHERITED, AST_TRAIN)
+    absent = Provenance(INHERITED, AST_TRAIN, "AST's code has none")
+    last = AST_BY_PROTOCOL[protocol]["epochs"]
+    return {
+        "epochs": run,
+        "lr": run,
+        "batch_size": run,
+        "mixup": run,
+        "freq_mask": run,
+        "time_mask": run,
+        "sampler": Provenance(INHERITED, "YuanGongND/ast src/run.py", "weights of YuanGongND/psla gen_weight_file.py"),
+        "decay_start": run,
+        "decay_every": run,
+        "decay": run,
+        "average_from": Provenance(INHERITED, AST_RUN, f"to epoch {last}"),
+        "primary": Provenance(INHERITED, AST_RUN, "its authors report the average; the last epoch stands beside"),
+        "optimizer": train,
+        "betas": train,
+        "weight_decay": Provenance(INHERITED, AST_TRAIN, "L2 on every weight"),
+        "schedule": train,
+        "warmup_steps": train,
+        "warmup_every": train,
+        "clip_norm": absent,
+        "label_smoothing": absent,
+        "drop_path_rate": Provenance(INHERITED, "YuanGongND/ast src/models/ast_models.py", "timm's default: none"),
+        "roll": Provenance(INHERITED, AST_DATA, "Speech Commands alone"),
+        "report_best": Provenance(
+            INHERITED, AST_TRAIN, "AST picks its best epoch on the test clips; here it stands beside the last, labelled"
+        ),
+        "crop": Provenance(INHERITED, AST_DATA, "the first 1024 frames"),
+        "test_crops": Provenance(INHERITED, AST_DATA),
+        "weights": _ast_weights(),
+        "loss": train,
+        "seeds": Provenance(OPEN, OURS, "AST's code seeds nothing; three for the balanced set, one for the full set"),
+    }
+
+
+def front_end_provenance(dataset: str, inherited: bool) -> dict[str, Provenance]:
+    """`inherited`: for AST's own recipe, whose statistics are its own; for MAST's protocol they are a choice."""
+    call = Provenance(INHERITED, AST_DATA, "kaldi.fbank, hanning")
+    kaldi = Provenance(INHERITED, AST_DATA, "torchaudio's default, which AST relies on")
+    statistics = Provenance(
+        INHERITED if inherited else OPEN,
+        dataset_spec(dataset).stats_source,
+        "" if inherited else "AST's of AudioSet for every data set: the paper gives none",
+    )
+    by_field = {
+        "sample_rate": Provenance(INHERITED, "YuanGongND/ast README", "16 kHz for every data set"),
+        "mels": _stated("mel_bins"),
+        "frames": _stated("frames"),
+        "frame_length_ms": kaldi,
+        "frame_shift_ms": call,
+        "low_hz": kaldi,
+        "high_hz": Provenance(INHERITED, AST_DATA, "torchaudio's default: 0 means Nyquist"),
+        "preemphasis": kaldi,
+        "mean": statistics,
+        "std": statistics,
+        "pad": Provenance(
+            INHERITED if inherited else OPEN,
+            AST_DATA,
+            "zeros behind the log-mel"
+            if inherited
+            else "AST's zeros; MBT repeats the clip: override front_end.pad=repeat",
+        ),
+    }
+    return {FRONT_END + name: provenance for name, provenance in by_field.items()}

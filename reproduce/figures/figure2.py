@@ -1,0 +1,176 @@
+"""Figure 2: the test clips of VGGSound's first classes in UMAP's plane, AST left, MAST right, drawn from stored panels.
+
+    write_figure2(load_records(records_dir), records_dir, out_dir)  # figure2.png, .svg, .csv
+
+No UMAP and no torch here: `clustering.fill_panels` measures what is drawn.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from reproduce.experiments.families import LABELS
+from reproduce.figures.style import STYLE, save_figure
+from reproduce.files import write_whole
+from reproduce.paper import MODELS
+from reproduce.records.clusterings import FIGURE, SCALES, figure_runs, panel_of, umap_params
+from reproduce.records.projections import Panel, load_panel
+from reproduce.records.record import RunRecord
+
+if TYPE_CHECKING:  # matplotlib takes a second to import
+    from matplotlib.axes import Axes
+    from matplotlib.lines import Line2D
+
+
+# Thirty classes told apart: Okabe & Ito's eight colours (their yellow darkened, for white paper) times four shapes.
+CLASS_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#000000", "#56B4E9", "#E69F00", "#A89A00")
+CLASS_MARKERS = ("o", "^", "s", "X")
+LEGEND_COLUMNS = 5
+FEW_CLIPS_A_CLASS = 6  # below this many on average, every clip bears its class's number
+
+
+@dataclass(frozen=True)
+class Half:
+    """One half of Figure 2: the run that was trained, the record of its panel, and the panel."""
+
+    run: RunRecord
+    record: RunRecord
+    panel: Panel
+
+
+def write_figure2(records: Sequence[RunRecord], records_dir: Path, out_dir: Path) -> list[Path]:
+    """Figure 2 as PNG, SVG and CSV of its coordinates, from stored panels.
+
+    `figure2.*` is at the paper's scale, `figure2_demo.*` at the demo's. Each is written only where both models have a
+    panel, so the list of what was written may be empty. The same records give the same bytes.
+
+    Raises:
+        InputError: damaged coordinates, or files that cannot be written.
+    """
+    written = []
+    for scale in SCALES:
+        halves = _stored_halves(records, records_dir, scale)
+        if len(halves) == len(MODELS):
+            name = FIGURE if scale == "paper" else f"{FIGURE}_{scale}"
+            written += _draw(halves, out_dir, name)
+            written.append(_write_coordinates(out_dir / f"{name}.csv", halves))
+    return written
+
+
+def _stored_halves(records: Sequence[RunRecord], records_dir: Path, scale: str) -> dict[str, Half]:
+    """Model -> what is drawn of it, where it is stored."""
+    found = {}
+    for model, run in figure_runs(records, scale).items():
+        record = panel_of(records, run)
+        panel = None if record is None else load_panel(records_dir, record)
+        if record is not None and panel is not None:
+            found[model] = Half(run, record, panel)
+    return found
+
+
+def plot_panel(axes: Axes, panel: Panel, names: Sequence[str]) -> Axes:
+    """Clips of one model in UMAP's plane, by class.
+
+    A class's number stands at the median of its clips; in a small panel beside every clip, for the median of a few
+    clips is a place where none need be.
+
+    Args:
+        axes: drawn into and returned.
+        panel: the clips.
+        names: classes in the legend's order, those without a clip in this panel included: it fixes colour and shape.
+    """
+    from matplotlib.patheffects import withStroke
+
+    few = len(panel) < FEW_CLIPS_A_CLASS * len(names)
+    size = float(np.clip(20_000 / max(len(panel), 1), 13, 45))  # in square points: a few clips take larger marks
+    for place, name in enumerate(names):
+        points = panel.points[panel.names == name]
+        axes.scatter(points[:, 0], points[:, 1], s=size, alpha=0.75, linewidths=0, **class_style(place))
+        if few:
+            for point in points:
+                axes.annotate(str(place + 1), point, (4, 3), textcoords="offset points", fontsize=7, color="0.3")
+        elif len(points):
+            x, y = np.median(points, axis=0)
+            text = axes.text(x, y, str(place + 1), fontsize=8, fontweight="bold", ha="center", va="center")
+            text.set_path_effects([withStroke(linewidth=2.5, foreground="white")])
+    axes.set(xticks=[], yticks=[])  # UMAP's axes have neither unit nor direction
+    axes.margins(0.04)
+    return axes
+
+
+def class_style(place: int) -> dict[str, Any]:
+    """Colour and marker of the class at `place` of the legend; neighbours differ in colour."""
+    shape = place // len(CLASS_COLOURS) % len(CLASS_MARKERS)
+    return {"color": CLASS_COLOURS[place % len(CLASS_COLOURS)], "marker": CLASS_MARKERS[shape]}
+
+
+def _draw(halves: Mapping[str, Half], out_dir: Path, name: str) -> list[Path]:
+    import matplotlib
+    from matplotlib.figure import Figure
+
+    classes = sorted({str(name) for half in halves.values() for name in half.panel.names})
+    with matplotlib.rc_context({**matplotlib.rcParamsDefault, **STYLE, "axes.spines.top": True, "backend": "Agg"}):
+        figure = Figure(figsize=(11, 7.2), layout="constrained")
+        for axes, (model, half) in zip(figure.subplots(1, len(halves)), halves.items(), strict=True):
+            plot_panel(axes, half.panel, classes)
+            axes.set_title(f"{LABELS[model]} ({half.run.experiment['model']})", fontweight="bold")
+            axes.set_xlabel(_under_the_panel(half), linespacing=1.5)
+        figure.suptitle(_title(halves["ast"], len(classes)), fontsize=11)
+        figure.legend(
+            handles=[_legend_handle(place, name) for place, name in enumerate(classes)],
+            loc="outside lower center",
+            ncols=LEGEND_COLUMNS,
+            fontsize=8,
+            handletextpad=0.2,
+        )
+        return save_figure(figure, out_dir, name)
+
+
+def _legend_handle(place: int, name: str) -> Line2D:
+    from matplotlib.lines import Line2D
+
+    style = class_style(place)
+    return Line2D([], [], linestyle="", markersize=6, markeredgewidth=0, label=f"{place + 1} {name}", **style)
+
+
+def _under_the_panel(half: Half) -> str:
+    metrics = half.record.metrics
+    return (
+        f"{metrics['clips']:,} clips; silhouette of the true classes {_text(metrics['silhouette'], 3)} in this plane,\n"
+        f"{_text(metrics['silhouette_features'], 3)} in the features; top-1 of the run "
+        f"{_text(half.run.metrics['top1'], 1)} %"
+    )
+
+
+def _text(value: float | int | None, decimals: int) -> str:
+    return "not a number" if value is None else f"{value:.{decimals}f}"
+
+
+def _title(half: Half, classes: int) -> str:
+    params, data = umap_params(), half.run.dataset
+    scale = "" if half.run.scale == "paper" else "DEMO SCALE, not the paper's experiment: "
+    corpus = "synthetic STAND-IN of VGGSound" if data.get("standin") else "VGGSound"
+    return (
+        f"{scale}{corpus}, test clips of the first {classes} classes\n"
+        f"UMAP: {params['n_neighbors']} neighbours, minimal distance {params['min_dist']}, seed {half.record.seed}"
+    )
+
+
+def _write_coordinates(path: Path, halves: Mapping[str, Half]) -> Path:
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\n")
+    writer.writerow(("model", "clip_id", "class", "x", "y"))
+    for half in halves.values():
+        panel = half.panel
+        for clip_id, name, (x, y) in zip(panel.clip_ids, panel.names, panel.points, strict=True):
+            writer.writerow((half.run.experiment["model"], clip_id, name, f"{x:.5f}", f"{y:.5f}"))
+    text = out.getvalue().encode()
+    write_whole(path, lambda file: file.write(text), "cannot be written", "choose another folder")
+    return path

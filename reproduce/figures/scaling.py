@@ -1,0 +1,142 @@
+"""Plots that targets write and the report shows. Every plot takes an Axes and returns it; no torch here.
+
+Colours and letters are the same in all of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from reproduce.experiments.families import LABELS
+from reproduce.figures.style import COLOURS, LEGEND_BELOW, MARKERS, STYLE, by_family, save_figure, seconds_of
+from reproduce.records.record import RunRecord, machine, number
+
+if TYPE_CHECKING:  # matplotlib takes a second to import, and tables do without it
+    from matplotlib.axes import Axes
+
+
+SCALING_RATIOS = {  # metric -> label and dashes
+    "latency_s": ("time, measured", "-"),
+    "macs_full": ("MACs, full", "--"),
+    "macs_module_only": ("MACs, module-only", ":"),
+    "peak_memory_bytes": ("peak memory, measured", "-."),
+}
+
+
+MEASURED_STYLE: Any = {"color": "0.1", "marker": "D", "markersize": 3.5}
+COUNTED_STYLE: Any = {"color": "0.5"}
+
+
+def write_scaling_figure(records: Sequence[RunRecord], out: Path) -> list[Path]:
+    """Cost against clip length as `out/scaling.png` and `out/scaling.svg`; the same records give the same bytes.
+
+    Args:
+        records: of kind "scaling", on one device, of one pair of models.
+        out: folder, made where it is absent.
+
+    Returns:
+        The paths; none where no record holds a latency.
+
+    Raises:
+        InputError: the folder cannot be written.
+    """
+    if not any(record.metrics["latency_s"] is not None for record in records):
+        return []
+    import matplotlib
+
+    matplotlib.use("Agg")
+    with matplotlib.rc_context():
+        matplotlib.rcdefaults()
+        matplotlib.rcParams.update(STYLE)
+        from matplotlib import pyplot
+
+        figure, (left, right) = pyplot.subplots(1, 2, figsize=(10.5, 4.2), width_ratios=(3, 2), layout="constrained")
+        plot_scaling(left, records)
+        plot_scaling_ratio(right, records)
+        right.spines["right"].set_visible(False)
+        models = " and ".join(sorted({record.experiment["model"] for record in records}))
+        place = f"{machine(records[0])}, {records[0].environment['precision']}"
+        figure.suptitle(f"{models}, inference, batch 1, on {place}", fontsize=9)
+        try:
+            return save_figure(figure, out, "scaling")
+        finally:
+            pyplot.close(figure)
+
+
+def plot_scaling(axes: Axes, records: Sequence[RunRecord]) -> Axes:
+    """Latency (solid, left axis) and full MACs (dashed, right axis) against clip length, all logarithmic.
+
+    The right axis is the left one times a constant, chosen so that AST's two lines meet in the middle: where a solid
+    line leaves its dashed one, time does not follow MACs. Shades span the quartiles.
+    """
+    right = axes.twinx()
+    factor, heights = _gmacs_per_ms(records), []
+    for family, series in by_family(records).items():
+        colour, timed = COLOURS[family], [record for record in series if record.metrics["latency_s"] is not None]
+        seconds = [seconds_of(record) for record in timed]
+        q1, median, q3 = (
+            [1e3 * number(record.metrics[f"latency_s{which}"]) for record in timed] for which in ("_q1", "", "_q3")
+        )
+        axes.plot(seconds, median, color=colour, marker=MARKERS[family], label=f"{LABELS[family]}, time")
+        axes.fill_between(seconds, q1, q3, color=colour, alpha=0.2, linewidth=0)
+        gmacs = [number(record.metrics["macs_full"]) / 1e9 for record in series]
+        label = f"{LABELS[family]}, MACs"
+        right.plot([seconds_of(r) for r in series], gmacs, color=colour, linestyle="--", linewidth=1.2, label=label)
+        heights += [*q1, *q3, *(value / factor for value in gmacs)]
+    _log_seconds(axes, records)
+    low, high = min(heights) / 1.3, max(heights) * 1.3
+    axes.set(ylabel="ms a clip (solid)", yscale="log", ylim=(low, high))
+    right.set(ylabel="G MACs a clip, full rule (dashed)", yscale="log", ylim=(low * factor, high * factor))
+    handles, labels = axes.get_legend_handles_labels()
+    more_handles, more_labels = right.get_legend_handles_labels()
+    axes.legend([*handles, *more_handles], [*labels, *more_labels], **LEGEND_BELOW)
+    return axes
+
+
+def plot_scaling_ratio(axes: Axes, records: Sequence[RunRecord]) -> Axes:
+    """AST : MAST against clip length: measured time and memory, and MACs by both rules. Above 1 MAST is cheaper."""
+    families = by_family(records)
+    pairs = [
+        (a, m) for a in families.get("ast", []) for m in families.get("mast", []) if seconds_of(a) == seconds_of(m)
+    ]
+    for key, (label, dashes) in SCALING_RATIOS.items():
+        points = [(seconds_of(a), ratio) for a, m in pairs if (ratio := _ratio(a, m, key)) is not None]
+        if points:
+            style = MEASURED_STYLE if key in ("latency_s", "peak_memory_bytes") else COUNTED_STYLE
+            axes.plot(*zip(*points, strict=True), linestyle=dashes, label=label, **style)
+    axes.axhline(1, color="0.7", linewidth=0.8)
+    _log_seconds(axes, records)
+    axes.set(ylabel="AST : MAST")
+    axes.set_ylim(bottom=0)
+    axes.legend(**LEGEND_BELOW)
+    return axes
+
+
+def _ratio(ast: RunRecord, mast: RunRecord, metric: str) -> float | None:
+    """Of time the median of the rounds' ratios, as in the table; of the rest the quotient; None where one is absent."""
+    if metric == "latency_s":
+        ratio = ast.metrics["time_ratio"]
+        return None if ratio is None else float(ratio)
+    a, m = ast.metrics[metric], mast.metrics[metric]
+    return None if a is None or m is None else a / m
+
+
+def _log_seconds(axes: Axes, records: Sequence[RunRecord]) -> None:
+    lengths = sorted({seconds_of(record) for record in records})
+    ticks = [length for length in lengths if length != 10.24]  # its label would lie on that of 10
+    axes.set(xlabel="clip length (s)", xscale="log")
+    axes.set_xticks(ticks, labels=[f"{length:g}" for length in ticks])
+    axes.set_xticks([], minor=True)
+    axes.grid(color="0.9", linewidth=0.6)
+    axes.set_axisbelow(True)
+
+
+def _gmacs_per_ms(records: Sequence[RunRecord]) -> float:
+    """GMACs a millisecond of AST (of what there is, without one) at the middle length."""
+    families = by_family(records)
+    series = [r for r in families.get("ast", []) if r.metrics["latency_s"] is not None]
+    series = series or [r for r in records if r.metrics["latency_s"] is not None]
+    middle = series[len(series) // 2]
+    return number(middle.metrics["macs_full"]) / 1e9 / (1e3 * number(middle.metrics["latency_s"]))

@@ -1,0 +1,168 @@
+"""Table 6 and Figure 2: which training runs they look at, the protocols, and what has no record yet. Names only.
+
+The paper says of Table 6 no more than that silhouette, ARI and homogeneity come from scikit-learn. P1 is what its
+numbers point to (RECIPES, section 6), P2 to P4 are the other readings. Nothing here needs torch, UMAP or the features.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from reproduce.paper import MODELS, load_paper
+from reproduce.records.record import RunRecord, of_kind
+from reproduce.records.selection import canonical_config, demo_groups, latest, paper_runs
+
+DATASET = "vggsound"
+CLUSTERING_SEEDS = (0, 1, 2, 3, 4)
+KMEANS_N_INIT = 10
+PROTOCOLS: Mapping[str, str] = {
+    "P1": "KMeans in UMAP's plane; silhouette of its clusters there",
+    "P2": "KMeans on the raw features; silhouette of its clusters there",
+    "P3": "KMeans on the features at unit length; silhouette of its clusters there",
+    "P4": "silhouette of the true labels in UMAP's plane; no clusters",
+}
+
+
+PRIMARY = "P1"
+ON_UMAP = ("P1", "P4")
+WITH_KMEANS = ("P1", "P2", "P3")
+FIGURE = "figure2"  # stands as `protocol` in the record of a panel of Figure 2
+FIGURE_SEED = 0
+SCALES = ("paper", "demo")
+
+
+@dataclass(frozen=True)
+class Job:
+    """Clusterings of one training run that one UMAP serves: `protocols` of `seed` that have no record yet."""
+
+    run: RunRecord
+    seed: int
+    protocols: tuple[str, ...]
+
+
+def umap_params() -> dict[str, Any]:
+    """UMAP's parameters as the paper states them, in the plane."""
+    paper = load_paper()
+    return {
+        "n_components": 2,
+        "n_neighbors": int(paper.fact("umap_n_neighbors").value),
+        "min_dist": float(paper.fact("umap_min_dist").value),
+        "metric": "euclidean",
+    }
+
+
+def figure_classes() -> int:
+    """How many classes, the first of the sorted labels, Figure 2 shows."""
+    return int(load_paper().fact("umap_classes").value)
+
+
+def clustering_experiment(run: RunRecord, protocol: str, seed: int) -> dict[str, Any]:
+    """What defines one clustering before its features are read. ValueError for a protocol that is none.
+
+    The stored predictions are named, not only the run's key: a run repeated under its key has other features.
+    """
+    if protocol not in (*PROTOCOLS, FIGURE):
+        raise ValueError(f"unknown protocol {protocol!r}; known: {', '.join(PROTOCOLS)}, {FIGURE}")
+    how: dict[str, Any] = {}
+    if protocol in (*ON_UMAP, FIGURE):
+        how["umap"] = umap_params()
+    if protocol in WITH_KMEANS:
+        how["kmeans"] = {"n_init": KMEANS_N_INIT}
+    if protocol == FIGURE:
+        how["first_classes"] = figure_classes()
+    return {
+        "of": run.key,
+        "predictions": None if run.predictions is None else Path(run.predictions).name,
+        "model": run.experiment["model"],
+        "model_config": run.experiment["model_config"],
+        "dataset": run.dataset["name"],
+        "dataset_protocol": run.dataset["protocol"],
+        "recipe_name": run.experiment.get("recipe_name", ""),
+        "protocol": protocol,
+        "seed": seed,
+        **how,
+    }
+
+
+def runs_to_cluster(records: Iterable[RunRecord], scale: str) -> dict[str, list[RunRecord]]:
+    """Model ("ast", "mast") -> the runs on VGGSound whose clustering is shown, by training seed; empty where not run.
+
+    At the paper's scale the runs that may fill a paper cell; at demo scale those of the newest comparison.
+    """
+    if scale == "paper":
+        return {model: paper_runs(records, f"{model}_base", DATASET) for model in MODELS}
+    groups = demo_groups(records, DATASET)
+    group = max(groups, key=lambda runs: max(run.created for run in runs), default=[])
+    plain = [run for run in group if not canonical_config(run.experiment["model"], run.experiment["model_config"])]
+    return {model: sorted(_of_family(plain, model), key=lambda run: run.seed or 0) for model in MODELS}
+
+
+def _of_family(runs: Iterable[RunRecord], model: str) -> list[RunRecord]:
+    return [run for run in runs if run.experiment["model"].partition("_")[0] == model]
+
+
+def figure_runs(records: Iterable[RunRecord], scale: str) -> dict[str, RunRecord]:
+    """Model -> the run behind its panel of Figure 2, the one of the lowest training seed; absent where none was run."""
+    return {model: runs[0] for model, runs in runs_to_cluster(records, scale).items() if runs}
+
+
+def clustering_of(records: Iterable[RunRecord], run: RunRecord, protocol: str, seed: int) -> RunRecord | None:
+    """The newest record of exactly this clustering of this run's stored predictions."""
+    wanted = _identity(clustering_experiment(run, protocol, seed))
+    return latest(r for r in of_kind(records, "clustering") if _identity(r.experiment) == wanted)
+
+
+def clusterings_of(records: Iterable[RunRecord], run: RunRecord, protocol: str) -> list[RunRecord]:
+    """Records of one protocol by seed, as many of CLUSTERING_SEEDS as there are."""
+    records = of_kind(records, "clustering")
+    found = (clustering_of(records, run, protocol, seed) for seed in CLUSTERING_SEEDS)
+    return [record for record in found if record is not None]
+
+
+def _identity(experiment: Mapping[str, Any]) -> str:
+    """The number of clusters is left out: it follows from the features, and is known only once they are read."""
+    return json.dumps({name: value for name, value in experiment.items() if name != "clusters"}, sort_keys=True)
+
+
+def missing_clusterings(records: Iterable[RunRecord], records_dir: Path) -> list[Job]:
+    """What Table 6 lacks: one job per run and seed. Runs whose stored predictions are absent cannot be clustered."""
+    records = list(records)
+    recorded = {_identity(record.experiment) for record in of_kind(records, "clustering")}
+    jobs = []
+    for run in _all_runs(records):
+        for seed in CLUSTERING_SEEDS if has_predictions(run, records_dir) else ():
+            wanted = {protocol: _identity(clustering_experiment(run, protocol, seed)) for protocol in PROTOCOLS}
+            protocols = tuple(name for name, identity in wanted.items() if identity not in recorded)
+            if protocols:
+                jobs.append(Job(run, seed, protocols))
+    return jobs
+
+
+def _all_runs(records: Sequence[RunRecord]) -> list[RunRecord]:
+    return [run for scale in SCALES for runs in runs_to_cluster(records, scale).values() for run in runs]
+
+
+def missing_panels(records: Iterable[RunRecord], records_dir: Path) -> list[RunRecord]:
+    """Runs whose panel of Figure 2 has no record, or whose coordinates are not on disk."""
+    records = list(records)
+    missing = []
+    for run in (run for scale in SCALES for run in figure_runs(records, scale).values()):
+        panel = panel_of(records, run)
+        drawn = panel is not None and (records_dir / panel.details["coordinates"]).is_file()
+        if not drawn and has_predictions(run, records_dir):
+            missing.append(run)
+    return missing
+
+
+def panel_of(records: Iterable[RunRecord], run: RunRecord) -> RunRecord | None:
+    """The record of this run's panel of Figure 2; its `details["coordinates"]` names the file."""
+    return clustering_of(records, run, FIGURE, FIGURE_SEED)
+
+
+def has_predictions(run: RunRecord, records_dir: Path) -> bool:
+    """Whether the file that the run stored its per-clip predictions and embeddings in is there."""
+    return run.predictions is not None and (records_dir / run.predictions).is_file()
