@@ -21,7 +21,7 @@ from models import create_model
 from reproduce.audio.errors import AudioError
 from reproduce.audio.log_mel import log_mel, normalise, stack_waveforms
 from reproduce.audio.spec import AudioSpec
-from reproduce.audio.waveforms import decode_many, fit, load_waveform
+from reproduce.audio.waveforms import decode_many, load_waveform, pad_or_trim
 from reproduce.efficiency.contenders import inference_contender
 from reproduce.efficiency.contest import Budget, Contender, synchronise
 from reproduce.environment import decoding_threads
@@ -66,7 +66,7 @@ def _spectrograms(group: Sequence[tuple[int, np.ndarray | AudioError]], device: 
     for _, decoded in group:
         if isinstance(decoded, AudioError):
             raise decoded
-        waveforms.append(fit(decoded, SPEC))
+        waveforms.append(pad_or_trim(decoded, SPEC))
     batch, lengths = stack_waveforms(waveforms)
     return normalise(log_mel(batch.to(device), lengths, SPEC), SPEC)
 
@@ -74,7 +74,7 @@ def _spectrograms(group: Sequence[tuple[int, np.ndarray | AudioError]], device: 
 def spectrograms_one_by_one(files: Sequence[Path], device: str) -> None:
     """The plain loop: a file at a time on one core."""
     for path in files:
-        batch, lengths = stack_waveforms([fit(load_waveform(path, SPEC), SPEC)])
+        batch, lengths = stack_waveforms([pad_or_trim(load_waveform(path, SPEC), SPEC)])
         normalise(log_mel(batch.to(device), lengths, SPEC), SPEC)
 
 

@@ -59,7 +59,7 @@ def build_parser() -> argparse.ArgumentParser:
         "train", help="both models on a data set's own split, or cross-validated where it has folds", allow_abbrev=False
     )
     training.add_argument("name", metavar="NAME", help="data set, see `list`; `csv` and `folder` take your own sounds")
-    training.add_argument("--protocol", metavar="P", help="variant of the data set, such as ks31 or full")
+    training.add_argument("--variant", "--protocol", metavar="P", help="variant of the data set, such as ks31 or full")
     _add_output_options(training)
     _add_training_options(training)
     _add_preset_option(training, "demo")
@@ -197,7 +197,7 @@ def _add_inference_parsers(commands: argparse._SubParsersAction[argparse.Argumen
     evaluation.add_argument("name", metavar="NAME", help="data set, see `list`")
     evaluation.add_argument("--data", action="append", default=[], metavar="NAME=PATH", help="where it lies")
     evaluation.add_argument("--datasets", type=Path, metavar="FILE.toml", help="the same, in a file")
-    evaluation.add_argument("--protocol", metavar="P", help="variant of the data set")
+    evaluation.add_argument("--variant", "--protocol", metavar="P", help="variant of the data set")
     evaluation.add_argument("--split", metavar="S", help="split or fold (default: the data set's test split)")
     evaluation.add_argument("--format", choices=("terminal", "json"), default="terminal", help="default: %(default)s")
     inspecting = commands.add_parser(

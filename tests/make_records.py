@@ -82,16 +82,16 @@ def make_record(
 
 
 def make_paper_record(
-    model: str = "mast_base", protocol: str = "balanced", mean_ap: float = 30.0, created: str = "2026-01-01", **on: Any
+    model: str = "mast_base", variant: str = "balanced", mean_ap: float = 30.0, created: str = "2026-01-01", **on: Any
 ) -> RunRecord:
     """A paper-scale run on AudioSet by the recipe that fills Table 5; `on` overrides fields of its experiment."""
     recipe = {"recipe_name": model.partition("_")[0]}
     record = make_record(
         model,
-        experiment={"dataset": "audioset", "protocol": protocol, "scale": "paper", "model_config": {}, **recipe, **on},
-        dataset={"name": "audioset", "protocol": protocol},
+        experiment={"dataset": "audioset", "protocol": variant, "scale": "paper", "model_config": {}, **recipe, **on},
+        dataset={"name": "audioset", "protocol": variant},
     )
-    return replace(record, scale="paper", metrics={"map": mean_ap}, created=created, key=f"{model} {protocol} {on}")
+    return replace(record, scale="paper", metrics={"map": mean_ap}, created=created, key=f"{model} {variant} {on}")
 
 
 HEADS = {
@@ -113,7 +113,7 @@ def make_run(
     listed: int | None = None,
     standin: bool = False,
     model_config: Mapping[str, Any] | None = None,
-    protocol: str = "",
+    variant: str = "",
     details: Mapping[str, Any] | None = None,
     **changes: Any,
 ) -> RunRecord:
@@ -123,14 +123,14 @@ def make_run(
     """
     scale = "demo" if recipe_name == "demo" else "paper"
     clips, variant = len(predictions), "".join(map(str, (model_config or {}).get("pool_strides", "")))
-    name = "-".join(filter(None, (dataset, protocol, model, recipe_name, variant, str(seed), standin * "standin")))
+    name = "-".join(filter(None, (dataset, variant, model, recipe_name, variant, str(seed), standin * "standin")))
     name = "".join(letter for letter in name if letter.isalnum() or letter in "-_")
     record = make_record(
         model,
         seed=seed,
         experiment={
             "dataset": dataset,
-            "protocol": protocol,
+            "protocol": variant,
             "scale": scale,
             "recipe_name": recipe_name,
             "model_config": dict(model_config or {}),
@@ -139,7 +139,7 @@ def make_run(
         },
         dataset={
             "name": dataset,
-            "protocol": protocol,
+            "protocol": variant,
             "standin": STANDIN if standin else None,
             "classes": {head: [f"{head} {i}" for i in range(n)] for head, n in HEADS[dataset].items()},
             "test_listed": clips if listed is None else listed,

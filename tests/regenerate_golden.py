@@ -43,7 +43,7 @@ def _kinetics_sounds(folder: Path) -> list[RunRecord]:
     def run(model: str, ranks: str, seed: int = 0, **changes: object) -> RunRecord:
         """`ranks`: of the true class of each clip, see `ranked`."""
         scores = ranked(" ".join(TEN.split()[: len(ranks)]), label=ranks)
-        return make_run(folder, model, "kinetics_sounds", scores, seed=seed, protocol="ks32", **changes)  # type: ignore[arg-type]
+        return make_run(folder, model, "kinetics_sounds", scores, seed=seed, variant="ks32", **changes)  # type: ignore[arg-type]
 
     def other_weights(top1: float) -> dict[str, dict[str, object]]:
         return {
@@ -83,12 +83,12 @@ def _audioset(folder: Path) -> list[RunRecord]:
     two_d, first_only = ({"pool_strides": POOLING_ABLATIONS[name]} for name in ("2d_at_21", "first_only"))
     never = make_paper_record("mast_base", "full", 99.9, "2026-03-01T00:00:00+00:00", weights="invented weights")
 
-    def without_predictions(model: str, protocol: str, mean_ap: float, month: int = 2, **on: object) -> RunRecord:
+    def without_predictions(model: str, variant: str, mean_ap: float, month: int = 2, **on: object) -> RunRecord:
         created = f"2026-{month:02}-01T00:00:00+00:00"
-        return make_paper_record(model, protocol, mean_ap, created, weights="invented weights", **on)
+        return make_paper_record(model, variant, mean_ap, created, weights="invented weights", **on)
 
     def balanced(model: str, scores: object, recipe_name: str = "mast", macs: float = 3e9, **on: object) -> RunRecord:
-        record = make_run(folder, model, "audioset", scores, recipe_name, protocol="balanced", **on)  # type: ignore[arg-type]
+        record = make_run(folder, model, "audioset", scores, recipe_name, variant="balanced", **on)  # type: ignore[arg-type]
         return replace(record, metrics={**record.metrics, "macs_module_only": macs})
 
     newest = balanced("mast_base", good, created="2026-02-01T00:00:00+00:00")

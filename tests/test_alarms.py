@@ -12,7 +12,7 @@ from reproduce.experiments.overrides import override
 from reproduce.experiments.paper_recipes import paper_recipe, to_experiment
 from reproduce.training.alarms import AST_CURVES, alarms
 
-OFFICIAL = {protocol: paper_recipe("ast", "ast", "audioset", protocol) for protocol in AST_CURVES}
+OFFICIAL = {variant: paper_recipe("ast", "ast", "audioset", variant) for variant in AST_CURVES}
 
 
 def told(experiment: Experiment, history: list[dict[str, Any]]) -> list[str]:
@@ -25,25 +25,25 @@ def falling(maps: Iterable[float]) -> list[dict[str, Any]]:
     return [{"epoch": epoch, "loss": 1 / epoch, "map": score} for epoch, score in enumerate(maps, start=1)]
 
 
-def along(protocol: str, share: float) -> list[float]:
+def along(variant: str, share: float) -> list[float]:
     """`share` of AST's curve; between its known epochs 0, where nothing is compared."""
-    curve = AST_CURVES[protocol]
+    curve = AST_CURVES[variant]
     return [share * curve.get(epoch, 0.0) for epoch in range(1, max(curve) + 1)]
 
 
-@pytest.mark.parametrize("protocol", AST_CURVES)
-def test_a_run_near_asts_own_curve_is_left_in_peace(protocol: str) -> None:
-    experiment = to_experiment(OFFICIAL[protocol], seed=0)
+@pytest.mark.parametrize("variant", AST_CURVES)
+def test_a_run_near_asts_own_curve_is_left_in_peace(variant: str) -> None:
+    experiment = to_experiment(OFFICIAL[variant], seed=0)
     for share in (0.8, 1.0, 1.2):
-        assert told(experiment, falling(along(protocol, share))) == []
+        assert told(experiment, falling(along(variant, share))) == []
 
 
-@pytest.mark.parametrize("protocol", AST_CURVES)
-def test_a_run_far_below_asts_curve_is_warned_of_by_name_from_the_first_epoch(protocol: str) -> None:
-    lines = told(to_experiment(OFFICIAL[protocol], seed=0), falling(along(protocol, 0.3)))
-    assert len(lines) == len(AST_CURVES[protocol])
+@pytest.mark.parametrize("variant", AST_CURVES)
+def test_a_run_far_below_asts_curve_is_warned_of_by_name_from_the_first_epoch(variant: str) -> None:
+    lines = told(to_experiment(OFFICIAL[variant], seed=0), falling(along(variant, 0.3)))
+    assert len(lines) == len(AST_CURVES[variant])
     assert all(line.startswith("below AST's curve: mAP ") for line in lines)
-    first = AST_CURVES[protocol][1]
+    first = AST_CURVES[variant][1]
     assert f"mAP {0.3 * first:.2f} % after epoch 1, AST's own log has {first:.2f} %" in lines[0]
 
 

@@ -22,7 +22,7 @@ from reproduce.audio.log_mel import (
     stack_waveforms,
 )
 from reproduce.audio.spec import AudioSpec
-from reproduce.audio.waveforms import crop, decode_many, fit, is_silent, load_waveform, resample, to_mono
+from reproduce.audio.waveforms import crop, decode_many, is_silent, load_waveform, pad_or_trim, resample, to_mono
 
 SPEC = AudioSpec()
 RATE = SPEC.sample_rate
@@ -66,7 +66,7 @@ def real_waveforms(esc10: Path, count: int) -> list[torch.Tensor]:
 
 
 def test_spec_derives_its_lengths() -> None:
-    assert (SPEC.window, SPEC.hop, SPEC.fft, SPEC.samples) == (400, 160, 512, 164_080)
+    assert (SPEC.win_length, SPEC.hop_length, SPEC.n_fft, SPEC.samples) == (400, 160, 512, 164_080)
     assert SPEC.seconds == pytest.approx(10.255)
     assert SPEC.frames_of(10 * RATE) == 998
     assert [SPEC.frames_of(n) for n in (0, 399, 400, 559, 560, SPEC.samples, 10**7)] == [0, 0, 1, 1, 2, 1024, 1024]
@@ -213,11 +213,11 @@ def test_crop_and_fit_cut_and_tile() -> None:
     assert len(crop(ramp, 10, RATE - 4)) == 4
     with pytest.raises(ValueError, match="outside"):
         crop(ramp, 3, RATE)
-    assert len(fit(ramp, SPEC)) == RATE
-    tiled = fit(ramp, AudioSpec(pad="repeat"))
+    assert len(pad_or_trim(ramp, SPEC)) == RATE
+    tiled = pad_or_trim(ramp, AudioSpec(pad="repeat"))
     assert tiled.shape == (SPEC.samples,)
     np.testing.assert_array_equal(tiled, ramp[np.arange(SPEC.samples) % RATE])
-    assert len(fit(np.zeros(SPEC.samples + 9, np.float32), AudioSpec(pad="repeat"), offset=4)) == SPEC.samples
+    assert len(pad_or_trim(np.zeros(SPEC.samples + 9, np.float32), AudioSpec(pad="repeat"), offset=4)) == SPEC.samples
 
 
 def test_decode_many_keeps_the_order_and_reads_only_a_little_ahead(tmp_path: Path) -> None:
@@ -342,7 +342,7 @@ def test_other_specs_shape_the_features() -> None:
     spec = AudioSpec(sample_rate=32_000, mels=64, frames=100, high_hz=14_000.0, preemphasis=0.0)
     features = single(make_noise(32_000), spec)
     assert features.shape == (64, 100)
-    assert (spec.window, spec.hop, spec.fft) == (800, 320, 1024)
+    assert (spec.win_length, spec.hop_length, spec.n_fft) == (800, 320, 1024)
     assert torch.all(features[:, :98] > -15)
 
 

@@ -263,7 +263,7 @@ def test_kinetics_counts_are_compared_under_the_papers_class_list_alone(trees: d
         return [row["paper_kept"] for row in report["paper"]]
 
     assert kept() == [22914, 1585]
-    assert kept("--protocol", "ks31") == []
+    assert kept("--variant", "ks31") == []
 
 
 def test_every_format_names_a_stand_in_as_one(trees: dict[str, Path], tmp_path: Path) -> None:
@@ -446,7 +446,7 @@ def test_a_stand_in_is_read_turned_into_features_predicted_and_scored(
         (["audit", "vggsoud", "--data", "vggsound=."], "unknown dataset 'vggsoud'"),
         (["audit", "vggsound"], "add --data vggsound=DIR"),
         (["audit", "vggsound", "--data", "vggsound=.", "--workers", "0"], "--workers 0: give at least 1"),
-        (["audit", "vggsound", "--data", "vggsound=.", "--protocol", "ks31"], "not a protocol of vggsound"),
+        (["audit", "vggsound", "--data", "vggsound=.", "--variant", "ks31"], "not a protocol of vggsound"),
         (["standin", "esc50"], "no stand-in for 'esc50'"),
         (["standin", "vggsound", "--clips", "1"], "ask for at least 4"),
     ],

@@ -10,12 +10,12 @@ from sklearn.metrics import average_precision_score
 
 from reproduce.metrics.bootstrap import (
     centred,
-    clip_counts,
     clustered_replicates,
     map_replicates,
     mean_and_sd,
     mean_replicates,
     percentile_interval,
+    resample_counts,
     two_sided_p,
     weighted_average_precision,
 )
@@ -34,7 +34,7 @@ def scores_and_targets(
 
 
 def test_every_resample_draws_as_many_clips_as_there_are() -> None:
-    counts = clip_counts(50, resamples=200)
+    counts = resample_counts(50, resamples=200)
     assert counts.shape == (50, 200)
     assert (counts.sum(axis=0) == 50).all()
     assert counts.mean(axis=1) == pytest.approx(np.ones(50), abs=0.35)
@@ -42,14 +42,14 @@ def test_every_resample_draws_as_many_clips_as_there_are() -> None:
 
 
 def test_the_seed_decides_the_resamples() -> None:
-    assert np.array_equal(clip_counts(20, seed=1), clip_counts(20, seed=1))
-    assert not np.array_equal(clip_counts(20, seed=1), clip_counts(20, seed=2))
+    assert np.array_equal(resample_counts(20, seed=1), resample_counts(20, seed=1))
+    assert not np.array_equal(resample_counts(20, seed=1), resample_counts(20, seed=2))
 
 
 @pytest.mark.parametrize(("n", "resamples"), [(0, 10), (10, 0)])
 def test_nothing_to_draw_is_an_error(n: int, resamples: int) -> None:
     with pytest.raises(ValueError, match="needs clips and resamples"):
-        clip_counts(n, resamples)
+        resample_counts(n, resamples)
 
 
 # --- accuracies -----------------------------------------------------------------------------------------------------
@@ -57,21 +57,21 @@ def test_nothing_to_draw_is_an_error(n: int, resamples: int) -> None:
 
 def test_a_resampled_accuracy_is_that_of_the_clips_drawn() -> None:
     rng = np.random.default_rng(0)
-    right, counts = rng.random(5000) < 0.7, clip_counts(5000, resamples=5)  # more clips than one piece holds
+    right, counts = rng.random(5000) < 0.7, resample_counts(5000, resamples=5)  # more clips than one piece holds
     for drawn, accuracy in zip(counts.T, mean_replicates(right, counts), strict=True):
         assert accuracy == pytest.approx(100 * np.repeat(right, drawn).mean())
 
 
 def test_the_interval_of_an_accuracy_is_the_binomials() -> None:
     right = np.arange(2000) < 600
-    replicates = mean_replicates(right, clip_counts(2000, resamples=4000))
+    replicates = mean_replicates(right, resample_counts(2000, resamples=4000))
     sd = 100 * sqrt(0.3 * 0.7 / 2000)
     assert replicates.std() == pytest.approx(sd, rel=0.05)
     assert percentile_interval(replicates) == pytest.approx((30 - 1.96 * sd, 30 + 1.96 * sd), abs=0.15)
 
 
 def test_intervals_of_accuracies_cover_the_truth_about_95_times_of_100() -> None:
-    rng, counts = np.random.default_rng(0), clip_counts(150, resamples=400)
+    rng, counts = np.random.default_rng(0), resample_counts(150, resamples=400)
     covered = 0
     for _ in range(500):
         low, high = percentile_interval(mean_replicates(rng.random(150) < 0.6, counts))
@@ -80,7 +80,7 @@ def test_intervals_of_accuracies_cover_the_truth_about_95_times_of_100() -> None
 
 
 def test_a_paired_interval_is_narrower_than_one_of_strangers_and_covers_as_well() -> None:
-    rng, counts, other = np.random.default_rng(1), clip_counts(200, 400), clip_counts(200, 400, seed=1)
+    rng, counts, other = np.random.default_rng(1), resample_counts(200, 400), resample_counts(200, 400, seed=1)
     covered, widths, strangers = 0, [], []
     for _ in range(300):
         ease = rng.random(200)  # clips that are hard for one model are hard for the other
@@ -101,7 +101,7 @@ def test_a_paired_interval_is_narrower_than_one_of_strangers_and_covers_as_well(
 @pytest.mark.parametrize("ties", [False, True])
 def test_weighted_average_precision_equals_scikit_learns(ties: bool) -> None:
     scores, targets = scores_and_targets(np.random.default_rng(3), 120, 6, ties)
-    counts = clip_counts(120, resamples=8)
+    counts = resample_counts(120, resamples=8)
     for k in range(6):
         ours = weighted_average_precision(targets[:, k], scores[:, k], counts)
         for drawn, value in zip(counts.T, ours, strict=True):
@@ -128,7 +128,7 @@ def test_a_resampled_map_is_the_mean_over_the_classes_with_positives_in_it() -> 
     scores, targets = scores_and_targets(rng, 30, 5)
     targets[:, 0] = False
     targets[:, 1] = np.arange(30) == 7  # absent from about a third of the resamples
-    counts = clip_counts(30, resamples=40)
+    counts = resample_counts(30, resamples=40)
     assert (counts[7] == 0).any() and (counts[7] > 0).any()
     for drawn, value in zip(counts.T, map_replicates(targets, scores, counts), strict=True):
         copies = np.repeat(np.arange(30), drawn)
@@ -146,7 +146,7 @@ def test_resamples_lift_an_map_and_centred_intervals_cover_where_the_mean_lies()
     scores, targets = scores_and_targets(rng, 20_000, 4)
     samples = [rng.choice(20_000, 100) for _ in range(200)]
     values = [mean_average_precision(targets[clips], scores[clips]).value for clips in samples]
-    counts, covered, lifted = clip_counts(100, 200), 0, []
+    counts, covered, lifted = resample_counts(100, 200), 0, []
     for clips, value in zip(samples, values, strict=True):
         replicates = map_replicates(targets[clips], scores[clips], counts)
         lifted.append(replicates.mean() - value)
@@ -157,7 +157,7 @@ def test_resamples_lift_an_map_and_centred_intervals_cover_where_the_mean_lies()
 
 
 def test_scores_that_are_not_numbers_and_shapes_that_do_not_fit_are_errors() -> None:
-    counts = clip_counts(3, 2)
+    counts = resample_counts(3, 2)
     with pytest.raises(ValueError, match="finite"):
         map_replicates(np.eye(3), np.full((3, 3), np.nan), counts)
     with pytest.raises(ValueError, match="do not fit"):
@@ -176,7 +176,7 @@ def test_a_p_value_counts_the_far_side_and_is_never_zero() -> None:
 
 
 def test_p_values_of_equal_models_are_small_about_as_often_as_they_say() -> None:
-    rng, counts = np.random.default_rng(7), clip_counts(300, 400)
+    rng, counts = np.random.default_rng(7), resample_counts(300, 400)
     small = 0
     for _ in range(400):
         first, second = rng.random((2, 300)) < 0.6
@@ -192,8 +192,8 @@ def test_resamples_without_a_score_are_left_out() -> None:
 
 
 def test_one_clip_or_one_answer_gives_no_width() -> None:
-    assert percentile_interval(mean_replicates(np.ones(1), clip_counts(1))) == (100.0, 100.0)
-    assert percentile_interval(mean_replicates(np.zeros(8), clip_counts(8))) == (0.0, 0.0)
+    assert percentile_interval(mean_replicates(np.ones(1), resample_counts(1))) == (100.0, 100.0)
+    assert percentile_interval(mean_replicates(np.zeros(8), resample_counts(8))) == (0.0, 0.0)
 
 
 def test_mean_and_deviation_over_seeds() -> None:

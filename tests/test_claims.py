@@ -50,16 +50,16 @@ def judge(*records: RunRecord) -> dict[str, Judgement]:
 
 
 def run(
-    model: str, dataset: str, protocol: str, metrics: Mapping[str, float], recipe_name: str = "mast", **on: Any
+    model: str, dataset: str, variant: str, metrics: Mapping[str, float], recipe_name: str = "mast", **on: Any
 ) -> RunRecord:
     """A paper-scale run; `on` overrides its experiment, `standin` and `scale` the record."""
     scale, standin, seed = on.pop("scale", "paper"), on.pop("standin", None), on.pop("seed", 0)
-    experiment = {"dataset": dataset, "protocol": protocol, "scale": scale, "model_config": {}, "seed": seed, **on}
-    data = {"name": dataset, "protocol": protocol, "standin": standin, "test_kept": 1000, "test_listed": 1000}
+    experiment = {"dataset": dataset, "protocol": variant, "scale": scale, "model_config": {}, "seed": seed, **on}
+    data = {"name": dataset, "protocol": variant, "standin": standin, "test_kept": 1000, "test_listed": 1000}
     record = make_record(
         model, seed=seed, experiment={**experiment, "recipe_name": recipe_name}, dataset=data, scale=scale
     )
-    return replace(record, metrics=metrics, key=f"{model} {dataset} {protocol} {scale} {recipe_name} {seed} {on}")
+    return replace(record, metrics=metrics, key=f"{model} {dataset} {variant} {scale} {recipe_name} {seed} {on}")
 
 
 def kinetics(mast: float, ast: float, **on: Any) -> tuple[RunRecord, RunRecord]:
@@ -205,13 +205,13 @@ def test_a_measured_gain_of_another_size_does_not_confirm_the_stated_one(mast: f
         {"standin": {"complete": True}},
         {"recipe_name": "mast, batch_size=12"},
         {"recipe_name": "ast"},
-        {"protocol": "ks34"},
+        {"variant": "ks34"},
     ],
 )
 def test_only_paper_scale_runs_by_the_papers_recipe_decide(on: dict[str, Any]) -> None:
-    protocol = on.pop("protocol", "ks32")
+    variant = on.pop("variant", "ks32")
     records = [
-        run(model, "kinetics_sounds", protocol, {"top1": value}, **dict(on))
+        run(model, "kinetics_sounds", variant, {"top1": value}, **dict(on))
         for model, value in (("mast_base", 74.8), ("ast_base", 52.6))
     ]
     judged = judge(*records)["gain_kinetics_sounds"]

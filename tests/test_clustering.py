@@ -267,7 +267,7 @@ def test_nothing_heavy_is_imported_while_nothing_is_missing(tmp_path: Path, plan
     fill_clusterings(tmp_path)
     code = (
         "import sys\nfrom pathlib import Path\n"
-        "from reproduce.evaluation.clustering import fill_clusterings, fill_panels\n"
+        "from reproduce.evaluation.clustering import fill_clusterings, fill_projections\n"
         f"assert fill_clusterings(Path({str(tmp_path)!r})) == []\n"
         "print(sorted({'umap', 'numba', 'sklearn', 'torch', 'matplotlib'} & set(sys.modules)))"
     )

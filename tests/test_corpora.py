@@ -309,7 +309,7 @@ def test_protocols_have_the_class_lists_of_their_sources() -> None:
     assert set(KS32) - set(KS31) == {"strumming guitar"}
     assert set(RENAMED.values()) <= set(KS32)
     assert not set(RENAMED) & set(KS34)
-    assert dataset_spec("kinetics_sounds").protocols[0] == "ks32"
+    assert dataset_spec("kinetics_sounds").variants[0] == "ks32"
 
 
 @pytest.mark.parametrize(
@@ -327,7 +327,7 @@ def test_old_and_underscored_class_names_are_understood(written: str, meant: str
 
 def test_kinetics_sounds_keeps_the_protocols_classes_only(tmp_path: Path) -> None:
     index = read_dataset("kinetics_sounds", kinetics_root(tmp_path))
-    assert index.protocol == "ks32"
+    assert index.variant == "ks32"
     assert files_of(index) == {
         f"{A}_000030_000040": f"train/bowling/{A}_000030_000040.mp4",
         f"{B}_000010_000020": f"train/{B}_000010_000020.webm",
@@ -341,15 +341,15 @@ def test_kinetics_sounds_keeps_the_protocols_classes_only(tmp_path: Path) -> Non
 
 def test_kinetics_sounds_protocol_decides_what_is_listed(tmp_path: Path) -> None:
     root = kinetics_root(tmp_path)
-    assert dict(read_dataset("kinetics_sounds", root, protocol="ks31").listed) == {"train": 1, "val": 1}
-    wide = read_dataset("kinetics_sounds", root, protocol="ks34")
-    assert (len(wide.classes["label"]), wide.protocol) == (34, "ks34")
+    assert dict(read_dataset("kinetics_sounds", root, variant="ks31").listed) == {"train": 1, "val": 1}
+    wide = read_dataset("kinetics_sounds", root, variant="ks34")
+    assert (len(wide.classes["label"]), wide.variant) == (34, "ks34")
     assert_refused_protocol("kinetics_sounds", root, "ks33", "ks32, ks31, ks34")
 
 
-def assert_refused_protocol(name: str, root: Path, protocol: str, known: str) -> None:
-    with pytest.raises(InputError, match=f"no protocol '{protocol}'; choose one of {known}"):
-        read_dataset(name, root, protocol=protocol)
+def assert_refused_protocol(name: str, root: Path, variant: str, known: str) -> None:
+    with pytest.raises(InputError, match=f"no protocol '{variant}'; choose one of {known}"):
+        read_dataset(name, root, variant=variant)
 
 
 def test_kinetics_sounds_without_lists_reads_class_folders(tmp_path: Path) -> None:
@@ -406,8 +406,8 @@ def test_other_classes_of_kinetics_400_are_not_taken_for_misspelt_ones(tmp_path:
     labels = (*others, *KS34)
     rows = [f"{label},{video},0,10,train,0" for label, video in zip(labels, ids, strict=True)]
     write(tmp_path / "train.csv", KINETICS_HEAD, *rows)
-    for protocol, classes in (("ks31", KS31), ("ks34", KS34)):
-        assert read_dataset("kinetics_sounds", tmp_path, protocol=protocol).listed["train"] == len(classes)
+    for variant, classes in (("ks31", KS31), ("ks34", KS34)):
+        assert read_dataset("kinetics_sounds", tmp_path, variant=variant).listed["train"] == len(classes)
 
 
 def test_kinetics_sounds_without_lists_or_folders_is_refused(tmp_path: Path) -> None:
@@ -496,7 +496,7 @@ def test_audioset_reads_official_lists(tmp_path: Path) -> None:
     touch(root, f"audio/eval/Y{A}.wav", f"audio/bal/{C}_1.flac")
     index = read_dataset("audioset", root)
     assert files_of(index) == {C: f"audio/bal/{C}_1.flac", A: f"audio/eval/Y{A}.wav"}
-    assert (dict(index.listed), index.protocol) == ({"balanced_train": 1, "eval": 2}, "balanced")
+    assert (dict(index.listed), index.variant) == ({"balanced_train": 1, "eval": 2}, "balanced")
     assert index.targets().tolist() == [[0, 1, 0], [1, 0, 1]]
     assert (index.multilabel, index.classes["label"]) == (True, ("Speech", "Dog, bark", "Rain"))
     assert (strings(index.missing_ids), strings(index.missing_splits)) == ([B], ["eval"])
@@ -507,7 +507,7 @@ def test_audioset_protocol_full_adds_the_unbalanced_clips(tmp_path: Path) -> Non
     root = audioset_root(tmp_path)
     write(root / "balanced_train_segments.csv", f'{C}, 1.000, 11.000, "/m/1"')
     write(root / "unbalanced_train_segments.csv", 'Y1234567890, 1.000, 11.000, "/m/1"', f'{A}, 0.000, 10.000, "/m/0"')
-    full = read_dataset("audioset", root, protocol="full")
+    full = read_dataset("audioset", root, variant="full")
     # A clip that both train and test list is kept in the first: it must not be tested on after training.
     assert (dict(full.listed), reasons(full)) == (
         {"balanced_train": 1, "unbalanced_train": 2, "eval": 1},
@@ -593,7 +593,7 @@ def test_ast_whole_train_list_stands_for_both_train_splits(tmp_path: Path) -> No
     root = audioset_root(tmp_path)
     ast_json(root / "whole_train_data.json", [item(C, "/m/0")])
     ast_json(root / "balanced_train_data.json", [item(C, "/m/0")])
-    index = read_dataset("audioset", root, protocol="full")
+    index = read_dataset("audioset", root, variant="full")
     assert (dict(index.listed), index.problems) == ({"eval": 2, "whole_train": 1}, ())
     assert dict(read_dataset("audioset", root).listed) == {"balanced_train": 1, "eval": 2}
 
@@ -658,7 +658,7 @@ def test_panns_packs_are_lists_and_audio_at_once(tmp_path: Path) -> None:
     (root / "eval_segments.csv").unlink()
     waveforms = panns_pack(root / "hdf5s/waveforms/eval.h5", [(f"Y{A}.wav", [0, 2]), ("", []), (f"Y{B}.wav", [1])])
     panns_pack(root / "hdf5s/waveforms/unbalanced_train/unbalanced_train_part00.h5", [(f"Y{C}.wav", [1])])
-    index = read_dataset("audioset", root, protocol="full")
+    index = read_dataset("audioset", root, variant="full")
     pack = "hdf5s/waveforms/eval.h5"
     part = "hdf5s/waveforms/unbalanced_train/unbalanced_train_part00.h5"
     assert files_of(index) == {C: f"{part}::0", A: f"{pack}::0", B: f"{pack}::2"}

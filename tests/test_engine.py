@@ -18,18 +18,18 @@ from make_runs import RECIPE, make_model, make_store, outcome, run
 from models import SpectrogramTransformer, create_model
 from models.checkpoints import weights_sha256
 from reproduce.data.batches import Batch, EvaluationBatch, evaluation_batches, training_batches
-from reproduce.data.share import Share
+from reproduce.data.rank_share import RankShare
 from reproduce.data.waveform_store import DecodedWaveforms, WaveformStore
 from reproduce.datasets import Problem
 from reproduce.errors import InputError
 from reproduce.evaluation.predict import Predictions, as_heads, merge, predict
 from reproduce.experiments.paper_recipes import paper_recipe
-from reproduce.experiments.paper_studies import AST_BY_PROTOCOL
+from reproduce.experiments.paper_studies import AST_BY_VARIANT
 from reproduce.experiments.recipe import Recipe
 from reproduce.metrics.scores import accuracy
 from reproduce.records.store import load_records
 from reproduce.training.engine import EpochSums, TrainingDiverged, train_one_epoch
-from reproduce.training.losses import clip_losses
+from reproduce.training.losses import per_clip_losses
 from reproduce.training.optimizers import learning_rate, make_optimizer
 from reproduce.training.processes import make_accelerator
 from reproduce.training.trainer import Progress
@@ -46,7 +46,7 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> WaveformStore:
 
 
 def make_batches(store: WaveformStore, recipe: Recipe = RECIPE, epoch: int = 0, **share: Any) -> Iterator[Batch]:
-    return training_batches(store, recipe, 0, epoch, "cpu", Share(**share))
+    return training_batches(store, recipe, 0, epoch, "cpu", RankShare(**share))
 
 
 def train_epoch(
@@ -131,10 +131,10 @@ def test_asts_steps_give_the_rates_of_its_own_logs(recipe: Recipe, rates: list[f
     assert rate_of_each_epoch(recipe) == pytest.approx(rates)
 
 
-@pytest.mark.parametrize("protocol", AST_BY_PROTOCOL)
-def test_asts_own_recipes_warm_up_every_50_steps_from_nothing(protocol: str) -> None:
-    recipe = paper_recipe("ast", "ast", "audioset", protocol).recipe
-    steps = {"balanced": 20_796, "full": 1_953_084}[protocol] // recipe.batch_size  # an epoch of AST's own
+@pytest.mark.parametrize("variant", AST_BY_VARIANT)
+def test_asts_own_recipes_warm_up_every_50_steps_from_nothing(variant: str) -> None:
+    recipe = paper_recipe("ast", "ast", "audioset", variant).recipe
+    steps = {"balanced": 20_796, "full": 1_953_084}[variant] // recipe.batch_size  # an epoch of AST's own
     rates = [learning_rate(recipe, step, steps * recipe.epochs) for step in range(1100)]
     by_hand = [recipe.lr * (step // 50 * 50) / 1000 for step in range(1000)] + [recipe.lr] * 100
     assert rates == pytest.approx(by_hand)
@@ -183,7 +183,7 @@ def test_the_exempt_names_exist_in_the_model() -> None:
 def mean_loss(
     logits: dict[str, torch.Tensor], targets: dict[str, torch.Tensor], multilabel: bool, smoothing: float = 0.0
 ) -> float:
-    losses = clip_losses(logits, targets, multilabel, smoothing)
+    losses = per_clip_losses(logits, targets, multilabel, smoothing)
     assert losses.shape == (len(next(iter(targets.values()))),)
     return losses.mean().item()
 
@@ -301,7 +301,7 @@ def test_gradients_are_clipped_to_the_recipes_norm(store: WaveformStore) -> None
 def test_a_norm_of_0_leaves_the_gradients_alone(store: WaveformStore) -> None:
     (batch, *_), model, same = make_batches(store), make_model(), make_model()
     train_epoch(model, [batch], replace(RECIPE, clip_norm=0.0))
-    clip_losses(as_heads(same(batch.inputs)), batch.targets, False).mean().backward()
+    per_clip_losses(as_heads(same(batch.inputs)), batch.targets, False).mean().backward()
     assert gradients(same).norm() > 1e-2
     assert torch.allclose(gradients(model), gradients(same), atol=1e-7)
 
@@ -346,7 +346,7 @@ def test_a_clip_of_weight_0_counts_nothing(store: WaveformStore) -> None:
     assert sums[0].clips == sums[1].clips == 6
     assert sums[0].loss == pytest.approx(sums[1].loss, rel=1e-6)
     assert torch.allclose(gradients(one), gradients(other), atol=1e-7)
-    losses = clip_losses(as_heads(make_model()(batch.inputs)), batch.targets, False)
+    losses = per_clip_losses(as_heads(make_model()(batch.inputs)), batch.targets, False)
     assert sums[0].loss == pytest.approx(losses[weights > 0].sum().item(), rel=1e-5)
 
 

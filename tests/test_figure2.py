@@ -12,12 +12,12 @@ from matplotlib.figure import Figure
 
 from reproduce.errors import InputError
 from reproduce.evaluation import clustering
-from reproduce.evaluation.clustering import fill_panels, silhouette
+from reproduce.evaluation.clustering import fill_projections, silhouette
 from reproduce.figures import figure2
-from reproduce.figures.figure2 import class_style, plot_panel, write_figure2
+from reproduce.figures.figure2 import class_style, plot_projection, write_figure2
 from reproduce.paper import load_paper
-from reproduce.records.clusterings import missing_panels, panel_of
-from reproduce.records.projections import Panel, load_panel
+from reproduce.records.clusterings import missing_projections, projection_of
+from reproduce.records.projections import Projection, load_projection
 from reproduce.records.record import of_kind
 from reproduce.records.store import load_records
 from reproduce.tables import Table, TableInputs, table_specs
@@ -54,18 +54,18 @@ def table(folder: Path) -> Table:
 
 def test_a_panel_shows_the_first_thirty_classes_by_sorted_label(tmp_path: Path, planes: list[int]) -> None:
     add_both(tmp_path, "demo")
-    assert fill_panels(tmp_path) == []
+    assert fill_projections(tmp_path) == []
     records = load_records(tmp_path)
     run = of_kind(records, "train")[0]
-    record = panel_of(records, run)
+    record = projection_of(records, run)
     assert record is not None and record.scale == "demo"
-    panel = load_panel(tmp_path, record)
-    assert panel is not None
-    assert sorted(set(panel.names)) == sorted(NAMES)[:30]
-    assert (record.metrics["clips"], record.metrics["classes"]) == (len(panel), 30) == (90, 30)
-    assert record.metrics["silhouette"] == pytest.approx(silhouette(panel.points, panel.names))
+    projection = load_projection(tmp_path, record)
+    assert projection is not None
+    assert sorted(set(projection.names)) == sorted(NAMES)[:30]
+    assert (record.metrics["clips"], record.metrics["classes"]) == (len(projection), 30) == (90, 30)
+    assert record.metrics["silhouette"] == pytest.approx(silhouette(projection.points, projection.names))
     # The class of every clip is its own: sound 00 is the last of NAMES, the label 32.
-    assert {clip for clip, name in zip(panel.clip_ids, panel.names, strict=True) if name == "sound 00"} == {
+    assert {clip for clip, name in zip(projection.clip_ids, projection.names, strict=True) if name == "sound 00"} == {
         f"clip{i:04d}_000030" for i in (32, 65, 98)
     }
 
@@ -73,30 +73,30 @@ def test_a_panel_shows_the_first_thirty_classes_by_sorted_label(tmp_path: Path, 
 def test_fewer_classes_are_all_shown(tmp_path: Path, planes: list[int]) -> None:
     for model in ("ast_tiny", "mast_tiny"):
         add_run(tmp_path, model, *blobs(4, 10))
-    fill_panels(tmp_path)
+    fill_projections(tmp_path)
     assert {r.metrics["classes"] for r in of_kind(load_records(tmp_path), "clustering")} == {4}
 
 
 def test_a_panel_is_measured_once_and_again_only_when_its_file_is_gone(tmp_path: Path, planes: list[int]) -> None:
     add_both(tmp_path, "demo")
-    fill_panels(tmp_path)
-    assert len(planes) == 2 and missing_panels(load_records(tmp_path), tmp_path) == []
-    fill_panels(tmp_path)
+    fill_projections(tmp_path)
+    assert len(planes) == 2 and missing_projections(load_records(tmp_path), tmp_path) == []
+    fill_projections(tmp_path)
     assert len(planes) == 2
     next((tmp_path / "embeddings").glob("*.npz")).unlink()
-    fill_panels(tmp_path)
-    assert len(planes) == 3 and missing_panels(load_records(tmp_path), tmp_path) == []
+    fill_projections(tmp_path)
+    assert len(planes) == 3 and missing_projections(load_records(tmp_path), tmp_path) == []
 
 
 def test_too_few_clips_are_told(tmp_path: Path, planes: list[int]) -> None:
     add_run(tmp_path, "ast_tiny", *blobs(3, 5))
-    (problem,) = fill_panels(tmp_path)
+    (problem,) = fill_projections(tmp_path)
     assert "15 neighbours" in problem and "\n" not in problem
 
 
 def test_the_figure_and_its_coordinates_are_written_alike_every_time(tmp_path: Path, planes: list[int]) -> None:
     add_both(tmp_path, "demo")
-    fill_panels(tmp_path)
+    fill_projections(tmp_path)
     names = draw(tmp_path, tmp_path / "first")
     assert names == ["figure2_demo.png", "figure2_demo.svg", "figure2_demo.csv"]
     assert draw(tmp_path, tmp_path / "second") == names
@@ -109,10 +109,10 @@ def test_the_figure_and_its_coordinates_are_written_alike_every_time(tmp_path: P
 
 def test_a_paper_figure_and_a_demo_figure_share_no_file(tmp_path: Path, planes: list[int]) -> None:
     add_both(tmp_path, "paper")
-    fill_panels(tmp_path)
+    fill_projections(tmp_path)
     assert draw(tmp_path, tmp_path / "out") == ["figure2.png", "figure2.svg", "figure2.csv"]
     add_both(tmp_path, "demo")
-    fill_panels(tmp_path)
+    fill_projections(tmp_path)
     names = draw(tmp_path, tmp_path / "out")
     assert len(set(names)) == 6
     rows = list(csv.DictReader((tmp_path / "out/figure2.csv").open(encoding="utf-8")))
@@ -137,11 +137,11 @@ def test_ast_stands_left_and_mast_right_with_numbers_below_and_one_legend(
     tmp_path: Path, planes: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     add_both(tmp_path, "demo")
-    fill_panels(tmp_path)
+    fill_projections(tmp_path)
     figure = drawn(monkeypatch, tmp_path)
     left, right = figure.axes
     assert left.get_title() == "AST (ast_tiny)" and right.get_title() == "MAST (mast_tiny)"
-    record = panel_of(load_records(tmp_path), of_kind(load_records(tmp_path), "train")[0])
+    record = projection_of(load_records(tmp_path), of_kind(load_records(tmp_path), "train")[0])
     assert record is not None
     for part in ("90 clips", f"{record.metrics['silhouette']:.3f}", "100.0 %"):
         assert part in left.get_xlabel()
@@ -157,7 +157,7 @@ def test_a_paper_figure_is_not_called_a_demo(
     tmp_path: Path, planes: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     add_both(tmp_path, "paper")
-    fill_panels(tmp_path)
+    fill_projections(tmp_path)
     title = drawn(monkeypatch, tmp_path).get_suptitle()
     assert "VGGSound" in title and "DEMO" not in title and "STAND-IN" not in title
 
@@ -169,26 +169,26 @@ def test_thirty_classes_look_different() -> None:
 def test_a_class_has_one_look_in_both_panels_and_its_number_once_where_clips_are_many() -> None:
     names = ["a", "b", "c"]
     points = np.arange(40.0).reshape(20, 2)
-    panel = Panel(np.arange(20).astype(str), points, np.array(["a", "c"] * 10))
-    axes = plot_panel(Figure().add_subplot(), panel, names)
+    projection = Projection(np.arange(20).astype(str), points, np.array(["a", "c"] * 10))
+    axes = plot_projection(Figure().add_subplot(), projection, names)
     assert len(axes.collections) == 3
     assert axes.collections[2].get_facecolor()[0][:3] == pytest.approx((0x00, 0x9E / 255, 0x73 / 255))
     assert [text.get_text() for text in axes.texts] == ["1", "3"]
-    few = plot_panel(
-        Figure().add_subplot(), Panel(np.arange(4).astype(str), points[:4], np.array(["a", "c"] * 2)), names
+    few = plot_projection(
+        Figure().add_subplot(), Projection(np.arange(4).astype(str), points[:4], np.array(["a", "c"] * 2)), names
     )
     assert [text.get_text() for text in few.texts] == ["1", "1", "3", "3"]
 
 
 def test_one_model_alone_is_no_figure(tmp_path: Path, planes: list[int]) -> None:
     add_run(tmp_path, "ast_tiny", *blobs(4, 10))
-    fill_panels(tmp_path)
+    fill_projections(tmp_path)
     assert draw(tmp_path, tmp_path / "out") == [] and not (tmp_path / "out").exists()
 
 
 def test_damaged_coordinates_are_one_line_with_the_remedy(tmp_path: Path, planes: list[int]) -> None:
     add_both(tmp_path, "demo")
-    fill_panels(tmp_path)
+    fill_projections(tmp_path)
     path = next((tmp_path / "embeddings").glob("ast*.npz"))
     path.write_bytes(path.read_bytes()[:100])
     with pytest.raises(InputError, match="figure2") as caught:
@@ -200,7 +200,7 @@ def test_the_table_gives_the_numbers_and_where_the_coordinates_lie(tmp_path: Pat
     empty = table(tmp_path)
     assert {cell.status for row in empty.rows for cell in row.cells.values()} == {"not run"}
     add_both(tmp_path, "demo")
-    fill_panels(tmp_path)
+    fill_projections(tmp_path)
     built = table(tmp_path)
     assert built.rows == empty.rows  # a demo is no figure of the paper's
     (demo,) = built.blocks

@@ -23,7 +23,7 @@ from reproduce.data.batches import (
     steps_per_epoch,
     training_batches,
 )
-from reproduce.data.share import Share
+from reproduce.data.rank_share import RankShare
 from reproduce.data.waveform_store import (
     DecodedWaveforms,
     FileWaveforms,
@@ -41,7 +41,7 @@ SPEC = AudioSpec(mels=16, frames=32, frame_shift_ms=30.0, mean=-6.6, std=5.4)  #
 RECIPE = Recipe(epochs=1, batch_size=8, lr=1e-3, warmup_steps=0, mixup=0.5, freq_mask=4, time_mask=8)
 PLAIN = Recipe(epochs=1, batch_size=8, lr=1e-3, warmup_steps=0)
 EVERYTHING = replace(RECIPE, roll=5, crop="random")
-ALONE = Share()
+ALONE = RankShare()
 CLIPS = 20
 
 # Two worker processes are what is tested, even where there is one core.
@@ -71,7 +71,7 @@ def epoch_of(
     recipe: Recipe = RECIPE,
     seed: int = 0,
     epoch: int = 0,
-    share: Share = ALONE,
+    share: RankShare = ALONE,
     first_step: int = 0,
     workers: int = 0,
 ) -> list[Batch]:
@@ -242,8 +242,8 @@ def test_the_first_seconds_are_the_same_from_clips_kept_whole_or_cut(uneven: Cli
     assert_same(epoch_of(whole), epoch_of(cut))
 
 
-@pytest.mark.parametrize("share", [Share(), Share(1, 3, micro_batch=2)], ids=["alone", "shared"])
-def test_workers_change_nothing(uneven: ClipIndex, share: Share) -> None:
+@pytest.mark.parametrize("share", [RankShare(), RankShare(1, 3, micro_batch=2)], ids=["alone", "shared"])
+def test_workers_change_nothing(uneven: ClipIndex, share: RankShare) -> None:
     files = stream_waveforms(uneven, SPEC)
     ahead = epoch_of(files, EVERYTHING, share=share, workers=2)
     assert_same(epoch_of(files, EVERYTHING, share=share), ahead)
@@ -270,9 +270,9 @@ def test_an_epoch_is_nearly_the_same_on_a_gpu(uneven: ClipIndex) -> None:
             torch.testing.assert_close(ours.inputs.cpu(), theirs.inputs, atol=5e-3, rtol=0)
 
 
-@pytest.mark.parametrize("share", [Share(), Share(1, 2), Share(2, 3, micro_batch=1)], ids=["1", "2", "3"])
+@pytest.mark.parametrize("share", [RankShare(), RankShare(1, 2), RankShare(2, 3, micro_batch=1)], ids=["1", "2", "3"])
 @pytest.mark.parametrize("first_step", [1, 2, 3])
-def test_an_interrupted_epoch_goes_on_where_it_was(uneven: ClipIndex, share: Share, first_step: int) -> None:
+def test_an_interrupted_epoch_goes_on_where_it_was(uneven: ClipIndex, share: RankShare, first_step: int) -> None:
     store = load_waveforms(uneven, SPEC, whole=True)
     rest = [batch for batch in epoch_of(store, EVERYTHING, share=share) if batch.step >= first_step]
     assert_same(epoch_of(store, EVERYTHING, share=share, first_step=first_step), rest)
@@ -286,7 +286,7 @@ BATCH_SIZES = (3, 7, 8, 32)  # of 20 clips: last batches of 2, 6, 4 and 20
 @pytest.mark.parametrize("total", [0, 1, 4, 7, 20])
 @pytest.mark.parametrize("world_size", [1, 2, 3, 5, 8])
 def test_shares_cover_each_item_once_and_evenly(total: int, world_size: int) -> None:
-    shares = [Share(rank, world_size).of(total) for rank in range(world_size)]
+    shares = [RankShare(rank, world_size).of(total) for rank in range(world_size)]
     assert [i for share in shares for i in share] == list(range(total))
     assert max(map(len, shares)) - min(map(len, shares)) <= 1
 
@@ -295,7 +295,7 @@ def test_shares_cover_each_item_once_and_evenly(total: int, world_size: int) -> 
 @pytest.mark.parametrize("total", [1, 2, 8, 13])
 def test_micro_batches_partition_a_share(total: int, micro_batch: int | None) -> None:
     for rank in range(3):
-        share = Share(rank, 3, micro_batch)
+        share = RankShare(rank, 3, micro_batch)
         pieces = share.micro_batches(total)
         assert [i for piece in pieces for i in piece] == list(share.of(total))
         assert max(map(len, pieces)) <= (micro_batch or total)
@@ -306,7 +306,7 @@ def test_micro_batches_partition_a_share(total: int, micro_batch: int | None) ->
 @pytest.mark.parametrize("values", [(2, 2), (-1, 2), (0, 0), (0, 1, 0), (0, 1, -1)])
 def test_a_share_that_does_not_exist_is_an_error(values: tuple[int, ...]) -> None:
     with pytest.raises(ValueError, match=r"rank < world_size|micro_batch"):
-        Share(*values)
+        RankShare(*values)
 
 
 @pytest.mark.parametrize("batch_size", BATCH_SIZES)
@@ -314,14 +314,14 @@ def test_a_share_that_does_not_exist_is_an_error(values: tuple[int, ...]) -> Non
 def test_processes_share_an_epoch_each_clip_once(uneven: ClipIndex, world_size: int, batch_size: int) -> None:
     store, recipe = load_waveforms(uneven, SPEC, whole=True), replace(EVERYTHING, batch_size=batch_size)
     alone = epoch_of(store, recipe)
-    ranks = [epoch_of(store, recipe, share=Share(rank, world_size)) for rank in range(world_size)]
+    ranks = [epoch_of(store, recipe, share=RankShare(rank, world_size)) for rank in range(world_size)]
     for batches in ranks:
         assert [(b.step, b.last, b.clips) for b in batches] == [(b.step, True, len(b.positions)) for b in alone]
     for pieces in zip(*ranks, strict=True):  # of one step
         counted = [int(p) for b in pieces for p, w in zip(b.positions, b.weights, strict=True) if w]
         assert counted == alone[pieces[0].step].positions.tolist()
         for rank, piece in enumerate(pieces):
-            if Share(rank, world_size).of(piece.clips):
+            if RankShare(rank, world_size).of(piece.clips):
                 assert (piece.weights == 1).all()
             else:
                 assert piece.weights.tolist() == [0] and piece.inputs.shape == (1, 1, 16, 32)
@@ -336,7 +336,7 @@ def test_processes_share_an_epoch_each_clip_once(uneven: ClipIndex, world_size: 
 def test_some_of_these_processes_have_no_clip_in_a_step(store: WaveformStore) -> None:
     """Or the case above would never be met."""
     recipe = replace(PLAIN, batch_size=3)
-    weights = [b.weights.tolist() for rank in range(5) for b in epoch_of(store, recipe, share=Share(rank, 5))]
+    weights = [b.weights.tolist() for rank in range(5) for b in epoch_of(store, recipe, share=RankShare(rank, 5))]
     assert [0.0] in weights and [1.0] in weights
 
 
@@ -347,8 +347,8 @@ def test_micro_batches_make_up_the_step_and_the_last_one_says_so(
 ) -> None:
     store = load_waveforms(uneven, SPEC, whole=True)
     for rank in range(world_size):
-        whole = epoch_of(store, EVERYTHING, share=Share(rank, world_size))
-        pieces = epoch_of(store, EVERYTHING, share=Share(rank, world_size, micro_batch))
+        whole = epoch_of(store, EVERYTHING, share=RankShare(rank, world_size))
+        pieces = epoch_of(store, EVERYTHING, share=RankShare(rank, world_size, micro_batch))
         assert positions(pieces) == positions(whole)
         assert torch.equal(torch.cat([b.weights for b in pieces]), torch.cat([b.weights for b in whole]))
         ours, theirs = torch.cat([b.inputs for b in pieces]), torch.cat([b.inputs for b in whole])
@@ -366,7 +366,7 @@ def test_processes_share_an_evaluation_each_clip_once(uneven: ClipIndex, world_s
     batches = [
         batch
         for rank in range(world_size)
-        for batch in evaluation_batches(store, 3, "cpu", crops=3, share=Share(rank, world_size))
+        for batch in evaluation_batches(store, 3, "cpu", crops=3, share=RankShare(rank, world_size))
     ]
     assert positions(batches) == list(range(CLIPS))
     assert np.concatenate([b.crops for b in batches]).tolist() == alone.crops.tolist()
@@ -515,7 +515,7 @@ def test_processes_share_a_balanced_epoch(heard: list[torch.Tensor]) -> None:
     alone = epoch_of(store, recipe, seed=3)
     assert positions(alone) == epoch_order(store.index, recipe, 3, 0).tolist() and len(positions(alone)) == 21
     assert len(set(positions(alone))) < 21  # some come twice
-    ranks = [epoch_of(store, recipe, seed=3, share=Share(rank, 2)) for rank in range(2)]
+    ranks = [epoch_of(store, recipe, seed=3, share=RankShare(rank, 2)) for rank in range(2)]
     assert [p for pieces in zip(*ranks, strict=True) for b in pieces for p in b.positions] == positions(alone)
 
 

@@ -52,7 +52,7 @@ def probed(page: Path, folder: Path) -> dict[str, Any]:
     """
     posted: queue.Queue[bytes] = queue.Queue()
 
-    class Listener(BaseHTTPRequestHandler):
+    class TrainedModel(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
             posted.put(self.rfile.read(int(self.headers["Content-Length"])))
             self.send_response(204)
@@ -61,7 +61,7 @@ def probed(page: Path, folder: Path) -> dict[str, Any]:
         def log_message(self, *args: object) -> None: ...
 
     log = folder / "browser.log"
-    with ThreadingHTTPServer(("127.0.0.1", 0), Listener) as server, log.open("wb") as errors:
+    with ThreadingHTTPServer(("127.0.0.1", 0), TrainedModel) as server, log.open("wb") as errors:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         probe = PROBE.replace("LISTENER", f"http://127.0.0.1:{server.server_port}/")
         page.write_text(page.read_text(encoding="utf-8").replace("</body>", probe), encoding="utf-8")

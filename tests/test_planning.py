@@ -54,8 +54,8 @@ def value(row: Row, column: str) -> float:
     return measured
 
 
-def mast_on(dataset: str, protocol: str = "", seed: int = 0, **config: Any) -> Experiment:
-    return to_experiment(paper_recipe("mast", "mast", dataset, protocol), seed, config)
+def mast_on(dataset: str, variant: str = "", seed: int = 0, **config: Any) -> Experiment:
+    return to_experiment(paper_recipe("mast", "mast", dataset, variant), seed, config)
 
 
 # --- clips, steps and hours ---
@@ -93,7 +93,7 @@ def test_counts_of_located_data_are_used_and_the_papers_otherwise() -> None:
     assert "kinetics_sounds ks32: 22,914 training and 1,585 test clips, the paper's kept clips" in told
 
 
-@pytest.mark.parametrize("recipe", paper_recipes(), ids=lambda r: f"{r.name} {r.model} {r.dataset} {r.protocol}")
+@pytest.mark.parametrize("recipe", paper_recipes(), ids=lambda r: f"{r.name} {r.model} {r.dataset} {r.variant}")
 def test_every_recipe_of_the_paper_can_be_planned_without_data(recipe: Any) -> None:
     row = planned(to_experiment(recipe, 0)).rows[0]
     assert value(row, "steps") > 0

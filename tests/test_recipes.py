@@ -21,7 +21,7 @@ from reproduce.paper import load_paper
 from reproduce.tables.recipes import recipes_table
 
 paper = load_paper()
-RECIPES = {f"{r.name}-{r.model}-{r.dataset}-{r.protocol}": r for r in paper_recipes()}
+RECIPES = {f"{r.name}-{r.model}-{r.dataset}-{r.variant}": r for r in paper_recipes()}
 every_recipe = pytest.mark.parametrize("recipe", RECIPES.values(), ids=RECIPES)
 
 EPOCHS = {
@@ -34,7 +34,7 @@ EPOCHS = {
 # What a stated field must hold, as the sentences of paper.json give it.
 SAID = {
     "lr": lambda recipe: paper.fact("learning_rate").value,
-    "epochs": lambda recipe: paper.fact(EPOCHS[recipe.dataset, recipe.protocol]).value,
+    "epochs": lambda recipe: paper.fact(EPOCHS[recipe.dataset, recipe.variant]).value,
     "optimizer": lambda recipe: str(paper.fact("optimizer").value).lower(),
     "schedule": lambda recipe: str(paper.fact("schedule").value).split()[0],
     "weights": lambda recipe: str(paper.fact("pretraining").value).split("-")[0].lower(),
@@ -45,7 +45,7 @@ SAID = {
 
 
 def test_every_model_and_data_set_of_the_paper_has_a_recipe() -> None:
-    found = [(r.name, r.model, r.dataset, r.protocol) for r in paper_recipes()]
+    found = [(r.name, r.model, r.dataset, r.variant) for r in paper_recipes()]
     by_mast = [("mast", model, *study) for study in EPOCHS for model in ("ast_base", "mast_base")]
     assert found == [*by_mast, ("ast", "ast_base", "audioset", "balanced"), ("ast", "ast_base", "audioset", "full")]
 
@@ -247,7 +247,7 @@ def test_the_table_has_every_field_with_tag_and_source() -> None:
         rows = {row.key: row for row in block.rows}
         assert list(rows) == list(recipe.values())
         for field, provenance in recipe.provenance.items():
-            cell = rows[field].cells[f"{recipe.dataset} {recipe.protocol}".rstrip()]
+            cell = rows[field].cells[f"{recipe.dataset} {recipe.variant}".rstrip()]
             assert provenance.tag in cell.status
             assert provenance.source in cell.conditions
             assert any(field in note.split(": ")[0].split(", ") for note in block.notes), field

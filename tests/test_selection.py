@@ -88,7 +88,7 @@ def test_a_paper_cell_takes_the_newest_run_of_its_model_dataset_and_protocol() -
 NOT_THIS_CELL = {
     "demo scale": replace(make_paper_record(), scale="demo"),
     "another model": make_paper_record(model="ast_base"),
-    "another protocol": make_paper_record(protocol="full"),
+    "another protocol": make_paper_record(variant="full"),
     "another dataset": replace(make_paper_record(), dataset={"name": "vggsound", "protocol": "balanced"}),
     "another config": make_paper_record(model_config={"pool_strides": [[2, 2], [2, 2], [2, 2]]}),
     "another kind": replace(make_paper_record(), kind="cost"),

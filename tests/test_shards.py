@@ -22,11 +22,11 @@ from reproduce.audio.log_mel import log_mel, stack_waveforms
 from reproduce.audio.spec import AudioSpec
 from reproduce.audio.waveforms import load_mono, load_waveform
 from reproduce.data.batches import evaluation_batches, training_batches
+from reproduce.data.rank_share import RankShare
 from reproduce.data.shard_codec import decode_waveform, encode_waveform
 from reproduce.data.shard_index import INDEX_NAME, JOURNAL_NAME, read_shard_index
 from reproduce.data.shard_reader import ShardWaveforms, in_memory, open_shards
 from reproduce.data.shard_writer import write_shards
-from reproduce.data.share import Share
 from reproduce.data.waveform_store import DecodedWaveforms, WaveformStore, load_waveforms, stream_waveforms
 from reproduce.datasets import ClipIndex, read_dataset, read_variant
 from reproduce.datasets.index import STRING, Labels
@@ -224,7 +224,7 @@ RECIPE = Recipe(
 SHORT = replace(SPEC, frames=8)  # 0.165 s, so that there is room for random crops
 
 
-def bits_of(store: WaveformStore, recipe: Recipe, share: Share, workers: int = 0) -> list[tuple[object, ...]]:
+def bits_of(store: WaveformStore, recipe: Recipe, share: RankShare, workers: int = 0) -> list[tuple[object, ...]]:
     """Everything that an epoch hands to the model, comparable."""
     return [
         (
@@ -236,9 +236,9 @@ def bits_of(store: WaveformStore, recipe: Recipe, share: Share, workers: int = 0
 
 
 @pytest.mark.parametrize("recipe", [RECIPE, replace(RECIPE, sampler="balanced")], ids=["shuffle", "balanced"])
-@pytest.mark.parametrize("share", [Share(), Share(1, 3, micro_batch=2), Share(4, 5)], ids=["1", "3", "5"])
+@pytest.mark.parametrize("share", [RankShare(), RankShare(1, 3, micro_batch=2), RankShare(4, 5)], ids=["1", "3", "5"])
 def test_training_from_shards_sees_the_epochs_of_the_files(
-    corpus: ClipIndex, shards: Path, share: Share, recipe: Recipe
+    corpus: ClipIndex, shards: Path, share: RankShare, recipe: Recipe
 ) -> None:
     packed = open_shards(shards, SHORT)
     assert packed.index.clip_ids.tolist() == corpus.clip_ids.tolist()
@@ -249,8 +249,8 @@ def test_training_from_shards_sees_the_epochs_of_the_files(
     assert bits_of(load_waveforms(corpus, SHORT, whole=True), recipe, share) == expected
 
 
-@pytest.mark.parametrize("share", [Share(), Share(1, 2)], ids=["1", "2"])
-def test_workers_read_the_same_epoch_from_shards(shards: Path, share: Share) -> None:
+@pytest.mark.parametrize("share", [RankShare(), RankShare(1, 2)], ids=["1", "2"])
+def test_workers_read_the_same_epoch_from_shards(shards: Path, share: RankShare) -> None:
     store = open_shards(shards, SHORT)
     assert bits_of(store, RECIPE, share, workers=2) == bits_of(store, RECIPE, share)
 
@@ -259,7 +259,7 @@ def test_processes_share_an_epoch_of_shards_each_clip_once(corpus: ClipIndex, sh
     store = open_shards(shards, SPEC)
     ids = []
     for rank in range(3):
-        for batch in training_batches(store, RECIPE, 0, 0, "cpu", Share(rank, 3), workers=rank):
+        for batch in training_batches(store, RECIPE, 0, 0, "cpu", RankShare(rank, 3), workers=rank):
             counted = batch.positions[batch.weights.numpy() > 0]
             ids += store.index.clip_ids[counted].tolist()
     assert sorted(ids) == sorted(corpus.clip_ids.tolist())
@@ -557,8 +557,8 @@ def test_shards_of_another_protocol_or_unfinished_are_not_trained_on(
 ) -> None:
     out = tmp_path / "shards"
     write_shards(read_variant("vggsound", write_standin("vggsound", tmp_path / "files", clips=64)), out)
-    assert train(out, tmp_path, "--protocol", "full") == 2
-    assert f"--protocol full: the shards in {out} hold" in capsys.readouterr().err
+    assert train(out, tmp_path, "--variant", "full") == 2
+    assert f"--variant full: the shards in {out} hold" in capsys.readouterr().err
     (out / INDEX_NAME).rename(out / JOURNAL_NAME)
     assert train(out, tmp_path) == 2
     assert "sharding is not finished; run the same `data shard` again" in capsys.readouterr().err

@@ -79,7 +79,7 @@ def test_a_demo_scale_record_never_fills_a_paper_cell() -> None:
 def test_a_run_on_other_data_or_of_a_variant_never_fills_a_paper_cell() -> None:
     others = [
         replace(make_paper_record(), dataset={"name": "vggsound", "protocol": "balanced"}),
-        make_paper_record(protocol="unbalanced"),
+        make_paper_record(variant="unbalanced"),
         make_paper_record(model_config={"pool_strides": [[2, 2], [2, 2], [2, 2]]}),
         make_paper_record(model="mast_tiny"),
     ]
@@ -100,7 +100,7 @@ def test_a_removed_record_leaves_the_cell_not_run_with_the_reason(tmp_path: Path
 
 
 def test_a_quoted_result_is_never_ours_to_measure() -> None:
-    runs = [make_paper_record("ast_base", protocol) for protocol in ("balanced", "full")]
+    runs = [make_paper_record("ast_base", variant) for variant in ("balanced", "full")]
     table = build("table5", *BOTH_COSTS, *runs)
     for row in ("baseline", "panns", "psla", "ast_published", "mbt"):
         cells = next(r.cells for r in table.rows if r.key == row).values()
@@ -169,7 +169,7 @@ def test_an_ablation_dearer_than_ast_carries_a_warning() -> None:
 def ks(folder: Path, model: str, ranks: str, clips: str = "abcdefgh", **changes: Any) -> RunRecord:
     """A run on Kinetics-Sounds; `ranks` of each clip's own class, 0 is right."""
     scores = ranked(" ".join(clips[: len(ranks)]), label=ranks)
-    return make_run(folder, model, "kinetics_sounds", scores, protocol="ks32", **changes)
+    return make_run(folder, model, "kinetics_sounds", scores, variant="ks32", **changes)
 
 
 def test_the_quoted_ast_of_tables_2_to_4_is_never_measured_and_ours_has_its_own_row(tmp_path: Path) -> None:
@@ -319,7 +319,7 @@ def test_demo_variants_stand_beside_their_costs_with_a_warning_for_the_dear_ones
     def run(model: str, scores: StoredPredictions, macs: float, variant: str = "mast") -> RunRecord:
         config = {"pool_strides": POOLING_ABLATIONS[variant]} if model.startswith("mast") else {}
         record = make_run(
-            tmp_path, model, "audioset", scores, "demo", protocol="balanced", standin=True, model_config=config
+            tmp_path, model, "audioset", scores, "demo", variant="balanced", standin=True, model_config=config
         )
         return replace(record, metrics={**record.metrics, "macs_module_only": macs})
 

@@ -104,8 +104,8 @@ def test_a_demo_trains_both_models_alike_at_its_own_scale(preset: str) -> None:
         assert replace(ast, model=mast.model) == mast
         assert (ast.scale, ast.recipe_name, ast.weights) == ("demo", "demo", "scratch")
     found = experiments_of("table5", preset)
-    assert Counter(e.protocol for e in found) == {"balanced": 2, "full": 2}
-    assert {e.recipe.sampler for e in found if e.protocol == "full"} == {"balanced"}
+    assert Counter(e.variant for e in found) == {"balanced": 2, "full": 2}
+    assert {e.recipe.sampler for e in found if e.variant == "full"} == {"balanced"}
     assert all(e.recipe.report_best and e.recipe.average_from for e in found)
 
 

@@ -44,8 +44,8 @@ def test_a_stand_in_takes_the_path_of_the_real_data_and_is_named_as_one(
     assert all(record.dataset["test_kept"] == record.dataset["test_listed"] > 0 for record in records)
     # Whatever its scale, a stand-in never fills a cell of the paper.
     paper_scale = [type(record)(**{**vars(record), "scale": "paper"}) for record in records]
-    protocol = str(records[0].dataset["protocol"])
-    assert paper_run(paper_scale, "mast_debug", name, protocol) is None
+    variant = str(records[0].dataset["protocol"])
+    assert paper_run(paper_scale, "mast_debug", name, variant) is None
 
 
 def test_a_folder_of_sounds_is_cross_validated(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -72,7 +72,7 @@ def test_folds_of_a_data_set_with_a_split_of_its_own_are_refused(
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--protocol", "ks99"], "choose one of ks32"),
+        (["--variant", "ks99"], "choose one of ks32"),
         (["--weights", "imagenet"], "use ast_base or no weights"),
     ],
 )

@@ -71,9 +71,9 @@ def draw_relative_positions(inputs: TableInputs) -> Drawn | None:
     figure, axes = pyplot.subplots(1, 2, figsize=(7.6, 3.9), sharey=True, layout="constrained")
     limit = max(float(np.abs(_centred(profile)).max()) for profile in (*inspection.freq, *inspection.time))
     labels = ("key above query by (mel bands)", "key after query by (s)")
-    for panel, profiles, label in zip(axes, (inspection.freq, inspection.time), labels, strict=True):
-        image = plot_profiles(panel, profiles, limit)
-        panel.set_xlabel(label)
+    for projection, profiles, label in zip(axes, (inspection.freq, inspection.time), labels, strict=True):
+        image = plot_profiles(projection, profiles, limit)
+        projection.set_xlabel(label)
     axes[0].set_ylabel("block")
     figure.colorbar(image, ax=axes, label="bias of the score, less the block's mean", pad=0.01)
     model = label_of(record.experiment["model"])

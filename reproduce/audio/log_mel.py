@@ -1,7 +1,7 @@
 """From a file to a log-mel spectrogram: the only feature code of the project, in the order the data moves.
 
-`read_audio` -> `to_mono` -> `resample` -> mean removed (together: `load_waveform`) -> `fit` -> `stack_waveforms`
--> `log_mel` -> `normalise`. The front end is AST's (YuanGongND/ast `src/dataloader.py`; RECIPES.md section 1):
+`read_audio` -> `to_mono` -> `resample` -> mean removed (together: `load_waveform`) -> `pad_or_trim` ->
+`stack_waveforms` -> `log_mel` -> `normalise`. The front end is AST's (YuanGongND/ast `src/dataloader.py`; RECIPES.md section 1):
 `torchaudio.compliance.kaldi.fbank` with a Hann window, 128 mels, no dither, on waveforms that are *not* scaled by
 2**15. torchaudio itself is not needed: `log_mel` repeats its arithmetic, on whole batches and on any device.
 """
@@ -53,7 +53,7 @@ def mel_filters(spec: AudioSpec) -> torch.Tensor:
     step = (mel_of(spec.top_hz) - low) / (spec.mels + 1)
     index = torch.arange(spec.mels).unsqueeze(1)
     left, centre, right = low + index * step, low + (index + 1.0) * step, low + (index + 2.0) * step
-    hz = spec.sample_rate / spec.fft * torch.arange(spec.fft / 2)
+    hz = spec.sample_rate / spec.n_fft * torch.arange(spec.n_fft / 2)
     mel = (1127.0 * (1.0 + hz / 700.0).log()).unsqueeze(0)
     rising, falling = (mel - left) / (centre - left), (right - mel) / (right - centre)
     filters = torch.minimum(rising, falling).clamp(min=0.0)
@@ -68,7 +68,7 @@ class _Constants:
 
 @lru_cache(maxsize=32)
 def _constants(spec: AudioSpec, device: torch.device, dtype: torch.dtype) -> _Constants:
-    window = torch.hann_window(spec.window, periodic=False)
+    window = torch.hann_window(spec.win_length, periodic=False)
     bands, start = [], 0
     for rows in mel_filters(spec).chunk(_MEL_BANDS):
         mels = slice(start, start + len(rows))
@@ -110,7 +110,7 @@ def log_mel(waveforms: torch.Tensor, lengths: torch.Tensor | None, spec: AudioSp
         for i in range(0, batch, step):
             longest = max(frames[i : i + step])
             if longest:
-                used = spec.window + (longest - 1) * spec.hop
+                used = spec.win_length + (longest - 1) * spec.hop_length
                 _log_mel_of_full_rows(waveforms[i : i + step, :used], spec, scratch, out[i : i + step, 0, :, :longest])
     if step > 1:
         own = torch.tensor(frames, device=out.device).view(batch, 1, 1, 1)
@@ -129,11 +129,11 @@ class _Scratch:
 
     @classmethod
     def of(cls, clips: int, frames: int, like: torch.Tensor, spec: AudioSpec) -> _Scratch:
-        bins = spec.fft // 2 + 1
+        bins = spec.n_fft // 2 + 1
         return cls(
             like.new_empty(clips, frames, 1),
-            like.new_zeros(clips, frames, spec.fft),
-            like.new_empty(clips, frames, spec.window - 1),
+            like.new_zeros(clips, frames, spec.n_fft),
+            like.new_empty(clips, frames, spec.win_length - 1),
             like.new_empty(clips, frames, bins),
         )
 
@@ -146,8 +146,8 @@ def _log_mel_of_full_rows(waveforms: torch.Tensor, spec: AudioSpec, scratch: _Sc
     """(clips, samples) into `out` (clips, mels, frames), all frames taken to be the clip's own."""
     constants = _constants(spec, waveforms.device, waveforms.dtype)
     scratch = scratch.part(len(out), out.shape[-1])
-    frames = waveforms.unfold(-1, spec.window, spec.hop)  # (clips, frames, window), a view
-    windowed = scratch.padded[..., : spec.window]
+    frames = waveforms.unfold(-1, spec.win_length, spec.hop_length)  # (clips, frames, window), a view
+    windowed = scratch.padded[..., : spec.win_length]
     torch.sub(frames, torch.mean(frames, -1, keepdim=True, out=scratch.means), out=windowed)
     if spec.preemphasis:
         # The first sample has no predecessor; kaldi takes itself, and the Hann window then multiplies it by 0.

@@ -26,7 +26,7 @@ class AudioSpec:
         low_hz, high_hz: edges of the mel filter bank; `high_hz=0` means Nyquist.
         preemphasis: coefficient of the first-order high-pass applied within each frame.
         mean, std: log-mel statistics; `normalise` computes (x - mean) / (2 * std).
-        pad: how `fit` treats short clips: "zero" leaves them (`log_mel` appends PADDING_LOG_MEL frames, AST),
+        pad: how `pad_or_trim` treats short clips: "zero" leaves them (`log_mel` appends PADDING_LOG_MEL frames, AST),
             "repeat" tiles the waveform up to the clip length (MBT).
 
     Raises:
@@ -51,8 +51,10 @@ class AudioSpec:
                 raise ValueError(f"AudioSpec.{name} must be positive, not {getattr(self, name)!r}")
         if not math.isfinite(self.mean):
             raise ValueError(f"AudioSpec.mean must be finite, not {self.mean!r}")
-        if self.window < 2 or self.hop < 1:
-            raise ValueError(f"AudioSpec: window of {self.window} and hop of {self.hop} samples are too short")
+        if self.win_length < 2 or self.hop_length < 1:
+            raise ValueError(
+                f"AudioSpec: window of {self.win_length} and hop of {self.hop_length} samples are too short"
+            )
         if not 0 <= self.low_hz < self.top_hz <= self.sample_rate / 2:
             raise ValueError(
                 f"AudioSpec: need 0 <= low_hz < high_hz <= {self.sample_rate / 2:g} Hz (Nyquist), "
@@ -64,19 +66,19 @@ class AudioSpec:
             raise ValueError(f"AudioSpec.pad must be one of {', '.join(PAD_MODES)}, not {self.pad!r}")
 
     @property
-    def window(self) -> int:
+    def win_length(self) -> int:
         """Analysis window, samples (400)."""
         return int(self.sample_rate * self.frame_length_ms * MILLISECOND)
 
     @property
-    def hop(self) -> int:
+    def hop_length(self) -> int:
         """Frame shift, samples (160)."""
         return int(self.sample_rate * self.frame_shift_ms * MILLISECOND)
 
     @property
-    def fft(self) -> int:
+    def n_fft(self) -> int:
         """FFT size, samples (512): the window rounded up to a power of two."""
-        return 1 << (self.window - 1).bit_length()
+        return 1 << (self.win_length - 1).bit_length()
 
     @property
     def top_hz(self) -> float:
@@ -86,7 +88,7 @@ class AudioSpec:
     @property
     def samples(self) -> int:
         """Waveform length that fills all frames, samples (164,080)."""
-        return self.window + (self.frames - 1) * self.hop
+        return self.win_length + (self.frames - 1) * self.hop_length
 
     @property
     def seconds(self) -> float:
@@ -95,7 +97,7 @@ class AudioSpec:
 
     def frames_of(self, samples: int) -> int:
         """Frames that `samples` samples give: only whole windows count, at most `frames`; 998 for 10 s."""
-        return 0 if samples < self.window else min(self.frames, 1 + (samples - self.window) // self.hop)
+        return 0 if samples < self.win_length else min(self.frames, 1 + (samples - self.win_length) // self.hop_length)
 
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)

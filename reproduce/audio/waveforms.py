@@ -68,7 +68,7 @@ def crop(waveform: np.ndarray, samples: int, offset: int = 0) -> np.ndarray:
     return waveform[offset : offset + samples]
 
 
-def fit(waveform: np.ndarray, spec: AudioSpec, offset: int = 0) -> np.ndarray:
+def pad_or_trim(waveform: np.ndarray, spec: AudioSpec, offset: int = 0) -> np.ndarray:
     """(n,) cut from `offset` to at most `spec.samples`; where `spec.pad` is "repeat", tiled to exactly that."""
     waveform = crop(waveform, spec.samples, offset)
     if spec.pad == "repeat" and len(waveform) < spec.samples:

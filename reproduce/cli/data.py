@@ -65,7 +65,7 @@ def located(options: argparse.Namespace) -> Path:
 
 def _add_audit_options(parser: argparse.ArgumentParser) -> None:
     add_location_options(parser)
-    parser.add_argument("--protocol", help="variant of the data set (default: the one with most clips)")
+    parser.add_argument("--variant", "--protocol", help="variant of the data set (default: the one with most clips)")
     parser.add_argument(
         "--format", choices=("terminal", "markdown", "json"), default="terminal", help="default: %(default)s"
     )
@@ -84,7 +84,7 @@ def _run_audit(options: argparse.Namespace) -> int:
 
     if options.workers is not None and options.workers < 1:
         raise InputError(f"--workers {options.workers}: give at least 1")
-    index = read_for_audit(options.name, located(options), options.protocol)
+    index = read_for_audit(options.name, located(options), options.variant)
     out = options.out or Path("runs") / "audit" / options.name
     with tqdm(total=len(index), desc="audit", unit="clip", file=sys.stderr, smoothing=0.05, disable=None) as bar:
         findings = check_clips(index, out / "clips.jsonl", workers=options.workers, on_clip=bar.update)
@@ -131,7 +131,7 @@ def _run_standin(options: argparse.Namespace) -> int:
 def _add_shard_options(parser: argparse.ArgumentParser) -> None:
     add_location_options(parser)
     parser.add_argument("out", type=Path, metavar="OUT", help="folder for the shards and their index.json")
-    parser.add_argument("--protocol", help="variant of the data set (default: its own default)")
+    parser.add_argument("--variant", "--protocol", help="variant of the data set (default: its own default)")
     parser.add_argument("--clips-per-shard", type=int, default=1000, metavar="N", help="default: %(default)s")
     parser.add_argument(
         "--codec", choices=("flac", "ogg"), default="flac", help="flac is 16-bit, ogg lossy (default: %(default)s)"
@@ -163,7 +163,7 @@ def _run_shard(options: argparse.Namespace) -> int:
 
 def _add_stats_options(parser: argparse.ArgumentParser) -> None:
     add_location_options(parser)
-    parser.add_argument("--protocol", help="variant of the data set (default: its own default)")
+    parser.add_argument("--variant", "--protocol", help="variant of the data set (default: its own default)")
     parser.add_argument("--clips", type=int, metavar="N", help="a random sample of the training clips (default: all)")
     parser.add_argument("--seed", type=int, default=0, help="of sample and augmentation (default: %(default)s)")
     parser.add_argument("--format", choices=("terminal", "json"), default="terminal", help="default: %(default)s")
@@ -192,7 +192,7 @@ def _read(options: argparse.Namespace) -> ClipIndex:
 
     if options.workers is not None and options.workers < 1:
         raise InputError(f"--workers {options.workers}: give at least 1")
-    return read_variant(options.name, located(options), options.protocol)
+    return read_variant(options.name, located(options), options.variant)
 
 
 VERBS: tuple[Verb, ...] = (

@@ -13,13 +13,13 @@ from reproduce.datasets import dataset_spec, location_of, read_variant
 from reproduce.environment import choose_device
 from reproduce.errors import InputError
 from reproduce.evaluation.inference import (
-    Listener,
-    best_labels,
+    TrainedModel,
     evaluate,
-    find_sounds,
-    listen,
-    load_listener,
+    find_audio_files,
+    load_trained_model,
+    predict_files,
     save_embeddings,
+    top_classes,
 )
 from reproduce.evaluation.predict import Predictions
 from reproduce.evaluation.relative_positions import inspect, record_inspection
@@ -28,8 +28,8 @@ from reproduce.metrics.headline import headline
 
 def run_predict(options: argparse.Namespace) -> int:
     """The likeliest classes of every sound."""
-    listener, sounds, predictions = _listen(options)
-    rows = best_labels(listener, predictions, options.top)
+    trained, sounds, predictions = _listen(options)
+    rows = top_classes(trained, predictions, options.top)
     if options.format == "json":
         named = [
             {
@@ -70,22 +70,22 @@ def run_embed(options: argparse.Namespace) -> int:
 def run_evaluate(options: argparse.Namespace) -> int:
     """A trained model's score on a data set's test clips, or on the fold it did not see."""
     device = choose_device(options.device)
-    listener = load_listener(options.model, device)
+    trained = load_trained_model(options.model, device)
     spec = dataset_spec(options.name)
-    index = read_variant(spec.name, location_of(spec.name, options.data, options.datasets), options.protocol)
+    index = read_variant(spec.name, location_of(spec.name, options.data, options.datasets), options.variant)
     splits = (options.split,) if options.split else spec.test_splits
     if not splits or not len(test := index.where_split(*splits)):
         raise InputError(f"--split: say which of {', '.join(sorted(index.listed))} to evaluate on")
-    if seen := sorted({*splits} & {*listener.trained_on}):
+    if seen := sorted({*splits} & {*trained.trained_on}):
         say(f"warning: the model was trained on {', '.join(seen)}: this score says nothing of other clips")
-    metrics, predictions = evaluate(listener, test, options.crops, device)
+    metrics, predictions = evaluate(trained, test, options.crops, device)
     _tell_problems(predictions)
     listed = sum(index.listed.get(split, 0) for split in splits)
     name = headline(metrics)
     if options.format == "json":
-        show(json.dumps({"model": listener.name, "data": spec.name, "listed": listed, **metrics}, indent=1) + "\n")
+        show(json.dumps({"model": trained.name, "data": spec.name, "listed": listed, **metrics}, indent=1) + "\n")
         return 0
-    show(f"{listener.name} on {spec.name} {', '.join(splits)}: {len(predictions.positions)} of {listed} listed clips\n")
+    show(f"{trained.name} on {spec.name} {', '.join(splits)}: {len(predictions.positions)} of {listed} listed clips\n")
     for key, value in sorted(metrics.items(), key=lambda item: item[0] != name):
         if isinstance(value, float):
             show(f"  {key:<12} {value:8.3f}{'' if key.endswith('d_prime') else ' %'}\n")
@@ -97,21 +97,21 @@ def run_inspect(options: argparse.Namespace) -> int:
     device = choose_device(options.device)
     if options.sound.is_dir():
         raise InputError(f"{options.sound}: a folder; give one sound file")
-    (sound,) = find_sounds([options.sound])
-    listener = load_listener(options.model, device)
-    record = record_inspection(listener, sound, inspect(listener, sound, device), device, options.records)
+    (sound,) = find_audio_files([options.sound])
+    trained = load_trained_model(options.model, device)
+    record = record_inspection(trained, sound, inspect(trained, sound, device), device, options.records)
     path = options.records / str(record.predictions)
-    show(f"{path}: {sound.name} through {listener.name}; `python -m reports` draws it\n")
+    show(f"{path}: {sound.name} through {trained.name}; `python -m reports` draws it\n")
     return 0
 
 
-def _listen(options: argparse.Namespace) -> tuple[Listener, list[Path], Predictions]:
+def _listen(options: argparse.Namespace) -> tuple[TrainedModel, list[Path], Predictions]:
     device = choose_device(options.device)
-    sounds = find_sounds(options.sounds)
-    listener = load_listener(options.model, device)
-    used, predictions = listen(listener, sounds, options.crops, device)
+    sounds = find_audio_files(options.sounds)
+    trained = load_trained_model(options.model, device)
+    used, predictions = predict_files(trained, sounds, options.crops, device)
     _tell_problems(predictions)
-    return listener, used, predictions
+    return trained, used, predictions
 
 
 def _tell_problems(predictions: Predictions) -> None:

@@ -90,7 +90,7 @@ def make_execution(options: argparse.Namespace, in_main_memory: bool) -> Executi
 
 
 def open_store(
-    name: str, path: Path, protocol: str | None, front_end: AudioSpec, whole: bool, stream: bool
+    name: str, path: Path, variant: str | None, front_end: AudioSpec, whole: bool, stream: bool
 ) -> WaveformStore:
     """The clips of a data set, from its files or from shards of them: in memory where they fit, else from disk.
 
@@ -100,9 +100,9 @@ def open_store(
     """
     # A journal without an index is of shards that are not finished, which reading them says.
     if any((path / file).is_file() for file in (INDEX_NAME, JOURNAL_NAME)):
-        store = _open_shards(name, path, protocol, front_end, whole, stream)
+        store = _open_shards(name, path, variant, front_end, whole, stream)
     else:
-        index = read_variant(name, path, protocol)
+        index = read_variant(name, path, variant)
         if stream or not _fits(len(index), front_end):
             store = stream_waveforms(index, front_end)
         else:
@@ -118,15 +118,15 @@ def open_store(
 
 
 def _open_shards(
-    name: str, folder: Path, protocol: str | None, spec: AudioSpec, whole: bool, stream: bool
+    name: str, folder: Path, variant: str | None, spec: AudioSpec, whole: bool, stream: bool
 ) -> WaveformStore:
     shards = read_shard_index(folder)
     if shards.dataset != name:
         raise InputError(f"{folder}: these shards hold {shards.dataset}, not {name}")
-    if protocol is not None and protocol != shards.protocol:
-        held = shards.protocol or "its only variant"
+    if variant is not None and variant != shards.variant:
+        held = shards.variant or "its only variant"
         raise InputError(
-            f"--protocol {protocol}: the shards in {folder} hold {held}; shard that one, or leave the option out"
+            f"--variant {variant}: the shards in {folder} hold {held}; shard that one, or leave the option out"
         )
     with _bar(shards.clips(), "verifying shards") as bar:
         store = open_shards(folder, spec, on_clip=bar.update)
@@ -246,8 +246,8 @@ def fit_splits(experiment: Experiment, listed: Iterable[str]) -> Experiment:
     lists = {split for split in experiment.train_splits if split != WHOLE_TRAIN}  # which stands for all of them
     if experiment.scale == "paper" and WHOLE_TRAIN not in train and not lists <= listed:
         raise InputError(
-            f"{experiment.dataset} {experiment.protocol}: the data lack {', '.join(sorted(lists - listed))}, which the "
-            "paper trains on: add its annotation file, or choose another --protocol with `train`"
+            f"{experiment.dataset} {experiment.variant}: the data lack {', '.join(sorted(lists - listed))}, which the "
+            "paper trains on: add its annotation file, or choose another --variant with `train`"
         )
     return replace(experiment, train_splits=train, test_splits=test)
 

@@ -44,7 +44,7 @@ def run_experiments(options: argparse.Namespace) -> int:
     preset = fit_front_end(comparison_preset(options.preset), spec.clip_seconds, spec.mean, spec.std)
     path = location_of(spec.name, options.data, options.datasets)
     store = open_store(
-        spec.name, path, getattr(options, "protocol", None), preset.front_end, whole=False, stream=options.stream
+        spec.name, path, getattr(options, "variant", None), preset.front_end, whole=False, stream=options.stream
     )
     kind, experiments = _plan(spec, preset, store.index, options)
     experiments = [replace(experiment, weights=weights_name) for experiment in experiments]
@@ -77,7 +77,7 @@ def _plan(
     if train and test:
         if options.folds is not None:
             raise InputError(f"--folds {options.folds}: {spec.name} has its own split, {', '.join(test)} is tested")
-        return "train", fixed_split(preset, spec.name, index.protocol, train, test, seeds)
+        return "train", fixed_split(preset, spec.name, index.variant, train, test, seeds)
     count = len(splits) if options.folds is None else options.folds
     if not 1 <= count <= len(splits):
         raise InputError(f"--folds {options.folds}: the data has {len(splits)} folds, give 1 to {len(splits)}")

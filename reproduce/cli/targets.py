@@ -27,7 +27,7 @@ from reproduce.efficiency.planning import ClipCounts, Memory, located_counts, pl
 from reproduce.efficiency.scaling import DEBUG_MODELS, MODELS, measure_scaling
 from reproduce.environment import choose_device
 from reproduce.errors import InputError
-from reproduce.evaluation.clustering import fill_clusterings, fill_panels
+from reproduce.evaluation.clustering import fill_clusterings, fill_projections
 from reproduce.experiments import targets
 from reproduce.experiments.experiment import Experiment
 from reproduce.experiments.families import LENGTHS_S
@@ -66,11 +66,11 @@ def run_plan(options: argparse.Namespace) -> int:
     located = parse_locations(options.data, options.datasets)
     counts = {}
     for experiment in experiments:
-        name, study = experiment.dataset, (experiment.dataset, experiment.protocol)
+        name, study = experiment.dataset, (experiment.dataset, experiment.variant)
         if study in counts:
             continue
         if name in located:
-            index = read_variant(name, located[name], experiment.protocol or None)
+            index = read_variant(name, located[name], experiment.variant or None)
             counts[study] = located_counts(index, fit_splits(experiment, index.listed))
         elif options.preset != targets.PAPER:
             splits = STANDINS[name].clips_per_split(targets.demo(options.preset).clips[name])
@@ -131,7 +131,7 @@ def _train_located(experiments: list[Experiment], locations: dict[str, Path], op
         store = open_store(
             first.dataset,
             locations[first.dataset],
-            first.protocol or None,
+            first.variant or None,
             first.front_end,
             _needs_whole(group),
             options.stream,
@@ -146,12 +146,12 @@ def _train_located(experiments: list[Experiment], locations: dict[str, Path], op
 def _alike(experiments: list[Experiment]) -> list[list[Experiment]]:
     groups: dict[str, list[Experiment]] = {}
     for experiment in experiments:
-        groups.setdefault(repr((experiment.dataset, experiment.protocol, experiment.front_end)), []).append(experiment)
+        groups.setdefault(repr((experiment.dataset, experiment.variant, experiment.front_end)), []).append(experiment)
     return list(groups.values())
 
 
 def _study(experiment: Experiment) -> str:
-    return f"{experiment.dataset} {experiment.protocol}".rstrip()
+    return f"{experiment.dataset} {experiment.variant}".rstrip()
 
 
 def _needs_whole(experiments: Iterable[Experiment]) -> bool:
@@ -164,7 +164,7 @@ def _measure_what_follows(names: Iterable[str], options: argparse.Namespace) -> 
     if options.run != "none" and wanted & {"table6", "figure2"}:
         with _measuring("clustering") as on_progress:
             told = fill_clusterings(options.records, on_progress) if "table6" in wanted else []
-            told += fill_panels(options.records, on_progress) if "figure2" in wanted else []
+            told += fill_projections(options.records, on_progress) if "figure2" in wanted else []
         for line in dict.fromkeys(told):
             say(f"not clustered: {line}")
     if "figure2" in wanted:
@@ -211,7 +211,7 @@ def _dry_run(experiments: list[Experiment], locations: dict[str, Path], options:
         if first.dataset not in locations:
             continue
         store = open_store(
-            first.dataset, locations[first.dataset], first.protocol or None, first.front_end, True, stream=True
+            first.dataset, locations[first.dataset], first.variant or None, first.front_end, True, stream=True
         )
         execution = make_execution(options, in_main_memory=True)
         for experiment in group:

@@ -65,14 +65,14 @@ WIDEST_PROTOCOL: Mapping[str, str] = {"audioset": "full"}
 PAPER_PROTOCOL: Mapping[str, str] = {"kinetics_sounds": "ks32"}
 
 
-def read_for_audit(name: str, root: str | Path, protocol: str | None = None) -> ClipIndex:
+def read_for_audit(name: str, root: str | Path, variant: str | None = None) -> ClipIndex:
     """The corpus as its reader finds it, under the protocol that lists most clips unless told otherwise."""
     spec = dataset_spec(name)
-    if protocol is not None and protocol not in spec.protocols:
-        known = ", ".join(spec.protocols) or "none: it has one form only"
-        raise InputError(f"--protocol {protocol}: not a protocol of {name} ({known})")
-    protocol = protocol or WIDEST_PROTOCOL.get(name)
-    return read_dataset(name, root, protocol=protocol) if protocol else read_dataset(name, root)
+    if variant is not None and variant not in spec.variants:
+        known = ", ".join(spec.variants) or "none: it has one form only"
+        raise InputError(f"--variant {variant}: not a protocol of {name} ({known})")
+    variant = variant or WIDEST_PROTOCOL.get(name)
+    return read_dataset(name, root, variant=variant) if variant else read_dataset(name, root)
 
 
 # --- looking at one clip ---------------------------------------------------------------------------------------------
@@ -349,7 +349,7 @@ class AuditReport:
 
     dataset: str
     title: str
-    protocol: str
+    variant: str
     root: str
     standin: bool
     listed_again: int
@@ -375,7 +375,7 @@ def summarise(index: ClipIndex, findings: Findings) -> AuditReport:
     return AuditReport(
         dataset=index.dataset,
         title=str(marker["title"]) if marker else dataset_spec(index.dataset).title,
-        protocol=index.protocol,
+        variant=index.variant,
         root=str(index.root),
         standin=marker is not None,
         listed_again=sum(problem.reason == "duplicate" for problem in index.problems),
@@ -477,7 +477,7 @@ _PAPER_SETS: Mapping[str, tuple[_PaperSet, ...]] = {
 
 
 def _beside_paper(index: ClipIndex, splits: Mapping[str, SplitCounts]) -> tuple[PaperCount, ...]:
-    if index.protocol != PAPER_PROTOCOL.get(index.dataset, index.protocol):
+    if index.variant != PAPER_PROTOCOL.get(index.dataset, index.variant):
         return ()
     return tuple(_paper_count(entry, splits) for entry in _PAPER_SETS.get(index.dataset, ()))
 

@@ -72,7 +72,7 @@ def to_terminal(report: AuditReport) -> str:
 
 
 def _name(report: AuditReport) -> str:
-    return f"{report.title}, {report.protocol}" if report.protocol else report.title
+    return f"{report.title}, {report.variant}" if report.variant else report.title
 
 
 def split_grid(report: AuditReport) -> Grid:

@@ -16,10 +16,10 @@ import torch
 from reproduce.audio.augment import draw_mixup, draw_shifts, draw_spans, mask_log_mels, mix_waveforms, roll_time
 from reproduce.audio.log_mel import log_mel, normalise, stack_waveforms
 from reproduce.audio.spec import AudioSpec
-from reproduce.audio.waveforms import fit
+from reproduce.audio.waveforms import pad_or_trim
+from reproduce.data.rank_share import RankShare
 from reproduce.data.read_ahead import read_ahead
 from reproduce.data.sampling import class_balanced_weights, draw_weighted
-from reproduce.data.share import Share
 from reproduce.data.waveform_store import WaveformStore
 from reproduce.datasets import ClipIndex, Problem
 from reproduce.datasets.index import DEFAULT_HEAD
@@ -115,7 +115,7 @@ def training_batches(
     seed: int,
     epoch: int,
     device: str | torch.device,
-    share: Share = Share(),
+    share: RankShare = RankShare(),
     first_step: int = 0,
     workers: int = 0,
 ) -> Iterator[Batch]:
@@ -134,7 +134,7 @@ class _Pieces:
     """The pieces of an epoch that fall to one process, by number."""
 
     def __init__(
-        self, store: WaveformStore, recipe: Recipe, seed: int, epoch: int, share: Share, first_step: int
+        self, store: WaveformStore, recipe: Recipe, seed: int, epoch: int, share: RankShare, first_step: int
     ) -> None:
         self.store, self.recipe, self.seed, self.epoch = store, recipe, seed, epoch
         self.order = epoch_order(store.index, recipe, seed, epoch)
@@ -214,7 +214,7 @@ def _read_crop(store: WaveformStore, position: int, place: float, problems: list
         problems.append(waveform)
         return None
     room = max(0, len(waveform) - store.spec.samples)
-    return fit(waveform, store.spec, int(place * (room + 1)))
+    return pad_or_trim(waveform, store.spec, int(place * (room + 1)))
 
 
 def _to_batch(piece: _Piece, spec: AudioSpec, recipe: Recipe, device: str | torch.device) -> Batch:
@@ -260,7 +260,7 @@ def evaluation_batches(
     batch_size: int,
     device: str | torch.device,
     crops: int = 1,
-    share: Share = Share(),
+    share: RankShare = RankShare(),
     workers: int = 0,
 ) -> Iterator[EvaluationBatch]:
     """Every clip of the process' share once, in order, without augmentation.
@@ -294,7 +294,7 @@ class _Chunks:
                 continue
             room = max(0, len(waveform) - spec.samples)
             offsets = np.linspace(0, room, self.crops).astype(int) if room else [0]
-            pieces += [fit(waveform, spec, int(offset)) for offset in offsets]
+            pieces += [pad_or_trim(waveform, spec, int(offset)) for offset in offsets]
             positions.append(position)
             counts.append(len(offsets))
         waveforms, lengths = stack_waveforms(pieces or [np.zeros(1, np.float32)])

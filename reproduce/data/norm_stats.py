@@ -19,7 +19,7 @@ from reproduce.audio.augment import mixup_waveforms, spec_augment
 from reproduce.audio.errors import AudioError
 from reproduce.audio.log_mel import log_mel, stack_waveforms
 from reproduce.audio.spec import AudioSpec
-from reproduce.audio.waveforms import decode_many, fit
+from reproduce.audio.waveforms import decode_many, pad_or_trim
 from reproduce.datasets.index import ClipIndex
 from reproduce.datasets.registry import DatasetSpec
 from reproduce.datasets.standin_marker import standin_marker
@@ -174,8 +174,8 @@ def _decoded_pairs(
             on_clip()
             if isinstance(waveform, AudioError):
                 continue
-            own.append(fit(waveform, spec))
-            partners.append(own[-1] if isinstance(partner, AudioError) else fit(partner, spec))
+            own.append(pad_or_trim(waveform, spec))
+            partners.append(own[-1] if isinstance(partner, AudioError) else pad_or_trim(partner, spec))
         if own:
             yield own, partners
 
@@ -206,7 +206,7 @@ def describe_stats(stats: CorpusStats, index: ClipIndex, spec: DatasetSpec, seed
     """JSON-ready: the statistics, what they were measured on, and the published ones."""
     return {
         "dataset": index.dataset,
-        "protocol": index.protocol,
+        "protocol": index.variant,
         "standin": standin_marker(index.root),
         "splits": list(index.split_names()),
         "clips": stats.clips,
@@ -228,10 +228,10 @@ def _measured_front_end(spec: AudioSpec) -> dict[str, Any]:
 def stats_text(described: Mapping[str, Any]) -> str:
     """What `describe_stats` says, as a small table."""
     clips = f"{described['clips']} clips of {', '.join(described['splits'])}"
-    protocol = f" ({described['protocol']})" if described["protocol"] else ""
+    variant = f" ({described['protocol']})" if described["protocol"] else ""
     standin = ", synthetic STAND-IN" if described["standin"] else ""
     lines = [
-        f"{described['dataset']}{protocol}{standin}: {clips}, {described['unusable']} unusable; "
+        f"{described['dataset']}{variant}{standin}: {clips}, {described['unusable']} unusable; "
         f"{described['front_end']['frames']} frames",
         f"{'rule':<12}{'mean':>10}{'std':>10}",
     ]

@@ -46,7 +46,7 @@ class ShardIndex:
     """
 
     dataset: str
-    protocol: str
+    variant: str
     multilabel: bool
     classes: Mapping[str, tuple[str, ...]]
     sample_rate: int
@@ -75,7 +75,9 @@ class ShardIndex:
 
 def write_shard_index(path: Path, index: ShardIndex) -> None:
     temporary = path.with_name(f".{path.name}.tmp")
-    text = json.dumps({"format": FORMAT, "version": VERSION, **asdict(index)}, indent=1, ensure_ascii=False)
+    values = asdict(index)
+    values["protocol"] = values.pop("variant")  # the name that version 2 of the format has for it
+    text = json.dumps({"format": FORMAT, "version": VERSION, **values}, indent=1, ensure_ascii=False)
     with open(temporary, "w", encoding="utf-8") as file:
         file.write(text + "\n")
         file.flush()
@@ -107,7 +109,8 @@ def read_shard_index(folder: str | Path) -> ShardIndex:
     try:
         return ShardIndex(
             **{
-                **values,
+                **{name: value for name, value in values.items() if name != "protocol"},
+                "variant": values["protocol"],
                 "classes": {head: tuple(names) for head, names in values["classes"].items()},
                 "missing": {split: tuple(ids) for split, ids in values["missing"].items()},
                 "shards": tuple(map(Shard.from_dict, values["shards"])),

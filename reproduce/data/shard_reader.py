@@ -173,7 +173,7 @@ def _clip_index(folder: Path, about: ShardIndex, clips: list[dict[str, Any]], fi
         labels={head: Labels.from_rows(clip["labels"][head] for clip in clips) for head in about.classes},
         problems=about.problems,
         listed=about.listed,
-        protocol=about.protocol,
+        variant=about.variant,
         missing_ids=np.array([clip_id for clip_id, _ in missing], STRING),
         missing_splits=np.array([split for _, split in missing], STRING),
     )

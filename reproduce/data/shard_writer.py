@@ -121,7 +121,7 @@ def plan_shards(index: ClipIndex, clips_per_shard: int) -> list[_PlannedShard]:
 
 def _plan_sha256(index: ClipIndex, clips_per_shard: int, codec: str) -> str:
     """Over all that shapes the shards' bytes, save the recordings themselves."""
-    settings: list[Any] = [FORMAT, VERSION, index.dataset, index.protocol, SAMPLE_RATE, codec, clips_per_shard]
+    settings: list[Any] = [FORMAT, VERSION, index.dataset, index.variant, SAMPLE_RATE, codec, clips_per_shard]
     settings.append(standin_marker(index.root))  # its seed decides what the same ids sound like
     digest = hashlib.sha256(json.dumps([settings, {h: list(c) for h, c in index.classes.items()}]).encode())
     for column in (index.clip_ids, index.splits):
@@ -329,7 +329,7 @@ def _describe(
     }
     return ShardIndex(
         dataset=index.dataset,
-        protocol=index.protocol,
+        variant=index.variant,
         multilabel=index.multilabel,
         classes=index.classes,
         sample_rate=SAMPLE_RATE,

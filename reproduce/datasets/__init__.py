@@ -48,15 +48,15 @@ def read_dataset(name: str, root: str | Path, **options: Any) -> ClipIndex:
     return spec.read(root, **options)
 
 
-def read_variant(name: str, root: str | Path, protocol: str | None = None) -> ClipIndex:
+def read_variant(name: str, root: str | Path, variant: str | None = None) -> ClipIndex:
     """The corpus in one of its protocols, by default its first; InputError for one that it does not have."""
-    protocols = dataset_spec(name).protocols
-    if protocol is None:
+    variants = dataset_spec(name).variants
+    if variant is None:
         return read_dataset(name, root)
-    if protocol not in protocols:
-        known = f"choose one of {', '.join(protocols)}" if protocols else f"{name} has one variant only"
-        raise InputError(f"--protocol {protocol}: {known}")
-    return read_dataset(name, root, protocol=protocol)
+    if variant not in variants:
+        known = f"choose one of {', '.join(variants)}" if variants else f"{name} has one variant only"
+        raise InputError(f"--variant {variant}: {known}")
+    return read_dataset(name, root, variant=variant)
 
 
 def parse_locations(pairs: Iterable[str], toml_file: str | Path | None = None) -> dict[str, Path]:

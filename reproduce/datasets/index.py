@@ -103,7 +103,7 @@ class ClipIndex:
     labels: Mapping[str, Labels]
     problems: tuple[Problem, ...] = ()
     listed: Mapping[str, int] = field(default_factory=dict)
-    protocol: str = ""
+    variant: str = ""
     missing_ids: np.ndarray = field(default_factory=lambda: np.empty(0, STRING))
     missing_splits: np.ndarray = field(default_factory=lambda: np.empty(0, STRING))
     listed_per_class: Mapping[tuple[str, str], np.ndarray] = field(default_factory=dict)

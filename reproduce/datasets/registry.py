@@ -36,7 +36,7 @@ class DatasetSpec:
     folds: tuple[str, ...] = ()
     train_splits: tuple[str, ...] = ("train",)
     test_splits: tuple[str, ...] = ("test",)
-    protocols: tuple[str, ...] = ()
+    variants: tuple[str, ...] = ()
 
 
 _SPECS: dict[str, DatasetSpec] = {}

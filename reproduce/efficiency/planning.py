@@ -106,7 +106,7 @@ def located_counts(index: ClipIndex, experiment: Experiment) -> ClipCounts:
     return ClipCounts(train, test, "the data as found")
 
 
-def paper_counts(dataset: str, protocol: str) -> ClipCounts:
+def paper_counts(dataset: str, variant: str) -> ClipCounts:
     """Of data that were not located: the clips that the paper kept.
 
     Raises:
@@ -115,11 +115,9 @@ def paper_counts(dataset: str, protocol: str) -> ClipCounts:
     if dataset == "epic_kitchens":
         source = "EPIC-KITCHENS-100's published lists (data not located; the paper gives no train count)"
         return ClipCounts(EPIC_TRAIN, EPIC_VALIDATION, source)
-    if (dataset, protocol) not in PAPER_COUNTS:
-        raise InputError(
-            f"plan: the paper counts no clips of {study_name(dataset, protocol)}: add --data {dataset}=DIR"
-        )
-    train, test = (int(load_paper().fact(key).value) for key in PAPER_COUNTS[dataset, protocol])
+    if (dataset, variant) not in PAPER_COUNTS:
+        raise InputError(f"plan: the paper counts no clips of {study_name(dataset, variant)}: add --data {dataset}=DIR")
+    train, test = (int(load_paper().fact(key).value) for key in PAPER_COUNTS[dataset, variant])
     return ClipCounts(train, test, "the paper's kept clips (data not located)")
 
 
@@ -142,7 +140,7 @@ def plan_experiments(
     rows, notes = [], []
     for number, group in enumerate(groups.values()):
         first = group[0]
-        study = (first.dataset, first.protocol)
+        study = (first.dataset, first.variant)
         counts = clips[study] if study in clips else paper_counts(*study)
         rows.append(_row(f"run{number}", first, len(group), counts, records, memory))
         name = study_name(*study)
@@ -172,7 +170,7 @@ def run_label(experiment: Experiment) -> str:
     strides = {json.dumps(value): name for name, value in POOLING_ABLATIONS.items()}
     variant = strides.get(json.dumps(config.pop("pool_strides", None)), "")
     parts = [" ".join([experiment.model, *([variant] if variant else []), *(f"{k}={v}" for k, v in config.items())])]
-    parts.append(study_name(experiment.dataset, experiment.protocol))
+    parts.append(study_name(experiment.dataset, experiment.variant))
     if experiment.recipe_name not in ("", "mast"):
         parts.append(f'"{experiment.recipe_name}"')
     return ", ".join(parts)

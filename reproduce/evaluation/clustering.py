@@ -38,11 +38,11 @@ from reproduce.records.clusterings import (
     clustering_experiment,
     figure_classes,
     missing_clusterings,
-    missing_panels,
+    missing_projections,
     umap_params,
 )
 from reproduce.records.predictions import load_predictions
-from reproduce.records.projections import Panel, save_panel
+from reproduce.records.projections import Projection, save_projection
 from reproduce.records.record import RunRecord, now
 from reproduce.records.store import append_record, load_records
 
@@ -218,7 +218,7 @@ def _first_classes(run: RunRecord, features: Features) -> Features:
     return Features(features.clip_ids[chosen], features.values[chosen], features.labels[chosen], features.file)
 
 
-def _measure_panel(run: RunRecord, records_dir: Path, features: Features, classes: int) -> RunRecord:
+def _measure_projection(run: RunRecord, records_dir: Path, features: Features, classes: int) -> RunRecord:
     """One panel of Figure 2: `features` in UMAP's plane.
 
     The coordinates go to `embeddings/` under `records_dir`, so that a report can draw them without UMAP. Metrics:
@@ -230,8 +230,8 @@ def _measure_panel(run: RunRecord, records_dir: Path, features: Features, classe
     start = time.perf_counter()
     names = run.dataset["classes"][DEFAULT_HEAD]
     plane = project(features.values, FIGURE_SEED)
-    panel = Panel(features.clip_ids, plane, np.array([names[label] for label in features.labels]))
-    where = save_panel(records_dir, f"{features.file.stem}-{FIGURE}-seed{FIGURE_SEED}", panel)
+    projection = Projection(features.clip_ids, plane, np.array([names[label] for label in features.labels]))
+    where = save_projection(records_dir, f"{features.file.stem}-{FIGURE}-seed{FIGURE_SEED}", projection)
     metrics = {
         "silhouette": silhouette(plane, features.labels),
         "silhouette_features": silhouette(features.values, features.labels),
@@ -308,9 +308,9 @@ def fill_clusterings(records_dir: Path, on_progress: OnProgress = _silent) -> li
     return list(dict.fromkeys(problems))
 
 
-def fill_panels(records_dir: Path, on_progress: OnProgress = _silent) -> list[str]:
+def fill_projections(records_dir: Path, on_progress: OnProgress = _silent) -> list[str]:
     """Measure and append every panel that Figure 2 lacks; returns and raises as `fill_clusterings`."""
-    missing = missing_panels(load_records(records_dir), records_dir)
+    missing = missing_projections(load_records(records_dir), records_dir)
     problems = []
     for done, run in enumerate(missing):
         on_progress(done, len(missing), f"{run.experiment['model']}: UMAP for Figure 2")
@@ -320,5 +320,5 @@ def fill_panels(records_dir: Path, on_progress: OnProgress = _silent) -> list[st
         except InputError as error:
             problems.append(str(error))
             continue
-        append_record(records_dir, _measure_panel(run, records_dir, features, classes))
+        append_record(records_dir, _measure_projection(run, records_dir, features, classes))
     return problems

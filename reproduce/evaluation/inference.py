@@ -28,7 +28,7 @@ BATCH = 16
 
 
 @dataclass(frozen=True)
-class Listener:
+class TrainedModel:
     """A model and all it takes to use it.
 
     Args:
@@ -48,7 +48,7 @@ class Listener:
     scale: str = "paper"
 
 
-def load_listener(source: str, device: str) -> Listener:
+def load_trained_model(source: str, device: str) -> TrainedModel:
     """From a `.safetensors` file that a training run left, or "audioset": AST's published weights.
 
     Raises:
@@ -58,7 +58,7 @@ def load_listener(source: str, device: str) -> Listener:
         if source == PUBLISHED and not Path(source).exists():
             model = create_model("ast_base")
             load_by_name(model, PUBLISHED)
-            return Listener(model.eval().to(device), "ast_base", AudioSpec(), {}, multilabel=True)
+            return TrainedModel(model.eval().to(device), "ast_base", AudioSpec(), {}, multilabel=True)
         loaded = load_checkpoint(source)
     except CheckpointError as error:
         raise InputError(str(error)) from None
@@ -66,10 +66,10 @@ def load_listener(source: str, device: str) -> Listener:
     spec = AudioSpec.from_dict(loaded.front_end)
     experiment = loaded.metadata.get("experiment", {})
     trained_on, scale = tuple(experiment.get("train_splits", ())), experiment.get("scale", "demo")
-    return Listener(loaded.model.to(device), loaded.name, spec, labels, loaded.multilabel, trained_on, scale)
+    return TrainedModel(loaded.model.to(device), loaded.name, spec, labels, loaded.multilabel, trained_on, scale)
 
 
-def find_sounds(paths: Iterable[Path]) -> list[Path]:
+def find_audio_files(paths: Iterable[Path]) -> list[Path]:
     """Sound files, and those below folders, sorted within each.
 
     Raises:
@@ -89,14 +89,14 @@ def find_sounds(paths: Iterable[Path]) -> list[Path]:
     return found
 
 
-def listen(listener: Listener, sounds: list[Path], crops: int, device: str) -> tuple[list[Path], Predictions]:
+def predict_files(trained: TrainedModel, sounds: list[Path], crops: int, device: str) -> tuple[list[Path], Predictions]:
     """Predictions for every sound that could be used, and which they are; the others are in `problems`.
 
     Args:
         crops: of a sound longer than the input, evenly spaced; their probabilities are averaged.
     """
-    store = stream_waveforms(_index_of(sounds, listener), listener.front_end)
-    predictions = _predict(listener, store, crops, device)
+    store = stream_waveforms(_index_of(sounds, trained), trained.front_end)
+    predictions = _predict(trained, store, crops, device)
     return [sounds[i] for i in predictions.positions], predictions
 
 
@@ -105,12 +105,12 @@ def probabilities(logits: np.ndarray, multilabel: bool) -> np.ndarray:
     return 1 / (1 + np.exp(-logits.astype(np.float64))) if multilabel else softmax(logits)
 
 
-def best_labels(listener: Listener, predictions: Predictions, top: int) -> list[dict[str, list[tuple[str, float]]]]:
+def top_classes(trained: TrainedModel, predictions: Predictions, top: int) -> list[dict[str, list[tuple[str, float]]]]:
     """For every sound and head the `top` likeliest classes with their probabilities."""
     rows: list[dict[str, list[tuple[str, float]]]] = [{} for _ in predictions.positions]
     for head, logits in predictions.logits.items():
-        chances = probabilities(logits, listener.multilabel)
-        names = listener.labels.get(head) or tuple(f"class {i}" for i in range(chances.shape[1]))
+        chances = probabilities(logits, trained.multilabel)
+        names = trained.labels.get(head) or tuple(f"class {i}" for i in range(chances.shape[1]))
         for row, chance in zip(rows, chances, strict=True):
             order = np.argsort(-chance, kind="stable")[:top]
             row[head] = [(names[i], float(chance[i])) for i in order]
@@ -129,7 +129,7 @@ def save_embeddings(path: Path, sounds: list[Path], predictions: Predictions) ->
 
 
 def evaluate(
-    listener: Listener, index: ClipIndex, crops: int, device: str
+    trained: TrainedModel, index: ClipIndex, crops: int, device: str
 ) -> tuple[dict[str, float | int], Predictions]:
     """Metrics of `index`' clips, see `predictions.score`.
 
@@ -137,13 +137,13 @@ def evaluate(
         InputError: the model's classes are not the data set's, or no clip can be used.
     """
     for head, names in index.classes.items():
-        own = listener.labels.get(head)
+        own = trained.labels.get(head)
         if own is not None and own != tuple(names):
             raise InputError(
                 f"{index.root}: the model's {len(own)} classes of head {head!r} are not the data set's {len(names)}: "
-                "evaluate it on the data set (and --protocol) that it was trained on"
+                "evaluate it on the data set (and --variant) that it was trained on"
             )
-    predictions = _predict(listener, stream_waveforms(index, listener.front_end), crops, device)
+    predictions = _predict(trained, stream_waveforms(index, trained.front_end), crops, device)
     targets = {head: index.targets(head, predictions.positions) for head in index.classes}
     for head, logits in predictions.logits.items():
         if head not in targets or targets[head].shape != logits.shape:
@@ -151,26 +151,26 @@ def evaluate(
     return score(predictions.logits, targets, index.multilabel), predictions
 
 
-def _predict(listener: Listener, store: WaveformStore, crops: int, device: str) -> Predictions:
+def _predict(trained: TrainedModel, store: WaveformStore, crops: int, device: str) -> Predictions:
     workers = reading_workers() if device != "cpu" else 0
     batches = evaluation_batches(store, max(1, BATCH // crops), device, crops, workers=workers)
-    return merge([predict(listener.model, batches, listener.multilabel)])
+    return merge([predict(trained.model, batches, trained.multilabel)])
 
 
-def _index_of(sounds: list[Path], listener: Listener) -> ClipIndex:
+def _index_of(sounds: list[Path], trained: TrainedModel) -> ClipIndex:
     """Sounds without labels, named by their paths."""
     paths = np.array([str(path) for path in sounds], STRING)
     unknown = np.full(len(sounds), np.nan)
     return ClipIndex(
         dataset="sounds",
-        classes=dict(listener.labels),
-        multilabel=listener.multilabel,
+        classes=dict(trained.labels),
+        multilabel=trained.multilabel,
         root=Path(),
         clip_ids=paths,
         paths=paths,
         splits=np.full(len(sounds), "all", STRING),
         start=unknown,
         stop=unknown,
-        labels={head: Labels.from_rows([()] * len(sounds)) for head in listener.labels},
+        labels={head: Labels.from_rows([()] * len(sounds)) for head in trained.labels},
         listed={"all": len(sounds)},
     )

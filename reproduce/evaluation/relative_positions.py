@@ -17,26 +17,26 @@ from models.mast_model import MAST
 from models.pooling_attention import PoolingAttention
 from reproduce.audio.log_mel import log_mel, normalise
 from reproduce.audio.spec import AudioSpec
-from reproduce.audio.waveforms import fit, load_waveform
+from reproduce.audio.waveforms import load_waveform, pad_or_trim
 from reproduce.environment import describe_environment
-from reproduce.evaluation.inference import Listener
+from reproduce.evaluation.inference import TrainedModel
 from reproduce.records.inspections import KIND, Inspection, Profile, save_inspection
 from reproduce.records.record import RunRecord, now
 from reproduce.records.store import append_record
 
 
-def inspect(listener: Listener, sound: Path, device: str) -> Inspection:
+def inspect(trained: TrainedModel, sound: Path, device: str) -> Inspection:
     """The start of `sound` as the model gets it; and of a MAST how every block's relative positions weigh distance.
 
     Raises:
         InputError: the sound cannot be read.
     """
-    spec = listener.front_end
-    waveform = fit(load_waveform(sound, spec), spec)
+    spec = trained.front_end
+    waveform = pad_or_trim(load_waveform(sound, spec), spec)
     with torch.inference_mode():
         samples = torch.from_numpy(waveform)[None].to(device)
         spectrogram = normalise(log_mel(samples, None, spec), spec)
-        freq, time = relative_profiles(listener.model, spectrogram, spec)
+        freq, time = relative_profiles(trained.model, spectrogram, spec)
     shift = spec.frame_shift_ms / 1000
     return Inspection(waveform, spec.sample_rate, spectrogram[0, 0].cpu().numpy(), shift, freq, time)
 
@@ -92,23 +92,23 @@ def _profile(bias: np.ndarray, index: np.ndarray, extent: float) -> Profile:
 
 
 def record_inspection(
-    listener: Listener, sound: Path, inspection: Inspection, device: str, records_dir: Path
+    trained: TrainedModel, sound: Path, inspection: Inspection, device: str, records_dir: Path
 ) -> RunRecord:
     """Store the arrays and the record. The sound is known by its name and its samples, not by its place."""
     experiment: dict[str, Any] = {
-        "model": listener.name,
+        "model": trained.name,
         "sound": sound.name,
         "samples_sha256": hashlib.sha256(inspection.waveform.tobytes()).hexdigest(),
-        "front_end": listener.front_end.to_dict(),
-        "trained_on": list(listener.trained_on),
-        "weights_sha256": weights_sha256(listener.model),
+        "front_end": trained.front_end.to_dict(),
+        "trained_on": list(trained.trained_on),
+        "weights_sha256": weights_sha256(trained.model),
     }
     key = hashlib.sha256(json.dumps(experiment, sort_keys=True).encode()).hexdigest()[:16]
     record = RunRecord(
         kind=KIND,
         key=key,
         experiment=experiment,
-        scale=listener.scale,
+        scale=trained.scale,
         metrics={},
         environment=describe_environment(device, "float32"),
         weights_sha256=experiment["weights_sha256"],

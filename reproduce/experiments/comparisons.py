@@ -25,7 +25,7 @@ POOLING_ABLATIONS: dict[str, tuple[tuple[int, int], ...]] = {
 def fixed_split(
     preset: ComparisonPreset,
     dataset: str,
-    protocol: str,
+    variant: str,
     train: tuple[str, ...],
     test: tuple[str, ...],
     seeds: tuple[int, ...],
@@ -40,7 +40,7 @@ def fixed_split(
             preset.front_end,
             preset.recipe_of(model),
             preset.scale,
-            protocol=protocol,
+            variant=variant,
             seed=seed,
         )
         for seed in seeds

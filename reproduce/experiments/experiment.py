@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from reproduce.audio.spec import AudioSpec
-from reproduce.experiments.recipe import SCRATCH, Recipe, later, to_plain_dict
+from reproduce.experiments.recipe import SCRATCH, Recipe, later, stored_as, to_plain_dict
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ class Experiment:
     recipe: Recipe
     scale: str
     weights: str = SCRATCH
-    protocol: str = ""
+    variant: str = stored_as("protocol", "")
     model_config: Mapping[str, Any] = field(default_factory=dict)
     seed: int = 0
     recipe_name: str = later("")

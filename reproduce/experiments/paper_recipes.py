@@ -19,12 +19,12 @@ from typing import Any
 
 from reproduce.audio.spec import AudioSpec
 from reproduce.datasets import dataset_spec
-from reproduce.datasets.readers.audioset import PROTOCOLS as AUDIOSET_PROTOCOLS
+from reproduce.datasets.readers.audioset import VARIANTS as AUDIOSET_VARIANTS
 from reproduce.datasets.readers.audioset import WHOLE_TRAIN
 from reproduce.errors import InputError
 from reproduce.experiments.experiment import Experiment
 from reproduce.experiments.paper_studies import (
-    AST_BY_PROTOCOL,
+    AST_BY_VARIANT,
     BCE,
     MODELS,
     STUDIES,
@@ -62,7 +62,7 @@ class PaperRecipe:
     name: str
     model: str
     dataset: str
-    protocol: str
+    variant: str
     recipe: Recipe
     front_end: AudioSpec
     weights: str
@@ -88,7 +88,7 @@ def paper_recipes() -> tuple[PaperRecipe, ...]:
     return (*by_mast, *(_ast_recipe(study) for study in STUDIES if study.dataset == "audioset"))
 
 
-def paper_recipe(name: str, model: str, dataset: str, protocol: str = "") -> PaperRecipe:
+def paper_recipe(name: str, model: str, dataset: str, variant: str = "") -> PaperRecipe:
     """The recipe `name` ("mast" or "ast") of a model ("mast_base", or "mast" for short) on a data set.
 
     An empty protocol is the data set's first one.
@@ -97,13 +97,13 @@ def paper_recipe(name: str, model: str, dataset: str, protocol: str = "") -> Pap
         InputError: the paper has no such recipe; the message lists those it has.
     """
     preset = MODELS.get(model, model)
-    protocol = protocol or next((s.protocol for s in STUDIES if s.dataset == dataset), "")
+    variant = variant or next((s.variant for s in STUDIES if s.dataset == dataset), "")
     for recipe in paper_recipes():
-        if (recipe.name, recipe.model, recipe.dataset, recipe.protocol) == (name, preset, dataset, protocol):
+        if (recipe.name, recipe.model, recipe.dataset, recipe.variant) == (name, preset, dataset, variant):
             return recipe
-    known = dict.fromkeys(f"{r.name}: {r.model} on {study_name(r.dataset, r.protocol)}" for r in paper_recipes())
+    known = dict.fromkeys(f"{r.name}: {r.model} on {study_name(r.dataset, r.variant)}" for r in paper_recipes())
     raise InputError(
-        f"no recipe {name!r} of {preset} on {study_name(dataset, protocol)}: choose one of {'; '.join(known)}"
+        f"no recipe {name!r} of {preset} on {study_name(dataset, variant)}: choose one of {'; '.join(known)}"
     )
 
 
@@ -117,25 +117,25 @@ def to_experiment(recipe: PaperRecipe, seed: int, model_config: Mapping[str, Any
     return Experiment(
         model=recipe.model,
         dataset=recipe.dataset,
-        train_splits=train_splits_of(recipe.dataset, recipe.protocol),
+        train_splits=train_splits_of(recipe.dataset, recipe.variant),
         test_splits=spec.test_splits,
         front_end=recipe.front_end,
         recipe=recipe.recipe,
         scale="paper",
         weights=recipe.weights,
-        protocol=recipe.protocol,
+        variant=recipe.variant,
         model_config=dict(model_config or {}),
         seed=seed,
         recipe_name=recipe.name,
     )
 
 
-def train_splits_of(dataset: str, protocol: str) -> tuple[str, ...]:
+def train_splits_of(dataset: str, variant: str) -> tuple[str, ...]:
     """Splits that a protocol trains on, where the data have them; the full AudioSet comes as two lists, or as one."""
     splits = dataset_spec(dataset).train_splits
     if dataset != "audioset":
         return splits
-    wanted = {*AUDIOSET_PROTOCOLS[protocol], *([WHOLE_TRAIN] if protocol == "full" else [])}
+    wanted = {*AUDIOSET_VARIANTS[variant], *([WHOLE_TRAIN] if variant == "full" else [])}
     return tuple(split for split in splits if split in wanted)
 
 
@@ -171,7 +171,7 @@ def _mast_recipe(study: PaperStudy, model: str) -> PaperRecipe:
         name=MAST,
         model=MODELS[model],
         dataset=study.dataset,
-        protocol=study.protocol,
+        variant=study.variant,
         recipe=recipe,
         front_end=_front_end(study.dataset),
         weights=WEIGHTS,
@@ -186,7 +186,7 @@ def _mast_recipe(study: PaperStudy, model: str) -> PaperRecipe:
 def _ast_recipe(study: PaperStudy) -> PaperRecipe:
     """AudioSet as AST's authors train on it: the row "AST [1] (Our AS)" of Table 5."""
     recipe = Recipe(
-        **AST_BY_PROTOCOL[study.protocol],
+        **AST_BY_VARIANT[study.variant],
         batch_size=12,
         warmup_steps=1000,
         warmup_every=50,
@@ -206,14 +206,14 @@ def _ast_recipe(study: PaperStudy) -> PaperRecipe:
         name=AST,
         model=MODELS["ast"],
         dataset=study.dataset,
-        protocol=study.protocol,
+        variant=study.variant,
         recipe=recipe,
         front_end=_front_end(study.dataset),
         weights=WEIGHTS,
         loss=BCE,
         seeds=study.seeds,
         provenance=MappingProxyType(
-            {**ast_provenance(study.protocol), **front_end_provenance(study.dataset, inherited=True)}
+            {**ast_provenance(study.variant), **front_end_provenance(study.dataset, inherited=True)}
         ),
     )
 

@@ -17,7 +17,7 @@ class PaperStudy:
     """What differs between the paper's data sets. `epochs_fact`: key of the paper's number of epochs."""
 
     dataset: str
-    protocol: str
+    variant: str
     epochs_fact: str
     loss: str
     seeds: tuple[int, ...]
@@ -36,7 +36,7 @@ STUDIES = (
 
 
 # What AST's run.sh sets by the size of the training set.
-AST_BY_PROTOCOL: Mapping[str, Mapping[str, Any]] = {
+AST_BY_VARIANT: Mapping[str, Mapping[str, Any]] = {
     "balanced": {"epochs": 25, "lr": 5e-5, "decay_start": 10, "decay_every": 5, "average_from": 6},
     "full": {
         "epochs": 5, "lr": 1e-5, "decay_start": 2, "decay_every": 1, "average_from": 1, "sampler": "balanced",
@@ -44,6 +44,6 @@ AST_BY_PROTOCOL: Mapping[str, Mapping[str, Any]] = {
 }  # fmt: skip
 
 
-def study_name(dataset: str, protocol: str) -> str:
+def study_name(dataset: str, variant: str) -> str:
     """ "audioset balanced", or "vggsound" where there is one variant only."""
-    return f"{dataset} {protocol}".rstrip()
+    return f"{dataset} {variant}".rstrip()

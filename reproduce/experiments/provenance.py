@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Literal, get_args
 
 from reproduce.datasets import dataset_spec
-from reproduce.experiments.paper_studies import AST_BY_PROTOCOL, BCE, TWO_HEADS, PaperStudy
+from reproduce.experiments.paper_studies import AST_BY_VARIANT, BCE, TWO_HEADS, PaperStudy
 from reproduce.paper import load_paper
 
 Tag = Literal["STATED", "INHERITED", "OPEN"]
@@ -57,7 +57,7 @@ def mast_provenance(study: PaperStudy, model: str) -> dict[str, Provenance]:
     """Of every field of Recipe, and of weights, loss and seeds. A field added to Recipe must be added here."""
     follows = "the paper follows MViTv2-B"
     unused = Provenance(OPEN, OURS, "the cosine schedule has no steps")
-    full, several = study.protocol == "full", len(study.seeds) > 1
+    full, several = study.variant == "full", len(study.seeds) > 1
     long_clips = study.dataset == "epic_kitchens"
     moot = "clips of 10 s give 998 of 1024 frames: there is nothing to crop"
     return {
@@ -109,11 +109,11 @@ def _loss_provenance(study: PaperStudy, model: str) -> Provenance:
     return Provenance(OPEN, MVIT, "one label a clip; soft targets because of mixup")
 
 
-def ast_provenance(protocol: str) -> dict[str, Provenance]:
+def ast_provenance(variant: str) -> dict[str, Provenance]:
     """Of every field of Recipe, and of weights, loss and seeds. A field added to Recipe must be added here."""
     run, train = Provenance(INHERITED, AST_RUN), Provenance(INHERITED, AST_TRAIN)
     absent = Provenance(INHERITED, AST_TRAIN, "AST's code has none")
-    last = AST_BY_PROTOCOL[protocol]["epochs"]
+    last = AST_BY_VARIANT[variant]["epochs"]
     return {
         "epochs": run,
         "lr": run,

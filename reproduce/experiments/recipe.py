@@ -18,13 +18,21 @@ CHOICES = {
 
 
 def later(default: Any) -> Any:
-    """A field that came after the first records: left out at its default, so that their keys stay what they are."""
+    """A field added after the first records were written.
+
+    It is not serialised at its default value, so existing keys do not change.
+    """
     return field(default=default, metadata={"later": True})
+
+
+def stored_as(name: str, default: Any) -> Any:
+    """A field that records and keys know by an older `name`."""
+    return field(default=default, metadata={"stored_as": name})
 
 
 def to_plain_dict(value: Any) -> dict[str, Any]:
     kept = (f for f in fields(value) if not ("later" in f.metadata and getattr(value, f.name) == f.default))
-    return {f.name: _plain(getattr(value, f.name)) for f in kept}
+    return {f.metadata.get("stored_as", f.name): _plain(getattr(value, f.name)) for f in kept}
 
 
 def _plain(value: Any) -> Any:

@@ -117,11 +117,11 @@ def _variants(target: str, family: str) -> list[dict[str, Any]]:
 
 
 def _paper_experiments(
-    target: str, dataset: str, protocol: str, seeds: int | None, overrides: Mapping[str, Any]
+    target: str, dataset: str, variant: str, seeds: int | None, overrides: Mapping[str, Any]
 ) -> list[Experiment]:
     found = []
     for recipe in paper_recipes():
-        if (recipe.dataset, recipe.protocol) != (dataset, protocol):
+        if (recipe.dataset, recipe.variant) != (dataset, variant):
             continue
         recipe = override(recipe, overrides) if overrides else recipe
         own = recipe.seeds if seeds is None else tuple(range(seeds))
@@ -134,7 +134,7 @@ def _family(recipe: PaperRecipe) -> str:
 
 
 def _demo_experiments(
-    target: str, dataset: str, protocol: str, scale: Demo, seeds: int, overrides: Mapping[str, Any]
+    target: str, dataset: str, variant: str, scale: Demo, seeds: int, overrides: Mapping[str, Any]
 ) -> list[Experiment]:
     if overrides:
         raise InputError("--set changes the paper's recipes; a demo's is fixed: leave --set or the demo out")
@@ -143,7 +143,7 @@ def _demo_experiments(
     recipe = scale.recipe
     if dataset == "epic_kitchens":  # its segments are of all lengths
         recipe = replace(recipe, crop="random", test_crops=2)
-    if protocol == "full":
+    if variant == "full":
         recipe = replace(recipe, sampler="balanced")
     if dataset == "audioset":
         recipe = replace(recipe, average_from=recipe.epochs // 2 + 1, report_best=True)
@@ -151,13 +151,13 @@ def _demo_experiments(
         Experiment(
             model,
             dataset,
-            train_splits_of(dataset, protocol),
+            train_splits_of(dataset, variant),
             spec.test_splits,
             front_end,
             recipe,
             "demo",
             SCRATCH,
-            protocol,
+            variant,
             config,
             seed,
             "demo",

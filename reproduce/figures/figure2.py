@@ -20,8 +20,8 @@ from reproduce.experiments.families import LABELS
 from reproduce.figures.style import STYLE, save_figure
 from reproduce.files import write_whole
 from reproduce.paper import MODELS
-from reproduce.records.clusterings import FIGURE, SCALES, figure_runs, panel_of, umap_params
-from reproduce.records.projections import Panel, load_panel
+from reproduce.records.clusterings import FIGURE, SCALES, figure_runs, projection_of, umap_params
+from reproduce.records.projections import Projection, load_projection
 from reproduce.records.record import RunRecord
 
 if TYPE_CHECKING:  # matplotlib takes a second to import
@@ -42,7 +42,7 @@ class Half:
 
     run: RunRecord
     record: RunRecord
-    panel: Panel
+    projection: Projection
 
 
 def write_figure2(records: Sequence[RunRecord], records_dir: Path, out_dir: Path) -> list[Path]:
@@ -68,14 +68,14 @@ def _stored_halves(records: Sequence[RunRecord], records_dir: Path, scale: str) 
     """Model -> what is drawn of it, where it is stored."""
     found = {}
     for model, run in figure_runs(records, scale).items():
-        record = panel_of(records, run)
-        panel = None if record is None else load_panel(records_dir, record)
-        if record is not None and panel is not None:
-            found[model] = Half(run, record, panel)
+        record = projection_of(records, run)
+        projection = None if record is None else load_projection(records_dir, record)
+        if record is not None and projection is not None:
+            found[model] = Half(run, record, projection)
     return found
 
 
-def plot_panel(axes: Axes, panel: Panel, names: Sequence[str]) -> Axes:
+def plot_projection(axes: Axes, projection: Projection, names: Sequence[str]) -> Axes:
     """Clips of one model in UMAP's plane, by class.
 
     A class's number stands at the median of its clips; in a small panel beside every clip, for the median of a few
@@ -88,10 +88,10 @@ def plot_panel(axes: Axes, panel: Panel, names: Sequence[str]) -> Axes:
     """
     from matplotlib.patheffects import withStroke
 
-    few = len(panel) < FEW_CLIPS_A_CLASS * len(names)
-    size = float(np.clip(20_000 / max(len(panel), 1), 13, 45))  # in square points: a few clips take larger marks
+    few = len(projection) < FEW_CLIPS_A_CLASS * len(names)
+    size = float(np.clip(20_000 / max(len(projection), 1), 13, 45))  # in square points: a few clips take larger marks
     for place, name in enumerate(names):
-        points = panel.points[panel.names == name]
+        points = projection.points[projection.names == name]
         axes.scatter(points[:, 0], points[:, 1], s=size, alpha=0.75, linewidths=0, **class_style(place))
         if few:
             for point in points:
@@ -115,13 +115,13 @@ def _draw(halves: Mapping[str, Half], out_dir: Path, name: str) -> list[Path]:
     import matplotlib
     from matplotlib.figure import Figure
 
-    classes = sorted({str(name) for half in halves.values() for name in half.panel.names})
+    classes = sorted({str(name) for half in halves.values() for name in half.projection.names})
     with matplotlib.rc_context({**matplotlib.rcParamsDefault, **STYLE, "axes.spines.top": True, "backend": "Agg"}):
         figure = Figure(figsize=(11, 7.2), layout="constrained")
         for axes, (model, half) in zip(figure.subplots(1, len(halves)), halves.items(), strict=True):
-            plot_panel(axes, half.panel, classes)
+            plot_projection(axes, half.projection, classes)
             axes.set_title(f"{LABELS[model]} ({half.run.experiment['model']})", fontweight="bold")
-            axes.set_xlabel(_under_the_panel(half), linespacing=1.5)
+            axes.set_xlabel(_under_the_projection(half), linespacing=1.5)
         figure.suptitle(_title(halves["ast"], len(classes)), fontsize=11)
         figure.legend(
             handles=[_legend_handle(place, name) for place, name in enumerate(classes)],
@@ -140,7 +140,7 @@ def _legend_handle(place: int, name: str) -> Line2D:
     return Line2D([], [], linestyle="", markersize=6, markeredgewidth=0, label=f"{place + 1} {name}", **style)
 
 
-def _under_the_panel(half: Half) -> str:
+def _under_the_projection(half: Half) -> str:
     metrics = half.record.metrics
     return (
         f"{metrics['clips']:,} clips; silhouette of the true classes {_text(metrics['silhouette'], 3)} in this plane,\n"
@@ -168,8 +168,8 @@ def _write_coordinates(path: Path, halves: Mapping[str, Half]) -> Path:
     writer = csv.writer(out, lineterminator="\n")
     writer.writerow(("model", "clip_id", "class", "x", "y"))
     for half in halves.values():
-        panel = half.panel
-        for clip_id, name, (x, y) in zip(panel.clip_ids, panel.names, panel.points, strict=True):
+        projection = half.projection
+        for clip_id, name, (x, y) in zip(projection.clip_ids, projection.names, projection.points, strict=True):
             writer.writerow((half.run.experiment["model"], clip_id, name, f"{x:.5f}", f"{y:.5f}"))
     text = out.getvalue().encode()
     write_whole(path, lambda file: file.write(text), "cannot be written", "choose another folder")

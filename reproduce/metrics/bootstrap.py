@@ -23,7 +23,7 @@ RESAMPLES, MAP_RESAMPLES = 1000, 500  # an mAP over AudioSet's 15,818 clips and 
 SEED = 0
 
 
-def clip_counts(n: int, resamples: int = RESAMPLES, seed: int = SEED) -> np.ndarray:
+def resample_counts(n: int, resamples: int = RESAMPLES, seed: int = SEED) -> np.ndarray:
     """How often each of `n` clips is drawn in each resample of n clips with replacement, (n, resamples) uint8.
 
     Raises:
@@ -64,7 +64,7 @@ def clustered_replicates(values: np.ndarray, clusters: Sequence[str], resamples:
     """
     names, place = np.unique(np.asarray(clusters, np.str_), return_inverse=True)
     sums, sizes = np.bincount(place, weights=values), np.bincount(place)
-    counts = clip_counts(len(names), resamples).astype(np.float64)
+    counts = resample_counts(len(names), resamples).astype(np.float64)
     return np.asarray(100.0 * (sums @ counts) / (sizes @ counts))
 
 

@@ -146,19 +146,19 @@ def _all_runs(records: Sequence[RunRecord]) -> list[RunRecord]:
     return [run for scale in SCALES for runs in runs_to_cluster(records, scale).values() for run in runs]
 
 
-def missing_panels(records: Iterable[RunRecord], records_dir: Path) -> list[RunRecord]:
+def missing_projections(records: Iterable[RunRecord], records_dir: Path) -> list[RunRecord]:
     """Runs whose panel of Figure 2 has no record, or whose coordinates are not on disk."""
     records = list(records)
     missing = []
     for run in (run for scale in SCALES for run in figure_runs(records, scale).values()):
-        panel = panel_of(records, run)
-        drawn = panel is not None and (records_dir / panel.details["coordinates"]).is_file()
+        projection = projection_of(records, run)
+        drawn = projection is not None and (records_dir / projection.details["coordinates"]).is_file()
         if not drawn and has_predictions(run, records_dir):
             missing.append(run)
     return missing
 
 
-def panel_of(records: Iterable[RunRecord], run: RunRecord) -> RunRecord | None:
+def projection_of(records: Iterable[RunRecord], run: RunRecord) -> RunRecord | None:
     """The record of this run's panel of Figure 2; its `details["coordinates"]` names the file."""
     return clustering_of(records, run, FIGURE, FIGURE_SEED)
 

@@ -16,7 +16,7 @@ FOLDER = Path("embeddings")
 
 
 @dataclass(frozen=True)
-class Panel:
+class Projection:
     """Clips in the plane.
 
     Args:
@@ -31,7 +31,7 @@ class Panel:
         return len(self.names)
 
 
-def save_panel(records_dir: Path, name: str, panel: Panel) -> str:
+def save_projection(records_dir: Path, name: str, projection: Projection) -> str:
     """Write `embeddings/NAME.npz` whole or not at all; returns its path relative to the records' folder.
 
     Raises:
@@ -39,15 +39,15 @@ def save_panel(records_dir: Path, name: str, panel: Panel) -> str:
     """
     relative = FOLDER / f"{name}.npz"
     arrays = {
-        "clip_ids": panel.clip_ids.astype(np.str_),
-        "points": panel.points,
-        "names": panel.names.astype(np.str_),
+        "clip_ids": projection.clip_ids.astype(np.str_),
+        "points": projection.points,
+        "names": projection.names.astype(np.str_),
     }
     write_arrays(records_dir / relative, arrays, "cannot store the coordinates", "free space, or --records")
     return relative.as_posix()
 
 
-def load_panel(records_dir: Path, record: RunRecord) -> Panel | None:
+def load_projection(records_dir: Path, record: RunRecord) -> Projection | None:
     """The coordinates that a panel's record names, or None where the file is absent.
 
     Raises:
@@ -58,6 +58,6 @@ def load_panel(records_dir: Path, record: RunRecord) -> Panel | None:
         return None
     try:
         with np.load(path, allow_pickle=False) as stored:
-            return Panel(stored["clip_ids"], stored["points"], stored["names"])
+            return Projection(stored["clip_ids"], stored["points"], stored["names"])
     except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
         raise InputError(f"{path}: damaged coordinates ({error}): delete the file and run `figure2` again") from None

@@ -57,7 +57,7 @@ def paper_runs(
     records: Iterable[RunRecord],
     model: str,
     dataset: str,
-    protocol: str = "",
+    variant: str = "",
     model_config: Mapping[str, Any] | None = None,
     recipe_name: str = "mast",
 ) -> list[RunRecord]:
@@ -75,7 +75,7 @@ def paper_runs(
         and canonical_config(model, record.experiment["model_config"]) == wanted
         and record.experiment.get("recipe_name", "") == recipe_name
         and record.dataset["name"] == dataset
-        and record.dataset["protocol"] == protocol
+        and record.dataset["protocol"] == variant
         and not record.dataset.get("standin")
     ]
     newest = latest(matching)
@@ -86,12 +86,12 @@ def paper_run(
     records: Iterable[RunRecord],
     model: str,
     dataset: str,
-    protocol: str = "",
+    variant: str = "",
     model_config: Mapping[str, Any] | None = None,
     recipe_name: str = "mast",
 ) -> RunRecord | None:
     """The newest of `paper_runs`."""
-    return latest(paper_runs(records, model, dataset, protocol, model_config, recipe_name))
+    return latest(paper_runs(records, model, dataset, variant, model_config, recipe_name))
 
 
 def canonical_config(model: str, config: Mapping[str, Any]) -> dict[str, Any]:

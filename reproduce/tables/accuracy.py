@@ -74,15 +74,15 @@ def _accuracy_table(inputs: TableInputs, which: AccuracyTable) -> Table:
     quoted = inputs.paper.table(which.name)
     columns = {Column(c.key, c.title, c.unit, c.decimals): which.metrics[c.key] for c in quoted.columns}
     target = Target(which.name, which.dataset, columns)
-    protocol = (*dataset_spec(which.dataset).protocols, "")[0]
+    variant = (*dataset_spec(which.dataset).variants, "")[0]
     scores = RunScores(inputs.records_dir)
     ast, mast = (
-        paper_runs(inputs.records, PAPER_MODELS[model], which.dataset, protocol, recipe_name=RECIPE)
+        paper_runs(inputs.records, PAPER_MODELS[model], which.dataset, variant, recipe_name=RECIPE)
         for model in ("ast", "mast")
     )
     paper_clips = inputs.paper.fact(which.clips).value if which.clips else None
     clips = float(paper_clips) if isinstance(paper_clips, int) else None
-    missing = {name: target.not_run(inputs, PAPER_MODELS[name], protocol, RECIPE) for name in ("ast", "mast")}
+    missing = {name: target.not_run(inputs, PAPER_MODELS[name], variant, RECIPE) for name in ("ast", "mast")}
     rows = []
     for line in quoted.rows:
         if not line.measured_as:

@@ -111,7 +111,7 @@ def table5(inputs: TableInputs) -> Table:
     )
 
 
-def _measured_rows(inputs: TableInputs, lines: Sequence[PaperRow], protocols: Sequence[str]) -> dict[str, MeasuredRow]:
+def _measured_rows(inputs: TableInputs, lines: Sequence[PaperRow], variants: Sequence[str]) -> dict[str, MeasuredRow]:
     """Rows by key: the paper's own two, and AST under MAST's protocol."""
     wanted = [(line.key, line.label, line.measured_as, line.measured_as) for line in lines if line.measured_as]
     wanted.append(("ast_mast_protocol", "AST, MAST's protocol", "ast", "mast"))
@@ -121,10 +121,7 @@ def _measured_rows(inputs: TableInputs, lines: Sequence[PaperRow], protocols: Se
             label,
             PAPER_MODELS[model],
             recipe_name,
-            {
-                p: paper_runs(inputs.records, PAPER_MODELS[model], DATASET, p, recipe_name=recipe_name)
-                for p in protocols
-            },
+            {p: paper_runs(inputs.records, PAPER_MODELS[model], DATASET, p, recipe_name=recipe_name) for p in variants},
         )
         for key, label, model, recipe_name in wanted
     }

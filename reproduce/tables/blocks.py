@@ -55,9 +55,9 @@ class Target:
         """The command that trains what is missing at paper scale."""
         return f"python -m reproduce {self.name} --data {self.dataset}=DIR"
 
-    def not_run(self, inputs: TableInputs, model: str, protocol: str, recipe_name: str) -> str:
+    def not_run(self, inputs: TableInputs, model: str, variant: str, recipe_name: str) -> str:
         """Reason of an empty cell, with the remedy."""
-        where = f"{self.dataset} ({protocol})" if protocol else self.dataset
+        where = f"{self.dataset} ({variant})" if variant else self.dataset
         return (
             f'not run: no paper-scale record of {model} on {where} by recipe "{recipe_name}" under '
             f"{inputs.records_dir}: {self.fill_with()}"

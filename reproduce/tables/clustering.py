@@ -22,7 +22,7 @@ from reproduce.records.clusterings import (
     figure_classes,
     figure_runs,
     has_predictions,
-    panel_of,
+    projection_of,
     runs_to_cluster,
     umap_params,
 )
@@ -155,7 +155,7 @@ def _top1(inputs: TableInputs, scores: RunScores, model: str, runs: Sequence[Run
 def _why_not(inputs: TableInputs, model: str, runs: Sequence[RunRecord], target: str = "table6") -> str:
     """Why nothing is clustered, and the command that does it."""
     if not runs:
-        return Target(target, DATASET, {}).not_run(inputs, PAPER_MODELS[model], protocol="", recipe_name="mast")
+        return Target(target, DATASET, {}).not_run(inputs, PAPER_MODELS[model], variant="", recipe_name="mast")
     absent = [run for run in runs if not has_predictions(run, inputs.records_dir)]
     if absent:
         file = inputs.records_dir / (absent[0].predictions or "predictions")
@@ -228,22 +228,24 @@ def _panel_rows(inputs: TableInputs, runs: Mapping[str, Sequence[RunRecord]]) ->
     scores = RunScores(inputs.records_dir)
     rows, files = [], []
     for model, found in runs.items():
-        panel = panel_of(inputs.records, found[0]) if found else None
-        if panel is None:
+        projection = projection_of(inputs.records, found[0]) if found else None
+        if projection is None:
             why = _why_not(inputs, model, found, "figure2")
             cells = {column.key: Cell(None, None, column.unit, NOT_RUN, why) for column in SILHOUETTES}
         else:
-            cells = _panel_cells(panel, run_conditions(*found))
-            files.append(f"Coordinates of {_name(model, found)}: {inputs.records_dir / panel.details['coordinates']}.")
+            cells = _panel_cells(projection, run_conditions(*found))
+            files.append(
+                f"Coordinates of {_name(model, found)}: {inputs.records_dir / projection.details['coordinates']}."
+            )
         rows.append(Row(model, _name(model, found), {**cells, TOP1.key: _top1(inputs, scores, model, found)}))
     return rows, files
 
 
-def _panel_cells(panel: RunRecord, where: str) -> dict[str, Cell]:
-    clips = int(number(panel.metrics["clips"]))
-    cells = {key: Cell(None, number(panel.metrics[key]), "", MEASURED, where) for key in ("clips", "classes")}
+def _panel_cells(projection: RunRecord, where: str) -> dict[str, Cell]:
+    clips = int(number(projection.metrics["clips"]))
+    cells = {key: Cell(None, number(projection.metrics[key]), "", MEASURED, where) for key in ("clips", "classes")}
     for column in SILHOUETTES:
-        value = panel.metrics[column.key]
+        value = projection.metrics[column.key]
         status = NOT_RUN if value is None else MEASURED
         conditions = f"not run: {column.title} was not a number" if value is None else where
         cells[column.key] = Cell(None, value, column.unit, status, conditions, n=clips)

@@ -10,9 +10,9 @@ from reproduce.errors import InputError
 from reproduce.metrics.bootstrap import (
     MAP_RESAMPLES,
     centred,
-    clip_counts,
     map_replicates,
     percentile_interval,
+    resample_counts,
     two_sided_p,
 )
 from reproduce.metrics.headline import score
@@ -74,8 +74,8 @@ def _data_name(records: list[RunRecord]) -> str:
     names = []
     for record in records:
         data = record.dataset
-        protocol = f" ({data['protocol']})" if data.get("protocol") else ""
-        names.append(f"{data['name']}{protocol}{', synthetic STAND-IN' if data.get('standin') else ''}")
+        variant = f" ({data['protocol']})" if data.get("protocol") else ""
+        names.append(f"{data['name']}{variant}{', synthetic STAND-IN' if data.get('standin') else ''}")
     return " and ".join(dict.fromkeys(names))
 
 
@@ -126,7 +126,7 @@ def _row(record: RunRecord, scores: dict[str, float | int], columns: tuple[Colum
 def _paired_map_notes(first: StoredPredictions, second: StoredPredictions) -> list[str]:
     """Paired bootstrap of every head's mAP: both runs on the same resamples of the clips."""
     notes = []
-    counts = clip_counts(len(first), MAP_RESAMPLES)
+    counts = resample_counts(len(first), MAP_RESAMPLES)
     for head, targets in first.targets.items():
         scores = [score({head: run.logits[head]}, {head: targets}, True) for run in (first, second)]
         name = next(key for key in scores[0] if key.endswith("map"))

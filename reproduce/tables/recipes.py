@@ -43,12 +43,12 @@ def recipes_table(recipes: Sequence[PaperRecipe] | None = None) -> Table:
 
 
 def _block(name: str, recipes: Sequence[PaperRecipe]) -> Table:
-    studies = list(dict.fromkeys((recipe.dataset, recipe.protocol) for recipe in recipes))
+    studies = list(dict.fromkeys((recipe.dataset, recipe.variant) for recipe in recipes))
     columns = tuple(Column(study_name(*study), study_name(*study)) for study in studies)
     rows = []
     for field in recipes[0].values():
         cells = {
-            study_name(*study): _cell(field, [r for r in recipes if (r.dataset, r.protocol) == study])
+            study_name(*study): _cell(field, [r for r in recipes if (r.dataset, r.variant) == study])
             for study in studies
         }
         rows.append(Row(field, field, cells))
@@ -95,7 +95,7 @@ def _whose(some: Iterable[PaperRecipe], every: Sequence[PaperRecipe]) -> str:
     chosen = list(some)
     models, all_models = ({r.model for r in part} for part in (chosen, every))
     studies, all_studies = (
-        list(dict.fromkeys(study_name(r.dataset, r.protocol) for r in part)) for part in (chosen, every)
+        list(dict.fromkeys(study_name(r.dataset, r.variant) for r in part)) for part in (chosen, every)
     )
     parts = [*(sorted(models) if models != all_models else []), *(studies if studies != all_studies else [])]
     return f"{', '.join(parts)}: " if parts else ""

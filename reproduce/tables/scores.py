@@ -17,11 +17,11 @@ from reproduce.metrics.bootstrap import (
     MAP_RESAMPLES,
     RESAMPLES,
     centred,
-    clip_counts,
     map_replicates,
     mean_and_sd,
     mean_replicates,
     percentile_interval,
+    resample_counts,
     two_sided_p,
 )
 from reproduce.metrics.intervals import mcnemar, wilson_interval
@@ -152,7 +152,7 @@ class RunScores:
         """The same resamples for every run on as many clips, which are sorted: that is what pairs them."""
         key = (clips, resamples)
         if key not in self._counts:
-            self._counts[key] = clip_counts(clips, resamples)
+            self._counts[key] = resample_counts(clips, resamples)
         return self._counts[key]
 
     def paired(self, first: Runs, second: Runs, metric: str) -> Paired | str:

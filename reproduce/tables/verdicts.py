@@ -367,7 +367,7 @@ class _Source:
     """Which runs a number of the paper's tables is of."""
 
     dataset: str
-    protocol: str
+    variant: str
     metric: str
     model: str
     recipe: str = MAST
@@ -385,8 +385,8 @@ def _source(ref: str) -> _Source:
     """The runs that measure a ref. AST in Tables 2-4 is the real one, by MAST's protocol, never the quoted MBT."""
     table, row, column = ref.split(".")
     if table in ACCURACIES:
-        dataset, protocol, metrics = ACCURACIES[table]
-        return _Source(dataset, protocol, metrics[column], row)
+        dataset, variant, metrics = ACCURACIES[table]
+        return _Source(dataset, variant, metrics[column], row)
     if table == "ablations":
         config = {"pool_strides": POOLING_ABLATIONS[row]}
         return _Source("audioset", "balanced", "map", "mast", model_config=config)
@@ -401,7 +401,7 @@ def _run_value(ref: str, records: Sequence[RunRecord]) -> _Value | None:
         _, model, metric = ref.split(".")
         return _clustering_value(records, "paper", model, metric)
     s = _source(ref)
-    return _mean_of(paper_runs(records, MODELS[s.model], s.dataset, s.protocol, s.model_config, s.recipe), s.metric)
+    return _mean_of(paper_runs(records, MODELS[s.model], s.dataset, s.variant, s.model_config, s.recipe), s.metric)
 
 
 def _mean_of(runs: Sequence[RunRecord], metric: str) -> _Value | None:
@@ -466,7 +466,7 @@ def _demo_value(ref: str, records: Sequence[RunRecord]) -> _Value | None:
         _, model, metric = ref.split(".")
         return _clustering_value(records, "demo", model, metric)
     s = _source(ref)
-    groups = [g for g in demo_groups(records, s.dataset) if g[0].dataset["protocol"] == s.protocol]
+    groups = [g for g in demo_groups(records, s.dataset) if g[0].dataset["protocol"] == s.variant]
     group = max(groups, key=lambda runs: max(run.created for run in runs), default=[])
     chosen = [
         run

@@ -17,7 +17,7 @@ from reproduce.data.batches import Batch
 from reproduce.errors import InputError
 from reproduce.evaluation.predict import as_heads
 from reproduce.experiments.recipe import Recipe
-from reproduce.training.losses import clip_losses
+from reproduce.training.losses import per_clip_losses
 from reproduce.training.optimizers import learning_rate
 
 if TYPE_CHECKING:
@@ -96,7 +96,7 @@ def train_one_epoch(
         # Only the last piece's backward pass waits for the other processes' gradients.
         with nullcontext() if batch.last else accelerator.no_sync(model):
             logits = as_heads(model(batch.inputs))
-            losses = clip_losses(logits, batch.targets, multilabel, recipe.label_smoothing) * batch.weights
+            losses = per_clip_losses(logits, batch.targets, multilabel, recipe.label_smoothing) * batch.weights
             # Gradients are averaged over processes: their number makes the sum over the global batch a mean again.
             accelerator.backward(losses.sum() * (accelerator.num_processes / batch.clips))
         loss_sum += losses.detach().sum()

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 
-def clip_losses(
+def per_clip_losses(
     logits: Mapping[str, Tensor], targets: Mapping[str, Tensor], multilabel: bool, label_smoothing: float = 0.0
 ) -> Tensor:
     """(batch,) mean over heads of BCE (multi-label) or soft-target cross-entropy; both take raw logits.

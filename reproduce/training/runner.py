@@ -240,7 +240,7 @@ def describe_data(
     problems = [*store.problems, *met]
     return {
         "name": index.dataset,
-        "protocol": index.protocol,
+        "protocol": index.variant,
         "standin": store.standin,
         "classes": {head: list(classes) for head, classes in index.classes.items()},
         "listed": sum(index.listed.values()),

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from models import SpectrogramTransformer
 from reproduce.data.batches import evaluation_batches, steps_per_epoch, training_batches
-from reproduce.data.share import Share
+from reproduce.data.rank_share import RankShare
 from reproduce.data.waveform_store import WaveformStore
 from reproduce.datasets import Problem
 from reproduce.errors import InputError
@@ -72,8 +72,8 @@ class Execution:
     checkpoint_seconds: float = 300.0
 
     @property
-    def share(self) -> Share:
-        return Share(self.accelerator.process_index, self.accelerator.num_processes, self.micro_batch)
+    def share(self) -> RankShare:
+        return RankShare(self.accelerator.process_index, self.accelerator.num_processes, self.micro_batch)
 
 
 @dataclass

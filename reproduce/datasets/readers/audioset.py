@@ -52,7 +52,7 @@ from reproduce.datasets.readers.youtube_files import (
 from reproduce.datasets.registry import DatasetSpec, register_dataset
 from reproduce.errors import InputError
 
-PROTOCOLS: Mapping[str, tuple[str, ...]] = {
+VARIANTS: Mapping[str, tuple[str, ...]] = {
     "balanced": ("balanced_train", "eval"),
     "full": ("balanced_train", "unbalanced_train", "eval"),
 }
@@ -64,18 +64,18 @@ _FORM = 'YTID, start_seconds, end_seconds, "mid,mid"'
 _JSON_BLOCK = 1 << 20
 _ROWS = 256  # small enough to stay in the processor's cache
 _NAMES: Mapping[str, tuple[str, ...]] = {
-    **{split: (f"{split}_segments.csv", f"{split}_data.json", f"{split}.json") for split in PROTOCOLS["full"]},
+    **{split: (f"{split}_segments.csv", f"{split}_data.json", f"{split}.json") for split in VARIANTS["full"]},
     WHOLE_TRAIN: (f"{WHOLE_TRAIN}_data.json", f"{WHOLE_TRAIN}.json"),
 }
 
 
-def read_audioset(root: str | Path, protocol: str = "balanced", annotations: str | Path | None = None) -> ClipIndex:
+def read_audioset(root: str | Path, variant: str = "balanced", annotations: str | Path | None = None) -> ClipIndex:
     """Clips under `root`, with the lists in `annotations` (or in `root`, or a folder of it such as `metadata`).
 
     Raises InputError for an unknown protocol, no class table, no list at all, or a mangled one.
     """
-    if protocol not in PROTOCOLS:
-        raise InputError(f"AudioSet has no protocol {protocol!r}; choose one of {', '.join(PROTOCOLS)}")
+    if variant not in VARIANTS:
+        raise InputError(f"AudioSet has no protocol {variant!r}; choose one of {', '.join(VARIANTS)}")
     folder = existing_folder(root)
     place = existing_folder(annotations) if annotations is not None else None
     table = find_annotation(folder, [CLASS_TABLE], place)
@@ -84,10 +84,10 @@ def read_audioset(root: str | Path, protocol: str = "balanced", annotations: str
             f"{place or folder}: no {CLASS_TABLE}; put AudioSet's class table (index,mid,display_name) there"
         )
     mids, classes = read_classes(table)
-    listings, elsewhere, problems = _read_tables(_find_tables(folder, place, protocol), mids)
+    listings, elsewhere, problems = _read_tables(_find_tables(folder, place, variant), mids)
     files = scan_youtube_files(folder, elsewhere)
-    packs = _packs_by_split(folder, files, PROTOCOLS[protocol])
-    for split in PROTOCOLS[protocol]:
+    packs = _packs_by_split(folder, files, VARIANTS[variant])
+    for split in VARIANTS[variant]:
         if split in listings or (WHOLE_TRAIN in listings and split != "eval"):
             continue
         if split in packs:
@@ -99,18 +99,18 @@ def read_audioset(root: str | Path, protocol: str = "balanced", annotations: str
         raise InputError(
             f"{place or folder}: none of {', '.join(_NAMES['eval'])} nor a pack; put AudioSet's lists there"
         )
-    in_order = [listings[split] for split in (*PROTOCOLS["full"], WHOLE_TRAIN) if split in listings]
+    in_order = [listings[split] for split in (*VARIANTS["full"], WHOLE_TRAIN) if split in listings]
     kept, repeats = without_repeats(in_order, str(place or folder))
     located = [_locate_in_packs(folder, part, packs[part.split]) for part in kept if part.split in packs]
     located += locate([part for part in kept if part.split not in packs], files)
     everything = [*problems, *repeats, *files.problems]
-    return assemble("audioset", folder, located, classes, multilabel=True, problems=everything, protocol=protocol)
+    return assemble("audioset", folder, located, classes, multilabel=True, problems=everything, variant=variant)
 
 
-def _find_tables(root: Path, place: Path | None, protocol: str) -> dict[str, Path]:
+def _find_tables(root: Path, place: Path | None, variant: str) -> dict[str, Path]:
     """Split -> its list; a list of the whole train set stands in where the unbalanced one is absent."""
-    tables = {split: table for split in PROTOCOLS[protocol] if (table := find_annotation(root, _NAMES[split], place))}
-    whole = find_annotation(root, _NAMES[WHOLE_TRAIN], place) if protocol == "full" else None
+    tables = {split: table for split in VARIANTS[variant] if (table := find_annotation(root, _NAMES[split], place))}
+    whole = find_annotation(root, _NAMES[WHOLE_TRAIN], place) if variant == "full" else None
     if whole and "unbalanced_train" not in tables:
         tables.pop("balanced_train", None)  # it is part of the whole
         tables[WHOLE_TRAIN] = whole
@@ -372,6 +372,6 @@ register_dataset(
         stats_source="YuanGongND/ast egs/audioset",
         train_splits=("balanced_train", "unbalanced_train", WHOLE_TRAIN),
         test_splits=("eval",),
-        protocols=tuple(PROTOCOLS),
+        variants=tuple(VARIANTS),
     )
 )

@@ -21,7 +21,7 @@ from pathlib import Path
 from reproduce.audio.spec import AUDIOSET_MEAN, AUDIOSET_STD
 from reproduce.datasets.index import DEFAULT_HEAD, ClipIndex
 from reproduce.datasets.readers.annotation_csv import read_table
-from reproduce.datasets.readers.collect import Collector
+from reproduce.datasets.readers.clip_index_builder import ClipIndexBuilder
 from reproduce.datasets.readers.folds import FOLDS, stratified_folds
 from reproduce.datasets.readers.scan import list_folder, split_suffix
 from reproduce.datasets.registry import DatasetSpec, register_dataset
@@ -57,18 +57,18 @@ def read_csv(root: str | Path, classes: Sequence[str] | None = None) -> ClipInde
     """
     table = _find_table(Path(root).expanduser().absolute())
     columns, lines = read_table(table, NEEDED)
-    collector = Collector([DEFAULT_HEAD])
-    _check_columns(table, columns, collector)
+    builder = ClipIndexBuilder([DEFAULT_HEAD])
+    _check_columns(table, columns, builder)
     rows = []
     for line, fields in lines:
-        row = _parse_row(table, line, fields, columns, collector)
+        row = _parse_row(table, line, fields, columns, builder)
         if row is not None:
             rows.append(row)
-    rows = _without_repeats(table, rows, collector)
+    rows = _without_repeats(table, rows, builder)
     names = tuple(classes) if classes is not None else tuple(sorted({label for row in rows for label in row.labels}))
-    rows = _without_unknown_labels(table, rows, names, collector)
+    rows = _without_unknown_labels(table, rows, names, builder)
     if not rows:
-        why = f"; {collector.problems[0].message}" if collector.problems else ""
+        why = f"; {builder.problems[0].message}" if builder.problems else ""
         raise InputError(f"{table}: no usable row below the header{why}")
     class_of = {name: i for i, name in enumerate(names)}
     folds = {} if rows[0].split else stratified_folds((split_suffix(row.path)[0], row.labels[0]) for row in rows)
@@ -77,11 +77,11 @@ def read_csv(root: str | Path, classes: Sequence[str] | None = None) -> ClipInde
         labels = {DEFAULT_HEAD: tuple(sorted(class_of[label] for label in row.labels))}
         split = row.split or folds[split_suffix(row.path)[0]]
         if row.path in present:
-            collector.add(row.clip_id, row.path, split, labels, row.start, row.stop)
+            builder.add(row.clip_id, row.path, split, labels, row.start, row.stop)
         else:
-            collector.missing(row.clip_id, split, labels, f"{table} row {row.line}: no file {row.path}")
+            builder.missing(row.clip_id, split, labels, f"{table} row {row.line}: no file {row.path}")
     multilabel = any(len(row.labels) > 1 for row in rows)
-    return collector.index("csv", table.parent, {DEFAULT_HEAD: names}, multilabel=multilabel)
+    return builder.index("csv", table.parent, {DEFAULT_HEAD: names}, multilabel=multilabel)
 
 
 def _find_table(root: Path) -> Path:
@@ -94,7 +94,7 @@ def _find_table(root: Path) -> Path:
     return root / tables[0]
 
 
-def _check_columns(table: Path, columns: dict[str, int], collector: Collector) -> None:
+def _check_columns(table: Path, columns: dict[str, int], builder: ClipIndexBuilder) -> None:
     if "split" in columns and "fold" in columns:
         raise InputError(f"{table} row 1: has both a split and a fold column; keep one")
     for name in columns:
@@ -104,33 +104,35 @@ def _check_columns(table: Path, columns: dict[str, int], collector: Collector) -
         meant = difflib.get_close_matches(name.lower(), OPTIONAL, n=1)
         if meant:
             raise InputError(f"{table} row 1: unknown column {name!r}; did you mean {meant[0]!r}? Rename it")
-        collector.problem("", "column", f"{table} row 1: column {name!r} is not used", fatal=False)
+        builder.problem("", "column", f"{table} row 1: column {name!r} is not used", fatal=False)
 
 
-def _parse_row(table: Path, line: int, fields: list[str], columns: dict[str, int], collector: Collector) -> Row | None:
+def _parse_row(
+    table: Path, line: int, fields: list[str], columns: dict[str, int], builder: ClipIndexBuilder
+) -> Row | None:
     """The row, or None after noting what is wrong with it."""
     where = f"{table} row {line}"
     if len(fields) != len(columns):
         counts = f"{len(fields)} columns where the header has {len(columns)}"
-        collector.problem("", "columns", f"{where}: {counts}; quote fields that hold commas")
+        builder.problem("", "columns", f"{where}: {counts}; quote fields that hold commas")
         return None
     value = {name: fields[i].strip() for name, i in columns.items()}
     path = value["path"]
     labels = tuple(dict.fromkeys(label.strip() for label in value["label"].split(";")))
     if not path:
-        collector.problem("", "path", f"{where}: empty path")
+        builder.problem("", "path", f"{where}: empty path")
         return None
     if not all(labels):
-        collector.problem(path, "label", f"{where}: empty label in {value['label']!r}")
+        builder.problem(path, "label", f"{where}: empty label in {value['label']!r}")
         return None
     split = value.get("split", value.get("fold", ""))
     if not split and ("split" in columns or "fold" in columns):
-        collector.problem(path, "split", f"{where}: empty {'split' if 'split' in columns else 'fold'}")
+        builder.problem(path, "split", f"{where}: empty {'split' if 'split' in columns else 'fold'}")
         return None
     try:
         start, stop = _segment(value.get("start", ""), value.get("stop", ""))
     except ValueError as error:
-        collector.problem(path, "segment", f"{where}: {error}")
+        builder.problem(path, "segment", f"{where}: {error}")
         return None
     return Row(line, path, labels, split, start, stop)
 
@@ -156,7 +158,7 @@ def _seconds(value: float) -> str:
     return "" if math.isnan(value) else f"{value:.6f}".rstrip("0").rstrip(".")
 
 
-def _without_repeats(table: Path, rows: list[Row], collector: Collector) -> list[Row]:
+def _without_repeats(table: Path, rows: list[Row], builder: ClipIndexBuilder) -> list[Row]:
     """Keep the first of equal clips; drop every one of those that contradict each other."""
     by_clip: dict[str, list[Row]] = {}
     for row in rows:
@@ -172,21 +174,23 @@ def _without_repeats(table: Path, rows: list[Row], collector: Collector) -> list
             for row in same:
                 other = first if row is not first else clash
                 message = f"{table} row {row.line}: {clip_id} has other {what} in row {other.line}; keep one"
-                collector.problem(clip_id, "conflict", message)
+                builder.problem(clip_id, "conflict", message)
             continue
         for row in same[1:]:
-            collector.problem(clip_id, "duplicate", f"{table} row {row.line}: {clip_id} is already in row {first.line}")
+            builder.problem(clip_id, "duplicate", f"{table} row {row.line}: {clip_id} is already in row {first.line}")
         kept.append(first)
     return kept
 
 
-def _without_unknown_labels(table: Path, rows: list[Row], names: tuple[str, ...], collector: Collector) -> list[Row]:
+def _without_unknown_labels(
+    table: Path, rows: list[Row], names: tuple[str, ...], builder: ClipIndexBuilder
+) -> list[Row]:
     known, kept = set(names), []
     for row in rows:
         unknown = [label for label in row.labels if label not in known]
         if unknown:
             message = f"{table} row {row.line}: label {unknown[0]!r} is none of the {len(names)} classes"
-            collector.problem(row.clip_id, "label", message)
+            builder.problem(row.clip_id, "label", message)
         else:
             kept.append(row)
     return kept

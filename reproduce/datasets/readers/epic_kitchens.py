@@ -18,7 +18,7 @@ from reproduce.audio.packs import ASF_RATE, SEPARATOR
 from reproduce.audio.spec import AUDIOSET_MEAN, AUDIOSET_STD
 from reproduce.datasets.index import ClipIndex
 from reproduce.datasets.readers.annotation_csv import existing_folder, read_table
-from reproduce.datasets.readers.collect import Collector
+from reproduce.datasets.readers.clip_index_builder import ClipIndexBuilder
 from reproduce.datasets.readers.listing import find_annotation
 from reproduce.datasets.readers.packs import video_keys
 from reproduce.datasets.readers.scan import MEDIA_RANK, split_suffix, walk_files
@@ -46,15 +46,15 @@ def read_epic_kitchens(root: str | Path, annotations: str | Path | None = None, 
     if not any(tables.values()):
         names = " nor ".join(f"EPIC_100_{split}.csv" for split in SPLITS)
         raise InputError(f"{place or folder}: neither {names}; put the EPIC-KITCHENS-100 lists there")
-    collector = Collector(HEADS)
-    videos = _find_videos(folder, pack_rate, collector)
+    builder = ClipIndexBuilder(HEADS)
+    videos = _find_videos(folder, pack_rate, builder)
     for split, table in tables.items():
         if table:
-            _collect(table, split, classes, videos, collector)
+            _collect(table, split, classes, videos, builder)
         else:
             message = f"{place or folder}: no EPIC_100_{split}.csv, so no {split} clips"
-            collector.problem("", "no-annotation", message)
-    return collector.index("epic_kitchens", folder, classes, multilabel=False)
+            builder.problem("", "no-annotation", message)
+    return builder.index("epic_kitchens", folder, classes, multilabel=False)
 
 
 def seconds(timestamp: str) -> float:
@@ -82,7 +82,7 @@ def _read_classes(root: Path, place: Path | None, head: str) -> tuple[str, ...]:
     return tuple(names)
 
 
-def _find_videos(root: Path, pack_rate: int, collector: Collector) -> dict[str, str]:
+def _find_videos(root: Path, pack_rate: int, builder: ClipIndexBuilder) -> dict[str, str]:
     """Video id -> path, packed or not. There are 700 videos, so a dict will do."""
     files: dict[str, tuple[int, str]] = {}
     videos: dict[str, str] = {}
@@ -94,7 +94,7 @@ def _find_videos(root: Path, pack_rate: int, collector: Collector) -> dict[str, 
         elif suffix in PACK_SUFFIXES:
             keys = video_keys(root / path)
             if not keys:
-                collector.problem("", "unknown-pack", f"{root / path}: no dataset per video, not used", fatal=False)
+                builder.problem("", "unknown-pack", f"{root / path}: no dataset per video, not used", fatal=False)
             rate = "" if pack_rate == ASF_RATE else f"@{pack_rate}"
             videos.update((key, f"{path}{SEPARATOR}{key}{rate}") for key in keys)
     videos.update((stem, path) for stem, (_, path) in files.items())
@@ -106,7 +106,7 @@ def _collect(
     split: str,
     classes: Mapping[str, tuple[str, ...]],
     videos: Mapping[str, str],
-    collector: Collector,
+    builder: ClipIndexBuilder,
 ) -> None:
     columns, rows = read_table(table, COLUMNS)
     first_line: dict[str, int] = {}
@@ -118,7 +118,7 @@ def _collect(
         clip_id, video, start_text, stop_text, verb, noun = (row[columns[name]].strip() for name in COLUMNS)
         if first_line.setdefault(clip_id, line) != line:
             message = f"{table} row {line}: {clip_id} is already in row {first_line[clip_id]}; only that is used"
-            collector.problem(clip_id, "duplicate", message)
+            builder.problem(clip_id, "duplicate", message)
             continue
         labels = {
             "verb": _class(table, line, "verb", verb, classes),
@@ -131,9 +131,9 @@ def _collect(
         if stop <= start:
             raise InputError(f"{table} row {line}: stops at {stop_text}, not after {start_text}; restore the file")
         if video in videos:
-            collector.add(clip_id, videos[video], split, labels, start, stop)
+            builder.add(clip_id, videos[video], split, labels, start, stop)
         else:
-            collector.missing(clip_id, split, labels)
+            builder.missing(clip_id, split, labels)
     if not first_line:
         raise InputError(f"{table}: no segment below the header; restore the official file")
 

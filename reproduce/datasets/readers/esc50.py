@@ -12,7 +12,7 @@ from pathlib import Path
 from reproduce.audio.spec import ESC50_MEAN, ESC50_STD
 from reproduce.datasets.index import DEFAULT_HEAD, ClipIndex
 from reproduce.datasets.readers.annotation_csv import existing_folder, read_table
-from reproduce.datasets.readers.collect import Collector
+from reproduce.datasets.readers.clip_index_builder import ClipIndexBuilder
 from reproduce.datasets.readers.folds import FOLDS
 from reproduce.datasets.readers.scan import StemLookup, split_suffix
 from reproduce.datasets.registry import DatasetSpec, register_dataset
@@ -32,16 +32,16 @@ def read_esc50(root: str | Path) -> ClipIndex:
     if not table.is_file():
         raise InputError(f"{table}: no such file; give the ESC-50 folder that holds meta/esc50.csv and audio/")
     columns, rows = read_table(table, COLUMNS)
-    collector = Collector([DEFAULT_HEAD])
+    builder = ClipIndexBuilder([DEFAULT_HEAD])
     listed: list[tuple[int, str, str, int, str]] = []
     first_line: dict[str, int] = {}
     for line, row in rows:
-        clip = _parse_row(table, line, row, columns, collector)
+        clip = _parse_row(table, line, row, columns, builder)
         if clip is None:
             continue
         clip_id = split_suffix(clip[1])[0]
         if first_line.setdefault(clip_id, line) != line:
-            collector.problem(
+            builder.problem(
                 clip_id, "duplicate", f"{table} row {line}: {clip[1]} is already in row {first_line[clip_id]}"
             )
             continue
@@ -55,30 +55,30 @@ def read_esc50(root: str | Path) -> ClipIndex:
         clip_id, labels = split_suffix(filename)[0], {DEFAULT_HEAD: (class_of[target],)}
         found = files.find(filename)
         if found is None:
-            collector.missing(clip_id, fold, labels, f"{table} row {line}: no file audio/{filename} (nor that stem)")
+            builder.missing(clip_id, fold, labels, f"{table} row {line}: no file audio/{filename} (nor that stem)")
         else:
-            collector.add(clip_id, f"audio/{found}", fold, labels)
+            builder.add(clip_id, f"audio/{found}", fold, labels)
     classes = {DEFAULT_HEAD: tuple(names[target] for target in sorted(names))}
-    return collector.index("esc50", folder, classes, multilabel=False)
+    return builder.index("esc50", folder, classes, multilabel=False)
 
 
 def _parse_row(
-    table: Path, line: int, row: list[str], columns: Mapping[str, int], collector: Collector
+    table: Path, line: int, row: list[str], columns: Mapping[str, int], builder: ClipIndexBuilder
 ) -> tuple[int, str, str, int, str] | None:
     """(line, filename, fold, target, category), or None after noting what is wrong."""
     if len(row) != len(columns):
-        collector.problem("", "columns", f"{table} row {line}: {len(row)} columns where the header has {len(columns)}")
+        builder.problem("", "columns", f"{table} row {line}: {len(row)} columns where the header has {len(columns)}")
         return None
     filename, fold, target, category = (row[columns[name]].strip() for name in COLUMNS)
     clip_id = split_suffix(filename)[0]
     if not filename or not category:
-        collector.problem(clip_id, "empty", f"{table} row {line}: empty filename or category")
+        builder.problem(clip_id, "empty", f"{table} row {line}: empty filename or category")
         return None
     if fold not in FOLDS:
-        collector.problem(clip_id, "fold", f"{table} row {line}: fold {fold!r} is none of {', '.join(FOLDS)}")
+        builder.problem(clip_id, "fold", f"{table} row {line}: fold {fold!r} is none of {', '.join(FOLDS)}")
         return None
     if not target.isdecimal():
-        collector.problem(clip_id, "label", f"{table} row {line}: target {target!r} is no class number")
+        builder.problem(clip_id, "label", f"{table} row {line}: target {target!r} is no class number")
         return None
     return line, filename, fold, int(target), category
 

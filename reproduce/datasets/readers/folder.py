@@ -13,7 +13,7 @@ from pathlib import Path
 from reproduce.audio.spec import AUDIOSET_MEAN, AUDIOSET_STD
 from reproduce.datasets.index import DEFAULT_HEAD, ClipIndex
 from reproduce.datasets.readers.annotation_csv import existing_folder
-from reproduce.datasets.readers.collect import Collector
+from reproduce.datasets.readers.clip_index_builder import ClipIndexBuilder
 from reproduce.datasets.readers.folds import FOLDS, stratified_folds
 from reproduce.datasets.readers.scan import MEDIA_RANK, list_folder, split_suffix, walk_files
 from reproduce.datasets.registry import DatasetSpec, register_dataset
@@ -33,14 +33,14 @@ def read_folder(root: str | Path) -> ClipIndex:
     """
     folder = existing_folder(root)
     top, loose = list_folder(folder)
-    collector = Collector([DEFAULT_HEAD])
-    _note_loose_files(folder, loose, collector)
+    builder = ClipIndexBuilder([DEFAULT_HEAD])
+    _note_loose_files(folder, loose, builder)
     split_of = _split_folders(folder, top)
     class_folders: dict[str, list[str]] = {}
     if split_of:
         for name in split_of:
             class_folders[name], loose = list_folder(folder / name)
-            _note_loose_files(folder / name, loose, collector)
+            _note_loose_files(folder / name, loose, builder)
     else:
         class_folders[""] = top
     names = sorted({name for found in class_folders.values() for name in found})
@@ -50,14 +50,14 @@ def read_folder(root: str | Path) -> ClipIndex:
     clips = []
     for parent, found in class_folders.items():
         for name in names:
-            paths = _media_below(folder, f"{parent}/{name}" if parent else name, collector) if name in found else []
+            paths = _media_below(folder, f"{parent}/{name}" if parent else name, builder) if name in found else []
             clips += [(path, name, split_of.get(parent, "")) for path in paths]
     folds = {} if split_of else stratified_folds((split_suffix(path)[0], name) for path, name, _ in clips)
     for path, name, split in clips:
-        collector.add(path, path, split or folds[split_suffix(path)[0]], {DEFAULT_HEAD: (class_of[name],)})
+        builder.add(path, path, split or folds[split_suffix(path)[0]], {DEFAULT_HEAD: (class_of[name],)})
     if not clips:
         raise InputError(f"{folder}: no audio file in any of its {len(names)} class folders, e.g. {names[0]}/")
-    return collector.index("folder", folder, {DEFAULT_HEAD: tuple(names)}, multilabel=False)
+    return builder.index("folder", folder, {DEFAULT_HEAD: tuple(names)}, multilabel=False)
 
 
 def _split_folders(folder: Path, top: list[str]) -> dict[str, str]:
@@ -78,7 +78,7 @@ def _split_folders(folder: Path, top: list[str]) -> dict[str, str]:
     return {}
 
 
-def _media_below(root: Path, class_folder: str, collector: Collector) -> list[str]:
+def _media_below(root: Path, class_folder: str, builder: ClipIndexBuilder) -> list[str]:
     """Audio and video files below a class folder, relative to `root`; notes what is no audio, and an empty folder."""
     found = []
     for folder, name in sorted((folder, name) for folder, names in walk_files(root / class_folder) for name in names):
@@ -86,18 +86,18 @@ def _media_below(root: Path, class_folder: str, collector: Collector) -> list[st
         if split_suffix(name)[1] in MEDIA_RANK:
             found.append(path)
         else:
-            collector.problem(path, "not-audio", f"{root / path}: no audio file, passed over", fatal=False)
+            builder.problem(path, "not-audio", f"{root / path}: no audio file, passed over", fatal=False)
     if not found:
-        collector.problem(class_folder, "empty-class", f"{root / class_folder}: no audio file in this class folder")
+        builder.problem(class_folder, "empty-class", f"{root / class_folder}: no audio file in this class folder")
     return found
 
 
-def _note_loose_files(folder: Path, files: list[str], collector: Collector) -> None:
+def _note_loose_files(folder: Path, files: list[str], builder: ClipIndexBuilder) -> None:
     for name in files:
         if split_suffix(name)[1] in MEDIA_RANK:
-            collector.problem(name, "no-class", f"{folder / name}: lies outside the class folders, not used")
+            builder.problem(name, "no-class", f"{folder / name}: lies outside the class folders, not used")
         else:
-            collector.problem(name, "not-audio", f"{folder / name}: no audio file, passed over", fatal=False)
+            builder.problem(name, "not-audio", f"{folder / name}: no audio file, passed over", fatal=False)
 
 
 register_dataset(

@@ -21,7 +21,7 @@ from pathlib import Path
 from reproduce.audio.spec import AUDIOSET_MEAN, AUDIOSET_STD
 from reproduce.datasets.index import DEFAULT_HEAD, ClipIndex, Problem
 from reproduce.datasets.readers.annotation_csv import existing_folder, read_table
-from reproduce.datasets.readers.collect import Collector
+from reproduce.datasets.readers.clip_index_builder import ClipIndexBuilder
 from reproduce.datasets.readers.listing import (
     Listing,
     ListingBuilder,
@@ -57,7 +57,7 @@ KS34 = (
 
 KS32 = tuple(name for name in KS34 if name not in ("patting", "typing"))
 KS31 = tuple(name for name in KS32 if name != "strumming guitar")
-PROTOCOLS: Mapping[str, tuple[str, ...]] = {"ks32": KS32, "ks31": KS31, "ks34": KS34}
+VARIANTS: Mapping[str, tuple[str, ...]] = {"ks32": KS32, "ks31": KS31, "ks34": KS34}
 # Kinetics-400's 400 names are not at hand, so a misspelt class is told from one of the others by its likeness: the
 # nearest of these to a class or old name ("playing cricket", "tango dancing") reach 0.84.
 _MISSPELT_LIKENESS = 0.88
@@ -67,24 +67,24 @@ _PREFIXES = ("", "kinetics_", "kinetics400_", "kinetics-400_", "k400_")
 _FOLDER_SPLITS = {word: split for split, words in SPLIT_WORDS.items() for word in words}
 
 
-def read_kinetics_sounds(root: str | Path, protocol: str = "ks32", annotations: str | Path | None = None) -> ClipIndex:
+def read_kinetics_sounds(root: str | Path, variant: str = "ks32", annotations: str | Path | None = None) -> ClipIndex:
     """Clips of the protocol's classes under `root`, with the lists in `annotations` (or in or below `root`).
 
     A clip's id is `id_start6_end6`, as in the official file names; without lists it is the file's own stem.
     Raises InputError for an unknown protocol, or lists that are mangled or misspell a class.
     """
-    if protocol not in PROTOCOLS:
-        raise InputError(f"Kinetics-Sounds has no protocol {protocol!r}; choose one of {', '.join(PROTOCOLS)}")
+    if variant not in VARIANTS:
+        raise InputError(f"Kinetics-Sounds has no protocol {variant!r}; choose one of {', '.join(VARIANTS)}")
     folder = existing_folder(root)
     place = existing_folder(annotations) if annotations is not None else None
-    classes = PROTOCOLS[protocol]
+    classes = VARIANTS[variant]
     tables = {
         split: table
         for split, words in SPLIT_WORDS.items()
         if (table := find_annotation(folder, [f"{p}{word}.csv" for p in _PREFIXES for word in words], place))
     }
     if not tables:
-        return _read_folders(folder, protocol, place)
+        return _read_folders(folder, variant, place)
     problems = [
         Problem("", "no-annotation", f"{place or folder}: no {split}.csv of Kinetics-400, so no {split} clips")
         for split in SPLIT_WORDS
@@ -97,9 +97,7 @@ def read_kinetics_sounds(root: str | Path, protocol: str = "ks32", annotations: 
     files = scan_youtube_files(folder)
     located = locate(listings, files)
     everything = [*problems, *repeats, *files.problems]
-    return assemble(
-        "kinetics_sounds", folder, located, classes, multilabel=False, problems=everything, protocol=protocol
-    )
+    return assemble("kinetics_sounds", folder, located, classes, multilabel=False, problems=everything, variant=variant)
 
 
 def canonical_class(label: str) -> str:
@@ -173,11 +171,11 @@ def _absent_classes(listings: Sequence[Listing], classes: Sequence[str], table: 
     return [Problem("", "class-absent", message, fatal=False)]
 
 
-def _read_folders(root: Path, protocol: str, place: Path | None) -> ClipIndex:
+def _read_folders(root: Path, variant: str, place: Path | None) -> ClipIndex:
     """Class folders below `train` and `val`, at any depth (`videos/train/CLASS/FILE`); listed is what lies there."""
-    classes = PROTOCOLS[protocol]
+    classes = VARIANTS[variant]
     class_of = {name: i for i, name in enumerate(classes)}
-    collector = Collector([DEFAULT_HEAD])
+    builder = ClipIndexBuilder([DEFAULT_HEAD])
     clips = []
     for folder, names in walk_files(root):
         parts = folder.split("/")
@@ -195,15 +193,15 @@ def _read_folders(root: Path, protocol: str, place: Path | None) -> ClipIndex:
             f"{root} (it holds {found}); put the lists there"
         )
     message = f"{place or root}: no train.csv (val.csv) of Kinetics-400: listed is what lies there"
-    collector.problem("", "no-annotation", message, fatal=False)
+    builder.problem("", "no-annotation", message, fatal=False)
     first: dict[str, str] = {}
     for stem, _, path, split, number in sorted(clips):
         if stem in first:
-            collector.problem(stem, "duplicate", f"{root / path}: clip {stem} also lies in {first[stem]}; that is used")
+            builder.problem(stem, "duplicate", f"{root / path}: clip {stem} also lies in {first[stem]}; that is used")
             continue
         first[stem] = path
-        collector.add(stem, path, split, {DEFAULT_HEAD: (number,)})
-    return collector.index("kinetics_sounds", root, {DEFAULT_HEAD: classes}, multilabel=False, protocol=protocol)
+        builder.add(stem, path, split, {DEFAULT_HEAD: (number,)})
+    return builder.index("kinetics_sounds", root, {DEFAULT_HEAD: classes}, multilabel=False, variant=variant)
 
 
 register_dataset(
@@ -217,6 +215,6 @@ register_dataset(
         std=AUDIOSET_STD,
         stats_source="AudioSet, YuanGongND/ast egs/audioset",
         test_splits=("val",),
-        protocols=tuple(PROTOCOLS),
+        variants=tuple(VARIANTS),
     )
 )

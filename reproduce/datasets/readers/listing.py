@@ -138,7 +138,7 @@ def assemble(
     *,
     multilabel: bool,
     problems: Sequence[Problem],
-    protocol: str = "",
+    variant: str = "",
 ) -> ClipIndex:
     """The index of the clips that have a file; the rest become `missing_ids`. Files are cut: start and stop are NaN."""
     if not located:
@@ -159,7 +159,7 @@ def assemble(
         labels={DEFAULT_HEAD: join_labels([listing.labels for listing in kept])},
         problems=tuple(problems),
         listed={part.listing.split: len(part.listing) for part in located},
-        protocol=protocol,
+        variant=variant,
         missing_ids=np.concatenate([part.listing.clip_ids[~mask] for part, mask in zip(located, masks, strict=True)]),
         missing_splits=np.concatenate(
             [np.full(int((~mask).sum()), part.listing.split, STRING) for part, mask in zip(located, masks, strict=True)]

@@ -14,7 +14,7 @@ import numpy as np
 from reproduce.datasets.index import STRING, ClipIndex, Labels, Problem
 
 
-class Collector:
+class ClipIndexBuilder:
     """Rows in, ClipIndex out. Every listed clip is either `add`ed or reported `missing`; both count as listed."""
 
     def __init__(self, heads: Sequence[str]) -> None:
@@ -50,7 +50,7 @@ class Collector:
         self._missing_labels.append(tuple(labels[head] for head in self.heads))
 
     def index(
-        self, dataset: str, root: Path, classes: Mapping[str, tuple[str, ...]], *, multilabel: bool, protocol: str = ""
+        self, dataset: str, root: Path, classes: Mapping[str, tuple[str, ...]], *, multilabel: bool, variant: str = ""
     ) -> ClipIndex:
         missing_splits = [split for _, split in self._missing]
         return ClipIndex(
@@ -66,7 +66,7 @@ class Collector:
             labels={head: Labels.from_rows(row[i] for row in self._labels) for i, head in enumerate(self.heads)},
             problems=tuple(self.problems),
             listed=dict(sorted(Counter(self._splits + missing_splits).items())),
-            protocol=protocol,
+            variant=variant,
             missing_ids=np.array([clip_id for clip_id, _ in self._missing], STRING),
             missing_splits=np.array(missing_splits, STRING),
             listed_per_class=self._listed_per_class(missing_splits, classes),

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
-class Share:
+class RankShare:
     """What one of several processes does of every batch.
 
     Args:
