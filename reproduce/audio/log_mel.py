@@ -1,7 +1,7 @@
 """From a file to a log-mel spectrogram: the only feature code of the project, in the order the data moves.
 
 `read_audio` -> `to_mono` -> `resample` -> mean removed (together: `load_waveform`) -> `pad_or_trim` ->
-`stack_waveforms` -> `log_mel` -> `normalise`. The front end is AST's (YuanGongND/ast `src/dataloader.py`; RECIPES.md section 1):
+`stack_waveforms` -> `log_mel` -> `normalise`. The front end is AST's (YuanGongND/ast `src/dataloader.py`):
 `torchaudio.compliance.kaldi.fbank` with a Hann window, 128 mels, no dither, on waveforms that are *not* scaled by
 2**15. torchaudio itself is not needed: `log_mel` repeats its arithmetic, on whole batches and on any device.
 """
