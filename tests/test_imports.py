@@ -19,6 +19,8 @@ COUNTING_LIBRARIES = {"fvcore", "ptflops"}  # in complexity.py alone
 # The rooms of reproduce, bottom first: a room may import those before it, never those after it.
 ROOMS = (
     "errors",
+    "keys",
+    "pool",
     "files",
     "environment",
     "paper",
@@ -40,6 +42,8 @@ BENCH_MAY_USE = {"audio", "datasets", "environment", "efficiency", "records"}
 # No file here imports torch, neither itself nor by what it imports. A folder stands for all of its files.
 TORCH_FREE = (
     "errors.py",
+    "keys.py",
+    "pool.py",
     "files.py",
     "paper.py",
     "audio/spec.py",
