@@ -27,7 +27,7 @@ from reproduce.experiments.experiment import Experiment
 from reproduce.experiments.families import family
 from reproduce.experiments.paper_studies import study_name
 from reproduce.paper import load_paper
-from reproduce.records.record import RunRecord, of_kind
+from reproduce.records.record import RunRecord
 from reproduce.records.selection import PAPER_CLASSES, canonical_config
 from reproduce.tables.base import MEASURED, TRAINING_PASSES, Cell, Column, Row, Table, measured
 
@@ -310,12 +310,12 @@ def training_speed(records: Iterable[RunRecord], experiment: Experiment) -> Spee
     The speed of several processes is shared among them, so that hours are those of one device.
     """
     newest: RunRecord | None = None
-    for record in of_kind(records, "train"):
+    for record in records.of_kind(TrainedRun):
         if _same_work(record.experiment, experiment) and record.metrics.get("train_clips_per_s"):
             newest = record if newest is None or record.created >= newest.created else newest
     if newest is None:
         return None
-    devices = int(newest.environment.get("processes", 1))
+    devices = int(newest.environment.processes)
     training, prediction = (newest.metrics.get(f"{what}_clips_per_s") for what in ("train", "predict"))
     assert training  # asked above
     per_device = float(training) / devices

@@ -212,7 +212,7 @@ def silhouette(points: np.ndarray, groups: np.ndarray) -> float:
 
 def _first_classes(run: RunRecord, features: Features) -> Features:
     """The clips of the classes that Figure 2 shows: the first ones by label."""
-    names = run.dataset["classes"][DEFAULT_HEAD]
+    names = run.classes[DEFAULT_HEAD]
     first = sorted(range(len(names)), key=names.__getitem__)[: figure_classes()]
     chosen = np.isin(features.labels, first)
     return Features(features.clip_ids[chosen], features.values[chosen], features.labels[chosen], features.file)
@@ -228,7 +228,7 @@ def _measure_projection(run: RunRecord, records_dir: Path, features: Features, c
         InputError: the coordinates cannot be written.
     """
     start = time.perf_counter()
-    names = run.dataset["classes"][DEFAULT_HEAD]
+    names = run.classes[DEFAULT_HEAD]
     plane = project(features.values, FIGURE_SEED)
     projection = Projection(features.clip_ids, plane, np.array([names[label] for label in features.labels]))
     where = save_projection(records_dir, f"{features.file.stem}-{FIGURE}-seed{FIGURE_SEED}", projection)
@@ -293,7 +293,7 @@ def fill_clusterings(records_dir: Path, on_progress: OnProgress = _silent) -> li
     done, problems = 0, []
 
     def tell(job: Job, stage: str) -> None:
-        on_progress(done, total, f"{job.run.experiment['model']}, seed {job.seed}: {stage}")
+        on_progress(done, total, f"{job.run.model}, seed {job.seed}: {stage}")
 
     for job in jobs:
         try:
@@ -313,7 +313,7 @@ def fill_projections(records_dir: Path, on_progress: OnProgress = _silent) -> li
     missing = missing_projections(load_records(records_dir), records_dir)
     problems = []
     for done, run in enumerate(missing):
-        on_progress(done, len(missing), f"{run.experiment['model']}: UMAP for Figure 2")
+        on_progress(done, len(missing), f"{run.model}: UMAP for Figure 2")
         try:
             features = _first_classes(run, load_features(run, records_dir))
             classes = _count_clusters(features, with_umap=True)

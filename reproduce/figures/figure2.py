@@ -22,7 +22,7 @@ from reproduce.files import write_whole
 from reproduce.paper import MODELS
 from reproduce.records.clusterings import FIGURE, SCALES, figure_runs, projection_of, umap_params
 from reproduce.records.projections import Projection, load_projection
-from reproduce.records.record import RunRecord
+from reproduce.records.runs import TrainedRun
 
 if TYPE_CHECKING:  # matplotlib takes a second to import
     from matplotlib.axes import Axes
@@ -40,12 +40,12 @@ FEW_CLIPS_A_CLASS = 6  # below this many on average, every clip bears its class'
 class Half:
     """One half of Figure 2: the run that was trained, the record of its panel, and the panel."""
 
-    run: RunRecord
-    record: RunRecord
+    run: TrainedRun
+    record: TrainedRun
     projection: Projection
 
 
-def write_figure2(records: Sequence[RunRecord], records_dir: Path, out_dir: Path) -> list[Path]:
+def write_figure2(records: Sequence[TrainedRun], records_dir: Path, out_dir: Path) -> list[Path]:
     """Figure 2 as PNG, SVG and CSV of its coordinates, from stored panels.
 
     `figure2.*` is at the paper's scale, `figure2_demo.*` at the demo's. Each is written only where both models have a
@@ -64,7 +64,7 @@ def write_figure2(records: Sequence[RunRecord], records_dir: Path, out_dir: Path
     return written
 
 
-def _stored_halves(records: Sequence[RunRecord], records_dir: Path, scale: str) -> dict[str, Half]:
+def _stored_halves(records: Sequence[TrainedRun], records_dir: Path, scale: str) -> dict[str, Half]:
     """Model -> what is drawn of it, where it is stored."""
     found = {}
     for model, run in figure_runs(records, scale).items():
@@ -120,7 +120,7 @@ def _draw(halves: Mapping[str, Half], out_dir: Path, name: str) -> list[Path]:
         figure = Figure(figsize=(11, 7.2), layout="constrained")
         for axes, (model, half) in zip(figure.subplots(1, len(halves)), halves.items(), strict=True):
             plot_projection(axes, half.projection, classes)
-            axes.set_title(f"{LABELS[model]} ({half.run.experiment['model']})", fontweight="bold")
+            axes.set_title(f"{LABELS[model]} ({half.run.model})", fontweight="bold")
             axes.set_xlabel(_under_the_projection(half), linespacing=1.5)
         figure.suptitle(_title(halves["ast"], len(classes)), fontsize=11)
         figure.legend(
@@ -170,7 +170,7 @@ def _write_coordinates(path: Path, halves: Mapping[str, Half]) -> Path:
     for half in halves.values():
         projection = half.projection
         for clip_id, name, (x, y) in zip(projection.clip_ids, projection.names, projection.points, strict=True):
-            writer.writerow((half.run.experiment["model"], clip_id, name, f"{x:.5f}", f"{y:.5f}"))
+            writer.writerow((half.run.model, clip_id, name, f"{x:.5f}", f"{y:.5f}"))
     text = out.getvalue().encode()
     write_whole(path, lambda file: file.write(text), "cannot be written", "choose another folder")
     return path

@@ -8,7 +8,7 @@ from typing import Any
 from reproduce.experiments.comparisons import POOLING_ABLATIONS
 from reproduce.experiments.families import PAPER_MODELS
 from reproduce.paper import Row as PaperRow
-from reproduce.records.record import RunRecord, number
+from reproduce.records.runs import TrainedRun
 from reproduce.records.selection import cost_of, demo_groups, is_pooling_ablation, paper_runs
 from reproduce.tables.audioset import DATASET, MAP, METRIC
 from reproduce.tables.base import (
@@ -88,7 +88,7 @@ def ablations(inputs: TableInputs) -> Table:
     demo = _demo_ablation_blocks(target, inputs, scores, {line.key: line.label for line in quoted.rows})
     used = [record for group in runs.values() for record in group]
     others = other_runs_block(
-        target, inputs, used, scores, lambda r: is_pooling_ablation(r) and r.dataset["protocol"] == "balanced"
+        target, inputs, used, scores, lambda r: is_pooling_ablation(r) and r.variant == "balanced"
     )
     notes = (
         *warnings,
@@ -142,9 +142,9 @@ def _ablation_differences(
     return cells
 
 
-def _dearer_than_ast(label: str, cost: RunRecord, ast: RunRecord | None) -> tuple[str, list[str]]:
+def _dearer_than_ast(label: str, cost: TrainedRun, ast: TrainedRun | None) -> tuple[str, list[str]]:
     """The label, marked where the variant costs more than AST, and the warning that goes before the table's notes."""
-    times = number(cost.metrics["macs_module_only"]) / number(ast.metrics["macs_module_only"]) if ast else 0.0
+    times = cost.metric("macs_module_only") / ast.metric("macs_module_only") if ast else 0.0
     if times <= 1:
         return label, []
     warning = (
@@ -153,7 +153,7 @@ def _dearer_than_ast(label: str, cost: RunRecord, ast: RunRecord | None) -> tupl
     return f"{label} (dearer than AST)", [warning]
 
 
-def _ablation_cost_cells(record: RunRecord) -> dict[str, Cell]:
+def _ablation_cost_cells(record: TrainedRun) -> dict[str, Cell]:
     where, metrics = cost_conditions(record), record.metrics
     cells = {
         key: measured(number(metrics[name]) / GIGA, "G", where)
@@ -164,7 +164,7 @@ def _ablation_cost_cells(record: RunRecord) -> dict[str, Cell]:
         )
     }
     cells["params_exact"] = measured(number(metrics["parameters"]) / MEGA, "M", where)
-    cells["last_tokens"] = measured(record.details["shapes"][-1][1], "", where)
+    cells["last_tokens"] = measured(record.shapes[-1][1], "", where)
     return cells
 
 
@@ -180,7 +180,7 @@ def _demo_ablation_blocks(
 
 
 def _demo_ablation_block(
-    target: Target, group: Sequence[RunRecord], name: str, scores: RunScores, labels: Mapping[str, str]
+    target: Target, group: Sequence[TrainedRun], name: str, scores: RunScores, labels: Mapping[str, str]
 ) -> Table:
     plain = demo_runs(group)
     variants: dict[str, Runs] = {key: demo_runs(group, _ablation_config(key)).get("mast", []) for key in labels}
@@ -200,7 +200,7 @@ def _demo_ablation_block(
         warnings += warning
         rows.append(Row(variant, marked, cells))
     if "ast" in plain:
-        model = plain["ast"][0].experiment["model"]
+        model = plain["ast"][0].model
         rows.append(Row("ast", f"{model}, for comparison", _demo_ablation_cells(plain["ast"], scores)))
     intervals = interval_notes(rows, {MAP: METRIC})
     selections = selection_block(target, [(labels[key], runs) for key, runs in variants.items()], name)

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 from reproduce.paper import Paper
-from reproduce.records.record import RunRecord
 
 MEASURED, NOT_RUN, PAPER_ONLY = "measured", "not run", "paper only"
 POINTS, CLIPS = "points", "clips"  # units: of a difference of percentages; of a number of test clips
@@ -88,7 +87,7 @@ class TableInputs:
     """All that a table may depend on."""
 
     paper: Paper
-    records: Sequence[RunRecord]
+    records: Records
     records_dir: Path
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from reproduce.records.record import RunRecord, number
 from reproduce.tables.base import GIGA, MEGA, NOT_RUN, Cell, Column, CostRequest, config_text, measured
 
 
@@ -27,8 +26,8 @@ MEMORY_NOTE = "Memory is what stays (weights, and in training AdamW's moments) a
 
 def spread_cell(record: RunRecord, metric: str) -> Cell:
     """Half the distance between the quartiles of a metric, in per cent of its median."""
-    low, high = number(record.metrics[f"{metric}_q1"]), number(record.metrics[f"{metric}_q3"])
-    middle = number(record.metrics[metric])
+    low, high = record.metric(f"{metric}_q1"), record.metric(f"{metric}_q3")
+    middle = record.metric(metric)
     return measured(50.0 * (high - low) / middle, "%", f"quartiles {low:.4g} and {high:.4g} around {middle:.4g}")
 
 
@@ -42,7 +41,7 @@ def memory_cell(record: RunRecord, where: str) -> Cell:
 
 def failed_cell(record: RunRecord, unit: str, where: str) -> Cell:
     """For a measurement that broke off, by name: "not run: out of memory: ast_base, ..."."""
-    return Cell(None, None, unit, NOT_RUN, f"not run: {record.details['failure']}: {where}")
+    return Cell(None, None, unit, NOT_RUN, f"not run: {record.failure}: {where}")
 
 
 BOTH_COSTS = (CostRequest("ast_base"), CostRequest("mast_base"))
@@ -64,9 +63,9 @@ COUNTING_NOTES = (
 
 def cost_conditions(record: RunRecord) -> str:
     """What a cost cell was measured under, in one line."""
-    mels, frames = record.experiment["input_size"]
-    model = record.experiment["model"] + config_text(record.experiment["model_config"])
-    return f"{model}, 1 x {mels} x {frames}, {record.experiment['num_classes']} classes, closed form"
+    mels, frames = record.input_size
+    model = record.model + config_text(record.model_config)
+    return f"{model}, 1 x {mels} x {frames}, {record.num_classes} classes, closed form"
 
 
 def cost_cells(record: RunRecord | None, paper_macs: float | None, paper_params: float | None) -> dict[str, Cell]:

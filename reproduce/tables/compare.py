@@ -19,7 +19,7 @@ from reproduce.metrics.headline import score
 from reproduce.metrics.intervals import mcnemar, wilson_interval
 from reproduce.metrics.scores import top_k_correct
 from reproduce.records.predictions import StoredPredictions, load_predictions
-from reproduce.records.record import RunRecord
+from reproduce.records.runs import TrainedRun
 from reproduce.records.selection import latest_by_key
 from reproduce.records.store import load_records
 from reproduce.tables import MEASURED, Cell, Column, Row, Table
@@ -27,7 +27,7 @@ from reproduce.tables import MEASURED, Cell, Column, Row, Table
 CLIPS_NAMED = 5
 
 
-def find_record(records_dir: Path, key: str) -> RunRecord:
+def find_record(records_dir: Path, key: str) -> TrainedRun:
     """The newest record whose key begins with `key`; InputError if there is none or several."""
     records = latest_by_key(r for r in load_records(records_dir) if r.predictions is not None)
     found = [record for full, record in records.items() if full.startswith(key)]
@@ -69,7 +69,7 @@ def compare(records_dir: Path, first_key: str, second_key: str, on_intersection:
     return Table("compare", f"Two runs on the same clips of {_data_name(records)}", columns, rows, notes=tuple(notes))
 
 
-def _data_name(records: list[RunRecord]) -> str:
+def _data_name(records: list[TrainedRun]) -> str:
     """What the clips are; two runs may name their data differently, and a stand-in is always named as one."""
     names = []
     for record in records:
@@ -79,11 +79,11 @@ def _data_name(records: list[RunRecord]) -> str:
     return " and ".join(dict.fromkeys(names))
 
 
-def _coverage(record: RunRecord, stored: StoredPredictions) -> str:
-    return f"{len(stored)} of {record.dataset['test_listed']} listed in {record.key}"
+def _coverage(record: TrainedRun, stored: StoredPredictions) -> str:
+    return f"{len(stored)} of {record.test_listed} listed in {record.key}"
 
 
-def _stored(records_dir: Path, record: RunRecord) -> StoredPredictions:
+def _stored(records_dir: Path, record: TrainedRun) -> StoredPredictions:
     stored = load_predictions(records_dir, record)
     if stored is None:
         raise InputError(f"{records_dir / str(record.predictions)}: the predictions of {record.key} are absent")
@@ -110,7 +110,7 @@ def _check_targets(first: StoredPredictions, second: StoredPredictions) -> None:
             raise InputError(f"the shared clips carry other {head} targets in the two runs: they are of different data")
 
 
-def _row(record: RunRecord, scores: dict[str, float | int], columns: tuple[Column, ...]) -> Row:
+def _row(record: TrainedRun, scores: dict[str, float | int], columns: tuple[Column, ...]) -> Row:
     experiment, clips = record.experiment, int(scores["clips"])
     where = (
         f"{experiment['model']}, seed {record.seed}, tested on {','.join(experiment['test_splits'])}, {record.created}"

@@ -27,10 +27,10 @@ from reproduce.metrics.bootstrap import (
 from reproduce.metrics.intervals import mcnemar, wilson_interval
 from reproduce.metrics.scores import action_correct, mean_average_precision, top_k_correct
 from reproduce.records.predictions import StoredPredictions, load_predictions
-from reproduce.records.record import RunRecord
+from reproduce.records.runs import TrainedRun
 from reproduce.tables.base import CLIPS, MEASURED, NOT_RUN, POINTS, Cell, Column, Row, run_conditions
 
-Runs = Sequence[RunRecord]
+Runs = Sequence[TrainedRun]
 
 
 SAME_SCORE = 0.01  # points between a record and its predictions: more than rounding makes them another run's
@@ -103,10 +103,10 @@ class RunScores:
             column.unit,
             MEASURED,
             run_conditions(*runs),
-            n=runs[0].dataset["test_kept"],
+            n=runs[0].test_kept,
             ci=self._interval(runs, metric, mean),
-            listed=runs[0].dataset["test_listed"],
-            seeds=tuple(record.seed or 0 for record in runs),
+            listed=runs[0].test_listed,
+            seeds=tuple(record.seed for record in runs),
             sd=sd,
         )
 
@@ -126,7 +126,7 @@ class RunScores:
         low, high = _interval_around(np.mean(replicates, axis=0), mean, metric)
         return max(low, 0.0), min(high, 100.0)  # centring can carry them beyond
 
-    def scored(self, record: RunRecord, metric: str, clip_ids: np.ndarray | None = None) -> Scored | None:
+    def scored(self, record: TrainedRun, metric: str, clip_ids: np.ndarray | None = None) -> Scored | None:
         """A run's predictions (of these clips alone) under a metric; None where the file is absent."""
         key = (str(record.predictions), metric, b"" if clip_ids is None else clip_ids.tobytes())
         if key not in self._scored:
@@ -188,7 +188,7 @@ class RunScores:
             return ids[0]
         return np.array(sorted(set.intersection(*(set(map(str, these)) for these in ids))), np.str_)
 
-    def _on(self, record: RunRecord, metric: str, clip_ids: np.ndarray) -> Scored:
+    def _on(self, record: TrainedRun, metric: str, clip_ids: np.ndarray) -> Scored:
         whole = self.scored(record, metric)
         if whole is not None and np.array_equal(whole.clip_ids, clip_ids):
             return whole
@@ -196,7 +196,7 @@ class RunScores:
         assert part is not None  # `paired` has asked for every file
         return part
 
-    def _same_targets(self, first: RunRecord, second: RunRecord, clip_ids: np.ndarray) -> bool:
+    def _same_targets(self, first: TrainedRun, second: TrainedRun, clip_ids: np.ndarray) -> bool:
         a, b = (load_predictions(self.records_dir, record) for record in (first, second))
         if a is None or b is None or a.targets.keys() != b.targets.keys():
             return False
@@ -251,7 +251,7 @@ def _interval_around(replicates: np.ndarray, value: float, metric: str) -> tuple
 
 def _lowest_common_seed(first: Runs, second: Runs) -> tuple[int, int]:
     """Places of the runs that McNemar's test takes: one of each, of the lowest seed that both ran, if any."""
-    ours, theirs = ([record.seed or 0 for record in runs] for runs in (first, second))
+    ours, theirs = ([record.seed for record in runs] for runs in (first, second))
     common = sorted(set(ours) & set(theirs))
     return (ours.index(common[0]), theirs.index(common[0])) if common else (0, 0)
 
@@ -291,8 +291,8 @@ def _difference(
         cell = Cell(None, value, POINTS, MEASURED, f"difference of the two cells, not paired: {paired}")
         return cell, f"{label}, {column.title}: not paired, for {paired}."
     conditions = f"paired bootstrap, {p_text(paired)}"
-    seeds = tuple(record.seed or 0 for record in first)
-    same = seeds == tuple(record.seed or 0 for record in second)
+    seeds = tuple(record.seed for record in first)
+    same = seeds == tuple(record.seed for record in second)
     sd = _sd_of_differences(first, second, metric) if same else None
     cell = Cell(
         None, paired.value, POINTS, MEASURED, conditions, paired.clips, paired.ci, None, seeds if same else (), sd
