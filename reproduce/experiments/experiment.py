@@ -5,17 +5,16 @@ Importing this needs neither torch nor data; variants derive from a base with `d
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from reproduce.audio.spec import AudioSpec
 from reproduce.experiments.recipe import SCRATCH, Recipe, later, stored_as, to_plain_dict
+from reproduce.keys import hash_key
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Experiment:
     """One model trained on one split with one seed.
 
@@ -53,4 +52,4 @@ class Experiment:
     def key(self, train_sha256: str, test_sha256: str) -> str:
         """16 hex digits over the config and the identity of both clip sets: no path, no machine, no time."""
         identity = {"experiment": self.to_dict(), "train": train_sha256, "test": test_sha256}
-        return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:16]
+        return hash_key(identity)

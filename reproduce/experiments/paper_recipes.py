@@ -23,14 +23,8 @@ from reproduce.datasets.readers.audioset import VARIANTS as AUDIOSET_VARIANTS
 from reproduce.datasets.readers.audioset import WHOLE_TRAIN
 from reproduce.errors import InputError
 from reproduce.experiments.experiment import Experiment
-from reproduce.experiments.paper_studies import (
-    AST_BY_VARIANT,
-    BCE,
-    MODELS,
-    STUDIES,
-    PaperStudy,
-    study_name,
-)
+from reproduce.experiments.families import PAPER_MODELS
+from reproduce.experiments.paper_studies import BCE, PaperStudy, paper_studies, study_name
 from reproduce.experiments.provenance import (
     FRONT_END,
     Provenance,
@@ -43,6 +37,13 @@ from reproduce.paper import Fact, load_paper
 
 MAST, AST = "mast", "ast"
 WEIGHTS = "imagenet"
+# What AST's run.sh sets by the size of the training set.
+AST_BY_VARIANT: Mapping[str, Mapping[str, Any]] = {
+    "balanced": {"epochs": 25, "lr": 5e-5, "decay_start": 10, "decay_every": 5, "average_from": 6},
+    "full": {
+        "epochs": 5, "lr": 1e-5, "decay_start": 2, "decay_every": 1, "average_from": 1, "sampler": "balanced",
+    },
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -81,23 +82,23 @@ class PaperRecipe:
         }
 
 
-@cache
 def paper_recipes() -> tuple[PaperRecipe, ...]:
-    """All of them: each study by MAST's protocol for both models, then AudioSet by AST's own recipe."""
-    by_mast = [_mast_recipe(study, model) for study in STUDIES for model in MODELS]
-    return (*by_mast, *(_ast_recipe(study) for study in STUDIES if study.dataset == "audioset"))
+    """Every recipe: each study by MAST's protocol for both models, then AudioSet by the recipe of AST's authors."""
+    studies = paper_studies()
+    by_mast = [_mast_recipe(study, model) for study in studies for model in PAPER_MODELS]
+    return (*by_mast, *(_ast_recipe(study) for study in studies if study.dataset == "audioset"))
 
 
 def paper_recipe(name: str, model: str, dataset: str, variant: str = "") -> PaperRecipe:
     """The recipe `name` ("mast" or "ast") of a model ("mast_base", or "mast" for short) on a data set.
 
-    An empty protocol is the data set's first one.
+    An empty variant is the data set's first one.
 
     Raises:
         InputError: the paper has no such recipe; the message lists those it has.
     """
-    preset = MODELS.get(model, model)
-    variant = variant or next((s.variant for s in STUDIES if s.dataset == dataset), "")
+    preset = PAPER_MODELS.get(model, model)
+    variant = variant or next((s.variant for s in paper_studies() if s.dataset == dataset), "")
     for recipe in paper_recipes():
         if (recipe.name, recipe.model, recipe.dataset, recipe.variant) == (name, preset, dataset, variant):
             return recipe
@@ -142,6 +143,7 @@ def train_splits_of(dataset: str, variant: str) -> tuple[str, ...]:
 # --- the recipes ---
 
 
+@cache
 def _mast_recipe(study: PaperStudy, model: str) -> PaperRecipe:
     """The protocol of sec. 4 for either model."""
     paper = load_paper()
@@ -169,7 +171,7 @@ def _mast_recipe(study: PaperStudy, model: str) -> PaperRecipe:
     )
     return PaperRecipe(
         name=MAST,
-        model=MODELS[model],
+        model=PAPER_MODELS[model],
         dataset=study.dataset,
         variant=study.variant,
         recipe=recipe,
@@ -183,6 +185,7 @@ def _mast_recipe(study: PaperStudy, model: str) -> PaperRecipe:
     )
 
 
+@cache
 def _ast_recipe(study: PaperStudy) -> PaperRecipe:
     """AudioSet as AST's authors train on it: the row "AST [1] (Our AS)" of Table 5."""
     recipe = Recipe(
@@ -204,7 +207,7 @@ def _ast_recipe(study: PaperStudy) -> PaperRecipe:
     )
     return PaperRecipe(
         name=AST,
-        model=MODELS["ast"],
+        model=PAPER_MODELS["ast"],
         dataset=study.dataset,
         variant=study.variant,
         recipe=recipe,
@@ -213,7 +216,7 @@ def _ast_recipe(study: PaperStudy) -> PaperRecipe:
         loss=BCE,
         seeds=study.seeds,
         provenance=MappingProxyType(
-            {**ast_provenance(study.variant), **front_end_provenance(study.dataset, inherited=True)}
+            {**ast_provenance(recipe.epochs), **front_end_provenance(study.dataset, inherited=True)}
         ),
     )
 

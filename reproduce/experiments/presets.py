@@ -11,7 +11,7 @@ from reproduce.errors import InputError
 from reproduce.experiments.recipe import Recipe
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class ComparisonPreset:
     """One protocol for both models: the same clips, augmentation, schedule and seeds.
 

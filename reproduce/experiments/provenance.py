@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Literal, get_args
 
 from reproduce.datasets import dataset_spec
-from reproduce.experiments.paper_studies import AST_BY_VARIANT, BCE, TWO_HEADS, PaperStudy
+from reproduce.experiments.paper_studies import BCE, TWO_HEADS, PaperStudy
 from reproduce.paper import load_paper
 
 Tag = Literal["STATED", "INHERITED", "OPEN"]
@@ -109,11 +109,14 @@ def _loss_provenance(study: PaperStudy, model: str) -> Provenance:
     return Provenance(OPEN, MVIT, "one label a clip; soft targets because of mixup")
 
 
-def ast_provenance(variant: str) -> dict[str, Provenance]:
-    """Of every field of Recipe, and of weights, loss and seeds. A field added to Recipe must be added here."""
+def ast_provenance(last: int) -> dict[str, Provenance]:
+    """Of every field of Recipe, and of weights, loss and seeds. A field added to Recipe must be added here.
+
+    Args:
+        last: the number of epochs.
+    """
     run, train = Provenance(INHERITED, AST_RUN), Provenance(INHERITED, AST_TRAIN)
     absent = Provenance(INHERITED, AST_TRAIN, "AST's code has none")
-    last = AST_BY_VARIANT[variant]["epochs"]
     return {
         "epochs": run,
         "lr": run,

@@ -39,7 +39,7 @@ def _plain(value: Any) -> Any:
     return to_plain_dict(value) if is_dataclass(value) else json.loads(json.dumps(value))
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Recipe:
     """How a model is trained. One recipe serves both models of a comparison.
 
