@@ -30,14 +30,16 @@ def all_commands() -> tuple[Command, ...]:
 
 def _of_table(spec: TableSpec) -> Command:
     trained = (*trained_targets(), "all")
+    group = "records"
+    add_options: Callable[[argparse.ArgumentParser], None]
     if spec.name in STUDIES:
         group, add_options, run = "own", partial(_study_options, spec.name), "reproduce.cli.studies:run_study"
     elif spec.name in trained:
         group, add_options, run = "paper", o.add_target, "reproduce.cli.targets:run_target"
     elif spec.name == "scaling":
-        group, add_options, run = "records", _scaling_options, "reproduce.cli.targets:run_scaling"
+        add_options, run = _scaling_options, "reproduce.cli.targets:run_scaling"
     else:
-        group, add_options, run = "records", o.add_measured, "reproduce.cli.tables:run_table"
+        add_options, run = o.add_measured, "reproduce.cli.tables:run_table"
     if spec.name in PAPER_TABLES:
         group = "paper"
     if spec.name in START_HERE:

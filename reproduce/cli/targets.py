@@ -24,7 +24,7 @@ from reproduce.experiments.paper_studies import study_name
 from reproduce.experiments.targets import PAPER, demo, experiments_of
 from reproduce.figures.figure2 import write_figure2
 from reproduce.figures.scaling import write_scaling_figure
-from reproduce.records.record import RunRecord
+from reproduce.records.runs import ScalingRun
 from reproduce.records.store import load_records
 from reproduce.tables import table_specs
 from reproduce.tables.render import render
@@ -188,7 +188,7 @@ def _measure_what_follows(wanted: TargetOptions) -> None:
         log_files(write_scaling_figure(records, wanted.figures))
 
 
-def _measure_scaling(debug: bool, records: Path, device: str, run: str) -> list[RunRecord]:
+def _measure_scaling(debug: bool, records: Path, device: str, run: str) -> list[ScalingRun]:
     """Latencies on this machine: the paper's models and lengths, or the debug models at short lengths."""
     lengths, models = (LENGTHS_S[:2], DEBUG_MODELS) if debug else (LENGTHS_S, MODELS)
     with counting_bar("scaling") as on_progress:

@@ -13,7 +13,6 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
-from typing import Any
 
 import torch
 
@@ -27,7 +26,8 @@ from reproduce.experiments.experiment import Experiment
 from reproduce.experiments.families import family
 from reproduce.experiments.paper_studies import study_name
 from reproduce.paper import load_paper
-from reproduce.records.record import RunRecord
+from reproduce.records.records import Records, latest
+from reproduce.records.runs import TrainedRun, canonical_config
 from reproduce.records.selection import PAPER_CLASSES, canonical_config
 from reproduce.tables.base import MEASURED, TRAINING_PASSES, Cell, Column, Row, Table, measured
 
@@ -124,7 +124,7 @@ def paper_counts(dataset: str, variant: str) -> ClipCounts:
 def plan_experiments(
     experiments: Sequence[Experiment],
     clips: Mapping[tuple[str, str], ClipCounts],
-    records: Sequence[RunRecord],
+    records: Records,
     memory: Memory = WHOLE_BATCH,
 ) -> Table:
     """One row for all seeds of a run; hours are a run's, and the last row adds every run up.
@@ -208,9 +208,7 @@ def passes_over_test(experiment: Experiment) -> int:
     return (recipe.epochs if recipe.report_best else 1) + (1 if recipe.average_from else 0)
 
 
-def _row(
-    key: str, experiment: Experiment, runs: int, counts: ClipCounts, records: Sequence[RunRecord], memory: Memory
-) -> Row:
+def _row(key: str, experiment: Experiment, runs: int, counts: ClipCounts, records: Records, memory: Memory) -> Row:
     recipe, macs_full = experiment.recipe, measure_complexity(_model_of(experiment)).macs_full
     steps = recipe.epochs * math.ceil(counts.train / recipe.batch_size)
     tested = counts.test * passes_over_test(experiment)
@@ -304,35 +302,37 @@ class Speed:
     told: str
 
 
-def training_speed(records: Iterable[RunRecord], experiment: Experiment) -> Speed | None:
+def training_speed(records: Records, experiment: Experiment) -> Speed | None:
     """From the newest training run of this very model on this input size; None where there is none.
 
     The speed of several processes is shared among them, so that hours are those of one device.
     """
-    newest: RunRecord | None = None
-    for record in records.of_kind(TrainedRun):
-        if _same_work(record.experiment, experiment) and record.metrics.get("train_clips_per_s"):
-            newest = record if newest is None or record.created >= newest.created else newest
+    newest = latest(
+        run
+        for run in records.of_kind(TrainedRun)
+        if _same_work(run, experiment) and run.metrics.get("train_clips_per_s", 0) > 0
+    )
     if newest is None:
         return None
-    devices = int(newest.environment.processes)
+    devices = newest.environment.processes
     training, prediction = (newest.metrics.get(f"{what}_clips_per_s") for what in ("train", "predict"))
     assert training  # asked above
     per_device = float(training) / devices
     environment = newest.environment
     told = (
-        f"{experiment.model} trained at {per_device:.1f} clips/s a device on {environment['device']}, "
-        f"{environment['precision']} (record {newest.key}, {newest.created[:10]})"
+        f"{experiment.model} trained at {per_device:.1f} clips/s a device on {environment.device}, "
+        f"{environment.precision} (record {newest.key}, {newest.created[:10]})"
     )
     # A prediction is at least as fast as training.
     return Speed(per_device, float(prediction) / devices if prediction else per_device, told)
 
 
-def _same_work(stored: Mapping[str, Any], experiment: Experiment) -> bool:
-    spec = experiment.front_end
-    return (
-        stored["model"] == experiment.model
-        and canonical_config(stored["model"], stored["model_config"])
-        == canonical_config(experiment.model, experiment.model_config)
-        and (stored["front_end"]["mels"], stored["front_end"]["frames"]) == (spec.mels, spec.frames)
+def _same_work(run: TrainedRun, experiment: Experiment) -> bool:
+    ours, theirs = experiment.front_end, run.front_end
+    config = json.dumps(canonical_config(experiment.model, experiment.model_config), sort_keys=True)
+    return (run.model, run.config_key, theirs.mels, theirs.frames) == (
+        experiment.model,
+        config,
+        ours.mels,
+        ours.frames,
     )

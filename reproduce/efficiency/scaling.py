@@ -15,8 +15,9 @@ from reproduce.efficiency.contenders import inference_contender
 from reproduce.efficiency.contest import Budget, Contender, Measurement, measure, measurement_key
 from reproduce.environment import describe_environment
 from reproduce.experiments.families import LENGTHS_S, PAPER_MODELS
-from reproduce.records.record import RunRecord, now, of_kind
-from reproduce.records.selection import latest_by_key
+from reproduce.records.reading import read_scaling
+from reproduce.records.record import RunRecord, now
+from reproduce.records.runs import ScalingRun
 from reproduce.records.store import append_record, as_stored, load_records
 
 MODELS = tuple(PAPER_MODELS.values())
@@ -39,8 +40,8 @@ def measure_scaling(
     lengths: Sequence[float] = LENGTHS_S,
     models: Sequence[str] = MODELS,
     on_progress: Callable[[int, int, str], object] = lambda done, total, what: None,
-) -> list[RunRecord]:
-    """Records of every (length, model) on this device, measuring those that `run` asks for.
+) -> list[ScalingRun]:
+    """Runs of every (length, model) on this device, measuring those that `run` asks for.
 
     At a length where one model is missing all are measured, in turns. A model that runs out of memory gets a record
     that says so.
@@ -61,7 +62,7 @@ def measure_scaling(
     if run not in RUNS:
         raise ValueError(f"run must be one of {RUNS}, not {run!r}")
     environment = describe_environment(device)
-    stored = latest_by_key(of_kind(load_records(records_dir), "scaling"))
+    stored = {run.key: run for run in load_records(records_dir).newest(ScalingRun)}
     keys = {
         (seconds, model): measurement_key(_experiment(model, seconds), environment)
         for seconds in sorted(lengths)
@@ -76,7 +77,7 @@ def measure_scaling(
         on_progress(done, len(wanted), f"{seconds:g} s clips")
         for record in _measure_length(seconds, models, device):
             append_record(records_dir, record)
-            stored[record.key] = as_stored(record)
+            stored[record.key] = read_scaling(as_stored(record))
     on_progress(len(wanted), len(wanted), "done")
     return [stored[key] for key in keys.values() if key in stored]
 

@@ -44,6 +44,7 @@ from reproduce.records.clusterings import (
 from reproduce.records.predictions import load_predictions
 from reproduce.records.projections import Projection, save_projection
 from reproduce.records.record import RunRecord, now
+from reproduce.records.runs import TrainedRun
 from reproduce.records.store import append_record, load_records
 
 LIBRARIES = ("numpy", "scipy", "scikit-learn", "umap-learn", "pynndescent", "numba")
@@ -76,7 +77,7 @@ class Features:
         return len(self.labels)
 
 
-def load_features(run: RunRecord, records_dir: Path) -> Features:
+def load_features(run: TrainedRun, records_dir: Path) -> Features:
     """The stored embeddings of a run, with one label a clip.
 
     Raises:
@@ -97,7 +98,7 @@ def load_features(run: RunRecord, records_dir: Path) -> Features:
     return Features(stored.clip_ids[order], stored.embeddings[order], targets.argmax(axis=1)[order], file)
 
 
-def measure_clustering(run: RunRecord, records_dir: Path, protocol: str, seed: int) -> RunRecord:
+def measure_clustering(run: TrainedRun, records_dir: Path, protocol: str, seed: int) -> RunRecord:
     """One "clustering" record, not appended, of a run's stored embeddings.
 
     Metrics: silhouette, ari, homogeneity (P4 has no clusters, so its silhouette alone), clips, clusters. A silhouette
@@ -115,7 +116,7 @@ def measure_clustering(run: RunRecord, records_dir: Path, protocol: str, seed: i
 
 
 def _measure(
-    run: RunRecord,
+    run: TrainedRun,
     features: Features,
     clusters: int,
     protocols: Sequence[str],
@@ -210,7 +211,7 @@ def silhouette(points: np.ndarray, groups: np.ndarray) -> float:
     return float(silhouette_score(points, groups))
 
 
-def _first_classes(run: RunRecord, features: Features) -> Features:
+def _first_classes(run: TrainedRun, features: Features) -> Features:
     """The clips of the classes that Figure 2 shows: the first ones by label."""
     names = run.classes[DEFAULT_HEAD]
     first = sorted(range(len(names)), key=names.__getitem__)[: figure_classes()]
@@ -218,7 +219,7 @@ def _first_classes(run: RunRecord, features: Features) -> Features:
     return Features(features.clip_ids[chosen], features.values[chosen], features.labels[chosen], features.file)
 
 
-def _measure_projection(run: RunRecord, records_dir: Path, features: Features, classes: int) -> RunRecord:
+def _measure_projection(run: TrainedRun, records_dir: Path, features: Features, classes: int) -> RunRecord:
     """One panel of Figure 2: `features` in UMAP's plane.
 
     The coordinates go to `embeddings/` under `records_dir`, so that a report can draw them without UMAP. Metrics:
@@ -243,7 +244,7 @@ def _measure_projection(run: RunRecord, records_dir: Path, features: Features, c
 
 
 def _record(
-    run: RunRecord,
+    run: TrainedRun,
     experiment: Mapping[str, Any],
     metrics: Mapping[str, float | int],
     wall_time_s: float,
@@ -257,7 +258,7 @@ def _record(
         metrics=metrics,
         environment=_environment(),
         # Every broken clip stands in the run's own record; forty clusterings need not repeat them.
-        dataset={name: value for name, value in run.dataset.items() if name != "problems"},
+        dataset={name: value for name, value in run.record.dataset.items() if name != "problems"},
         seed=experiment["seed"],
         details=details or {},
         wall_time_s=wall_time_s,

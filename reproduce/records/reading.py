@@ -174,7 +174,8 @@ def _cost(record: RunRecord) -> CostRun:
     )
 
 
-def _scaling(record: RunRecord) -> ScalingRun:
+def read_scaling(record: RunRecord) -> ScalingRun:
+    """The typed view of a stored scaling record."""
     experiment, details = record.experiment, record.details
     return ScalingRun(
         **_run(record),
@@ -226,7 +227,7 @@ READERS: Mapping[str, Callable[[RunRecord], Run]] = {
     "train": lambda record: _trained(record, TrainedRun),
     "search": lambda record: _trained(record, SearchRun),
     "cost": _cost,
-    "scaling": _scaling,
+    "scaling": read_scaling,
     "speed": _speed,
     "clustering": _clustering,
     "inspection": _inspection,
