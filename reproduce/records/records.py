@@ -54,7 +54,7 @@ COLUMNS: Mapping[str, str] = {
     "attention": "string",
     "commit": "string",
     "wall_time_s": "Float64",
-    "created": "datetime64[ns, UTC]",
+    "created": "datetime64[us, UTC]",
 }
 
 
@@ -121,7 +121,9 @@ def to_frame(runs: Iterable[Run]) -> pandas.DataFrame:
     frame = pandas.DataFrame([_row(run) for run in runs], columns=list(COLUMNS)).astype(
         {name: dtype for name, dtype in COLUMNS.items() if name != "created"}
     )
-    frame["created"] = pandas.to_datetime(frame["created"], utc=True, errors="coerce", format="ISO8601")
+    frame["created"] = pandas.to_datetime(frame["created"], utc=True, errors="coerce", format="ISO8601").dt.as_unit(
+        "us"
+    )
     metrics = pandas.DataFrame([dict(run.metrics) for run in runs], index=frame.index)
     return frame.join(metrics.astype("float64"))
 

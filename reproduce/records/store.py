@@ -56,16 +56,17 @@ def append_record(folder: Path, record: RunRecord) -> Path:
     """
     path = Path(folder) / f"{record.kind}.jsonl"
     line = (to_line(record) + "\n").encode()
-    with file_lock(path.parent / LOCK_NAME, f"{path}: another process has been writing for a minute", LOCK_WAIT_S):
-        try:
-            # Unbuffered: a buffer would keep what a full disk refused, and write it again on truncate and on close.
-            with open(path, "a+b", buffering=0) as file:
-                _set_aside_torn_line(file.fileno(), path)
-                _append_whole(file.fileno(), line)
-        except OSError as error:
-            raise InputError(
-                f"{path}: cannot append the record ({error.strerror}): choose another --records folder"
-            ) from error
+    busy = f"{path}: another process has been writing for a minute: wait for it, or choose another --records folder"
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        # Unbuffered: a buffer would keep what a full disk refused, and write it again on truncate and on close.
+        with file_lock(path.parent / LOCK_NAME, busy, LOCK_WAIT_S), open(path, "a+b", buffering=0) as file:
+            _set_aside_torn_line(file.fileno(), path)
+            _append_whole(file.fileno(), line)
+    except OSError as error:
+        raise InputError(
+            f"{path}: cannot append the record ({error.strerror}): choose another --records folder"
+        ) from error
     return path
 
 
