@@ -52,12 +52,15 @@ class PaperRecipe:
 
     Args:
         name: "mast" or "ast", followed by what was overridden: "mast, batch_size=12". See `Experiment.recipe_name`.
-        model, dataset, protocol: registered names.
-        recipe, front_end: see there.
+        model: registered name.
+        dataset: registered name.
+        variant: of the data set, "" where it has one only.
+        recipe: see there.
+        front_end: log-mel parameters.
         weights: what training starts from.
-        loss: what the labels of the data set lead to; told, not chosen: the engine reads it off the data.
+        loss: the loss that the labels lead to; information only, as training reads it off the data.
         seeds: of the runs that a table averages.
-        provenance: every field's, by name; the front end's are "front_end.mels" and so on.
+        provenance: source of every field by name; the front end's are called "front_end.mels" and so on.
     """
 
     name: str
@@ -72,7 +75,7 @@ class PaperRecipe:
     provenance: Mapping[str, Provenance]
 
     def values(self) -> dict[str, Any]:
-        """Every field that has a provenance, by name: the recipe's, the front end's, then weights, loss and seeds."""
+        """Value of every field that has a provenance: the recipe's, the front end's, then weights, loss and seeds."""
         return {
             **{f.name: getattr(self.recipe, f.name) for f in fields(Recipe)},
             **{FRONT_END + f.name: getattr(self.front_end, f.name) for f in fields(AudioSpec)},
@@ -109,10 +112,12 @@ def paper_recipe(name: str, model: str, dataset: str, variant: str = "") -> Pape
 
 
 def to_experiment(recipe: PaperRecipe, seed: int, model_config: Mapping[str, Any] | None = None) -> Experiment:
-    """One run at the paper's scale. `model_config` overrides the model's config, such as the ablations' pool_strides.
+    """One run at the paper's scale.
 
-    The full AudioSet is its two official train splits, or the one list that AST's authors made of both; a split that
-    the data do not have is empty.
+    Args:
+        recipe: what is trained, on what, how.
+        seed: of the run.
+        model_config: overrides of the model's config, such as the ablations' pool_strides.
     """
     spec = dataset_spec(recipe.dataset)
     return Experiment(
@@ -132,15 +137,15 @@ def to_experiment(recipe: PaperRecipe, seed: int, model_config: Mapping[str, Any
 
 
 def train_splits_of(dataset: str, variant: str) -> tuple[str, ...]:
-    """Splits that a protocol trains on, where the data have them; the full AudioSet comes as two lists, or as one."""
+    """Splits that a variant trains on, where the data have them.
+
+    The full AudioSet is its two official train splits, or the one list that AST's authors made of both.
+    """
     splits = dataset_spec(dataset).train_splits
     if dataset != "audioset":
         return splits
     wanted = {*AUDIOSET_VARIANTS[variant], *([WHOLE_TRAIN] if variant == "full" else [])}
     return tuple(split for split in splits if split in wanted)
-
-
-# --- the recipes ---
 
 
 @cache
