@@ -210,7 +210,7 @@ def test_the_command_line_stops_with_143_and_goes_on_where_it_was(data: Path, tm
     out = tmp_path / "out.json"
     assert finish(start(command_line, arguments, 4, out, "mast_debug tested on 1 seed 0 lr 0.001 epoch 2/4")) == [143]
     said = out.with_suffix(".err").read_text()
-    assert "stopped: the same command goes on from the last checkpoint" in said
+    assert "stopped: the same command continues from the last checkpoint" in said
     assert "Traceback" not in said and out.read_text() == ""
     assert [record.experiment["model"] for record in load_records(tmp_path / "records")] == ["ast_debug"]
     assert finish(start(command_line, arguments, 4, out)) == [0]
