@@ -82,16 +82,28 @@ def make_record(
 
 
 def make_paper_record(
-    model: str = "mast_base", variant: str = "balanced", mean_ap: float = 30.0, created: str = "2026-01-01", **on: Any
+    model: str = "mast_base",
+    variant: str = "balanced",
+    mean_ap: float = 30.0,
+    created: str = "2026-01-01",
+    on_dataset: str = "audioset",
+    **on: Any,
 ) -> RunRecord:
     """A paper-scale run on AudioSet by the recipe that fills Table 5; `on` overrides fields of its experiment."""
     recipe = {"recipe_name": model.partition("_")[0]}
     record = make_record(
         model,
-        experiment={"dataset": "audioset", "protocol": variant, "scale": "paper", "model_config": {}, **recipe, **on},
-        dataset={"name": "audioset", "protocol": variant},
+        experiment={"dataset": on_dataset, "protocol": variant, "scale": "paper", "model_config": {}, **recipe, **on},
+        dataset={"name": on_dataset, "protocol": variant},
     )
-    return replace(record, scale="paper", metrics={"map": mean_ap}, created=created, key=f"{model} {variant} {on}")
+    return replace(
+        record,
+        scale="paper",
+        metrics={"map": mean_ap},
+        created=created,
+        key=f"{model} {variant} {on}",
+    )
+    )
 
 
 HEADS = {
@@ -122,8 +134,8 @@ def make_run(
     Its scale is "demo" for the recipe "demo", otherwise "paper"; `changes` override fields of the record.
     """
     scale = "demo" if recipe_name == "demo" else "paper"
-    clips, variant = len(predictions), "".join(map(str, (model_config or {}).get("pool_strides", "")))
-    name = "-".join(filter(None, (dataset, variant, model, recipe_name, variant, str(seed), standin * "standin")))
+    clips, strides = len(predictions), "".join(map(str, (model_config or {}).get("pool_strides", "")))
+    name = "-".join(filter(None, (dataset, variant, model, recipe_name, strides, str(seed), standin * "standin")))
     name = "".join(letter for letter in name if letter.isalnum() or letter in "-_")
     record = make_record(
         model,

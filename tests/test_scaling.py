@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,6 +19,8 @@ from reproduce.experiments.families import LENGTHS_S
 from reproduce.figures.scaling import write_scaling_figure
 from reproduce.paper import load_paper
 from reproduce.records.record import RunRecord
+from reproduce.records.records import Records
+from reproduce.records.runs import ScalingRun
 from reproduce.records.store import load_records
 from reproduce.tables import Cell, Table, TableInputs, table_specs
 
@@ -77,8 +80,12 @@ def make_pair(seconds: float, ratio: float) -> list[RunRecord]:
     ]
 
 
+def runs(records: Iterable[RunRecord]) -> tuple[ScalingRun, ...]:
+    return Records.of(records).of_kind(ScalingRun)
+
+
 def build(*records: RunRecord) -> Table:
-    return table_specs()["scaling"].build(TableInputs(load_paper(), records, Path("no-records")))
+    return table_specs()["scaling"].build(TableInputs(load_paper(), Records.of(records), Path("no-records")))
 
 
 def cell(table: Table, row: str, column: str) -> Cell:
@@ -106,9 +113,7 @@ def test_what_is_missing_is_measured_and_what_is_there_is_not(tmp_path: Path) ->
     both = measure_scaling(tmp_path, "cpu", "missing", LENGTHS, DEBUG_MODELS, lambda *step: told.append(step))
     assert both[:2] == first
     assert told == [(0, 1, "1 s clips"), (1, 1, "done")]
-    assert [(r.experiment["seconds"], r.experiment["model"]) for r in both] == [
-        (seconds, model) for seconds in LENGTHS for model in DEBUG_MODELS
-    ]
+    assert [(r.seconds, r.model) for r in both] == [(seconds, model) for seconds in LENGTHS for model in DEBUG_MODELS]
     assert [record.key for record in load_records(tmp_path)] == [record.key for record in both]
     assert measure_scaling(tmp_path, "cpu", "none", LENGTHS, DEBUG_MODELS) == both
 
@@ -116,7 +121,7 @@ def test_what_is_missing_is_measured_and_what_is_there_is_not(tmp_path: Path) ->
 def test_run_all_measures_again_and_edits_nothing(tmp_path: Path) -> None:
     first = measure_scaling(tmp_path, "cpu", "all", LENGTHS[:1], DEBUG_MODELS)
     again = measure_scaling(tmp_path, "cpu", "all", LENGTHS[:1], DEBUG_MODELS)
-    assert load_records(tmp_path) == [*first, *again]
+    assert list(load_records(tmp_path)) == [*first, *again]
 
 
 def test_run_none_measures_nothing(tmp_path: Path) -> None:
@@ -127,15 +132,16 @@ def test_run_none_measures_nothing(tmp_path: Path) -> None:
 def test_a_record_holds_macs_by_both_rules_quartiles_every_sample_and_the_attention_path(tmp_path: Path) -> None:
     ast, mast = measure_scaling(tmp_path, "cpu", "missing", LENGTHS[:1], DEBUG_MODELS)
     for record in (ast, mast):
-        model = create_model(record.experiment["model"], input_size=(128, 50))
+        model = create_model(record.model, input_size=(128, 50))
         metrics = record.metrics
         assert metrics["macs_module_only"] == measure_complexity(model).macs_module_only
         assert metrics["macs_full"] == measure_complexity(model).macs_full
-        assert len(record.details["samples_s"]) == metrics["rounds"] == 2
-        assert min(record.details["samples_s"]) <= metrics["latency_s"] <= max(record.details["samples_s"])
-        assert record.environment["attention"] == model.attention
-        assert record.experiment["input_size"] == [128, 50]
-    pairs = zip(ast.details["samples_s"], mast.details["samples_s"], strict=True)
+        samples = record.record.details["samples_s"]
+        assert len(samples) == metrics["rounds"] == 2
+        assert min(samples) <= metrics["latency_s"] <= max(samples)
+        assert record.environment.attention == model.attention
+        assert record.input_size == (128, 50)
+    pairs = zip(ast.record.details["samples_s"], mast.record.details["samples_s"], strict=True)
     assert ast.metrics["time_ratio"] == pytest.approx(sum(a / m for a, m in pairs) / 2)  # the median of two
 
 
@@ -148,9 +154,9 @@ def test_a_length_that_does_not_fit_is_recorded_as_out_of_memory(
 
     monkeypatch.setattr("reproduce.efficiency.scaling.inference_contender", exhausting)
     ast, mast = measure_scaling(tmp_path, "cpu", "missing", LENGTHS[:1], DEBUG_MODELS)
-    assert (ast.details["failure"], ast.metrics["latency_s"]) == (OUT_OF_MEMORY, None)
-    assert mast.details["failure"] is None
-    table = build(ast, mast).blocks[0]
+    assert ast.failure == OUT_OF_MEMORY and math.isnan(ast.metrics["latency_s"])
+    assert mast.failure is None
+    table = build(ast.record, mast.record).blocks[0]
     assert cell(table, "0.5s", "ast_ms").status == "not run"
     assert cell(table, "0.5s", "ast_ms").conditions.startswith("not run: out of memory: ast_debug")
     assert cell(table, "0.5s", "mast_ms").status == "measured"
@@ -228,13 +234,13 @@ def test_demo_models_are_labelled_and_fill_no_cell_of_the_papers() -> None:
 def test_the_same_records_give_the_same_figure_byte_for_byte(tmp_path: Path) -> None:
     pytest.importorskip("matplotlib")
     records = [r for seconds in (1.0, 10.0, 10.24, 30.0) for r in make_pair(seconds, 2.0 + seconds / 10)]
-    first = write_scaling_figure(records, tmp_path / "a")
-    second = write_scaling_figure(records, tmp_path / "b")
+    first = write_scaling_figure(runs(records), tmp_path / "a")
+    second = write_scaling_figure(runs(records), tmp_path / "b")
     assert [path.name for path in first] == ["scaling.png", "scaling.svg"]
     assert [path.read_bytes() for path in first] == [path.read_bytes() for path in second]
     assert sorted(path.name for path in (tmp_path / "a").iterdir()) == ["scaling.png", "scaling.svg"]
     slower = [replace(record, metrics={**record.metrics, "latency_s": 0.5}) for record in records]
-    other = write_scaling_figure(slower, tmp_path / "c")
+    other = write_scaling_figure(runs(slower), tmp_path / "c")
     assert other[1].read_bytes() != first[1].read_bytes()
 
 
@@ -242,15 +248,15 @@ def test_a_length_without_a_latency_leaves_the_rest_of_the_figure(tmp_path: Path
     whole, lost = make_pair(10.0, 3.0), make_scaling_record("ast_base", 60.0)
     empty = dict.fromkeys(("latency_s", "latency_s_q1", "latency_s_q3", "peak_memory_bytes", "time_ratio"))
     lost = replace(lost, metrics={**lost.metrics, **empty})
-    assert len(write_scaling_figure([*whole, lost, make_scaling_record(seconds=60.0)], tmp_path)) == 2
-    assert write_scaling_figure([lost], tmp_path / "none") == []
+    assert len(write_scaling_figure(runs([*whole, lost, make_scaling_record(seconds=60.0)]), tmp_path)) == 2
+    assert write_scaling_figure(runs([lost]), tmp_path / "none") == []
 
 
 def test_plots_draw_what_the_records_hold() -> None:
     pyplot = pytest.importorskip("matplotlib.pyplot")
     from reproduce.figures.scaling import plot_scaling, plot_scaling_ratio
 
-    records = [r for seconds in (1.0, 10.0) for r in make_pair(seconds, 3.0)]
+    records = runs([r for seconds in (1.0, 10.0) for r in make_pair(seconds, 3.0)])
     figure, (left, right) = pyplot.subplots(1, 2)
     assert plot_scaling(left, records) is left and plot_scaling_ratio(right, records) is right
     drawn = {line.get_label(): list(line.get_ydata()) for line in left.get_lines()}

@@ -5,6 +5,7 @@ Colours and letters are the same in all of them.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -42,7 +43,7 @@ def write_scaling_figure(records: Sequence[ScalingRun], out: Path) -> list[Path]
     Raises:
         InputError: the folder cannot be written.
     """
-    if not any(record.metrics["latency_s"] is not None for record in records):
+    if not any(_was_timed(record) for record in records):
         return []
     import matplotlib
 
@@ -74,7 +75,7 @@ def plot_scaling(axes: Axes, records: Sequence[ScalingRun]) -> Axes:
     right = axes.twinx()
     factor, heights = _gmacs_per_ms(records), []
     for family, series in by_family(records).items():
-        colour, timed = COLOURS[family], [record for record in series if record.metrics["latency_s"] is not None]
+        colour, timed = COLOURS[family], [record for record in series if _was_timed(record)]
         seconds = [seconds_of(record) for record in timed]
         q1, median, q3 = (
             [1e3 * record.metric(f"latency_s{which}") for record in timed] for which in ("_q1", "", "_q3")
@@ -114,13 +115,14 @@ def plot_scaling_ratio(axes: Axes, records: Sequence[ScalingRun]) -> Axes:
     return axes
 
 
+def _was_timed(run: ScalingRun) -> bool:
+    return not math.isnan(run.metrics["latency_s"])
+
+
 def _ratio(ast: ScalingRun, mast: ScalingRun, metric: str) -> float | None:
     """Of time the median of the rounds' ratios, as in the table; of the rest the quotient; None where one is absent."""
-    if metric == "latency_s":
-        ratio = ast.metrics["time_ratio"]
-        return None if ratio is None else float(ratio)
-    a, m = ast.metrics[metric], mast.metrics[metric]
-    return None if a is None or m is None else a / m
+    ratio = ast.metrics["time_ratio"] if metric == "latency_s" else ast.metrics[metric] / mast.metrics[metric]
+    return None if math.isnan(ratio) else ratio
 
 
 def _log_seconds(axes: Axes, records: Sequence[ScalingRun]) -> None:
@@ -136,7 +138,7 @@ def _log_seconds(axes: Axes, records: Sequence[ScalingRun]) -> None:
 def _gmacs_per_ms(records: Sequence[ScalingRun]) -> float:
     """GMACs a millisecond of AST (of what there is, without one) at the middle length."""
     families = by_family(records)
-    series = [r for r in families.get("ast", []) if r.metrics["latency_s"] is not None]
-    series = series or [r for r in records if r.metrics["latency_s"] is not None]
+    series = [r for r in families.get("ast", []) if _was_timed(r)]
+    series = series or [r for r in records if _was_timed(r)]
     middle = series[len(series) // 2]
     return middle.metric("macs_full") / 1e9 / (1e3 * middle.metric("latency_s"))

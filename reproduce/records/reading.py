@@ -125,6 +125,7 @@ def _trained(record: RunRecord, kind: type[TrainedRun]) -> TrainedRun:
         unit=str(data.get("unit", "clip")),
         problems=tuple(_named(Problem, p, ("clip_id", "reason", "fatal", "message")) for p in data.get("problems", ())),
         history=tuple(record.history),
+        last=record.details.get("last"),
         averaged=record.details.get("averaged"),
         best=record.details.get("best"),
     )

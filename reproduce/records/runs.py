@@ -140,7 +140,8 @@ class ModelRun(Run):
     @property
     def described_model(self) -> str:
         """The model with its overrides: "mast_tiny, pool_strides [[2, 2], [2, 2], [2, 2]]"."""
-        return self.model + "".join(f", {name} {value}" for name, value in self.model_config.items())
+        overrides = canonical_config(self.model, self.model_config)
+        return self.model + "".join(f", {name} {value}" for name, value in overrides.items())
 
     @property
     def pooling_changed(self) -> bool:
@@ -207,6 +208,7 @@ class TrainedRun(DataRun):
         unit: what the clips of a corpus are cut from and intervals resample: "clip", "recording", "video", "speaker".
         problems: what was wrong with clips or rows.
         history: one mapping per epoch: loss, lr, clips, clips_per_s, steps.
+        last: scores of the last epoch's weights where other weights give the result, else None.
         averaged: scores of the averaged weights, None where none were averaged.
         best: scores of the best epoch on the scored clips, None where not reported.
     """
@@ -222,6 +224,7 @@ class TrainedRun(DataRun):
     unit: str
     problems: tuple[Problem, ...]
     history: tuple[Mapping[str, Any], ...]
+    last: Mapping[str, Any] | None
     averaged: Mapping[str, Any] | None
     best: Mapping[str, Any] | None
 

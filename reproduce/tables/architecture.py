@@ -58,9 +58,10 @@ def _built_layer(kind: str, blocks: Sequence[int], cost: CostRun) -> dict[str, f
     if kind == "input":
         return {"width": 1, "freq": mels, "time": frames}
     if kind == "head":
+        assert isinstance(cost.num_classes, int)  # AudioSet has one head
         return {"width": cost.num_classes}
     names = ["patch embedding"] if kind == "patch_embed" else [f"block {number}" for number in blocks]
-    shapes = {tuple(shape[1:5]) for shape in cost.shapes if shape[0] in names}
+    shapes = {(s.tokens, s.freq, s.time, s.width) for s in cost.shapes if s.block in names}
     if len(shapes) != 1:
         raise ValueError(f"blocks {list(blocks)} are one row of Table 1 but leave {sorted(shapes)}")
     tokens, freq, time, width = shapes.pop()

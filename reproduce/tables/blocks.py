@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from reproduce.experiments.families import PAPER_MODELS, family
 from reproduce.metrics.bootstrap import mean_and_sd
-from reproduce.records.runs import TrainedRun
-from reproduce.records.selection import by_seed, canonical_config, demo_groups, other_paper_scale_runs
+from reproduce.records.runs import TrainedRun, canonical_config
+from reproduce.records.selection import by_seed, demo_groups, other_paper_scale_runs
 from reproduce.tables.base import (
     GIGA,
     MEASURED,
@@ -19,7 +20,6 @@ from reproduce.tables.base import (
     Row,
     Table,
     TableInputs,
-    config_text,
     measured,
     ratio_row,
     run_conditions,
@@ -89,7 +89,7 @@ def selection_block(target: Target, rows: Sequence[tuple[str, Runs]], name: str)
 
 def _other_selection(runs: Runs, key: str) -> tuple[str, list[Mapping[str, Any]]] | None:
     """What the selection is, and its metrics, one a run; None unless every run reports it."""
-    entries = [run.details[key] for run in runs if key in run.details]
+    entries = [entry for run in runs if (entry := getattr(run, key)) is not None]
     if len(entries) != len(runs):
         return None
     if key == LAST:
@@ -103,12 +103,12 @@ def _other_selection(runs: Runs, key: str) -> tuple[str, list[Mapping[str, Any]]
 
 def primary_weights(run: TrainedRun) -> str:
     """Whose scores are the run's result, see `Recipe.primary`."""
-    return str(run.recipe.get("primary", LAST))
+    return run.recipe.primary
 
 
 def _averaged_epochs(run: TrainedRun) -> str:
-    entry, recipe = run.details.get(AVERAGED, {}), run.recipe
-    first, last = entry.get("from_epoch", recipe.get("average_from")), entry.get("to_epoch", recipe["epochs"])
+    entry = run.averaged or {}
+    first, last = entry.get("from_epoch", run.recipe.average_from), entry.get("to_epoch", run.epochs)
     return f"epochs {first}-{last}"
 
 
@@ -117,12 +117,16 @@ def _selection_row(
 ) -> Row:
     cells, seeds = {}, tuple(run.seed for run in runs)
     for column, metric in target.columns.items():
-        values = [found[metric] for found in metrics if found.get(metric) is not None]
+        values = [float(found[metric]) for found in metrics if not _is_missing(found.get(metric))]
         if len(values) == len(runs):
             mean, sd = mean_and_sd(values)
             where = f"{what}; {run_conditions(*runs)}"
             cells[column.key] = Cell(None, mean, column.unit, MEASURED, where, seeds=seeds, sd=sd)
     return Row(f"{label} {key}", f"{label}, {what}", cells)
+
+
+def _is_missing(value: float | None) -> bool:
+    return value is None or math.isnan(value)
 
 
 def other_runs_block(
@@ -150,13 +154,13 @@ def other_runs_block(
 
 
 def _what_differs(record: TrainedRun) -> str:
-    data, recipe_name = record.dataset, record.recipe_name
+    recipe_name = record.recipe_name
     parts = [
-        record.model + config_text(record.model_config),
-        data["protocol"],
+        record.described_model,
+        record.variant,
         f'recipe "{recipe_name}"' if recipe_name else "no named recipe",
         f"earlier, of {record.created[:10]}" if recipe_name in PAPER_MODELS else "",
-        "synthetic STAND-IN" if data.get("standin") else "",
+        "synthetic STAND-IN" if record.standin else "",
     ]
     return ", ".join(part for part in parts if part)
 
@@ -224,10 +228,9 @@ def _demo_row(target: Target, runs: Runs, scores: RunScores) -> Row:
 
 def run_cost_cells(record: TrainedRun) -> dict[str, Cell]:
     """Cells of RUN_COST_COLUMNS: what the trained model itself costs, from its own record."""
-    front_end, metrics = record.front_end, record.metrics
-    where = f"{record.model}, 1 x {front_end['mels']} x {front_end['frames']}, closed form"
+    where = f"{record.model}, 1 x {record.front_end.mels} x {record.front_end.frames}, closed form"
     return {
-        "params": measured(number(metrics["parameters"]) / MEGA, "M", f"{where}, exact"),
-        "macs": measured(number(metrics["macs_module_only"]) / GIGA, "G", f"{where}, module-only rule"),
-        "macs_full": measured(number(metrics["macs_full"]) / GIGA, "G", f"{where}, full rule"),
+        "params": measured(record.metric("parameters") / MEGA, "M", f"{where}, exact"),
+        "macs": measured(record.metric("macs_module_only") / GIGA, "G", f"{where}, module-only rule"),
+        "macs_full": measured(record.metric("macs_full") / GIGA, "G", f"{where}, full rule"),
     }

@@ -26,7 +26,7 @@ from reproduce.records.clusterings import (
     runs_to_cluster,
     umap_params,
 )
-from reproduce.records.runs import TrainedRun
+from reproduce.records.runs import ClusteringRun, TrainedRun
 from reproduce.tables.base import (
     MEASURED,
     NOT_RUN,
@@ -124,9 +124,9 @@ def _score(
     if not clustered:
         return Cell(paper, None, column.unit, NOT_RUN, _why_not(inputs, model, runs))
     values = [[record.metrics[column.key] for record in records] for records in clustered]
-    if any(value is None for found in values for value in found):
+    if any(math.isnan(value) for found in values for value in found):
         return Cell(paper, None, column.unit, NOT_RUN, f"not run: {column.title} of {model} was not a number")
-    spreads = [mean_and_sd([float(value) for value in found if value is not None]) for found in values]
+    spreads = [mean_and_sd(found) for found in values]
     deviations = [sd for _, sd in spreads if sd is not None]
     first = clustered[0][0]
     clustered_runs = [run for run, records in zip(runs, per_run, strict=True) if records]
@@ -138,7 +138,7 @@ def _score(
         statistics.fmean(mean for mean, _ in spreads),
         column.unit,
         MEASURED,
-        f"{run_conditions(*clustered_runs)}; {protocol}, k = {first.metrics['clusters']}, umap-learn "
+        f"{run_conditions(*clustered_runs)}; {protocol}, k = {first.metrics['clusters']:.0f}, umap-learn "
         f"{versions['umap-learn']}, scikit-learn {versions['scikit-learn']}{trained}",
         n=int(first.metric("clips")),
         seeds=tuple(sorted({record.seed for records in clustered for record in records})),
@@ -194,10 +194,10 @@ def _umap_text() -> str:
 
 def demo_title(runs: Mapping[str, Sequence[TrainedRun]]) -> str:
     """Of a block of demo runs: what they were tested on."""
-    data = next(found[0].dataset for found in runs.values() if found)
-    corpus = "synthetic STAND-IN of VGGSound" if data.get("standin") else "VGGSound"
-    classes = len(data["classes"][DEFAULT_HEAD])
-    return f"Demo scale, {corpus}, {classes} classes, {data['test_kept']} test clips: not the paper's experiment"
+    run = next(found[0] for found in runs.values() if found)
+    corpus = "synthetic STAND-IN of VGGSound" if run.standin else "VGGSound"
+    classes = len(run.classes[DEFAULT_HEAD])
+    return f"Demo scale, {corpus}, {classes} classes, {run.test_kept} test clips: not the paper's experiment"
 
 
 @register_table("figure2", "VGGSound: the first classes' embeddings in UMAP's plane, AST left, MAST right")
@@ -234,19 +234,18 @@ def _panel_rows(inputs: TableInputs, runs: Mapping[str, Sequence[TrainedRun]]) -
             cells = {column.key: Cell(None, None, column.unit, NOT_RUN, why) for column in SILHOUETTES}
         else:
             cells = _panel_cells(projection, run_conditions(*found))
-            files.append(
-                f"Coordinates of {_name(model, found)}: {inputs.records_dir / projection.details['coordinates']}."
-            )
+            files.append(f"Coordinates of {_name(model, found)}: {inputs.records_dir / str(projection.coordinates)}.")
         rows.append(Row(model, _name(model, found), {**cells, TOP1.key: _top1(inputs, scores, model, found)}))
     return rows, files
 
 
-def _panel_cells(projection: TrainedRun, where: str) -> dict[str, Cell]:
+def _panel_cells(projection: ClusteringRun, where: str) -> dict[str, Cell]:
     clips = int(projection.metric("clips"))
     cells = {key: Cell(None, projection.metric(key), "", MEASURED, where) for key in ("clips", "classes")}
     for column in SILHOUETTES:
         value = projection.metrics[column.key]
-        status = NOT_RUN if value is None else MEASURED
-        conditions = f"not run: {column.title} was not a number" if value is None else where
-        cells[column.key] = Cell(None, value, column.unit, status, conditions, n=clips)
+        missing = math.isnan(value)
+        status = NOT_RUN if missing else MEASURED
+        conditions = f"not run: {column.title} was not a number" if missing else where
+        cells[column.key] = Cell(None, None if missing else value, column.unit, status, conditions, n=clips)
     return cells

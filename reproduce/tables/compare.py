@@ -19,8 +19,7 @@ from reproduce.metrics.headline import score
 from reproduce.metrics.intervals import mcnemar, wilson_interval
 from reproduce.metrics.scores import top_k_correct
 from reproduce.records.predictions import StoredPredictions, load_predictions
-from reproduce.records.runs import TrainedRun
-from reproduce.records.selection import latest_by_key
+from reproduce.records.runs import SearchRun, TrainedRun
 from reproduce.records.store import load_records
 from reproduce.tables import MEASURED, Cell, Column, Row, Table
 
@@ -29,12 +28,13 @@ CLIPS_NAMED = 5
 
 def find_record(records_dir: Path, key: str) -> TrainedRun:
     """The newest record whose key begins with `key`; InputError if there is none or several."""
-    records = latest_by_key(r for r in load_records(records_dir) if r.predictions is not None)
-    found = [record for full, record in records.items() if full.startswith(key)]
+    stored = load_records(records_dir)
+    runs = [run for kind in (TrainedRun, SearchRun) for run in stored.newest(kind) if run.predictions is not None]
+    found = [run for run in runs if run.key.startswith(key)]
     if len(found) == 1:
         return found[0]
     what = f"{len(found)} records begin with {key!r}: give more digits" if found else f"no run with key {key!r}"
-    known = ", ".join(sorted(records)) or "none"
+    known = ", ".join(sorted(run.key for run in runs)) or "none"
     raise InputError(f"{records_dir}: {what} (runs with predictions: {known})")
 
 
@@ -54,7 +54,7 @@ def compare(records_dir: Path, first_key: str, second_key: str, on_intersection:
     _check_sets(first, second, shared, on_intersection)
     runs = [first.of_clips(shared), second.of_clips(shared)]
     _check_targets(*runs)
-    multilabel = "top1" not in " ".join(records[0].metrics)
+    multilabel = records[0].multilabel
     tables = [score(run.logits, run.targets, multilabel) for run in runs]
     columns = tuple(
         Column(name, name.replace("_", " "), "%", 1)
@@ -73,9 +73,8 @@ def _data_name(records: list[TrainedRun]) -> str:
     """What the clips are; two runs may name their data differently, and a stand-in is always named as one."""
     names = []
     for record in records:
-        data = record.dataset
-        variant = f" ({data['protocol']})" if data.get("protocol") else ""
-        names.append(f"{data['name']}{variant}{', synthetic STAND-IN' if data.get('standin') else ''}")
+        variant = f" ({record.variant})" if record.variant else ""
+        names.append(f"{record.dataset}{variant}{', synthetic STAND-IN' if record.standin else ''}")
     return " and ".join(dict.fromkeys(names))
 
 
@@ -111,16 +110,14 @@ def _check_targets(first: StoredPredictions, second: StoredPredictions) -> None:
 
 
 def _row(record: TrainedRun, scores: dict[str, float | int], columns: tuple[Column, ...]) -> Row:
-    experiment, clips = record.experiment, int(scores["clips"])
-    where = (
-        f"{experiment['model']}, seed {record.seed}, tested on {','.join(experiment['test_splits'])}, {record.created}"
-    )
+    clips = int(scores["clips"])
+    where = f"{record.model}, seed {record.seed}, tested on {record.fold}, {record.created}"
     cells = {}
     for column in columns:
         correct = scores.get(column.key.replace("top1", "correct")) if column.key.endswith("top1") else None
         interval = None if correct is None else wilson_interval(int(correct), clips)
         cells[column.key] = Cell(None, float(scores[column.key]), "%", MEASURED, where, clips, interval)
-    return Row(record.key, f"{experiment['model']} {record.key[:8]}", cells)
+    return Row(record.key, f"{record.model} {record.key[:8]}", cells)
 
 
 def _paired_map_notes(first: StoredPredictions, second: StoredPredictions) -> list[str]:

@@ -19,7 +19,6 @@ from reproduce.tables.base import (
     Row,
     Table,
     TableInputs,
-    config_text,
     epochs_text,
     measured,
     ratio_row,
@@ -81,16 +80,14 @@ def _search(group: Sequence[TrainedRun], name: str, title: str) -> Table:
         where = f"{run_conditions(run)}, validation fold {run.test_splits[0]}"
         cell = Cell(None, run.metric("top1"), "%", MEASURED, where, clips, wilson_interval(correct, clips))
         rows.setdefault(run.recipe.lr, {})[run.model] = cell
-    experiment = group[0].experiment
-    front_end = experiment["front_end"]
     models = sorted({run.model for run in group})
     return Table(
         name,
-        f"{title}: fold {', '.join(experiment['test_splits'])}, {epochs_text(experiment['recipe'])}, "
-        f"{front_end['mels']} x {front_end['frames']}",
+        f"{title}: fold {', '.join(group[0].test_splits)}, {epochs_text(group[0].recipe)}, "
+        f"{group[0].front_end.mels} x {group[0].front_end.frames}",
         tuple(Column(model, model, "%", 1) for model in models),
         tuple(Row(f"lr={rate:g}", f"lr {rate:g}", cells) for rate, cells in rows.items()),
-        notes=(f"Trained on folds {', '.join(experiment['train_splits'])}; no other fold was looked at.",),
+        notes=(f"Trained on folds {', '.join(group[0].train_splits)}; no other fold was looked at.",),
     )
 
 
@@ -132,14 +129,13 @@ def compared(inputs: TableInputs, by_row: Mapping[str, Sequence[TrainedRun]], na
 
 def _score_columns(record: TrainedRun) -> tuple[Column, ...]:
     """The scores of this kind of data: accuracies where clips have one label a head, mAP and the like otherwise."""
-    single_label = any(key.endswith("top1") for key in record.metrics)
-    wanted = ("top1", "top5") if single_label else ("map", "mauc", "d_prime")
+    wanted = ("map", "mauc", "d_prime") if record.multilabel else ("top1", "top5")
     return tuple(c for c in SCORE_COLUMNS if c.key in record.metrics and c.key.endswith(wanted))
 
 
-def _comparison_row(label: str, records: Records, scores: Sequence[Column]) -> Row:
+def _comparison_row(label: str, records: Sequence[TrainedRun], scores: Sequence[Column]) -> Row:
     first = records[0]
-    model = first.model + config_text(first.model_config)
+    model = first.described_model
     result = pooled(records, scores[0].key)
     machines = sorted({_machine(record) for record in records})
     coverage = f"{sum(r.test_kept for r in records)} of {sum(r.test_listed for r in records)}"
@@ -152,12 +148,11 @@ def _comparison_row(label: str, records: Records, scores: Sequence[Column]) -> R
     speeds = {
         key: sum(r.metric(key) for r in alike) / len(alike) for key in ("train_clips_per_s", "predict_clips_per_s")
     }
-    metrics = first.metrics
     cells = {column.key: _score_cell(pooled(records, column.key), column, where) for column in scores}
     cells |= {
-        "params": measured(number(metrics["parameters"]) / MEGA, "M", f"{model}, exact"),
-        "macs": measured(number(metrics["macs_module_only"]) / GIGA, "G", f"{model}, module-only rule"),
-        "macs_full": measured(number(metrics["macs_full"]) / GIGA, "G", f"{model}, full rule"),
+        "params": measured(first.metric("parameters") / MEGA, "M", f"{model}, exact"),
+        "macs": measured(first.metric("macs_module_only") / GIGA, "G", f"{model}, module-only rule"),
+        "macs_full": measured(first.metric("macs_full") / GIGA, "G", f"{model}, full rule"),
         "train_clips_per_s": measured(speeds["train_clips_per_s"], "clips/s", f"{where}, augmentation included"),
         "predict_clips_per_s": measured(speeds["predict_clips_per_s"], "clips/s", f"{where}, model alone, batch 32"),
     }
@@ -184,6 +179,6 @@ def _score_cell(result: Pooled, column: Column, where: str) -> Cell:
 def _machine(record: TrainedRun) -> str:
     environment = record.environment
     return (
-        f"{environment['device']}, {environment['torch_threads']} threads, {environment['precision']}, "
-        f"attention {environment.get('attention', 'unknown')}"
+        f"{environment.device}, {environment.torch_threads} threads, {environment.precision}, "
+        f"attention {environment.attention or 'unknown'}"
     )

@@ -26,7 +26,7 @@ def costs(inputs: TableInputs) -> Table:
         "full": "macs_full",
     }
     totals = {rule: {model: r.metric(key) / GIGA for model, r in records.items() if r} for rule, key in rules.items()}
-    kinds, blocks, libraries = _itemise(records, 1), _itemise(records, 0), _library_counts(records)
+    kinds, blocks, libraries = _itemise(records, "kind"), _itemise(records, "block"), _library_counts(records)
     return Table(
         "costs",
         "MACs of one clip at 1 x 128 x 1024, by rule",
@@ -51,15 +51,15 @@ def costs(inputs: TableInputs) -> Table:
     )
 
 
-def _itemise(records: Mapping[str, CostRun | None], field_of_item: int) -> dict[str, dict[str, float]]:
-    """GMACs of the full rule by block (0) or kind (1), then by model."""
+def _itemise(records: Mapping[str, CostRun | None], by: str) -> dict[str, dict[str, float]]:
+    """GMACs of the full rule by "block" or "kind", then by model."""
     totals: dict[str, dict[str, float]] = {}
     for model, record in records.items():
         for item in record.items if record else ():
-            if item[1] == "linear bias":  # belongs to the ptflops 0.7 rule alone
+            if item.kind == "linear bias":  # belongs to the ptflops 0.7 rule alone
                 continue
-            row = totals.setdefault(item[field_of_item], {})
-            row[model] = row.get(model, 0.0) + item[2] / GIGA
+            row = totals.setdefault(getattr(item, by), {})
+            row[model] = row.get(model, 0.0) + item.macs / GIGA
     # AST's head must come after MAST's last block.
     return {name: totals[name] for name in sorted(totals, key=lambda name: name == "head")}
 

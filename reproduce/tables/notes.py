@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import numpy as np
 
 from reproduce.datasets import dataset_spec
+from reproduce.experiments.recipe import Recipe
 from reproduce.metrics.bootstrap import clustered_replicates, percentile_interval
 from reproduce.metrics.intervals import mcnemar
 from reproduce.metrics.scores import top_k_correct
@@ -42,79 +42,67 @@ SCORE_COLUMNS = (
 
 def run_title(group: Sequence[TrainedRun]) -> str:
     """Scale, data (a stand-in is named as one), classes and split of runs that stand side by side."""
-    data, experiment = group[0].dataset, group[0].experiment
-    name = dataset_spec(data["name"]).title + (f" ({data['protocol']})" if data["protocol"] else "")
-    if data.get("standin"):
+    run = group[0]
+    name = dataset_spec(run.dataset).title + (f" ({run.variant})" if run.variant else "")
+    if run.standin:
         name += ", synthetic STAND-IN"
     classes = " and ".join(
-        f"{len(names)} classes" if head == "label" else f"{len(names)} {head}s"
-        for head, names in data["classes"].items()
+        f"{len(names)} classes" if head == "label" else f"{len(names)} {head}s" for head, names in run.classes.items()
     )
     folds = len({tuple(r.test_splits) for r in group})
-    everything = len(experiment["train_splits"] + experiment["test_splits"])
-    tested = f"{folds} of {everything} folds tested" if _is_cross_validation(group) else "its own split"
+    everything = len(run.train_splits + run.test_splits)
+    tested = f"{folds} of {everything} folds tested" if run.is_cross_validation else "its own split"
     # The paper has no such table: its scale here is that of its models.
     scale = "demo scale" if group[0].scale == "demo" else "the paper's model sizes"
     return f"{scale}: {name}, {classes}, {tested}"
 
 
-def _is_cross_validation(group: Sequence[TrainedRun]) -> bool:
-    """Folds are named by numbers; splits by words."""
-    return all(split.isdecimal() for split in group[0].test_splits)
-
-
 def protocol_notes(group: Sequence[TrainedRun], intervals: str = "") -> list[str]:
     """What was run, and the recipe that every model had. `intervals` says what the intervals of accuracies are."""
-    experiment, classes = group[0].experiment, group[0].classes
-    recipe, front_end = experiment["recipe"], experiment["front_end"]
+    classes, recipe, front_end = group[0].classes, group[0].recipe, group[0].front_end
     tested = ", ".join(sorted({",".join(r.test_splits) for r in group}))
     trained = ", ".join(sorted({split for r in group for split in r.train_splits}))
     chance = " and ".join(
         f"{100 / len(names):.1f} %" + ("" if head == "label" else f" ({head})") for head, names in classes.items()
     )
-    single_label = any(key.endswith("top1") for key in group[0].metrics)
     notes = [
         f"Tested on {tested}, trained on {trained}"
-        + (" without the tested one." if _is_cross_validation(group) else ".")
+        + (" without the tested one." if group[0].is_cross_validation else ".")
     ]
-    if single_label:
+    if not group[0].multilabel:
         notes.append(f"Chance is {chance}. {intervals}".rstrip())
     rates = sorted({(r.model, r.recipe.lr) for r in group})
     own = len({rate for _, rate in rates}) > 1
-    lr = " and ".join(f"{rate:g} ({model})" for model, rate in rates) if own else f"{recipe['lr']:g}"
+    lr = " and ".join(f"{rate:g} ({model})" for model, rate in rates) if own else f"{recipe.lr:g}"
     epochs = " or ".join(dict.fromkeys(epochs_text(r.recipe) for r in group))
     notes.append(
-        f"Every model: {epochs}, {_training_text(recipe, lr)}, mixup {recipe['mixup']:g}, SpecAugment "
-        f"{recipe['freq_mask']}/{recipe['time_mask']}, input 1 x {front_end['mels']} x {front_end['frames']} at a "
-        f"{front_end['frame_shift_ms']:g} ms hop, from {experiment['weights']}; {_regularisation_text(recipe)}; "
+        f"Every model: {epochs}, {_training_text(recipe, lr)}, mixup {recipe.mixup:g}, SpecAugment "
+        f"{recipe.freq_mask}/{recipe.time_mask}, input 1 x {front_end.mels} x {front_end.frames} at a "
+        f"{front_end.frame_shift_ms:g} ms hop, from {group[0].weights}; {_regularisation_text(recipe)}; "
         "weights of the last epoch."
     )
     return notes
 
 
-def _training_text(recipe: Mapping[str, Any], lr: str) -> str:
-    """Batch, optimizer with its learning rate, schedule.
-
-    Fields that came after the first records are absent at their defaults.
-    """
-    optimizer = {"adamw": "AdamW", "adam": "Adam"}[recipe.get("optimizer", "adamw")]
+def _training_text(recipe: Recipe, lr: str) -> str:
+    """Batch, optimizer with its learning rate, schedule."""
+    optimizer = {"adamw": "AdamW", "adam": "Adam"}[recipe.optimizer]
     schedule = "a cosine"
-    if recipe.get("schedule", "cosine") == "steps":
-        every = recipe["decay_every"]
-        schedule = f"steps (x{recipe.get('decay', 0.5):g} every {every} epochs from {recipe['decay_start']})"
-    sampler = ", class-balanced sampling" if recipe.get("sampler", "shuffle") == "balanced" else ""
+    if recipe.schedule == "steps":
+        schedule = f"steps (x{recipe.decay:g} every {recipe.decay_every} epochs from {recipe.decay_start})"
+    sampler = ", class-balanced sampling" if recipe.sampler == "balanced" else ""
     return (
-        f"batch {recipe['batch_size']}, {optimizer} lr {lr} with "
-        f"{recipe['warmup_steps']} warm-up steps and {schedule}{sampler}"
+        f"batch {recipe.batch_size}, {optimizer} lr {lr} with "
+        f"{recipe.warmup_steps} warm-up steps and {schedule}{sampler}"
     )
 
 
-def _regularisation_text(recipe: Mapping[str, Any]) -> str:
-    spared = " (none on biases, norms and AST's position embedding)" if recipe.get("optimizer") != "adam" else ""
-    smoothing = f"label smoothing {recipe['label_smoothing']:g}, " if recipe["label_smoothing"] else ""
+def _regularisation_text(recipe: Recipe) -> str:
+    spared = " (none on biases, norms and AST's position embedding)" if recipe.optimizer != "adam" else ""
+    smoothing = f"label smoothing {recipe.label_smoothing:g}, " if recipe.label_smoothing else ""
     return (
-        f"{smoothing}weight decay {recipe['weight_decay']:g}{spared}, gradients clipped at {recipe['clip_norm']:g}, "
-        f"drop path {recipe['drop_path_rate']:g}"
+        f"{smoothing}weight decay {recipe.weight_decay:g}{spared}, gradients clipped at {recipe.clip_norm:g}, "
+        f"drop path {recipe.drop_path_rate:g}"
     )
 
 
@@ -133,12 +121,11 @@ def pairing_notes(inputs: TableInputs, by_row: Mapping[str, Sequence[TrainedRun]
 def search_notes(inputs: TableInputs, by_row: Mapping[str, Sequence[TrainedRun]], column: Column) -> list[str]:
     """What the rows score without the folds on which their learning rates were chosen: there they are flattered."""
     runs = [record for records in by_row.values() for record in records]
-    data = runs[0].dataset
     rated = {(r.model, r.recipe.lr) for r in runs}
     chosen_on = {
         split
-        for record in searches(inputs.records, data["name"])
-        if record.classes == data["classes"] and (record.model, record.recipe.lr) in rated
+        for record in searches(inputs.records, runs[0].dataset)
+        if record.classes == runs[0].classes and (record.model, record.recipe.lr) in rated
         for split in record.test_splits
     }
     tested = {split for record in runs for split in record.test_splits}
@@ -234,13 +221,13 @@ def class_notes(group: Sequence[TrainedRun]) -> list[str]:
 
 def problem_notes(group: Sequence[TrainedRun]) -> list[str]:
     """Clips and rows that could not be used, or were used with a warning, over all runs of the group."""
-    problems = {tuple(problem) for record in group for problem in record.problems}
+    problems = {problem for record in group for problem in record.problems}
     notes = []
     if missing := max(record.missing for record in group):
         notes.append(f"Listed, but without a file: {missing} clips.")
     for what, wanted in (("Not used", True), ("Used with a warning", False)):
-        these = (problem for problem in problems if problem[2] is wanted)
-        named = sorted(f"{clip} ({reason})" if clip else message for clip, reason, _, message in these)
+        these = (problem for problem in problems if problem.fatal is wanted)
+        named = sorted(f"{p.clip_id} ({p.reason})" if p.clip_id else p.message for p in these)
         if named:
             more = f" and {len(named) - PROBLEMS_NAMED} more, see the record" if len(named) > PROBLEMS_NAMED else ""
             notes.append(f"{what}, clips or rows: {len(named)}: {', '.join(named[:PROBLEMS_NAMED])}{more}.")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from itertools import pairwise
 
 from reproduce.experiments.families import LENGTHS_S, PAPER_MODELS, PAPER_SECONDS
@@ -55,7 +57,7 @@ def scaling(inputs: TableInputs) -> Table:
     return Table("scaling", "Cost against clip length: MACs", MACS_COLUMNS, rows, notes, blocks)
 
 
-def by_machine(records: Records) -> list[list[ScalingRun]]:
+def by_machine(records: Sequence[ScalingRun]) -> list[list[ScalingRun]]:
     """Scaling records grouped by size of the models and machine, so that they may stand side by side; paper's first."""
     groups: dict[tuple[bool, str, str], list[ScalingRun]] = {}
     for record in records:
@@ -69,7 +71,7 @@ def _label(seconds: float) -> str:
     return f"{seconds:g} s" + (" (the paper's)" if seconds == PAPER_SECONDS else "")
 
 
-def _pair(records: Records, seconds: float) -> Pair:
+def _pair(records: Sequence[ScalingRun], seconds: float) -> Pair:
     """AST's and MAST's record of clips this long, the newest."""
     found: dict[str, ScalingRun] = {}
     for record in sorted(records, key=lambda r: r.created):
@@ -95,7 +97,7 @@ def _macs_cells(pair: Pair, why: str) -> dict[str, Cell]:
     return cells
 
 
-def _macs_notes(records: Records) -> list[str]:
+def _macs_notes(records: Sequence[ScalingRun]) -> list[str]:
     """What moves the ratio with length: attention's products grow with its square, and MAST saves less in them."""
     seconds = max((record.seconds for record in records), default=0.0)
     ast, mast = _pair(records, seconds)
@@ -113,7 +115,7 @@ def _macs_notes(records: Records) -> list[str]:
     ]
 
 
-def _device_block(records: Records) -> Table:
+def _device_block(records: Sequence[ScalingRun]) -> Table:
     """Time and memory of the pair on one machine."""
     lengths = sorted({record.seconds for record in records})
     pairs = {seconds: _pair(records, seconds) for seconds in lengths}
@@ -156,21 +158,20 @@ def _device_cells(pair: Pair) -> dict[str, Cell]:
 
 def _device_ratios(ast: ScalingRun, mast: ScalingRun) -> dict[str, Cell]:
     cells: dict[str, Cell] = {}
-    if ast.metrics["time_ratio"] is not None:
+    if not math.isnan(ast.metrics["time_ratio"]):
         cells["ratio_ms"] = measured(ast.metric("time_ratio"), "x", "median over rounds of AST's time : MAST's")
         cells["ratio_spread"] = spread_cell(ast, "time_ratio")
     memories = ast.metrics["peak_memory_bytes"], mast.metrics["peak_memory_bytes"]
-    if all(memories):
-        cells["ratio_mib"] = measured(number(memories[0]) / number(memories[1]), "x", "ratio of the two columns")
+    if all(memory > 0 for memory in memories):
+        cells["ratio_mib"] = measured(memories[0] / memories[1], "x", "ratio of the two columns")
     return cells
 
 
 def _conditions(record: ScalingRun) -> str:
-    experiment, environment = record.experiment, record.environment
-    mels, frames = experiment["input_size"]
+    environment, (mels, frames) = record.environment, record.input_size
     return (
-        f"{experiment['model']}, 1 x {mels} x {frames}, {experiment['mode']}, batch {experiment['batch']}, "
-        f"{record.environment.machine}, {environment['precision']}, attention {environment['attention']}, {record.created[:10]}"
+        f"{record.model}, 1 x {mels} x {frames}, inference, batch {record.batch}, {environment.machine}, "
+        f"{environment.precision}, attention {environment.attention}, {record.day}"
     )
 
 
@@ -179,7 +180,7 @@ def _time_notes(pairs: dict[float, Pair]) -> list[str]:
     ratios = {
         seconds: ast.metric("time_ratio")
         for seconds, (ast, mast) in pairs.items()
-        if ast and mast and ast.metrics["time_ratio"] is not None
+        if ast and mast and not math.isnan(ast.metrics["time_ratio"])
     }
     if len(ratios) < 2:
         return []

@@ -5,6 +5,7 @@ Runs are sequences of records that differ in the seed alone. Intervals and tests
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -91,12 +92,12 @@ class RunScores:
         """
         if not runs:
             return Cell(paper, None, column.unit, NOT_RUN, why)
-        values = [record.metrics.get(metric) for record in runs]
+        values = [record.metrics.get(metric, math.nan) for record in runs]
         for record, value in zip(runs, values, strict=True):
-            if value is None:
+            if math.isnan(value):
                 why = f"not run: record {record.key} holds no {column.title} (it was not a number)"
                 return Cell(paper, None, column.unit, NOT_RUN, why)
-        mean, sd = mean_and_sd([float(value) for value in values if value is not None])
+        mean, sd = mean_and_sd(values)
         return Cell(
             paper,
             mean,
@@ -117,7 +118,7 @@ class RunScores:
             if scored is None:
                 return None
             recorded = record.metrics[metric]
-            if recorded is None or abs(scored.value - recorded) > SAME_SCORE:
+            if not abs(scored.value - recorded) <= SAME_SCORE:
                 raise InputError(
                     f"{self.records_dir / str(record.predictions)}: scores {metric} {scored.value:.2f}, but record "
                     f"{record.key} says {recorded}: restore the file, or train again with --run all"
@@ -176,7 +177,7 @@ class RunScores:
             two_sided_p(centred(differences, value) if metric == "map" else differences),
             int((~np.isnan(differences)).sum()),
             len(shared),
-            (first[i].seed or 0, second[j].seed or 0),
+            (first[i].seed, second[j].seed),
             None if right_a is None or right_b is None else int((right_a & ~right_b).sum()),
             None if right_a is None or right_b is None else int((right_b & ~right_a).sum()),
         )
@@ -302,7 +303,7 @@ def _difference(
 
 def _sd_of_differences(first: Runs, second: Runs, metric: str) -> float | None:
     pairs = [(a.metrics[metric], b.metrics[metric]) for a, b in zip(first, second, strict=True)]
-    return mean_and_sd([float(a) - float(b) for a, b in pairs if a is not None and b is not None])[1]
+    return mean_and_sd([a - b for a, b in pairs if not math.isnan(a - b)])[1]
 
 
 def _paired_note(label: str, column: Column, paired: Paired) -> str:
@@ -339,7 +340,5 @@ def paper_difference_row(key: str, label: str, row: Row, columns: Sequence[Colum
 
 def clips_cell(runs: Runs, paper: float | None = None) -> Cell:
     """How many of the listed test clips could be used: the coverage of a row."""
-    data = runs[0].dataset
-    return Cell(
-        paper, data["test_kept"], CLIPS, MEASURED, run_conditions(*runs), data["test_kept"], listed=data["test_listed"]
-    )
+    kept, listed = runs[0].test_kept, runs[0].test_listed
+    return Cell(paper, kept, CLIPS, MEASURED, run_conditions(*runs), kept, listed=listed)

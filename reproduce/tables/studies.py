@@ -11,8 +11,8 @@ from dataclasses import replace
 
 from reproduce.datasets import dataset_spec
 from reproduce.experiments.comparisons import POOLING_ABLATIONS
-from reproduce.records.runs import TrainedRun
-from reproduce.records.selection import canonical_config, equal_macs_groups, pooling_groups
+from reproduce.records.runs import TrainedRun, canonical_config
+from reproduce.records.selection import equal_macs_groups, pooling_groups
 from reproduce.tables.base import (
     TRAINING_PASSES,
     Cell,

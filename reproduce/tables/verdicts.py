@@ -21,7 +21,9 @@ from reproduce.experiments.paper_recipes import AST, MAST
 from reproduce.experiments.paper_studies import MODELS
 from reproduce.paper import Claim, Paper
 from reproduce.records.clusterings import PRIMARY, PROTOCOLS, clusterings_of, runs_to_cluster
-from reproduce.records.selection import canonical_config, cost_of, demo_groups, paper_runs
+from reproduce.records.records import Records
+from reproduce.records.runs import CostRun, DataRun, ModelRun, TrainedRun, canonical_config
+from reproduce.records.selection import cost_of, demo_groups, paper_runs
 
 HOLDS = "holds"
 BY_CONVENTION = "holds only under a stated convention"
@@ -81,7 +83,7 @@ class _Value:
     value: float
     half_width: float | None = None
     seeds_half: float | None = None
-    records: tuple[RunRecord, ...] = ()
+    records: tuple[ModelRun, ...] = ()
 
 
 def judge_claims(paper: Paper, records: Records) -> tuple[Judgement, ...]:
@@ -203,7 +205,9 @@ def _judge_cost(
         verdict = BY_CONVENTION if needed else HOLDS
     if verdict == BY_CONVENTION:
         why += _under(needed)
-    mels, frames = counted[0].records[0].input_size
+    cost = counted[0].records[0]
+    assert isinstance(cost, CostRun)
+    mels, frames = cost.input_size
     return Judgement(
         claim,
         stated,
@@ -246,17 +250,14 @@ def _cost_value(paper: Paper, ref: str, records: Records, rule: str) -> _Value |
     return _Value(record.metric(metric) / unit, records=(record,))
 
 
-def _shape_value(
-    paper: Paper, row: str, model: str, quantity: str, record: RunRecord | None, rule: str
-) -> _Value | None:
+def _shape_value(paper: Paper, row: str, model: str, quantity: str, record: CostRun | None, rule: str) -> _Value | None:
     """Width or grid of the row's last block, as the model was built; the plain rule counts prefix tokens too."""
     if record is None:
         return None
     blocks = [n for n in paper.architecture.row(row).blocks if n in paper.architecture.blocks(model)]
-    shapes = {shape[0]: shape[1:] for shape in record.shapes}
-    tokens, freq, time, width, prefix = shapes[f"block {blocks[-1]}"]
-    tokens += prefix if rule == "plain" else 0
-    return _Value({"tokens": tokens, "freq": freq, "time": time, "width": width}[quantity], records=(record,))
+    shape = next(shape for shape in record.shapes if shape.block == f"block {blocks[-1]}")
+    prefix = shape.prefix_tokens if rule == "plain" and quantity == "tokens" else 0
+    return _Value(getattr(shape, quantity) + prefix, records=(record,))
 
 
 # --- accuracies, ablations and clustering, from runs ---
@@ -400,13 +401,16 @@ def _run_value(ref: str, records: Records) -> _Value | None:
         _, model, metric = ref.split(".")
         return _clustering_value(records, "paper", model, metric)
     s = _source(ref)
-    return _mean_of(paper_runs(records, MODELS[s.model], s.dataset, s.variant, s.model_config, s.recipe), s.metric)
+    runs = paper_runs(
+        records, MODELS[s.model], s.dataset, variant=s.variant, model_config=s.model_config, recipe_name=s.recipe
+    )
+    return _mean_of(runs, s.metric)
 
 
-def _mean_of(runs: Sequence[RunRecord], metric: str) -> _Value | None:
+def _mean_of(runs: Sequence[TrainedRun], metric: str) -> _Value | None:
     """Mean over seeds, with the normal interval over test clips where the metric is a share of them."""
-    scores = [run.metrics.get(metric) for run in runs]
-    known = [float(score) for score in scores if score is not None]
+    scores = [run.metrics.get(metric, math.nan) for run in runs]
+    known = [score for score in scores if not math.isnan(score)]
     if not known or len(known) < len(scores):
         return None
     mean = statistics.fmean(known)
@@ -432,12 +436,12 @@ def _clustering_value(records: Records, scale: str, model: str, metric: str) -> 
 
     The spread is that over training runs: clusterings of one run are no replicates of the model.
     """
-    found: list[RunRecord] = []
+    found: list[ModelRun] = []
     means = []
     for run in runs_to_cluster(records, scale)[model]:
         clusterings = clusterings_of(records, run, PRIMARY)
         scores = [record.metrics[metric] for record in clusterings]
-        known = [float(score) for score in scores if score is not None]
+        known = [score for score in scores if not math.isnan(score)]
         if len(known) < len(scores):
             return None
         if known:
@@ -453,7 +457,7 @@ def _demo(claim: Claim, records: Records) -> tuple[float | None, str]:
     values = _values(claim, lambda ref: _demo_value(ref, records))
     if values is None:
         return None, ""
-    standin = any(record.standin for value in values for record in value.records)
+    standin = any(isinstance(record, DataRun) and record.standin for value in values for record in value.records)
     models = ", ".join(dict.fromkeys(record.model for value in values for record in value.records))
     data = "synthetic stand-ins" if standin else "other data or a part of the real"
     return claim.implied([v.value for v in values]), f"demo scale, {models}, {data}: decides nothing"
