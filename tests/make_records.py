@@ -96,14 +96,7 @@ def make_paper_record(
         experiment={"dataset": on_dataset, "protocol": variant, "scale": "paper", "model_config": {}, **recipe, **on},
         dataset={"name": on_dataset, "protocol": variant},
     )
-    return replace(
-        record,
-        scale="paper",
-        metrics={"map": mean_ap},
-        created=created,
-        key=f"{model} {variant} {on}",
-    )
-    )
+    return replace(record, scale="paper", metrics={"map": mean_ap}, created=created, key=f"{model} {variant} {on}")
 
 
 HEADS = {

@@ -17,8 +17,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from reproduce.experiments.comparisons import POOLING_ABLATIONS
+from reproduce.experiments.families import PAPER_MODELS as MODELS
 from reproduce.experiments.paper_recipes import AST, MAST
-from reproduce.experiments.paper_studies import MODELS
 from reproduce.paper import Claim, Paper
 from reproduce.records.clusterings import PRIMARY, PROTOCOLS, clusterings_of, runs_to_cluster
 from reproduce.records.records import Records
