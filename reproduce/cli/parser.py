@@ -12,14 +12,15 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import Any, NoReturn
 
 PROGRAM = "python -m reproduce"
+# Group -> its title, and the command whose example the help shows.
 GROUPS = {
-    "start": "start here",
-    "paper": "the paper's tables and figures",
-    "own": "your own sounds",
-    "data": "data sets",
-    "records": "costs, speed and stored runs",
+    "start": ("start here", "table5"),
+    "paper": ("the paper's tables and figures", "all"),
+    "own": ("your own sounds", "train"),
+    "data": ("data sets", "data audit"),
+    "records": ("costs, speed and stored runs", "compare"),
 }
-HELP_WIDTH = 24
+HELP_WIDTH = 16
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,12 +92,10 @@ class _GroupedHelp(Parser):
 
     def format_help(self) -> str:
         lines = [f"usage: {PROGRAM} COMMAND [options]", "", self.description or ""]
-        for key, title in GROUPS.items():
+        for key, (title, shown) in GROUPS.items():
             members = [command for command in self.commands if command.group == key]
-            if members:
-                lines += ["", f"{title}:"]
-                lines += [f"  {command.name:<{HELP_WIDTH}}{command.help}" for command in members]
-                lines += [f"  {'':<{HELP_WIDTH}}e.g. {members[0].example}"]
+            lines += ["", f"{title}:", *(f"  {command.name:<{HELP_WIDTH}}{command.help}" for command in members)]
+            lines += [f"  {'':<{HELP_WIDTH}}e.g. {command.example}" for command in members if command.name == shown]
         return "\n".join([*lines, "", f"{PROGRAM} COMMAND --help lists the options of a command.", ""])
 
 
@@ -121,7 +120,7 @@ def build_parser(commands: tuple[Command, ...] | None = None) -> argparse.Argume
     for command in commands:
         first, _, second = command.name.partition(" ")
         if second and first not in below:
-            below[first] = subparsers.add_parser(first, description=GROUPS[command.group]).add_subparsers(
+            below[first] = subparsers.add_parser(first, description=GROUPS[command.group][0]).add_subparsers(
                 dest="verb", required=True, metavar="VERB", parser_class=_Subcommand
             )
         text = f"{command.help}\n\nexample:\n  {command.example}"
