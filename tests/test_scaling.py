@@ -5,15 +5,18 @@ from __future__ import annotations
 import math
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
 from models import create_model
 from models.complexity import measure_complexity
-from reproduce.efficiency.contest import Budget, Contender
+from reproduce.efficiency.interleaved import Candidate
 from reproduce.efficiency.memory import OUT_OF_MEMORY
-from reproduce.efficiency.scaling import DEBUG_MODELS, frames_of, measure_scaling
+from reproduce.efficiency.meters import Meters
+from reproduce.efficiency.scaling import DEBUG_MODELS, Sweep, frames_of, measure_scaling
+from reproduce.efficiency.stopping import Budget
 from reproduce.experiments.families import LENGTHS_S
 from reproduce.figures.scaling import write_scaling_figure
 from reproduce.paper import load_paper
@@ -21,7 +24,6 @@ from reproduce.records.record import RunRecord
 from reproduce.records.store import load_records
 from reproduce.tables import Cell, Table, TableInputs, table_specs
 
-LENGTHS = (0.5, 1.0)
 ENVIRONMENT = {
     "device": "invented CPU",
     "device_type": "cpu",
@@ -31,9 +33,21 @@ ENVIRONMENT = {
 }
 
 
-@pytest.fixture(autouse=True)
-def short_contests(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("reproduce.efficiency.scaling.BUDGET", Budget(least=2, most=2))
+class Watch:
+    """Stands in for LoadWatch: other processes run, or none."""
+
+    def __init__(self, busy: bool = False) -> None:
+        self.busy = busy
+
+    def conditions(self) -> dict[str, Any]:
+        return {"other_cores": float(self.busy), "busy": self.busy}
+
+
+def sweep(*lengths: float, busy: bool = False, **changes: Any) -> Sweep:
+    """Two rounds of the debug models, 0.5 s clips unless given."""
+    meters = Meters("cpu", watch=lambda: Watch(busy))  # type: ignore[arg-type, return-value]
+    two = Budget(least=2, most=2)
+    return Sweep(device="cpu", lengths=lengths or (0.5,), models=DEBUG_MODELS, budget=two, meters=meters, **changes)
 
 
 def make_scaling_record(
@@ -100,32 +114,40 @@ def test_every_length_is_accepted_by_both_papers_models() -> None:
                 assert create_model(name, input_size=(128, frames_of(seconds))).config.input_size[1] >= 100 * seconds
 
 
-def test_what_is_missing_is_measured_and_what_is_there_is_not(tmp_path: Path) -> None:
-    told: list[tuple[int, int, str]] = []
-    first = measure_scaling(tmp_path, "cpu", "missing", LENGTHS[:1], DEBUG_MODELS)
-    both = measure_scaling(tmp_path, "cpu", "missing", LENGTHS, DEBUG_MODELS, lambda *step: told.append(step))
+def test_what_has_no_record_is_measured_and_nothing_else(tmp_path: Path) -> None:
+    steps: list[tuple[int, int, str]] = []
+    first = measure_scaling(tmp_path, sweep(0.5))
+    both = measure_scaling(tmp_path, sweep(1.0, 0.5), "missing", lambda *step: steps.append(step))
     assert both[:2] == first
-    assert told == [(0, 1, "1 s clips"), (1, 1, "done")]
+    assert steps == [(0, 1, "1 s clips"), (1, 1, "done")]
     assert [(r.experiment["seconds"], r.experiment["model"]) for r in both] == [
-        (seconds, model) for seconds in LENGTHS for model in DEBUG_MODELS
+        (seconds, model) for seconds in (0.5, 1.0) for model in DEBUG_MODELS
     ]
     assert [record.key for record in load_records(tmp_path)] == [record.key for record in both]
-    assert measure_scaling(tmp_path, "cpu", "none", LENGTHS, DEBUG_MODELS) == both
+    assert measure_scaling(tmp_path, sweep(0.5, 1.0), "none") == both
 
 
-def test_run_all_measures_again_and_edits_nothing(tmp_path: Path) -> None:
-    first = measure_scaling(tmp_path, "cpu", "all", LENGTHS[:1], DEBUG_MODELS)
-    again = measure_scaling(tmp_path, "cpu", "all", LENGTHS[:1], DEBUG_MODELS)
+def test_a_record_of_a_busy_machine_is_marked_and_measured_again(tmp_path: Path) -> None:
+    busy = measure_scaling(tmp_path, sweep(busy=True))
+    assert [record.environment["busy"] for record in busy] == [True, True]
+    assert measure_scaling(tmp_path, sweep(), "none") == []
+    again = measure_scaling(tmp_path, sweep())
+    assert [record.environment["busy"] for record in again] == [False, False]
+    assert [record.key for record in again] == [record.key for record in busy]
+
+
+def test_run_all_measures_again_and_appends(tmp_path: Path) -> None:
+    first, again = (measure_scaling(tmp_path, sweep(), "all") for _ in range(2))
     assert load_records(tmp_path) == [*first, *again]
 
 
 def test_run_none_measures_nothing(tmp_path: Path) -> None:
-    assert measure_scaling(tmp_path, "cpu", "none", LENGTHS, DEBUG_MODELS) == []
+    assert measure_scaling(tmp_path, sweep(), "none") == []
     assert not list(tmp_path.iterdir())
 
 
 def test_a_record_holds_macs_by_both_rules_quartiles_every_sample_and_the_attention_path(tmp_path: Path) -> None:
-    ast, mast = measure_scaling(tmp_path, "cpu", "missing", LENGTHS[:1], DEBUG_MODELS)
+    ast, mast = measure_scaling(tmp_path, sweep())
     for record in (ast, mast):
         model = create_model(record.experiment["model"], input_size=(128, 50))
         metrics = record.metrics
@@ -139,15 +161,12 @@ def test_a_record_holds_macs_by_both_rules_quartiles_every_sample_and_the_attent
     assert ast.metrics["time_ratio"] == pytest.approx(sum(a / m for a, m in pairs) / 2)  # the median of two
 
 
-def test_a_length_that_does_not_fit_is_recorded_as_out_of_memory(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def exhausting(name: str, model: object, x: torch.Tensor) -> Contender:
+def test_a_length_that_does_not_fit_is_recorded_as_out_of_memory(tmp_path: Path) -> None:
+    def exhausting(name: str, seconds: float, device: str) -> Candidate:
         bytes_wanted = 2**52 if name.startswith("ast") else 1
-        return Contender(name, lambda: torch.empty(bytes_wanted, dtype=torch.uint8), attention="sdpa")
+        return Candidate(name, lambda: torch.empty(bytes_wanted, dtype=torch.uint8), attention="sdpa")
 
-    monkeypatch.setattr("reproduce.efficiency.scaling.inference_contender", exhausting)
-    ast, mast = measure_scaling(tmp_path, "cpu", "missing", LENGTHS[:1], DEBUG_MODELS)
+    ast, mast = measure_scaling(tmp_path, sweep(make_candidate=exhausting))
     assert (ast.details["failure"], ast.metrics["latency_s"]) == (OUT_OF_MEMORY, None)
     assert mast.details["failure"] is None
     table = build(ast, mast).blocks[0]

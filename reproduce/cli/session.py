@@ -20,10 +20,11 @@ from reproduce.data.shard_reader import in_memory, open_shards
 from reproduce.data.waveform_store import WaveformStore, fits_in_memory, load_waveforms, stream_waveforms
 from reproduce.datasets import read_variant
 from reproduce.datasets.readers.audioset import WHOLE_TRAIN
-from reproduce.environment import choose_device, reading_workers
+from reproduce.environment import choose_device
 from reproduce.errors import InputError
 from reproduce.experiments.experiment import Experiment
 from reproduce.experiments.recipe import SCRATCH
+from reproduce.machine import reading_workers
 from reproduce.metrics.headline import HEADLINES, headline
 from reproduce.records.record import of_kind
 from reproduce.records.selection import latest_by_key

@@ -6,6 +6,7 @@ import argparse
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 from tqdm import tqdm
@@ -24,7 +25,7 @@ from reproduce.cli.tables import ALL_TABLES, build_table
 from reproduce.datasets import parse_locations, read_variant
 from reproduce.datasets.standin.write import STANDINS, write_standin
 from reproduce.efficiency.planning import ClipCounts, Memory, located_counts, plan_experiments
-from reproduce.efficiency.scaling import DEBUG_MODELS, MODELS, measure_scaling
+from reproduce.efficiency.scaling import DEBUG_MODELS, Sweep, measure_scaling
 from reproduce.environment import choose_device
 from reproduce.errors import InputError
 from reproduce.evaluation.clustering import fill_clusterings, fill_projections
@@ -175,12 +176,14 @@ def _measure_what_follows(names: Iterable[str], options: argparse.Namespace) -> 
 
 def _measure_scaling(options: argparse.Namespace) -> list[RunRecord]:
     """Latencies on this machine. The debug preset's are of the debug models at short lengths."""
-    debug = options.preset == "debug"
-    lengths, models = (LENGTHS_S[:2], DEBUG_MODELS) if debug else (LENGTHS_S, MODELS)
+    sweep = Sweep(device=choose_device(options.device))
+    if options.preset == "debug":
+        sweep = replace(sweep, lengths=LENGTHS_S[:2], models=DEBUG_MODELS)
     with _measuring("scaling") as on_progress:
-        return measure_scaling(
-            options.records, choose_device(options.device), options.run, lengths, models, on_progress
-        )
+        records = measure_scaling(options.records, sweep, options.run, on_progress)
+    if any(record.environment.get("busy") for record in records):
+        say("scaling: other processes kept the machine busy; the records are marked: repeat on an idle machine")
+    return records
 
 
 @contextmanager
