@@ -23,8 +23,9 @@ from reproduce.audio.log_mel import log_mel, normalise, stack_waveforms
 from reproduce.audio.spec import AudioSpec
 from reproduce.audio.waveforms import decode_many, load_waveform, pad_or_trim
 from reproduce.efficiency.candidates import inference_candidate
-from reproduce.efficiency.interleaved import Candidate, synchronise
+from reproduce.efficiency.interleaved import Candidate
 from reproduce.efficiency.stopping import Budget
+from reproduce.environment import synchronise
 from reproduce.machine import decoding_threads
 
 SHARED = Path(os.environ.get("MAST_SHARED", Path(__file__).resolve().parents[2] / "shared"))

@@ -28,6 +28,12 @@ def choose_device(name: str = "auto") -> str:
     return name
 
 
+def synchronise(device: torch.device | str) -> None:
+    """Wait until the device has finished its work, so that a clock read next includes it."""
+    if torch.device(device).type != "cpu":
+        torch.accelerator.synchronize(device)
+
+
 def blas_libraries() -> list[str]:
     """Return the libraries that compute torch's matrix products on a CPU, with their versions."""
     lines = [line.strip(" -") for line in torch.__config__.show().splitlines()]

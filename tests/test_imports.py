@@ -31,9 +31,9 @@ ROOMS = (
     "experiments",
     "records",
     "data",
+    "efficiency",
     "tables",
     "figures",
-    "efficiency",
     "evaluation",
     "training",
     "cli",
@@ -64,8 +64,11 @@ TORCH_FREE = (
     "data/shard_index.py",
     "data/audit.py",
     "data/audit_report.py",
-    "efficiency/stopping.py",
+    "efficiency/clip_counts.py",
     "efficiency/energy.py",
+    "efficiency/plan.py",
+    "efficiency/stopping.py",
+    "efficiency/training_speed.py",
 )
 REPORTS_MAY_USE = {"datasets", "errors", "experiments", "figures", "files", "metrics", "paper", "records", "tables"}
 NO_TORCH = {"torch", "timm", "torchvision", "models"}

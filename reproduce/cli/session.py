@@ -20,6 +20,8 @@ from reproduce.data.shard_reader import in_memory, open_shards
 from reproduce.data.waveform_store import WaveformStore, fits_in_memory, load_waveforms, stream_waveforms
 from reproduce.datasets import read_variant
 from reproduce.datasets.readers.audioset import WHOLE_TRAIN
+from reproduce.efficiency.plan import WHOLE_BATCH
+from reproduce.efficiency.planning import TrainingDevice, estimate_memory, fit_memory
 from reproduce.environment import choose_device
 from reproduce.errors import InputError
 from reproduce.experiments.experiment import Experiment
@@ -34,6 +36,7 @@ from reproduce.training.runner import experiment_key, run_experiment
 from reproduce.training.trainer import Execution, Progress
 
 PROBLEMS_SHOWN = 10
+USABLE_MEMORY = 0.9  # of a GPU: the estimate leaves out the CUDA context and the slack of the allocator
 
 
 def is_main() -> bool:
@@ -171,8 +174,30 @@ def train_missing(
     missing = {key: keys[key] for key in gather([list(missing)])[0] if key in keys}
     for number, experiment in enumerate(missing.values(), start=1):
         name = f"[{number}/{len(missing)}] {run_name(experiment)}"
-        _train_one(name, experiment, store, kind, weights, options, execution)
+        _train_one(name, experiment, store, kind, weights, options, _fit_device(name, experiment, execution))
     return keys
+
+
+def _fit_device(name: str, experiment: Experiment, execution: Execution) -> Execution:
+    """Choose a micro-batch, or recomputation, that fits the GPU, unless the user chose; the recipe's batch stays."""
+    accelerator = execution.accelerator
+    if accelerator.device.type != "cuda" or execution.micro_batch or execution.grad_checkpointing:
+        return execution
+    gib = torch.cuda.get_device_properties(accelerator.device).total_memory / 2**30
+    device = TrainingDevice(
+        gib=USABLE_MEMORY * gib, devices=accelerator.num_processes, mixed=accelerator.mixed_precision == "bf16"
+    )
+    asked = estimate_memory(experiment, WHOLE_BATCH, device)
+    fitting = fit_memory(experiment, asked, device)
+    if fitting == asked:
+        return execution
+    checkpointing = fitting.memory.checkpointing
+    recomputed = " and --grad-checkpointing" if checkpointing else ""
+    say(
+        f"{name}: {asked.clips} clips need about {asked.gib:.0f} GiB, the GPU has {gib:.0f} GiB: training with "
+        f"--micro-batch {fitting.clips}{recomputed}; the batch of {experiment.recipe.batch_size} clips per step stays"
+    )
+    return replace(execution, micro_batch=fitting.clips, grad_checkpointing=checkpointing)
 
 
 def _train_one(

@@ -24,7 +24,9 @@ from reproduce.cli.session import (
 from reproduce.cli.tables import ALL_TABLES, build_table
 from reproduce.datasets import parse_locations, read_variant
 from reproduce.datasets.standin.write import STANDINS, write_standin
-from reproduce.efficiency.planning import ClipCounts, Memory, located_counts, plan_experiments
+from reproduce.efficiency.clip_counts import located_counts
+from reproduce.efficiency.plan import ClipCounts, Memory
+from reproduce.efficiency.planning import plan_experiments
 from reproduce.efficiency.scaling import DEBUG_MODELS, Sweep, measure_scaling
 from reproduce.environment import choose_device
 from reproduce.errors import InputError
@@ -37,6 +39,7 @@ from reproduce.figures.scaling import write_scaling_figure
 from reproduce.records.record import RunRecord
 from reproduce.records.store import load_records
 from reproduce.tables import table_specs
+from reproduce.tables.plan import plan_table
 from reproduce.tables.render import render
 
 # --- the paper's targets --------------------------------------------------------------------------------------------
@@ -78,8 +81,8 @@ def run_plan(options: argparse.Namespace) -> int:
             train, test = (sum(splits.get(s, 0) for s in e) for e in (experiment.train_splits, experiment.test_splits))
             counts[study] = ClipCounts(train, test, "the stand-in that the demo writes")
     memory = Memory(options.micro_batch or 0, options.grad_checkpointing)
-    table = plan_experiments(experiments, counts, load_records(options.records), memory)
-    show(render(table, options.format))
+    plan = plan_experiments(experiments, counts, load_records(options.records), memory)
+    show(render(plan_table(plan), options.format))
     return 0
 
 

@@ -21,6 +21,7 @@ import torch
 from reproduce.efficiency.memory import OUT_OF_MEMORY, added_memory, bounded_memory, free_memory, is_out_of_memory
 from reproduce.efficiency.meters import Meters
 from reproduce.efficiency.stopping import Budget
+from reproduce.environment import synchronise
 from reproduce.keys import hash_key
 
 GPU_WARM_UP_CALLS = 3
@@ -241,9 +242,3 @@ def time_call(call: Callable[[], object], device: str) -> float:
     call()
     synchronise(device)
     return time.perf_counter() - start
-
-
-def synchronise(device: str) -> None:
-    """Wait until the device has finished all work. A CPU always has."""
-    if torch.device(device).type != "cpu":
-        torch.accelerator.synchronize(device)

@@ -10,11 +10,11 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from reproduce.datasets import dataset_spec
+from reproduce.efficiency.plan import TRAINING_PASSES
 from reproduce.experiments.comparisons import POOLING_ABLATIONS
 from reproduce.records.record import RunRecord, number
 from reproduce.records.selection import canonical_config, equal_macs_groups, pooling_groups
 from reproduce.tables.base import (
-    TRAINING_PASSES,
     Cell,
     Column,
     Row,
