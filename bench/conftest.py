@@ -200,6 +200,7 @@ def summary_line(measurement: Measurement, metrics: Mapping[str, Any]) -> str:
 
 @pytest.fixture
 def compare(benchmark: BenchmarkFixture, request: pytest.FixtureRequest) -> Comparison:
+    """Time and record candidates in turns."""
     return Comparison(benchmark, request.config)
 
 

@@ -18,19 +18,20 @@ BUDGET = Budget(least=3, most=10, seconds=5)
 EXHAUSTED = pytest.StashKey[set[tuple[str, str, str]]]()
 
 
-@pytest.mark.parametrize(("mode", "family", "precision", "batch"), product(MODES, FAMILIES, DTYPES, BATCHES))
-def test_throughput_by_batch(  # batches of one model run in ascending order
+@pytest.mark.parametrize(
+    "sweep", product(MODES, FAMILIES, DTYPES, BATCHES), ids=lambda sweep: "-".join(map(str, sweep))
+)
+def test_throughput_by_batch(
     compare: Comparison,
     request: pytest.FixtureRequest,
     largest: str,
-    mode: str,
-    family: str,
-    precision: str,
-    batch: int,
+    compiled: bool,
+    sweep: tuple[str, str, str, int],  # a model's batches come in ascending order
 ) -> None:
     """Time one model alone: two would share the memory that is to be filled."""
     if not torch.cuda.is_available():
         pytest.skip("fills a GPU's memory, and torch.cuda.is_available() is False")
+    mode, family, precision, batch = sweep
     exhausted = request.config.stash.setdefault(EXHAUSTED, set())
     name = f"{family}_{largest}"
     if (name, mode, precision) in exhausted:
@@ -42,7 +43,7 @@ def test_throughput_by_batch(  # batches of one model run in ascending order
         mode=mode,
         batch=batch,
         precision=precision,
-        compiled=request.getfixturevalue("compiled"),
+        compiled=compiled,
     )
     measured = compare("batch sweep", case.our_candidates((family,)), "cuda", BUDGET, **case.conditions())
     if measured[name].failure is not None:

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import torch
+from make_meters import make_meters
 from torch import nn
 
 from reproduce.efficiency.candidates import inference_candidate, training_candidate
@@ -21,7 +22,6 @@ from reproduce.efficiency.interleaved import (
     quartiles,
 )
 from reproduce.efficiency.memory import OUT_OF_MEMORY, added_memory, bounded_memory, is_out_of_memory
-from reproduce.efficiency.meters import Meters
 from reproduce.efficiency.stopping import Budget, median_interval, relative_width
 from reproduce.records.record import of_kind
 from reproduce.records.store import load_records
@@ -29,17 +29,6 @@ from reproduce.records.store import load_records
 MIB = 2**20
 PETABYTES = 2**52
 THREE_ROUNDS = Budget(least=3, most=3)
-
-
-class QuietWatch:
-    """Stands in for LoadWatch: no other process runs."""
-
-    def conditions(self) -> dict[str, Any]:
-        return {"other_cores": 0.0, "busy": False}
-
-
-def quiet() -> Meters:
-    return Meters("cpu", watch=QuietWatch)  # type: ignore[arg-type]
 
 
 def make_measurement(*samples: float, clips: int = 1, **changes: Any) -> Measurement:
@@ -61,7 +50,7 @@ def too_much() -> None:
 def test_candidates_take_turns_and_the_baseline_is_last_in_each() -> None:
     calls: list[str] = []
     candidates = [Candidate(name, lambda name=name: calls.append(name)) for name in "abc"]
-    result = measure(candidates, "cpu", THREE_ROUNDS, quiet())
+    result = measure(candidates, "cpu", THREE_ROUNDS, make_meters())
     warm_up_and_memory = [name for name in "abc" for _ in range(2)]
     assert calls == warm_up_and_memory + ["b", "c", "a"] * 3
     assert {name: len(one.samples_s) for name, one in result.measurements.items()} == {"a": 3, "b": 3, "c": 3}
@@ -70,7 +59,7 @@ def test_candidates_take_turns_and_the_baseline_is_last_in_each() -> None:
 
 def test_two_candidates_of_one_name_are_an_error() -> None:
     with pytest.raises(ValueError, match="different names"):
-        InterleavedBenchmark([Candidate("a", lambda: None), Candidate("a", lambda: None)], "cpu", quiet())
+        InterleavedBenchmark([Candidate("a", lambda: None), Candidate("a", lambda: None)], "cpu", make_meters())
 
 
 def test_quartiles_are_those_of_all_samples() -> None:
@@ -161,7 +150,7 @@ def test_microsecond_calls_on_a_gpu_end_at_500_samples() -> None:
 
 def test_a_candidate_that_runs_out_of_memory_drops_out_alone() -> None:
     candidates = [Candidate("fits", lambda: None), Candidate("large", too_much)]
-    measured = measure(candidates, "cpu", Budget(least=2, most=2), quiet()).measurements
+    measured = measure(candidates, "cpu", Budget(least=2, most=2), make_meters()).measurements
     assert measured["large"].failure == OUT_OF_MEMORY
     assert measured["large"].metrics()["latency_s"] is None
     assert measured["large"].time_ratios(measured["fits"])["time_ratio"] is None
@@ -175,7 +164,7 @@ def test_running_out_of_memory_half_way_leaves_no_samples() -> None:
         if step := next(calls):
             step()
 
-    measured = measure([Candidate("a", call)], "cpu", THREE_ROUNDS, quiet()).measurements["a"]
+    measured = measure([Candidate("a", call)], "cpu", THREE_ROUNDS, make_meters()).measurements["a"]
     assert (measured.failure, measured.samples_s) == (OUT_OF_MEMORY, [])
 
 
@@ -184,7 +173,7 @@ def test_any_other_error_is_raised() -> None:
         raise RuntimeError("shapes do not match")
 
     with pytest.raises(RuntimeError, match="shapes"):
-        measure([Candidate("a", broken)], "cpu", Budget(), quiet())
+        measure([Candidate("a", broken)], "cpu", Budget(), make_meters())
 
 
 @pytest.mark.parametrize(

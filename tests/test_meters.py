@@ -8,6 +8,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from make_meters import make_meters
 
 from reproduce.efficiency.energy import GpuReading, NvmlGpu, nvml_gpu, rapl_meter, summarise
 from reproduce.efficiency.interleaved import Candidate, InterleavedBenchmark
@@ -20,13 +21,6 @@ def write_package(root: Path, number: int, energy_uj: int, subdomain: bool = Fal
     (folder / "energy_uj").write_text(f"{energy_uj}\n")
     (folder / "max_energy_range_uj").write_text("10000000\n")
     return folder
-
-
-class QuietWatch:
-    """Stands in for LoadWatch: no other process runs."""
-
-    def conditions(self) -> dict[str, Any]:
-        return {"other_cores": 0.0, "busy": False}
 
 
 class FakeNvml(SimpleNamespace):
@@ -58,7 +52,7 @@ class FakeNvml(SimpleNamespace):
 
 def gpu_meters(utilisation: int = 0) -> Meters:
     gpu = NvmlGpu(FakeNvml(utilisation), "a handle")
-    return Meters("cuda", gpu, gpu, QuietWatch)  # type: ignore[arg-type]
+    return make_meters("cuda", gpu, gpu)
 
 
 def test_rapl_adds_up_packages_and_survives_a_counter_that_wraps(tmp_path: Path) -> None:
@@ -84,7 +78,7 @@ def test_without_nvml_there_is_no_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_cpu_without_an_energy_meter_makes_no_extra_calls() -> None:
-    steady = Meters("cpu", watch=QuietWatch).run_steadily(lambda: pytest.fail("called"))  # type: ignore[arg-type]
+    steady = make_meters().run_steadily(lambda: pytest.fail("called"))
     assert (steady.joules_per_call, steady.power) == (None, {})
 
 
@@ -101,7 +95,7 @@ def test_energy_per_call_is_the_counters_difference_over_the_calls() -> None:
         counter.calls += 1
         time.sleep(0.3)
 
-    steady = Meters("cpu", counter, watch=QuietWatch).run_steadily(call)  # type: ignore[arg-type]
+    steady = make_meters("cpu", counter).run_steadily(call)
     assert steady.joules_per_call == pytest.approx(3.0)
 
 

@@ -9,12 +9,12 @@ from typing import Any
 
 import pytest
 import torch
+from make_meters import make_meters
 
 from models import create_model
 from models.complexity import measure_complexity
 from reproduce.efficiency.interleaved import Candidate
 from reproduce.efficiency.memory import OUT_OF_MEMORY
-from reproduce.efficiency.meters import Meters
 from reproduce.efficiency.scaling import DEBUG_MODELS, Sweep, frames_of, measure_scaling
 from reproduce.efficiency.stopping import Budget
 from reproduce.experiments.families import LENGTHS_S
@@ -33,19 +33,9 @@ ENVIRONMENT = {
 }
 
 
-class Watch:
-    """Stands in for LoadWatch: other processes run, or none."""
-
-    def __init__(self, busy: bool = False) -> None:
-        self.busy = busy
-
-    def conditions(self) -> dict[str, Any]:
-        return {"other_cores": float(self.busy), "busy": self.busy}
-
-
 def sweep(*lengths: float, busy: bool = False, **changes: Any) -> Sweep:
     """Two rounds of the debug models, 0.5 s clips unless given."""
-    meters = Meters("cpu", watch=lambda: Watch(busy))  # type: ignore[arg-type, return-value]
+    meters = make_meters(busy=busy)
     two = Budget(least=2, most=2)
     return Sweep(device="cpu", lengths=lengths or (0.5,), models=DEBUG_MODELS, budget=two, meters=meters, **changes)
 
@@ -146,7 +136,7 @@ def test_run_none_measures_nothing(tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
-def test_a_record_holds_macs_by_both_rules_quartiles_every_sample_and_the_attention_path(tmp_path: Path) -> None:
+def test_a_record_holds_macs_quartiles_every_sample_and_the_attention_path(tmp_path: Path) -> None:
     ast, mast = measure_scaling(tmp_path, sweep())
     for record in (ast, mast):
         model = create_model(record.experiment["model"], input_size=(128, 50))

@@ -38,6 +38,7 @@ class RaplMeter:
         return [int((package / "energy_uj").read_text()) for package in self._packages]
 
     def joules(self) -> float:
+        """Energy since this meter was opened."""
         now = self._read()
         for before, after, wrap in zip(self._last, now, self._ranges, strict=True):
             self._total_uj += after - before if after >= before else after - before + wrap
@@ -81,9 +82,11 @@ class NvmlGpu:
         self._nvml, self._handle = nvml, handle
 
     def joules(self) -> float:
+        """Energy since the driver was loaded."""
         return float(self._nvml.nvmlDeviceGetTotalEnergyConsumption(self._handle)) / 1e3  # in mJ, from Volta on
 
     def reading(self) -> GpuReading:
+        """Read clocks, power and temperature of this moment."""
         nvml, handle = self._nvml, self._handle
         return GpuReading(
             nvml.nvmlDeviceGetClockInfo(handle, nvml.NVML_CLOCK_SM),

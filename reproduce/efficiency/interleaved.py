@@ -141,6 +141,7 @@ class InterleavedBenchmark:
 
     @property
     def baseline(self) -> Measurement:
+        """Measurement of the first candidate."""
         return next(iter(self.measurements.values()))
 
     def prepare(self) -> None:

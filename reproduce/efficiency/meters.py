@@ -59,7 +59,8 @@ class Meters:
         """Open the meters that this machine has for `device`."""
         kind = torch.device(device).type
         if kind == "cuda":
-            gpu = nvml_gpu(f"GPU-{torch.cuda.get_device_properties(device).uuid}")
+            uuid = str(torch.cuda.get_device_properties(device).uuid)
+            gpu = nvml_gpu(f"GPU-{uuid.removeprefix('GPU-')}")
             return cls(kind, gpu, gpu)
         return cls(kind, rapl_meter() if kind == "cpu" else None)
 
