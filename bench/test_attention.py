@@ -15,7 +15,7 @@ from reproduce.efficiency.interleaved import Candidate
 from reproduce.efficiency.stopping import Budget
 
 FAMILY_BLOCKS = [("ast", "first"), *(("mast", which) for which in ("first", "widest keys", "deepest", "last"))]
-BUDGET = Budget(least=5, most=15, seconds=2)
+BUDGET = Budget(least=3, most=15, seconds=2)
 BATCH = 1
 
 

@@ -33,7 +33,7 @@ def test_transformers_ast(compare: Comparison, device: str, largest: str, precis
     compare("peer: transformers", candidates, device, BUDGET, **case.conditions())
 
 
-@pytest.mark.parametrize(("mode", "batch"), [("inference", 1), ("training", 4)])
+@pytest.mark.parametrize(("mode", "batch"), [("inference", 1), ("training", 2)])
 def test_timm_mvitv2(compare: Comparison, device: str, largest: str, precision: str, mode: str, batch: int) -> None:
     side = SQUARE if largest != "debug" else DEBUG_SQUARE
     case = ModelCase(preset=largest, device=device, size=(side, side), mode=mode, batch=batch, precision=precision)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -51,10 +52,23 @@ def test_candidates_take_turns_and_the_baseline_is_last_in_each() -> None:
     calls: list[str] = []
     candidates = [Candidate(name, lambda name=name: calls.append(name)) for name in "abc"]
     result = measure(candidates, "cpu", THREE_ROUNDS, make_meters())
-    warm_up_and_memory = [name for name in "abc" for _ in range(2)]
-    assert calls == warm_up_and_memory + ["b", "c", "a"] * 3
+    warm_up, memory = ["a", "b", "c"], ["b", "c", "a"]
+    assert calls == warm_up + memory + ["b", "c", "a"] * 3
     assert {name: len(one.samples_s) for name, one in result.measurements.items()} == {"a": 3, "b": 3, "c": 3}
     assert result.conditions == {"other_cores": 0.0, "busy": False}
+
+
+@pytest.mark.parametrize(("seconds", "rounds"), [(1.01, 2), (0.01, 3)])
+def test_the_call_that_measures_memory_is_a_round_of_slow_candidates(seconds: float, rounds: int) -> None:
+    """Slow calls: warm-up, memory and one more. Fast ones: warm-up, memory and three more."""
+    calls = []
+
+    def call() -> None:
+        calls.append(time.sleep(seconds))
+
+    measured = measure([Candidate("a", call)], "cpu", Budget(least=3, most=3, width=0.5), make_meters()).measurements
+    assert len(measured["a"].samples_s) == rounds
+    assert len(calls) == (3 if rounds == 2 else 5)
 
 
 def test_two_candidates_of_one_name_are_an_error() -> None:
@@ -122,7 +136,10 @@ def test_the_relative_width_is_the_interval_over_the_median() -> None:
 @pytest.mark.parametrize(
     ("samples", "spent"),
     [
-        ([[1.0, 1.0], [1.0, 1.0]], False),  # two rounds of at least three
+        ([[0.5, 0.5], [2.0, 2.0]], False),  # two rounds of at least three
+        ([[1.0, 1.02], [2.0, 2.0]], True),  # two suffice for calls of a second that agree within 3 %
+        ([[1.0, 1.05], [2.0, 2.0]], False),
+        ([[20.0], [20.0]], False),
         ([[1.0, 1.01, 1.0], [2.0, 2.0, 2.02]], True),  # both within 3 %
         ([[1.0, 1.01, 1.0], [2.0, 2.0, 2.2]], False),  # the second within 10 %
         ([[1.0, 1.2] * 2, [2.0, 2.0, 2.2, 2.2]], True),  # 12.8 s of ten

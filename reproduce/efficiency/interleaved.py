@@ -20,7 +20,7 @@ import torch
 
 from reproduce.efficiency.memory import OUT_OF_MEMORY, added_memory, bounded_memory, free_memory, is_out_of_memory
 from reproduce.efficiency.meters import Meters
-from reproduce.efficiency.stopping import Budget
+from reproduce.efficiency.stopping import SLOW_S, Budget
 from reproduce.environment import synchronise
 from reproduce.keys import hash_key
 
@@ -145,34 +145,59 @@ class InterleavedBenchmark:
         return next(iter(self.measurements.values()))
 
     def prepare(self) -> None:
-        """Warm every candidate up, then measure what one call adds to the memory, and its energy."""
+        """Warm every candidate up; then measure, in turns, what one call adds to the memory, and its energy.
+
+        That call begins with all freed memory returned to the system, which costs milliseconds. It counts as the first
+        round where every call takes SLOW_S on a CPU: there an extra call would be expensive.
+        """
         self.meters.start()
         for measurement in self.measurements.values():
             self._attempt(measurement, self._warm_up)
+        for measurement in self._turns():
+            self._attempt(measurement, self._measure_memory)
+        running = [one for one in self.measurements.values() if one.failure is None]
+        if self._on_gpu or any(min(one.samples_s) < SLOW_S for one in running):
+            for measurement in running:
+                measurement.samples_s.clear()
+                self._attempt(measurement, self._measure_energy)
 
     def _warm_up(self, measurement: Measurement) -> None:
-        candidate = measurement.candidate
         for _ in range(GPU_WARM_UP_CALLS if self._on_gpu else 1):
-            candidate.call()
-        measurement.held_bytes = candidate.held_bytes()
-        measurement.added_bytes = added_memory(candidate.call, self.device)
-        steady = self.meters.run_steadily(lambda: self._call(candidate))
-        measurement.power = steady.power
-        if steady.joules_per_call is not None:
-            measurement.joules_per_clip = steady.joules_per_call / candidate.clips
+            measurement.candidate.call()
+        measurement.held_bytes = measurement.candidate.held_bytes()
 
-    def _call(self, candidate: Candidate) -> None:
-        candidate.call()
-        synchronise(self.device)
+    def _measure_memory(self, measurement: Measurement) -> None:
+        def timed() -> None:
+            joules = self.meters.joules()
+            self._time(measurement)
+            measurement.joules_per_clip = self._per_clip(measurement, self.meters.joules(), joules)
+
+        measurement.added_bytes = added_memory(timed, self.device)
+
+    def _measure_energy(self, measurement: Measurement) -> None:
+        def call() -> None:
+            measurement.candidate.call()
+            synchronise(self.device)
+
+        steady = self.meters.run_steadily(call)
+        measurement.power = steady.power
+        measurement.joules_per_clip = self._per_clip(measurement, steady.joules_per_call)
+
+    def _per_clip(self, measurement: Measurement, joules: float | None, start: float | None = 0.0) -> float | None:
+        return None if joules is None or start is None else (joules - start) / measurement.candidate.clips
 
     def is_done(self, budget: Budget) -> bool:
         """Whether the rounds so far are enough; on a GPU only after MIN_GPU_SECONDS per candidate."""
         running = [one.samples_s for one in self.measurements.values() if one.failure is None]
         return budget.is_spent(running, MIN_GPU_SECONDS if self._on_gpu else 0.0)
 
+    def _turns(self) -> list[Measurement]:
+        """The order within a round: the baseline is last."""
+        return [*list(self.measurements.values())[1:], self.baseline]
+
     def time_others(self) -> None:
         """Time one call of every candidate but the baseline."""
-        for measurement in list(self.measurements.values())[1:]:
+        for measurement in self._turns()[:-1]:
             self._attempt(measurement, self._time)
 
     def time_baseline(self) -> None:

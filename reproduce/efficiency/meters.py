@@ -71,6 +71,10 @@ class Meters:
             self._utilisation = self._gpu.utilisation()
         self._watch = self._make_watch()
 
+    def joules(self) -> float | None:
+        """Energy of the device since an arbitrary start; None without a meter."""
+        return None if self._energy is None else self._energy.joules()
+
     def conditions(self) -> dict[str, Any]:
         """Return the load of other processes since `start` and whether it makes the record "busy"."""
         if self._watch is None:
@@ -92,16 +96,17 @@ class Meters:
             return Steady()
         readings: list[GpuReading] = []
         calls, start, read_s = 0, time.perf_counter(), float("-inf")
-        joules = self._energy.joules() if self._energy is not None else None
+        start_joules = self.joules()
         while not calls or time.perf_counter() - start < STEADY_S.get(self._kind, 0.0):
             call()
             calls += 1
             if self._gpu is not None and time.perf_counter() - read_s >= READING_S:
                 readings.append(self._gpu.reading())
                 read_s = time.perf_counter()
-        if self._energy is None or joules is None:
+        end_joules = self.joules()
+        if start_joules is None or end_joules is None:
             return Steady(None, summarise(readings))
-        return Steady((self._energy.joules() - joules) / calls, summarise(readings))
+        return Steady((end_joules - start_joules) / calls, summarise(readings))
 
     def _ramp(self, call: Callable[[], object]) -> None:
         """Repeat `call` until the clock has settled: at least RAMP_S, at most MAX_RAMP_S seconds."""

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from math import comb
 
 CONFIDENCE = 0.95
+SLOW_S = 1.0  # two calls that take this long and agree are enough: each averages over what disturbs short ones
 MAX_SAMPLES = 500  # per candidate, where a GPU's minimum time asks for more than `Budget.most` rounds
 
 
@@ -16,7 +17,7 @@ class Budget:
     """How many rounds an interleaved benchmark runs.
 
     Args:
-        least: rounds that always run.
+        least: rounds that always run; two if every call takes SLOW_S and both rounds agree within `width`.
         most: rounds after which it stops.
         seconds: seconds of all rounds after which no further round starts.
         width: it stops as soon as every candidate's interval of the median is this narrow, relative to the median.
@@ -25,7 +26,7 @@ class Budget:
     least: int = 3
     most: int = 15
     seconds: float = 10.0
-    width: float = 0.03
+    width: float = 0.05
 
     def is_spent(self, samples: Sequence[Sequence[float]], min_seconds: float = 0.0) -> bool:
         """Decide whether the rounds so far are enough.
@@ -38,12 +39,17 @@ class Budget:
         if not samples:
             return True
         rounds = min(len(times) for times in samples)
-        if rounds < self.least:
+        if rounds < min(self.least, 2):
             return False
+        if rounds < self.least:
+            return all(min(times) >= SLOW_S for times in samples) and self._is_certain(samples)
         if min_seconds and rounds < MAX_SAMPLES and any(sum(times) < min_seconds for times in samples):
             return False
         if rounds >= self.most or sum(map(sum, samples)) >= self.seconds:
             return True
+        return self._is_certain(samples)
+
+    def _is_certain(self, samples: Sequence[Sequence[float]]) -> bool:
         return all(relative_width(times) <= self.width for times in samples)
 
 
