@@ -82,21 +82,31 @@ def test_a_cpu_without_an_energy_meter_makes_no_extra_calls() -> None:
     assert (steady.joules_per_call, steady.power) == (None, {})
 
 
+class CallCounter:
+    """An energy meter on which every call takes 3 J."""
+
+    def __init__(self, seconds: float) -> None:
+        self.calls, self.seconds = 0, seconds
+
+    def call(self) -> None:
+        self.calls += 1
+        time.sleep(self.seconds)
+
+    def joules(self) -> float:
+        return 3.0 * self.calls
+
+
 def test_energy_per_call_is_the_counters_difference_over_the_calls() -> None:
-    class Counter:
-        calls = 0
+    counter = CallCounter(0.3)
+    assert make_meters("cpu", counter).run_steadily(counter.call).joules_per_call == pytest.approx(3.0)
 
-        def joules(self) -> float:
-            return 3.0 * self.calls
 
-    counter = Counter()
-
-    def call() -> None:
-        counter.calls += 1
-        time.sleep(0.3)
-
-    steady = make_meters("cpu", counter).run_steadily(call)
-    assert steady.joules_per_call == pytest.approx(3.0)
+def test_the_energy_of_a_slow_call_needs_no_further_calls() -> None:
+    counter = CallCounter(1.01)
+    benchmark = InterleavedBenchmark([Candidate("a", counter.call, clips=4)], "cpu", make_meters("cpu", counter))
+    benchmark.prepare()
+    assert counter.calls == 2  # warm-up and memory
+    assert benchmark.baseline.joules_per_clip == pytest.approx(0.75)
 
 
 def test_a_gpu_is_read_only_after_its_clock_has_settled() -> None:
