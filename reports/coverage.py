@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 
 from reports.commands import command_of
 from reports.markdown import bullets, code, escape, escape_note, table
 from reproduce.paper import Paper
-from reproduce.records.runs import TrainedRun
 from reproduce.tables import TableInputs, TableSpec
 
 NOTHING = "–"

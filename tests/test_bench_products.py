@@ -1,4 +1,4 @@
-"""The bench of bare matrix products holds what the closed forms count, forwards and backwards."""
+"""The bench of bare matrix products computes what the closed forms count, forwards and backwards."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from bench.products import macs, matrix_products, products_contender
+from bench.candidates import ModelCase
+from bench.products import macs, matrix_products, products_candidate
 from models import create_model
 from models.complexity import measure_complexity
 
@@ -36,12 +37,12 @@ def test_a_training_step_has_three_times_the_products(
     assert next(model.parameters()).device.type == "cpu"  # the model itself was not touched
 
 
-@pytest.mark.parametrize("mode", ["inference", "training"])
-def test_the_contender_computes_them(mode: str) -> None:
+@pytest.mark.parametrize(("mode", "precision"), [("inference", "bfloat16"), ("training", "float32")])
+def test_the_candidate_computes_all_products(mode: str, precision: str) -> None:
     model = create_model("mast_debug", num_classes=10, input_size=SIZE)
-    x = torch.zeros(2, 1, *SIZE)
-    contender = products_contender(mode, "mast_debug", model, x)
+    case = ModelCase(preset="debug", device="cpu", size=SIZE, mode=mode, batch=2, precision=precision)
+    candidate = products_candidate(case, model)
     with FlopCounterMode(display=False) as counter:
-        contender.call()
-    assert counter.get_total_flops() == 2 * macs(matrix_products(model, x, mode))
-    assert contender.clips == 2
+        candidate.call()
+    assert counter.get_total_flops() == 2 * macs(matrix_products(model, torch.zeros(2, 1, *SIZE), mode))
+    assert (candidate.name, candidate.clips) == ("mast_debug, its products alone", 2)

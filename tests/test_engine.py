@@ -26,11 +26,12 @@ from reproduce.evaluation.predict import Predictions, as_heads, merge, predict
 from reproduce.experiments.paper_recipes import paper_recipe
 from reproduce.experiments.paper_studies import AST_BY_VARIANT
 from reproduce.experiments.recipe import Recipe
+from reproduce.experiments.schedule import learning_rate
 from reproduce.metrics.scores import accuracy
 from reproduce.records.store import load_records
 from reproduce.training.engine import EpochSums, TrainingDiverged, train_one_epoch
 from reproduce.training.losses import per_clip_losses
-from reproduce.training.optimizers import learning_rate, make_optimizer
+from reproduce.training.optimizers import make_optimizer
 from reproduce.training.processes import make_accelerator
 from reproduce.training.trainer import Progress
 

@@ -69,8 +69,7 @@ def test_a_registered_study_has_recipes_and_a_plan_of_both_models() -> None:
     assert any(cell["column"] == "esc50" for block in json.loads(recipes)["blocks"] for cell in block["rows"])
     plan = json.loads(run(REGISTER, "plan", "table7", "--format", "json"))
     clips = {cell["row"]: cell["measured"] for cell in plan["rows"] if cell["column"] == "clips"}
-    assert any("ast_base" in row for row in clips) and any("mast_base" in row for row in clips)
-    assert set(clips.values()) == {1600}
+    assert list(clips.values()) == [1600, 1600]  # one run per model
 
 
 def test_a_registered_model_is_created_by_name() -> None:

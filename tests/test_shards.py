@@ -305,7 +305,7 @@ def test_in_memory_clips_are_cut_to_the_input_unless_they_stay_whole(shards: Pat
 
 def test_shards_beyond_memory_are_refused_before_decoding(shards: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     store = open_shards(shards, SPEC)
-    monkeypatch.setattr("reproduce.environment.available_memory_bytes", lambda: CLIPS * SPEC.samples * 4 - 1)
+    monkeypatch.setattr("reproduce.data.waveform_store.available_memory_bytes", lambda: CLIPS * SPEC.samples * 4 - 1)
     monkeypatch.setattr("reproduce.data.shard_reader.decode_waveform", lambda *_: pytest.fail("decoding began"))
     with pytest.raises(InputError, match="GiB of memory") as error:
         in_memory(store)

@@ -152,7 +152,7 @@ def test_a_demo_fills_a_block_of_its_own_and_a_second_call_trains_nothing(
     first = capsys.readouterr()
     assert f"{runs} runs: 0 recorded, {runs} to train" in first.err
     records = [record for record in load_records(tmp_path / "records") if record.kind == "train"]
-    assert [record.experiment["recipe_name"] for record in records] == ["demo"] * runs
+    assert [run.recipe_name for run in records] == ["demo"] * runs
     table = json.loads(first.out)
     assert any(cell["status"] == "measured" for block in table["blocks"] for cell in block["rows"])
     # No score of the paper's own table is filled by a demo; costs are counted, not trained.

@@ -20,10 +20,13 @@ from reproduce.data.shard_reader import in_memory, open_shards
 from reproduce.data.waveform_store import WaveformStore, fits_in_memory, load_waveforms, stream_waveforms
 from reproduce.datasets import read_variant
 from reproduce.datasets.readers.audioset import WHOLE_TRAIN
-from reproduce.environment import choose_device, reading_workers
+from reproduce.efficiency.plan import WHOLE_BATCH
+from reproduce.efficiency.planning import TrainingDevice, estimate_memory, fit_memory
+from reproduce.environment import choose_device
 from reproduce.errors import InputError
 from reproduce.experiments.experiment import Experiment
 from reproduce.experiments.recipe import SCRATCH
+from reproduce.machine import reading_workers
 from reproduce.metrics.headline import HEADLINES, headline
 from reproduce.records.store import load_records
 from reproduce.training.processes import gather, make_accelerator
@@ -31,6 +34,7 @@ from reproduce.training.runner import experiment_key, run_experiment
 from reproduce.training.trainer import Execution, Progress
 
 PROBLEMS_SHOWN = 10
+USABLE_MEMORY = 0.9  # of a GPU: the estimate leaves out the CUDA context and the slack of the allocator
 
 
 def named_weights(name: str) -> tuple[Path | None, str]:
@@ -161,12 +165,33 @@ def train_missing(
         name = f"[{number}/{len(missing)}] {run_name(experiment)}"
         with progress_bar(name) as bar:
             progress = _report_progress(name, experiment, store, bar)
-            record = run_experiment(
-                experiment, store, options.records, options.runs, execution, progress, kind, weights
-            )
+            fitting = _fit_device(name, experiment, execution)
+            record = run_experiment(experiment, store, options.records, options.runs, fitting, progress, kind, weights)
         score = headline(record.metrics)
         log(f"{name}: {HEADLINES[score]} {record.metrics[score]:.1f} % on {record.metrics['clips']} test clips")
     return keys
+
+
+def _fit_device(name: str, experiment: Experiment, execution: Execution) -> Execution:
+    """Choose a micro-batch, or recomputation, that fits the GPU, unless the user chose; the recipe's batch stays."""
+    accelerator = execution.accelerator
+    if accelerator.device.type != "cuda" or execution.micro_batch or execution.grad_checkpointing:
+        return execution
+    gib = torch.cuda.get_device_properties(accelerator.device).total_memory / 2**30
+    device = TrainingDevice(
+        gib=USABLE_MEMORY * gib, devices=accelerator.num_processes, mixed=accelerator.mixed_precision == "bf16"
+    )
+    asked = estimate_memory(experiment, WHOLE_BATCH, device)
+    fitting = fit_memory(experiment, asked, device)
+    if fitting == asked:
+        return execution
+    checkpointing = fitting.memory.checkpointing
+    recomputed = " and --grad-checkpointing" if checkpointing else ""
+    log(
+        f"{name}: {asked.clips} clips need about {asked.gib:.0f} GiB, the GPU has {gib:.0f} GiB: training with "
+        f"--micro-batch {fitting.clips}{recomputed}; the batch of {experiment.recipe.batch_size} clips per step stays"
+    )
+    return replace(execution, micro_batch=fitting.clips, grad_checkpointing=checkpointing)
 
 
 def _report_progress(name: str, experiment: Experiment, store: WaveformStore, bar: tqdm) -> Progress:

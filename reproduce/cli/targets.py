@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from reproduce.cli.options import TrainingOptions, parse_overrides
@@ -13,8 +13,10 @@ from reproduce.cli.session import StoreRequest, fit_splits, make_execution, open
 from reproduce.cli.tables import build_table
 from reproduce.datasets import parse_locations, read_variant
 from reproduce.datasets.standin.write import STANDINS, write_standin
-from reproduce.efficiency.planning import ClipCounts, Memory, located_counts, plan_experiments
-from reproduce.efficiency.scaling import DEBUG_MODELS, MODELS, measure_scaling
+from reproduce.efficiency.clip_counts import located_counts
+from reproduce.efficiency.plan import ClipCounts, Memory
+from reproduce.efficiency.planning import plan_experiments
+from reproduce.efficiency.scaling import DEBUG_MODELS, Sweep, measure_scaling
 from reproduce.environment import choose_device
 from reproduce.errors import InputError
 from reproduce.evaluation.clustering import fill_clusterings, fill_projections
@@ -27,6 +29,7 @@ from reproduce.figures.scaling import write_scaling_figure
 from reproduce.records.runs import ScalingRun
 from reproduce.records.store import load_records
 from reproduce.tables import table_specs
+from reproduce.tables.plan import plan_table
 from reproduce.tables.render import render
 
 NOT_OF_THE_PAPER = ("costs", "speed", "esc50", "tune", "equal_macs", "pooling")
@@ -111,8 +114,8 @@ def run_plan(options: argparse.Namespace) -> int:
             train, test = (sum(splits.get(s, 0) for s in e) for e in (experiment.train_splits, experiment.test_splits))
             counts[study] = ClipCounts(train, test, "the stand-in that the demo writes")
     memory = Memory(options.micro_batch or 0, options.grad_checkpointing)
-    table = plan_experiments(experiments, counts, load_records(options.records), memory)
-    print_result(render(table, options.format))
+    plan = plan_experiments(experiments, counts, load_records(options.records), memory)
+    print_result(render(plan_table(plan), options.format))
     return 0
 
 
@@ -190,9 +193,14 @@ def _measure_what_follows(wanted: TargetOptions) -> None:
 
 def _measure_scaling(debug: bool, records: Path, device: str, run: str) -> list[ScalingRun]:
     """Latencies on this machine: the paper's models and lengths, or the debug models at short lengths."""
-    lengths, models = (LENGTHS_S[:2], DEBUG_MODELS) if debug else (LENGTHS_S, MODELS)
+    sweep = Sweep(device=choose_device(device))
+    if debug:
+        sweep = replace(sweep, lengths=LENGTHS_S[:2], models=DEBUG_MODELS)
     with counting_bar("scaling") as on_progress:
-        return measure_scaling(records, choose_device(device), run, lengths, models, on_progress)
+        runs = measure_scaling(records, sweep, run, on_progress)
+    if any(run.environment.busy for run in runs):
+        log("scaling: other processes kept the machine busy; the records are marked: repeat on an idle machine")
+    return runs
 
 
 def _dry_run(experiments: Sequence[Experiment], locations: Mapping[str, Path], wanted: TargetOptions) -> int:

@@ -23,8 +23,8 @@ from reproduce.audio.waveforms import decode_many, pad_or_trim
 from reproduce.datasets.index import ClipIndex
 from reproduce.datasets.registry import DatasetSpec
 from reproduce.datasets.standin_marker import standin_marker
-from reproduce.environment import decoding_threads
 from reproduce.errors import InputError
+from reproduce.machine import decoding_threads
 
 AST_BATCH = 1000
 AST_MIXUP = 0.5

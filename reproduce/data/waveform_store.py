@@ -13,8 +13,8 @@ from reproduce.audio.spec import AudioSpec
 from reproduce.audio.waveforms import decode_many, is_silent, load_waveform
 from reproduce.datasets import ClipIndex, Problem
 from reproduce.datasets.standin_marker import standin_marker
-from reproduce.environment import available_memory_bytes, decoding_threads
 from reproduce.errors import InputError
+from reproduce.machine import available_memory_bytes, decoding_threads
 
 FLOAT32_BYTES = 4
 

@@ -26,8 +26,8 @@ from typing import Any
 import numpy as np
 
 from reproduce.datasets.index import DEFAULT_HEAD
-from reproduce.environment import cpu_name, git_commit
 from reproduce.errors import InputError
+from reproduce.machine import cpu_name, git_commit
 from reproduce.records.clusterings import (
     FIGURE,
     FIGURE_SEED,

@@ -17,10 +17,10 @@ from reproduce.data.waveform_store import WaveformStore, stream_waveforms
 from reproduce.datasets import ClipIndex
 from reproduce.datasets.index import STRING, Labels
 from reproduce.datasets.readers.scan import MEDIA_RANK
-from reproduce.environment import reading_workers
 from reproduce.errors import InputError
 from reproduce.evaluation.predict import Predictions, merge, predict
 from reproduce.files import write_arrays
+from reproduce.machine import reading_workers
 from reproduce.metrics.headline import score, softmax
 
 PUBLISHED = "audioset"  # AST's own weights, by name

@@ -15,7 +15,6 @@ from reproduce.records.runs import TrainedRun
 MEASURED, NOT_RUN, PAPER_ONLY = "measured", "not run", "paper only"
 POINTS, CLIPS = "points", "clips"  # units: of a difference of percentages; of a number of test clips
 GIGA, MEGA = 1e9, 1e6
-TRAINING_PASSES = 3  # MACs of a training step in forward passes: the backward pass multiplies twice as much
 
 
 @dataclass(frozen=True)

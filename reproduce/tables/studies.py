@@ -10,11 +10,11 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from reproduce.datasets import dataset_spec
+from reproduce.efficiency.plan import TRAINING_PASSES
 from reproduce.experiments.comparisons import POOLING_ABLATIONS
 from reproduce.records.runs import TrainedRun, canonical_config
 from reproduce.records.selection import equal_macs_groups, pooling_groups
 from reproduce.tables.base import (
-    TRAINING_PASSES,
     Cell,
     Column,
     Row,

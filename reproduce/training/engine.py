@@ -17,8 +17,8 @@ from reproduce.data.batches import Batch
 from reproduce.errors import InputError
 from reproduce.evaluation.predict import as_heads
 from reproduce.experiments.recipe import Recipe
+from reproduce.experiments.schedule import learning_rate
 from reproduce.training.losses import per_clip_losses
-from reproduce.training.optimizers import learning_rate
 
 if TYPE_CHECKING:
     from accelerate import Accelerator  # imported where one is made: it takes seconds, and tables need none
