@@ -11,8 +11,8 @@ from functools import partial
 from pathlib import Path
 
 from reproduce.cli import options as o
+from reproduce.cli.command import PROGRAM, Command
 from reproduce.cli.datasets import DATA_COMMANDS
-from reproduce.cli.parser import PROGRAM, Command
 from reproduce.experiments.paper_studies import studies_of, trained_targets
 from reproduce.tables import TableSpec, table_specs
 from reproduce.tables.render import FORMATS

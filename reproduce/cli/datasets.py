@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from reproduce.cli import options as o
-from reproduce.cli.parser import PROGRAM, Command
+from reproduce.cli.command import PROGRAM, Command
 from reproduce.cli.progress import counting_bar, log_files, print_result, progress_bar
 
 if TYPE_CHECKING:

@@ -4,51 +4,14 @@ from __future__ import annotations
 
 import argparse
 import difflib
-import importlib
 import re
-from collections.abc import Callable
-from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any, NoReturn
 
-PROGRAM = "python -m reproduce"
-# Group -> its title, and the command whose example the help shows.
-GROUPS = {
-    "start": ("start here", "table5"),
-    "paper": ("the paper's tables and figures", "all"),
-    "own": ("your own sounds", "train"),
-    "data": ("data sets", "data audit"),
-    "records": ("costs, speed and stored runs", "compare"),
-}
+from reproduce.cli.command import GROUPS, PROGRAM, Command
+from reproduce.cli.commands import all_commands
+
 HELP_WIDTH = 16
-
-
-@dataclass(frozen=True, kw_only=True)
-class Command:
-    """One subcommand.
-
-    Args:
-        name: what the user types.
-        group: key of GROUPS under which the help lists it.
-        help: one line for the list of commands.
-        example: a complete command line.
-        add_options: declares its options on a parser.
-        run: "module:function" that takes the parsed options and returns the exit status; imported when it runs.
-        defaults: further values of the parsed options.
-    """
-
-    name: str
-    group: str
-    help: str
-    example: str
-    add_options: Callable[[argparse.ArgumentParser], None]
-    run: str
-    defaults: dict[str, Any] = field(default_factory=dict)
-
-    def __call__(self, options: argparse.Namespace) -> int:
-        module, _, function = self.run.partition(":")
-        status: int = getattr(importlib.import_module(module), function)(options)
-        return status
 
 
 class Parser(argparse.ArgumentParser):
@@ -103,12 +66,9 @@ def build_parser(commands: tuple[Command, ...] | None = None) -> argparse.Argume
     """The parser of `python -m reproduce`; parsed options carry `run(options) -> exit status`.
 
     Args:
-        commands: subcommands; None takes `cli.commands.all_commands()`.
+        commands: subcommands; None takes every command.
     """
-    if commands is None:
-        from reproduce.cli.commands import all_commands
-
-        commands = all_commands()
+    commands = all_commands() if commands is None else commands
     parser = _GroupedHelp(
         prog=PROGRAM,
         description="Reproduce the tables of the MAST paper, and compare MAST with AST on your own data and hardware.",
