@@ -12,39 +12,31 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from safetensors.torch import save_file
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from models import AST, MAST, checkpoints, registry
-from models.checkpoints import (
-    PUBLISHED,
-    CheckpointError,
-    LoadReport,
-    detect_format,
-    load_by_name,
-    load_checkpoint,
-    load_pretrained,
-    read_state_dict,
-    resize_position_embedding,
-    save_checkpoint,
-    weights_sha256,
-)
+from models import AST, MAST, registry
+from models.ast_model import resize_position_embedding
+from models.checkpoints import load_checkpoint, save_checkpoint, weights_sha256
+from models.pretrained import LoadReport, detect_format, load_by_name, load_pretrained
+from models.weight_files import CheckpointError, read_state_dict
 
 timm = pytest.importorskip("timm")
 StateDict = dict[str, Tensor]
 WIDTH, HEADS, DEPTH = 32, 2, 2
 
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+
 @pytest.fixture(autouse=True)
-def _seeded_and_single_threaded() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
+def _seeded() -> None:
     torch.manual_seed(0)
-    yield
-    torch.set_num_threads(threads)
 
 
 def create_model(name: str, **arguments: Any) -> Any:
@@ -93,17 +85,15 @@ def deit(img_size: int | tuple[int, int] = 384, patch_stride: int = 16, in_chans
     )
 
 
-def mvitv2(
-    img_size: int = 64, depths: tuple[int, ...] = (1, 2, 1, 1), cls: bool = False, classes: int = 10
-) -> nn.Module:
+def mvitv2(img_size: int = 64, depths: tuple[int, ...] = (1, 2, 1, 1), classes: int = 10) -> nn.Module:
     """timm's MViTv2 of our mast_debug's width."""
     from timm.models.mvitv2 import MultiScaleVit, MultiScaleVitCfg
 
-    cfg = MultiScaleVitCfg(embed_dim=8, depths=depths, use_cls_token=cls)
+    cfg = MultiScaleVitCfg(embed_dim=8, depths=depths)
     return randomised(MultiScaleVit(cfg, img_size=(img_size, img_size), num_classes=classes))
 
 
-def official_ast(grid: tuple[int, int], classes: int = 7) -> StateDict:
+def official_ast(grid: tuple[int, int] = (12, 101), classes: int = 7) -> StateDict:
     """State dict as AST's train script saves it from DataParallel, DeiT's two dead heads included."""
     v = deit(in_chans=1).state_dict()
     v["pos_embed"] = torch.randn(1, 2 + grid[0] * grid[1], WIDTH)
@@ -200,7 +190,7 @@ def test_official_ast_computes_the_same_logits() -> None:
     source = {f"module.v.{k}": t for k, t in v.state_dict().items()}
     source |= {f"module.mlp_head.{k}": t for k, t in head.state_dict().items()}
     model = ast()
-    report = load_pretrained(model, source)
+    report = load_pretrained(model, source, source_grid=(12, 12))
     x = torch.randn(2, 1, 128, 128)
     with torch.inference_mode():  # forward of ast_models.py after the transposition of its input
         tokens = v.forward_features(x)
@@ -213,7 +203,7 @@ def test_official_ast_computes_the_same_logits() -> None:
 
 @pytest.mark.parametrize("frames", [512, 1024, 2000])
 def test_official_ast_fits_other_durations(frames: int) -> None:
-    source = official_ast((12, 101))
+    source = official_ast()
     model = ast(input_size=(128, frames))
     report = load_pretrained(model, source)
     columns = model.config.grid[1]
@@ -227,7 +217,7 @@ def test_official_ast_fits_other_durations(frames: int) -> None:
 
 
 def test_head_of_other_classes_stays_initialised_and_is_named() -> None:
-    source = official_ast((12, 12))
+    source = official_ast()
     for num_classes, heads in ((5, ["head.fc"]), ({"verb": 7, "noun": 7}, ["head.fc.verb", "head.fc.noun"])):
         model = ast(num_classes=num_classes)
         report = load_pretrained(model, source)
@@ -239,21 +229,39 @@ def test_head_of_other_classes_stays_initialised_and_is_named() -> None:
         assert_complete(report, model, source)
 
 
-def test_position_layout_that_cannot_be_known_must_be_given() -> None:
-    source = official_ast((6, 10))
-    with pytest.raises(CheckpointError, match="63 patches of unknown layout: pass source_grid"):
-        load_pretrained(ast(input_size=(128, 256)), {**source, "module.v.pos_embed": torch.randn(1, 2 + 7 * 9, WIDTH)})
-    with pytest.raises(CheckpointError, match=r"60 patches, unlike source_grid \(6, 9\)"):
+@pytest.mark.parametrize("grid", [(8, 24), (8, 48), (10, 42), (12, 16), (12, 12), (7, 9)])
+def test_a_grid_that_the_patches_do_not_tell_must_be_given(grid: tuple[int, int]) -> None:
+    """8 x 24 patches are as many as 12 x 16: taking one for the other mixes frequencies."""
+    source = official_ast(grid)
+    patches = grid[0] * grid[1]
+    for size in ((128, 128), (128, 166), (6 + 10 * grid[0], 6 + 10 * grid[1])):
+        model = ast(input_size=size)
+        with pytest.raises(CheckpointError, match=f"{patches} patches of unknown layout: pass source_grid"):
+            load_pretrained(model, source)
+        load_pretrained(model, source, source_grid=grid)
+        expected = resize_position_embedding(source["module.v.pos_embed"], grid, model.config.grid)
+        assert torch.equal(model.pos_embed, expected)
+    with pytest.raises(CheckpointError, match=rf"{patches} patches, unlike source_grid \(6, 9\)"):
         load_pretrained(ast(), source, source_grid=(6, 9))
-    model = ast(input_size=(116, 76))
-    assert model.config.grid == (11, 7)
-    load_pretrained(model, source, source_grid=(6, 10))
-    expected = resize_position_embedding(source["module.v.pos_embed"], (6, 10), (11, 7))
-    assert torch.equal(model.pos_embed, expected)
+
+
+def test_a_grid_is_read_from_transformers_config_beside_the_file(tmp_path: Path) -> None:
+    path, config = tmp_path / "weights.pth", tmp_path / "config.json"
+    source = official_ast((8, 24))
+    torch.save(source, path)
+    sizes = {"num_mel_bins": 86, "max_length": 246, "patch_size": 16, "frequency_stride": 10, "time_stride": 10}
+    config.write_text(json.dumps(sizes))
+    model = ast(input_size=(128, 166))
+    load_pretrained(model, path)
+    assert torch.equal(model.pos_embed, resize_position_embedding(source["module.v.pos_embed"], (8, 24), (12, 16)))
+    for text in ("{}", "[]", "{", json.dumps(sizes | {"time_stride": 0})):
+        config.write_text(text)
+        with pytest.raises(CheckpointError, match="unknown layout"):
+            load_pretrained(model, path)
 
 
 def test_grids_of_equal_size_but_other_shape_are_not_confused() -> None:
-    source = official_ast((12, 101))
+    source = official_ast()
     model = ast(input_size=(1024, 128))
     assert model.config.grid == (101, 12)
     report = load_pretrained(model, source)
@@ -295,7 +303,7 @@ def test_hugging_face_ast_computes_the_same_logits(hf_ast: Any, names: str) -> N
     source = hf_ast.state_dict() if names == "in memory" else on_disk_names(hf_ast.state_dict())
     assert any("encoder.layer.0.attention.attention.query" in key for key in source) == (names == "on disk")
     model = ast(norm_eps=1e-12, head_norm_eps=1e-12)  # Hugging Face's epsilon
-    report = load_pretrained(model, source)
+    report = load_pretrained(model, source, source_grid=(12, 12))
     x = torch.randn(2, 1, 128, 128)
     expected = logits(lambda_module(lambda y: hf_ast(y).logits), x[:, 0].transpose(1, 2))
     torch.testing.assert_close(logits(model, x), expected, atol=1e-5, rtol=0)
@@ -321,27 +329,26 @@ def test_file_saved_by_transformers_loads(hf_ast: Any, tmp_path: Path) -> None:
 
 def test_hugging_face_encoder_without_classifier_leaves_the_head_initialised(hf_ast: Any) -> None:
     bare = hf_ast.audio_spectrogram_transformer.state_dict()
-    report = load_pretrained(ast(), bare)
+    report = load_pretrained(ast(), bare, source_grid=(12, 12))
     assert len(report.having("initialised")) == 4
-    with pytest.raises(CheckpointError, match=r"nothing stands for 'head.fc.bias'"):
+    with pytest.raises(CheckpointError, match=r"nothing for 'head.fc.bias'"):
         load_pretrained(ast(), {k: t for k, t in hf_ast.state_dict().items() if k != "classifier.dense.bias"})
 
 
 def test_hugging_face_query_without_key_is_named(hf_ast: Any) -> None:
     source = {k: t for k, t in hf_ast.state_dict().items() if not k.endswith("layers.1.attention.k_proj.bias")}
-    with pytest.raises(CheckpointError, match=r"nothing stands for 'blocks.1.attn.key.bias'"):
+    with pytest.raises(CheckpointError, match=r"nothing for 'blocks.1.attn.key.bias'"):
         load_pretrained(ast(), source)
 
 
 # --- MViTv2 -> MAST
 
 
-@pytest.mark.parametrize("cls", [False, True])
 @pytest.mark.parametrize("names", ["timm", "fair"])
-def test_mvitv2_computes_the_same_logits(names: str, cls: bool) -> None:
-    source = mvitv2(cls=cls)
+def test_mvitv2_computes_the_same_logits(names: str) -> None:
+    source = mvitv2()
     state_dict = source.state_dict() if names == "timm" else as_fair(source.state_dict(), (1, 2, 1, 1))
-    model = mast(cls_token=cls)
+    model = mast()
     report = load_pretrained(model, state_dict)
     x = torch.randn(2, 3, 64, 64)
     torch.testing.assert_close(logits(model, x), logits(source, x), atol=1e-5, rtol=0)
@@ -431,11 +438,11 @@ def test_video_kernels_of_one_frame_are_squeezed() -> None:
         load_pretrained(mast(), video)
 
 
-def test_class_token_is_initialised_where_the_weights_have_none_and_refused_where_the_model_has_none() -> None:
-    report = load_pretrained(mast(cls_token=True), mvitv2().state_dict())
-    assert [e.key for e in report.having("initialised")] == ["cls_token"]
-    with pytest.raises(CheckpointError, match=r"'cls_token'.*build the model with cls_token=True"):
-        load_pretrained(mast(), mvitv2(cls=True).state_dict())
+def test_weights_with_a_class_token_are_refused() -> None:
+    """FAIR's residual pooling leaves the token out and timm's does not; the ImageNet-1K weights have none."""
+    source = mvitv2().state_dict() | {"cls_token": torch.zeros(1, 1, 8)}
+    with pytest.raises(CheckpointError, match="surplus 'cls_token'"):
+        load_pretrained(mast(), source)
 
 
 # --- What is refused
@@ -452,9 +459,9 @@ def _with(key: str, tensor: Tensor) -> Callable[[StateDict], StateDict]:
 @pytest.mark.parametrize(
     ("family", "edit", "message"),
     [
-        ("ast", _without("blocks.1.norm2.bias"), "nothing stands for 'blocks.1.norm2.bias'"),
-        ("ast", _without("dist_token"), "nothing stands for 'dist_token'"),
-        ("ast", _without("pos_embed"), "nothing stands for 'pos_embed'"),
+        ("ast", _without("blocks.1.norm2.bias"), "nothing for 'blocks.1.norm2.bias'"),
+        ("ast", _without("dist_token"), "nothing for 'dist_token'"),
+        ("ast", _without("pos_embed"), "nothing for 'pos_embed'"),
         ("ast", _with("blocks.2.norm1.bias", torch.zeros(WIDTH)), "surplus 'blocks.2.norm1.bias'"),
         ("ast", _with("norm.weight", torch.zeros(9)), r"'norm.weight' is \(9,\), the model needs \(32,\)"),
         ("ast", _with("pos_embed", torch.zeros(1, 2 + 5, WIDTH)), "'pos_embed' has 5 patches of unknown layout"),
@@ -463,11 +470,11 @@ def _with(key: str, tensor: Tensor) -> Callable[[StateDict], StateDict]:
         ("ast", _with("norm.weight", torch.tensor([torch.nan, *[1.0] * (WIDTH - 1)])), "'norm.weight' holds NaN"),
         ("ast", _with("norm.weight", torch.ones(WIDTH, dtype=torch.int8)), "'norm.weight' is torch.int8"),
         ("ast", _with("patch_embed.proj.weight", torch.zeros(WIDTH, 2, 16, 16)), "'patch_embed.proj.weight' is"),
-        ("mast", _without("stages.1.blocks.1.attn.qkv.weight"), "nothing stands for 'blocks.2.attn.qkv.weight'"),
-        ("mast", _without("head.fc.bias"), "nothing stands for 'head.fc.bias'"),
+        ("mast", _without("stages.1.blocks.1.attn.qkv.weight"), "nothing for 'blocks.2.attn.qkv.weight'"),
+        ("mast", _without("head.fc.bias"), "nothing for 'head.fc.bias'"),
         ("mast", _with("head.fc.bias", torch.zeros(9)), r"'head.fc.weight', 'head.fc.bias' have shapes"),
         ("mast", _with("stages.1.blocks.2.norm1.bias", torch.zeros(8)), "surplus 'stages.1.blocks.2.norm1.bias'"),
-        ("mast", _with("blocks.0.norm1.bias", torch.zeros(8)), "both stand for 'blocks.0.norm1.bias'"),
+        ("mast", _with("blocks.0.norm1.bias", torch.zeros(8)), "both become 'blocks.0.norm1.bias'"),
         ("mast", _with("stages.0.blocks.0.attn.rel_pos_h", torch.zeros(31, 9)), "rel_pos_h' is"),
     ],
 )
@@ -560,7 +567,7 @@ def test_unusable_files_say_what_they_are(tmp_path: Path) -> None:
 
 def test_names_point_where_timm_points() -> None:
     for model, name in ((AST, "deit_base_distilled_patch16_384.fb_in1k"), (MAST, "mvitv2_base.fb_in1k")):
-        cfg, published = timm.get_pretrained_cfg(name), PUBLISHED["imagenet", model]
+        cfg, published = timm.get_pretrained_cfg(name), model.published["imagenet"]
         assert (published.repo_id, published.url) == (cfg.hf_hub_id, cfg.url)
 
 
@@ -675,7 +682,7 @@ def test_an_interrupted_save_keeps_the_old_file(tmp_path: Path, monkeypatch: pyt
         raise OSError("No space left on device")
 
     monkeypatch.setattr("os.replace", full_disk)
-    with pytest.raises(OSError, match="No space"):
+    with pytest.raises(CheckpointError, match=r"cannot be written \(No space left on device\)"):
         save(path, randomised(model), "ast_debug")
     assert list(tmp_path.iterdir()) == [path]
     assert path.read_bytes() == before
@@ -710,31 +717,132 @@ def test_names_that_do_not_fit_the_model_are_not_saved(tmp_path: Path) -> None:
         save(tmp_path / "a.safetensors", two_heads, "ast_debug")
 
 
-def test_files_that_are_not_our_checkpoints_or_were_altered_are_refused(tmp_path: Path) -> None:
-    model = create_model("ast_debug", num_classes=3, input_size=(64, 96))
-    path, altered = tmp_path / "best.safetensors", tmp_path / "altered.safetensors"
-    save_file(model.state_dict(), path)
+@pytest.fixture
+def saved(tmp_path: Path) -> Path:
+    path = tmp_path / "best.safetensors"
+    save(path, create_model("ast_debug", num_classes=3, input_size=(64, 96)), "ast_debug", extra={"epoch": 4})
+    return path
+
+
+def with_description(path: Path, change: Callable[[dict[str, Any]], Any]) -> Path:
+    """The file again, with the description that `change` makes of its description."""
+    with safe_open(path, framework="pt") as file:
+        (name, text), *_ = file.metadata().items()
+    description = json.loads(text)
+    changed = change(description)
+    text = changed if isinstance(changed, str) else json.dumps(description if changed is None else changed)
+    altered = path.with_name("altered.safetensors")
+    save_file(load_file(path), altered, metadata={name: text})
+    return altered
+
+
+def test_weights_without_a_description_are_no_checkpoint(tmp_path: Path) -> None:
+    path = tmp_path / "best.safetensors"
+    save_file({"a": torch.zeros(1)}, path)
     with pytest.raises(CheckpointError, match="does not describe its model"):
         load_checkpoint(path)
-    save(path, model, "ast_debug")
-    text = json.dumps(checkpoints._read_description(path))
-    for old, new, message in (
-        ('"num_classes": 3', '"num_classes": 4', r"'head_norm.weight', .* altered"),
-        ('"input_size": [64, 96]', '"input_size": [64, 64]', "source_grid"),
-        ('"embed_dim"', '"width"', "cannot build 'ast_debug'"),
-        ('"format_version": 1', '"format_version": 2', "format 2, this version reads 1"),
-    ):
-        assert old in text
-        save_file(model.state_dict(), altered, metadata={checkpoints.METADATA_KEY: text.replace(old, new)})
-        with pytest.raises(CheckpointError, match=message):
-            load_checkpoint(altered)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda d: d["config"].update(num_classes=4), "4 classes and 3 labels"),
+        (lambda d: d["config"].update(input_size=[64, 64]), "source_grid"),
+        (lambda d: d["config"].update(width=32), "cannot build 'ast_debug'"),
+        (lambda d: d["config"].update(depth=10**9), "cannot build 'ast_debug'"),
+        (lambda d: d["config"].update(patch_stride=0), "cannot build 'ast_debug'"),
+        (lambda d: d["config"].update(depth="2"), "cannot build 'ast_debug'"),
+        (lambda d: d["config"].update(mlp_ratio=1e300), "cannot build 'ast_debug'"),
+        (lambda d: d["config"].update(mlp_ratio=8), "'blocks.0.mlp.fc1.weight' is"),
+        (lambda d: d.update(format_version=2), "not of format 1"),
+        (lambda d: d.update(model_name="ast_huge"), "unknown model 'ast_huge'"),
+        (lambda d: d.update(labels=["a", "b", "c"]), "damaged description .*'labels'"),
+        (lambda d: d["labels"].update(label="abc"), "damaged description .*'labels of label'"),
+        (lambda d: d.update(front_end=None), "damaged description .*'front_end'"),
+        (lambda d: d["front_end"].update(mean=float("nan")), "damaged description .*NaN is no number"),
+        (lambda d: [], "damaged description"),
+        (lambda d: "{" * 100_000, "damaged description"),
+        (lambda d: "9" * 5000, "damaged description"),
+    ],
+)
+def test_a_description_that_was_altered_is_refused_in_one_line(saved: Path, change: Any, message: str) -> None:
+    with pytest.raises(CheckpointError, match=message) as caught:
+        load_checkpoint(with_description(saved, change))
+    assert "\n" not in str(caught.value)
+
+
+def test_a_checkpoint_of_the_time_of_class_tokens_loads(tmp_path: Path) -> None:
+    """Its config has cls_token, which was False in all of them but by choice."""
+    path = tmp_path / "best.safetensors"
+    model = create_model("mast_debug", num_classes=3, input_size=(32, 64))
+    save(path, model, "mast_debug")
+    old = with_description(path, lambda d: d["config"].update(cls_token=False))
+    assert weights_sha256(load_checkpoint(old).model) == weights_sha256(model)
+    with pytest.raises(CheckpointError, match="cls_token is no longer supported"):
+        load_checkpoint(with_description(path, lambda d: d["config"].update(cls_token=True)))
+
+
+def mutants(content: bytes, count: int, seed: int) -> Iterator[bytes]:
+    """Damaged copies: cut short, bytes changed, a stretch removed, doubled or exchanged; mostly near the start."""
+    random = np.random.default_rng(seed)
+    reach = min(len(content), 4000)
+    for _ in range(count):
+        data = bytearray(content)
+        limit = reach if random.random() < 0.8 else len(content)
+        start = int(random.integers(limit))
+        stop = min(len(data), start + int(random.integers(1, 40)))
+        match random.integers(5):
+            case 0:
+                del data[start:]
+            case 1:
+                for place in random.integers(start, stop, size=3):
+                    data[place] = random.integers(256)
+            case 2:
+                del data[start:stop]
+            case 3:
+                data[start:start] = data[start:stop]
+            case 4:
+                data[start:stop] = random.permutation(np.frombuffer(data[start:stop], np.uint8)).tobytes()
+        yield bytes(data)
+
+
+def describe_mutants(content: bytes, path: Path, count: int, load: Callable[[Path], Any]) -> dict[str, int]:
+    """Outcomes of loading damaged copies. Anything but success and CheckpointError escapes."""
+    outcomes = {"read": 0, "refused": 0}
+    for mutant in mutants(content, count, seed=0):
+        path.write_bytes(mutant)
+        try:
+            load(path)
+            outcomes["read"] += 1
+        except CheckpointError as error:
+            outcomes["refused"] += 1
+            assert "\n" not in str(error) and str(error).startswith(str(path)), error
+    return outcomes
+
+
+@pytest.mark.parametrize("name", ["ast_debug", "mast_debug"])
+def test_damaged_checkpoints_are_read_or_refused_in_one_line(tmp_path: Path, name: str) -> None:
+    path = tmp_path / "best.safetensors"
+    sizes: dict[str, Any] = {"embed_dim": 4, "num_heads": 1}
+    save(path, create_model(name, num_classes=3, input_size=(32, 32), **sizes), name, extra={"epoch": 4})
+    outcomes = describe_mutants(path.read_bytes(), path, 200, load_checkpoint)
+    assert outcomes["refused"] > 100
+
+
+@pytest.mark.parametrize("zipped", [True, False])
+def test_damaged_torch_files_are_read_or_refused_in_one_line(tmp_path: Path, zipped: bool) -> None:
+    path = tmp_path / "weights.pth"
+    state_dict = create_model("ast_debug", num_classes=3, input_size=(16, 16), embed_dim=4, num_heads=1).state_dict()
+    torch.save(state_dict, path, _use_new_zipfile_serialization=zipped)
+    outcomes = describe_mutants(path.read_bytes(), path, 150, read_state_dict)
+    assert outcomes["refused"] > 50
 
 
 # --- Report and hash
 
 
 def test_report_is_plain_json_and_its_summary_names_what_is_not_the_source_s() -> None:
-    report = load_pretrained(create_model("ast_debug", num_classes=5), official_ast((12, 101)))
+    report = load_pretrained(create_model("ast_debug", num_classes=5), official_ast())
     summary = report.summary()
     assert "\n" not in summary
     assert summary.startswith(f"state dict [ast-official]: {report.matched} matched, ")

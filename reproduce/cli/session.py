@@ -13,7 +13,7 @@ from pathlib import Path
 import torch
 from tqdm import tqdm
 
-from models.checkpoints import CheckpointError, read_state_dict
+from models.weight_files import CheckpointError, read_state_dict
 from reproduce.audio.spec import AudioSpec
 from reproduce.data.shard_index import INDEX_NAME, JOURNAL_NAME, read_shard_index
 from reproduce.data.shard_reader import in_memory, open_shards
