@@ -269,7 +269,7 @@ class AST(SpectrogramTransformer):
 
     @property
     def paper_only_parameters(self) -> int:
-        """AST's own code keeps DeiT's two 1000-way heads allocated and unused, and counts them."""
+        """AST's code keeps DeiT's two 1000-way heads allocated and unused, and counts them."""
         return DEIT_UNUSED_HEADS * (self.config.embed_dim + 1) * DEIT_HEAD_CLASSES
 
     def cost_items(self) -> Iterator[CostItem]:

@@ -80,7 +80,7 @@ def save_checkpoint(
     if model_name not in PRESETS:
         raise CheckpointError(f"{path}: unknown model {model_name!r}: give the name passed to create_model")
     if PRESETS[model_name].family is not type(model):
-        raise CheckpointError(f"{path}: {model_name!r} builds no {type(model).__name__}: give the model's own preset")
+        raise CheckpointError(f"{path}: {model_name!r} builds no {type(model).__name__}: give the preset that built it")
     _check_labels(path, model.config.num_classes, labels)
     description = {
         "format_version": FORMAT_VERSION,
@@ -167,10 +167,10 @@ def load_checkpoint(path: str | Path, *, input_size: tuple[int, int] | None = No
             f"{path}: cannot build {description.model_name!r} ({first_line(error)}): check input_size and version"
         ) from error
     allowed = {"matched"} if input_size is None else {"matched", "resized"}
-    strays = [entry for entry in report.entries if entry.action not in allowed]
-    if strays:
-        keys = listed(entry.key or entry.source_keys[0] for entry in strays)
-        raise CheckpointError(f"{path}: {keys} do not fit the file's own description: it was altered, save it again")
+    misfits = [entry for entry in report.entries if entry.action not in allowed]
+    if misfits:
+        keys = listed(entry.key or entry.source_keys[0] for entry in misfits)
+        raise CheckpointError(f"{path}: {keys} do not fit the file's description: it was altered, save it again")
     return LoadedCheckpoint(
         model=model.eval(),
         name=description.model_name,

@@ -1,4 +1,4 @@
-"""What a model states about its own cost: MACs per block and kind, tokens per block, saved activations per block.
+"""What a model states about its cost: MACs per block and kind, tokens per block, saved activations per block.
 
 `models/complexity.py` adds the items up and explains the two ways of counting; the functions here give the items of the
 layers that models share. A model yields them from `cost_items`, `block_shapes` and `saved_activations`.

@@ -136,8 +136,8 @@ def _rename_all(
         for pattern, replacement in format_.rules:
             ours = re.sub(pattern, replacement, ours)
         if ours in renamed:
-            rival = renamed[ours].source_keys[0]
-            raise CheckpointError(f"{source}: {rival!r} and {key!r} both become {ours!r}: remove one of them")
+            other = renamed[ours].source_keys[0]
+            raise CheckpointError(f"{source}: {other!r} and {key!r} both become {ours!r}: remove one of them")
         renamed[ours] = _Renamed(tensor, (key,))
     return _join_qkv(renamed, source), dropped
 
@@ -303,7 +303,7 @@ def _check_tensor(original: _Renamed, value: Tensor, target: Tensor, source: str
     if value.dtype not in LOADABLE_DTYPES:
         raise CheckpointError(f"{source}: {name} is {value.dtype}, not floating point: give unquantised weights")
     if not value.isfinite().all():
-        raise CheckpointError(f"{source}: {name} holds NaN or infinity: get the file again")
+        raise CheckpointError(f"{source}: {name} contains NaN or infinity: get the file again")
 
 
 # --- Published weights by name
@@ -343,7 +343,7 @@ def download(weights: PublishedWeights) -> Path:
 
     try:
         return Path(hf_hub_download(weights.repo_id, weights.filename))
-    except OSError as error:  # the hub's own errors derive from it
+    except OSError as error:  # the hub's errors derive from it
         raise CheckpointError(
             f"{weights.repo_id}: cannot download {weights.filename} ({first_line(error)}): "
             f"fetch {weights.url} elsewhere and pass its path (--weights PATH)"

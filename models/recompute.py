@@ -15,8 +15,9 @@ from torch import Tensor
 from torch.utils.checkpoint import checkpoint, noop_context_fn
 
 CPU_THRESHOLD = 2**19  # elements: 2 MiB in float32, measured
-# Elements: 64 MiB in float32. Estimated from launch overhead (about 0.1 ms per second run) and memory bandwidth.
-ACCELERATOR_THRESHOLD = 2**24
+# Elements: 32 MiB in float32. Estimated, not measured: a second run costs about 0.1 ms of launches whatever the size.
+# At the paper's batch of 64 mast_base recomputes every block, at a batch of 8 the first few.
+ACCELERATOR_THRESHOLD = 2**23
 
 
 def is_recomputed(elements: int, device_type: str, threshold: int | None = None) -> bool:

@@ -1,4 +1,4 @@
-"""Read weight files on the CPU without running any code that they may hold."""
+"""Read weight files on the CPU without running code from them."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from torch import Tensor
 
 TORCH_SUFFIXES = (".pth", ".pt", ".pyth", ".bin")
 WRAPPERS = ("model", "model_state", "state_dict")  # DeiT's, FAIR's and timm's name for the weights in a training file
-# What torch, its unpickler, zipfile and safetensors raise for damaged files, besides their own errors.
+# What torch, its unpickler, zipfile and safetensors raise for damaged files, besides errors of their types.
 DAMAGE = (
     OSError,
     EOFError,
@@ -54,14 +54,14 @@ def read_state_dict(path: str | Path) -> tuple[dict[str, Tensor], str]:
     check_file(path)
     content = _read_safetensors(path) if path.suffix == ".safetensors" else _read_torch(path)
     if {"state", "param_groups"} <= set(content):
-        raise CheckpointError(f"{path}: is the state of an optimiser, not of a model: give the model's own file")
+        raise CheckpointError(f"{path}: is the state of an optimiser, not of a model: give the file with the weights")
     for wrapper in WRAPPERS:
         if isinstance(content.get(wrapper), Mapping):
             content = content[wrapper]
             break
-    strangers = [str(key) for key, value in content.items() if not (isinstance(key, str) and isinstance(value, Tensor))]
-    if strangers or not content:
-        reason = f"{listed(strangers)} is no tensor" if strangers else "it is empty"
+    foreign = [str(key) for key, value in content.items() if not (isinstance(key, str) and isinstance(value, Tensor))]
+    if foreign or not content:
+        reason = f"{listed(foreign)} is no tensor" if foreign else "it is empty"
         raise CheckpointError(f"{path}: is not a state dict ({reason}): give a file with a model's weights")
     with path.open("rb") as file:
         sha256 = hashlib.file_digest(file, "sha256").hexdigest()
@@ -86,7 +86,7 @@ def read_metadata(path: Path) -> dict[str, str]:
 
 
 def check_file(path: Path) -> None:
-    """Raise CheckpointError for a file that cannot hold weights, by its name and its first bytes."""
+    """Raise CheckpointError for a file that cannot contain weights, by its name and its first bytes."""
     if path.is_dir():
         raise CheckpointError(f"{path}: is a folder: name the weights in it, such as {path / 'model.safetensors'}")
     if not path.is_file():
@@ -95,7 +95,7 @@ def check_file(path: Path) -> None:
         raise CheckpointError(f"{path}: unknown suffix: give one of .safetensors, {', '.join(TORCH_SUFFIXES)}")
     if "optim" in path.stem and ("state" in path.stem or "optimizer" in path.stem):
         # AST's recipe writes best_optim_state.pth beside best_audio_model.pth.
-        raise CheckpointError(f"{path}: is the state of an optimiser, not of a model: give the model's own file")
+        raise CheckpointError(f"{path}: is the state of an optimiser, not of a model: give the file with the weights")
     try:
         with path.open("rb") as file:
             start = file.read(64).lstrip()
@@ -127,13 +127,13 @@ def _read_torch(path: Path) -> Mapping[str, Any]:
     except pickle.UnpicklingError as error:
         if "GLOBAL" in str(error):  # torch names the callable that the pickle asked for
             raise CheckpointError(
-                f"{path}: holds pickled code, which is never run: have its author give the state dict alone"
+                f"{path}: contains pickled code, which is never run: have its author give the state dict alone"
             ) from error
         raise CheckpointError(f"{path}: corrupt or not a torch file: download or copy it again") from error
     except DAMAGE as error:
         raise _damaged(path, error) from error
     if not isinstance(content, Mapping):
-        raise CheckpointError(f"{path}: holds a {type(content).__name__}: give a file with a model's state dict")
+        raise CheckpointError(f"{path}: contains a {type(content).__name__}: give a file with a model's state dict")
     return content
 
 

@@ -76,7 +76,7 @@ def test_attention_macs_equal_two_products_of_tokens_by_tokens():
     ids=["paper", "odd size, two heads"],
 )
 def test_every_library_agrees_with_the_closed_form_within_one_percent(name, config):
-    # At the paper's width: fvcore weighs LayerNorm by a rule of its own, which shows only in narrow models.
+    # At the paper's width: fvcore weighs LayerNorm by another rule, which shows only in narrow models.
     model = create_model(name, **config)
     full = measure_complexity(model).macs_full
     counts = count_with_libraries(model)

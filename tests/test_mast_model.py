@@ -21,7 +21,7 @@ SIZE = (32, 96)
 def make_timm(name: str, model: Any) -> nn.Module:
     """timm's MViTv2 that shares the weights of `model`.
 
-    timm builds square models only, yet its forward follows the true grid. So a square one is built from timm's own
+    timm builds square models only, yet its forward follows the true grid. So a square one is built from timm's
     parts, without storage, and takes over our tensors, rectangular relative-position tables included.
     """
     mvitv2 = pytest.importorskip("timm.models.mvitv2")
@@ -102,7 +102,7 @@ def test_logits_equal_timm_on_images(name: str, depths: tuple[int, ...]) -> None
 def test_logits_equal_timm_on_spectrograms(
     input_size: tuple[int, int], pool_strides: tuple[tuple[int, int], ...]
 ) -> None:
-    """MAST's own rectangular geometry, pooling along time only included, at a twelfth of its width.
+    """MAST's rectangular geometry, pooling along time only included, at a twelfth of its width.
 
     float64 leaves no room for a small wrong term; float32 is what people run.
     """

@@ -1,4 +1,4 @@
-"""What holds for both models alike: heads, inputs, precision, training behaviour, cost and timm's interface."""
+"""Behaviour that both models share: heads, inputs, precision, training behaviour, cost and timm's interface."""
 
 from __future__ import annotations
 

@@ -18,7 +18,7 @@ from models.pooling_attention import ATTENTION_PATHS, BlockPlan, PoolingAttentio
 Grid = tuple[int, int]
 SIZES = {"dim": 6, "dim_out": 8, "num_heads": 2}
 
-# (grid, stride_q, stride_kv): MAST's own kinds of block first, then sizes that the strides do not divide.
+# (grid, stride_q, stride_kv): MAST's kinds of block first, then sizes that the strides do not divide.
 GEOMETRIES: list[tuple[Grid, Grid, Grid]] = [
     ((4, 8), (1, 1), (4, 4)),
     ((4, 8), (2, 2), (2, 2)),

@@ -17,12 +17,12 @@ TOLERANCE = 0.1  # of the activations that real steps of small models save
 
 def saved_bytes(model: SpectrogramTransformer, batch: int) -> int:
     """Bytes that autograd saves for the backward pass of one training step, without parameters and buffers."""
-    own = {t.untyped_storage().data_ptr() for t in (*model.parameters(), *model.buffers())}
+    known = {t.untyped_storage().data_ptr() for t in (*model.parameters(), *model.buffers())}
     storages: dict[int, torch.UntypedStorage] = {}
 
     def pack(tensor: torch.Tensor) -> torch.Tensor:
         storage = tensor.untyped_storage()
-        if storage.data_ptr() not in own:
+        if storage.data_ptr() not in known:
             storages[storage.data_ptr()] = storage
         return tensor
 
