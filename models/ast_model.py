@@ -320,9 +320,9 @@ class AST(SpectrogramTransformer):
                 (int(size) - int(described["patch_size"])) // int(stride) + 1
                 for size, stride in zip(sizes, strides, strict=True)
             )
-        except (OSError, ValueError, LookupError, TypeError, ArithmeticError):  # none, or of something else
+        except (OSError, ValueError, LookupError, TypeError, ArithmeticError, RecursionError):  # none, or no AST's
             return None
-        return rows, columns
+        return (rows, columns) if min(rows, columns) > 0 else None
 
     def adapt(self, key: str, tensor: Tensor, target: Tensor, source: WeightSource) -> tuple[Tensor, Action]:
         if key != "pos_embed":
@@ -348,7 +348,7 @@ def position_grid(pos_embed: Tensor, source: WeightSource) -> Grid:
         raise CheckpointError(f"{source.name}: 'pos_embed' is {shape}, not (1, 2 + patches, width): get the file again")
     patches = shape[1] - PREFIX_TOKENS
     if source.grid is not None:
-        if prod(source.grid) != patches:
+        if min(source.grid) < 1 or prod(source.grid) != patches:
             raise CheckpointError(
                 f"{source.name}: 'pos_embed' has {patches} patches, unlike source_grid {source.grid}: "
                 "pass the grid that the weights were trained with"

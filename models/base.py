@@ -219,6 +219,7 @@ class SpectrogramTransformer(nn.Module):
     head_hidden_size = num_features
 
     def get_classifier(self) -> nn.Module:
+        """The Linear of the one head, or a ModuleDict of them."""
         return self.head.fc
 
     def reset_classifier(self, num_classes: int | Mapping[str, int], global_pool: str | None = None) -> None:

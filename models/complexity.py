@@ -48,14 +48,17 @@ class Complexity:
 
     @property
     def macs_module_only(self) -> int:
+        """MACs by the paper's rule."""
         return sum(item.macs for item in self.items if item.kind in MODULE_KINDS)
 
     @property
     def macs_ptflops_0_7(self) -> int:
+        """MACs as ptflops 0.7 counts them."""
         return sum(item.macs for item in self.items if item.kind in MODULE_KINDS + PTFLOPS_0_7_KINDS)
 
     @property
     def macs_full(self) -> int:
+        """MACs with the products of two activations."""
         return sum(item.macs for item in self.items if item.kind in MODULE_KINDS + PRODUCT_KINDS)
 
 

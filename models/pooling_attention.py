@@ -58,6 +58,7 @@ class BlockPlan:
 
     @property
     def head_dim(self) -> int:
+        """Width of one head."""
         return self.dim_out // self.num_heads
 
     @property

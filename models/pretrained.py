@@ -63,14 +63,17 @@ class LoadReport:
     sha256: str | None
 
     def having(self, action: Action) -> list[KeyReport]:
+        """Entries with this action."""
         return [entry for entry in self.entries if entry.action == action]
 
     @property
     def counts(self) -> dict[Action, int]:
+        """Number of entries by action."""
         return dict(Counter(entry.action for entry in self.entries))
 
     @property
     def matched(self) -> int:
+        """Number of tensors that are the source's, unchanged."""
         return len(self.having("matched"))
 
     @property
@@ -92,6 +95,7 @@ class LoadReport:
         return f"{self.source} [{self.format}]: {', '.join(parts)}"
 
     def to_dict(self) -> dict[str, Any]:
+        """The report as plain JSON values."""
         return asdict(self) | {"counts": self.counts, "adapted": self.adapted}
 
 

@@ -39,6 +39,7 @@ class Description:
 
     @property
     def family(self) -> type[SpectrogramTransformer]:
+        """The model's class."""
         return PRESETS[self.model_name].family
 
     def parse_config(self, **changes: Any) -> Any:

@@ -78,7 +78,7 @@ def _entry_point(name: str) -> Callable[..., SpectrogramTransformer]:
         model = create_model(name, **arguments)
         cfg = resolve_pretrained_cfg(name, pretrained_cfg=pretrained_cfg, pretrained_cfg_overlay=pretrained_cfg_overlay)
         if pretrained:
-            load_by_name(model, cfg.tag or "")
+            load_by_name(model, cfg.tag or name)
         if without_head:
             model.reset_classifier(0)
         model.pretrained_cfg = model.default_cfg = cfg.to_dict()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -73,6 +74,19 @@ def mel_band_hz(band: int) -> tuple[float, float]:
     edges = low + (high - low) * np.arange(band, band + 3) / (SPEC.mels + 1)
     hz = 700 * (np.exp(edges / 1127) - 1)
     return float(hz[0]), float(hz[2])
+
+
+@pytest.mark.parametrize(
+    "damage", [{"front_end": {"mels": "x"}}, {"front_end": {"frames": -1}}, {"extra": {"experiment": 3}}], ids=str
+)
+def test_a_damaged_description_of_a_model_is_one_line(
+    damage: dict[str, Any], sound: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path, model = tmp_path / "model.safetensors", create_model("ast_debug", num_classes=2, input_size=SIZE)
+    description = {"front_end": SPEC.to_dict(), "labels": {"label": ["a", "b"]}, "multilabel": False, **damage}
+    save_checkpoint(path, model, "ast_debug", **description)
+    assert inspected(sound, path, tmp_path / "records") == 2
+    assert "damaged description" in capsys.readouterr().err
 
 
 def test_ast_has_no_relative_positions_to_draw(sound: Path, tmp_path: Path) -> None:

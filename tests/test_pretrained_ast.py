@@ -151,7 +151,7 @@ def test_a_grid_is_read_from_transformers_config_beside_the_file(tmp_path: Path)
     model = ast(input_size=(128, 166))
     load_pretrained(model, path)
     assert torch.equal(model.pos_embed, resize_position_embedding(source["module.v.pos_embed"], (8, 24), (12, 16)))
-    for text in ("{}", "[]", "{", json.dumps(sizes | {"time_stride": 0})):
+    for text in ("{}", "[]", "{", json.dumps(sizes | {"time_stride": 0}), json.dumps(sizes | {"max_length": -9})):
         config.write_text(text)
         with pytest.raises(CheckpointError, match="unknown layout"):
             load_pretrained(model, path)
