@@ -7,11 +7,10 @@
 from __future__ import annotations
 
 import re
-from collections import Counter
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, get_args
+from typing import get_args
 
 import torch
 from torch import Tensor, nn
@@ -67,11 +66,6 @@ class LoadReport:
         return [entry for entry in self.entries if entry.action == action]
 
     @property
-    def counts(self) -> dict[Action, int]:
-        """Number of entries by action."""
-        return dict(Counter(entry.action for entry in self.entries))
-
-    @property
     def matched(self) -> int:
         """Number of tensors that are the source's, unchanged."""
         return len(self.having("matched"))
@@ -93,10 +87,6 @@ class LoadReport:
                 part += f" ({listed(entry.key or entry.source_keys[0] for entry in entries)})"
             parts.append(part)
         return f"{self.source} [{self.format}]: {', '.join(parts)}"
-
-    def to_dict(self) -> dict[str, Any]:
-        """The report as plain JSON values."""
-        return asdict(self) | {"counts": self.counts, "adapted": self.adapted}
 
 
 # --- Formats

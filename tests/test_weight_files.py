@@ -52,10 +52,7 @@ def test_unusable_files_say_what_they_are(tmp_path: Path) -> None:
         "noise.safetensors": (bytes(range(256)), "corrupt"),
         "page.pth": (b"<!DOCTYPE html>", "is a web page"),
         "pointer.bin": (b"version https://git-lfs.github.com/spec/v1\n", "git lfs pull"),
-        "code.pth": (
-            _torch_bytes({"a": fractions.Fraction(1, 2)}, tmp_path),
-            "contains pickled code",
-        ),
+        "code.pth": (_torch_bytes({"a": fractions.Fraction(1, 2)}, tmp_path), "contains pickled code"),
         "adam.pth": (_torch_bytes(optimiser, tmp_path), "state of an optimiser"),
         "best_optim_state.pth": (weights, "state of an optimiser"),
         "numbers.pth": (_torch_bytes({"a": 1, "b": torch.zeros(1)}, tmp_path), "'a' is no tensor"),
