@@ -28,7 +28,7 @@ class SpectrogramTransformer(nn.Module):
         pretrained_formats: published formats by name; "ours" is a state dict of this model.
         published: published weights by the name that `load_by_name` takes.
         retired_fields: fields that configs of old checkpoints have, with the one value that is still understood.
-        blocks: Transformer blocks; those with attention have an `attn` with a `path` of `attention_paths` and `path_on`.
+        blocks: Transformer blocks. Those with attention have an `attn` with `path` and `path_on`.
         head: the classifier.
     """
 
