@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,7 +12,6 @@ import torch
 
 from models import create_model
 from models.checkpoints import save_checkpoint
-from models.pooling_attention import relative_index
 from reports.plots import PLOTS, use_style
 from reproduce.__main__ import main
 from reproduce.audio.spec import AudioSpec
@@ -76,6 +76,19 @@ def mel_band_hz(band: int) -> tuple[float, float]:
     return float(hz[0]), float(hz[2])
 
 
+@pytest.mark.parametrize(
+    "damage", [{"front_end": {"mels": "x"}}, {"front_end": {"frames": -1}}, {"extra": {"experiment": 3}}], ids=str
+)
+def test_a_damaged_description_of_a_model_is_one_line(
+    damage: dict[str, Any], sound: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path, model = tmp_path / "model.safetensors", create_model("ast_debug", num_classes=2, input_size=SIZE)
+    description = {"front_end": SPEC.to_dict(), "labels": {"label": ["a", "b"]}, "multilabel": False, **damage}
+    save_checkpoint(path, model, "ast_debug", **description)
+    assert inspected(sound, path, tmp_path / "records") == 2
+    assert "damaged description" in capsys.readouterr().err
+
+
 def test_ast_has_no_relative_positions_to_draw(sound: Path, tmp_path: Path) -> None:
     records = tmp_path / "records"
     assert inspected(sound, checkpoint(tmp_path, "ast_debug"), records) == 0
@@ -89,7 +102,7 @@ def test_a_profile_gives_each_distance_its_own_bias(queries: int, keys: int) -> 
     """Of biases that are the distance itself, from the query's centre to the key's, the profile is a line."""
     places_q, places_k = ((np.arange(n) + 0.5) / n for n in (queries, keys))
     away = places_k[None] - places_q[:, None]
-    profile = _profile(away, relative_index(queries, keys).numpy(), 1.0)
+    profile = _profile(torch.from_numpy(away), 1.0)
     assert np.all(np.diff(profile.offsets) > 0)
     np.testing.assert_allclose(profile.bias, profile.offsets, atol=1e-12)
 

@@ -1,4 +1,4 @@
-"""`plan`: steps, hours and memory before anything is trained, checked by hand and against real training steps."""
+"""`plan`: steps, hours and memory before anything is trained, checked by hand."""
 
 from __future__ import annotations
 
@@ -8,17 +8,12 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch
 from make_records import make_record
 
-from models import create_model
-from models.base import SpectrogramTransformer
-from models.complexity import count_parameters
 from reproduce.datasets.index import STRING, ClipIndex, Labels
 from reproduce.efficiency.clip_counts import located_counts, paper_counts
 from reproduce.efficiency.plan import WHOLE_BATCH, ClipCounts, Memory, Plan, PlannedRun
 from reproduce.efficiency.planning import TrainingDevice, estimate_memory, fit_memory, plan_experiments, run_label
-from reproduce.efficiency.training_memory import FULL, STATE_BYTES, kept_by_blocks, training_memory
 from reproduce.errors import InputError
 from reproduce.experiments.comparisons import POOLING_ABLATIONS
 from reproduce.experiments.experiment import Experiment
@@ -32,7 +27,6 @@ from reproduce.tables.render import FORMATS, render
 
 paper = load_paper()
 BALANCED, VGGSOUND = ("audioset", "balanced"), ("vggsound", "")
-TOLERANCE = 0.1  # of the activations that real steps of small models keep
 
 
 def planned(*experiments: Experiment, clips: Any = None, records: Any = (), memory: Memory = WHOLE_BATCH) -> Plan:
@@ -282,92 +276,3 @@ def test_memory_follows_how_a_batch_is_put_on_a_device() -> None:
     assert gib[0] > 4 * gib[1] > 4 * gib[2]
     assert "8 clips on one device" in plan_table(pieces).rows[0].cells["memory"].conditions
     assert whole.runs[0].length == pieces.runs[0].length
-
-
-# --- memory, against real training steps ---
-
-
-def kept_bytes(model: SpectrogramTransformer, batch: int) -> int:
-    """Count the bytes that autograd keeps for the backward pass of one step, without parameters and buffers."""
-    weights = {t.untyped_storage().data_ptr() for t in (*model.parameters(), *model.buffers())}
-    storages: dict[int, torch.UntypedStorage] = {}
-
-    def pack(tensor: torch.Tensor) -> torch.Tensor:
-        storage = tensor.untyped_storage()
-        if storage.data_ptr() not in weights:
-            storages[storage.data_ptr()] = storage
-        return tensor
-
-    x = torch.randn(batch, 1, *model.config.input_size)
-    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
-        loss = model(x).square().mean()
-        total = sum(storage.nbytes() for storage in storages.values())
-    loss.backward()
-    return total
-
-
-@pytest.mark.parametrize(
-    ("name", "size", "config"),
-    [
-        ("mast_tiny", (64, 256), {"attention": "chunked"}),
-        ("ast_tiny", (64, 256), {}),
-        ("ast_small", (64, 128), {}),
-        ("ast_tiny", (64, 256), {"attention": "reference"}),
-        ("mast_tiny", (64, 256), {"drop_path_rate": 0.3}),
-        ("mast_small", (64, 128), {}),
-        ("mast_tiny", (64, 256), {"attention": "folded"}),
-        ("mast_tiny", (64, 256), {"cls_token": True}),
-        ("mast_debug", (128, 256), {"pool_strides": ((2, 2), (1, 1), (1, 1))}),
-    ],
-    ids=str,
-)
-def test_estimated_activations_are_those_that_a_step_keeps(
-    name: str, size: tuple[int, int], config: dict[str, Any]
-) -> None:
-    model = create_model(name, num_classes=10, input_size=size, **config).train()
-    per_clip = (kept_bytes(model, 3) - kept_bytes(model, 1)) / 2
-    assert training_memory(model, 1, "cpu", mixed=False).kept == pytest.approx(per_clip, rel=TOLERANCE)
-
-
-@pytest.mark.parametrize(
-    ("name", "config"), [("ast_tiny", {}), ("mast_tiny", {}), ("mast_tiny", {"attention": "chunked"})]
-)
-def test_what_large_models_recompute_is_not_counted(
-    name: str, config: dict[str, Any], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    model = create_model(name, num_classes=10, input_size=(64, 256), **config).train()
-    plain = training_memory(model, 1, "cpu", mixed=False).kept
-    monkeypatch.setattr("models.layers.RECOMPUTED_FROM", 0)
-    per_clip = (kept_bytes(model, 3) - kept_bytes(model, 1)) / 2
-    estimate = training_memory(model, 1, "cpu", mixed=False).kept
-    assert estimate == pytest.approx(per_clip, rel=TOLERANCE)
-    assert estimate < 0.8 * plain
-
-
-def test_the_state_is_that_of_adam() -> None:
-    model = create_model("ast_debug", num_classes=10, input_size=(32, 64))
-    optimizer = torch.optim.AdamW(model.parameters())
-    model(torch.randn(2, 1, 32, 64)).sum().backward()
-    optimizer.step()
-    held = [*model.parameters()] + [p.grad for p in model.parameters() if p.grad is not None]
-    held += [t for state in optimizer.state.values() for t in state.values() if torch.is_tensor(t) and t.numel() > 1]
-    bytes_held = sum(t.numel() * t.element_size() for t in held)
-    assert bytes_held == pytest.approx(count_parameters(model) * STATE_BYTES, rel=0.01)
-    assert training_memory(model, 1, mixed=False).state == count_parameters(model) * STATE_BYTES
-
-
-def test_batch_checkpointing_and_precision_change_the_estimate() -> None:
-    with torch.device("meta"):
-        model = create_model("mast_base")
-    mixed, full = training_memory(model, 8), training_memory(model, 8, mixed=False)
-    twice = training_memory(model, 16)
-    assert twice.peak - mixed.peak == mixed.kept + mixed.working
-    assert training_memory(model, 64, checkpointing=True).peak < training_memory(model, 64).peak
-    assert full.kept / 2 < mixed.kept < full.kept
-    checkpointed = training_memory(model, 8, mixed=False, checkpointing=True)
-    assert checkpointed.kept == 8 * sum(kept.inputs for kept in kept_by_blocks(model, 8)) * FULL
-
-
-def test_a_model_without_block_shapes_is_refused() -> None:
-    with pytest.raises(TypeError, match="Linear"):
-        kept_by_blocks(torch.nn.Linear(1, 1))  # type: ignore[arg-type]

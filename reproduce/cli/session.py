@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 from tqdm import tqdm
 
-from models.checkpoints import CheckpointError, read_state_dict
+from models.weight_files import CheckpointError, read_state_dict
 from reproduce.audio.spec import AudioSpec
 from reproduce.cli.options import ExecutionOptions, TrainingOptions
 from reproduce.cli.progress import is_distributed, log, progress_bar

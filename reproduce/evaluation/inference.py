@@ -10,7 +10,9 @@ from typing import Any
 import numpy as np
 
 from models import SpectrogramTransformer, create_model
-from models.checkpoints import CheckpointError, load_by_name, load_checkpoint
+from models.checkpoints import load_checkpoint
+from models.pretrained import load_by_name
+from models.weight_files import CheckpointError
 from reproduce.audio.spec import AudioSpec
 from reproduce.data.batches import evaluation_batches
 from reproduce.data.waveform_store import WaveformStore, stream_waveforms
@@ -63,9 +65,12 @@ def load_trained_model(source: str, device: str) -> TrainedModel:
     except CheckpointError as error:
         raise InputError(str(error)) from None
     labels = {head: tuple(names) for head, names in loaded.labels.items()}
-    spec = AudioSpec.from_dict(loaded.front_end)
-    experiment = loaded.metadata.get("experiment", {})
-    trained_on, scale = tuple(experiment.get("train_splits", ())), experiment.get("scale", "demo")
+    try:
+        spec = AudioSpec.from_dict(loaded.front_end)
+        experiment = loaded.metadata.get("experiment", {})
+        trained_on, scale = tuple(experiment.get("train_splits", ())), experiment.get("scale", "demo")
+    except (ValueError, TypeError, AttributeError, ArithmeticError) as error:
+        raise InputError(f"{source}: damaged description ({error}): save or copy it again") from None
     return TrainedModel(loaded.model.to(device), loaded.name, spec, labels, loaded.multilabel, trained_on, scale)
 
 

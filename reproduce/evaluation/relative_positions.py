@@ -13,8 +13,7 @@ from torch import Tensor
 
 from models import SpectrogramTransformer
 from models.checkpoints import weights_sha256
-from models.mast_model import MAST
-from models.pooling_attention import PoolingAttention
+from models.pooling_attention import relative_index
 from reproduce.audio.log_mel import log_mel, normalise
 from reproduce.audio.spec import AudioSpec
 from reproduce.audio.waveforms import load_waveform, pad_or_trim
@@ -49,41 +48,19 @@ def relative_profiles(
     Args:
         x: (1, 1, mels, frames), normalised.
     """
-    if not isinstance(model, MAST):
-        return (), ()
-    found: list[tuple[Profile, Profile]] = []
     units = (1.0, spec.frame_shift_ms / 1000)
-
-    def note(attn: PoolingAttention, q: Tensor) -> None:
-        terms = attn.relative_terms(q.transpose(1, 2)[:, :, attn.prefix_tokens :])
-        freq = terms[0].mean(dim=(0, 1, 3))  # (B, H, F, T, f) to (F, f)
-        time = terms[1].mean(dim=(0, 1, 2))  # (B, H, F, T, t) to (T, t)
-        profiles = (
-            _profile(mean.float().cpu().numpy(), index.cpu().numpy(), size * unit)
-            for mean, index, size, unit in zip(
-                (freq, time), (attn.freq_index, attn.time_index), model.config.input_size, units, strict=True
-            )
-        )
-        found.append((next(profiles), next(profiles)))
-
-    hooks = [
-        block.attn.norm_q.register_forward_hook(lambda _, __, q, attn=block.attn: note(attn, q))
-        for block in model.blocks
-    ]
-    try:
-        model.forward_features(x)
-    finally:
-        for hook in hooks:
-            hook.remove()
-    return tuple(freq for freq, _ in found), tuple(time for _, time in found)
+    mels, seconds = (size * unit for size, unit in zip(model.config.input_size, units, strict=True))
+    terms = model.relative_position_terms(x)
+    return tuple(_profile(freq, mels) for freq, _ in terms), tuple(_profile(time, seconds) for _, time in terms)
 
 
-def _profile(bias: np.ndarray, index: np.ndarray, extent: float) -> Profile:
+def _profile(bias: Tensor, extent: float) -> Profile:
     """(queries, keys) biases averaged by row of the table, and each row's distance where the axis spans `extent`."""
     queries, keys = bias.shape
-    counts = np.bincount(index.ravel())
+    index = relative_index(queries, keys).numpy().ravel()
+    counts = np.bincount(index)
     rows = np.flatnonzero(counts)
-    means = np.bincount(index.ravel(), weights=bias.ravel())[rows] / counts[rows]
+    means = np.bincount(index, weights=bias.double().cpu().numpy().ravel())[rows] / counts[rows]
     # From centre to centre: on the coarser axis a token spans several of the finer one's, whose unit rows count in.
     finer = max(queries, keys)
     span_q, span_k = finer / queries, finer / keys

@@ -14,8 +14,10 @@ import numpy as np
 import torch
 
 from models import SpectrogramTransformer, create_model
-from models.checkpoints import CheckpointError, load_by_name, load_pretrained, save_checkpoint, weights_sha256
+from models.checkpoints import save_checkpoint, weights_sha256
 from models.complexity import measure_complexity
+from models.pretrained import load_by_name, load_pretrained
+from models.weight_files import CheckpointError
 from reproduce.data.waveform_store import WaveformStore
 from reproduce.datasets import ClipIndex, Problem
 from reproduce.datasets.index import DEFAULT_HEAD
