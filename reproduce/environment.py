@@ -48,6 +48,12 @@ def choose_device(name: str = "auto") -> str:
     return name
 
 
+def synchronise(device: torch.device | str) -> None:
+    """Wait until the device has finished its work, so that a clock read next includes it."""
+    if torch.device(device).type != "cpu":
+        torch.accelerator.synchronize(device)
+
+
 def usable_cores() -> int:
     """Cores that this process may use; a scheduler may have given it a part of the machine's."""
     if hasattr(os, "sched_getaffinity"):

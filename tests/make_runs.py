@@ -29,10 +29,10 @@ from reproduce.experiments.experiment import Experiment
 from reproduce.experiments.presets import PRESETS
 from reproduce.experiments.recipe import Recipe
 from reproduce.records.record import RunRecord
+from reproduce.training.execution import SILENT, Execution, Progress, RunSettings
 from reproduce.training.processes import make_accelerator
 from reproduce.training.runner import run_experiment
 from reproduce.training.signals import Stopped
-from reproduce.training.trainer import SILENT, Execution, Progress
 
 SPEC = AudioSpec(mels=32, frames=32, frame_shift_ms=30.0, mean=-6.6, std=5.4)
 RECIPE = Recipe(
@@ -76,7 +76,7 @@ def make_experiment(model: str = "mast_debug", recipe: Recipe = RECIPE, seed: in
 
 
 def make_execution(**options: Any) -> Execution:
-    return Execution(make_accelerator("cpu"), **options)
+    return Execution(accelerator=make_accelerator("cpu"), **options)
 
 
 def run(
@@ -89,18 +89,21 @@ def run(
     **options: Any,
 ) -> RunRecord:
     """Train in this process; `options` are Execution's."""
-    experiment = make_experiment(model, recipe, seed)
-    return run_experiment(
-        experiment, store, folder / "records", folder / "runs", make_execution(**options), progress=progress
+    settings = RunSettings(
+        records=folder / "records", runs=folder / "runs", execution=make_execution(**options), progress=progress
     )
+    return run_experiment(make_experiment(model, recipe, seed), store, settings)
 
 
 def outcome(record: RunRecord) -> dict[str, Any]:
-    """What two runs of one experiment must share to the last bit: all but speeds, times and places."""
+    """What two runs of one experiment must share to the last bit: everything but speeds, times and folders."""
     return {
         "weights": record.weights_sha256,
         "metrics": {name: value for name, value in record.metrics.items() if not name.endswith("_per_s")},
-        "history": [{name: v for name, v in epoch.items() if not name.endswith("_per_s")} for epoch in record.history],
+        "history": [
+            {name: v for name, v in epoch.items() if not name.endswith(("_per_s", "_share"))}
+            for epoch in record.history
+        ],
         "details": record.details,
         "test": record.dataset["test_sha256"],
     }

@@ -37,9 +37,10 @@ from reproduce.data.waveform_store import WaveformStore, load_waveforms
 from reproduce.datasets import read_dataset
 from reproduce.records.record import RunRecord
 from reproduce.records.store import load_records
+from reproduce.training.epoch_log import EPOCH_LOG
+from reproduce.training.execution import Progress
 from reproduce.training.runner import experiment_key
 from reproduce.training.signals import stop_signals
-from reproduce.training.trainer import EPOCH_LOG, Progress
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

@@ -28,9 +28,9 @@ from reproduce.metrics.headline import HEADLINES, headline
 from reproduce.records.record import of_kind
 from reproduce.records.selection import latest_by_key
 from reproduce.records.store import load_records
+from reproduce.training.execution import Execution, Progress, RunSettings
 from reproduce.training.processes import gather, make_accelerator
 from reproduce.training.runner import experiment_key, run_experiment
-from reproduce.training.trainer import Execution, Progress
 
 PROBLEMS_SHOWN = 10
 
@@ -81,11 +81,11 @@ def make_execution(options: argparse.Namespace, in_main_memory: bool) -> Executi
         here = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
         workers = 0 if in_main_memory and device == "cpu" else reading_workers(here)
     return Execution(
-        make_accelerator(device, precision),
-        options.micro_batch,
-        workers,
-        options.grad_checkpointing,
-        60 * options.checkpoint_minutes,
+        accelerator=make_accelerator(device, precision),
+        micro_batch=options.micro_batch,
+        workers=workers,
+        grad_checkpointing=options.grad_checkpointing,
+        checkpoint_seconds=60 * options.checkpoint_minutes,
     )
 
 
@@ -205,8 +205,15 @@ def _train_one(
             speed = f"{summary['clips_per_s']:.1f} clips/s"
             say(f"{name} epoch {epoch}/{epochs}: loss {summary['loss']:.4f}{scored}, {speed}")
 
-        progress = Progress(on_resume, on_step, on_epoch, say)
-        record = run_experiment(experiment, store, options.records, options.runs, execution, progress, kind, weights)
+        settings = RunSettings(
+            records=options.records,
+            runs=options.runs,
+            execution=execution,
+            progress=Progress(on_resume=on_resume, on_step=on_step, on_epoch=on_epoch, on_warning=say),
+            kind=kind,
+            weights=weights,
+        )
+        record = run_experiment(experiment, store, settings)
     score = headline(record.metrics)
     say(f"{name}: {HEADLINES[score]} {record.metrics[score]:.1f} % on {record.metrics['clips']} test clips")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import torch
 from torch import nn
@@ -11,26 +12,42 @@ from models import SpectrogramTransformer
 from reproduce.experiments.recipe import Recipe
 
 
-def make_optimizer(model: SpectrogramTransformer, recipe: Recipe) -> torch.optim.Optimizer:
+def make_optimizer(model: SpectrogramTransformer, recipe: Recipe, fused: bool = False) -> torch.optim.Optimizer:
     """AdamW with weight decay on matrices only: none on 1-D tensors and on what the model itself exempts.
 
     Or AST's Adam, whose weight decay is an L2 term on every parameter.
+
+    Args:
+        model: whose parameters are updated.
+        recipe: optimiser, rate, betas and weight decay.
+        fused: one kernel per step. It resumes bit for bit, but rounds otherwise than the loop over tensors that the
+            committed CPU records were made with: for GPUs.
     """
+    options: dict[str, Any] = {
+        "lr": recipe.lr,
+        "betas": recipe.betas,
+        "fused": fused or None,
+    }  # None: torch chooses among the others
     if recipe.optimizer == "adam":
-        return torch.optim.Adam(model.parameters(), lr=recipe.lr, betas=recipe.betas, weight_decay=recipe.weight_decay)
+        return torch.optim.Adam(model.parameters(), weight_decay=recipe.weight_decay, **options)
     exempt = model.no_weight_decay()
     decayed: list[nn.Parameter] = []
     undecayed: list[nn.Parameter] = []
     for name, parameter in model.named_parameters():
         (undecayed if parameter.ndim <= 1 or name in exempt else decayed).append(parameter)
     groups = [{"params": decayed, "weight_decay": recipe.weight_decay}, {"params": undecayed, "weight_decay": 0.0}]
-    return torch.optim.AdamW(groups, lr=recipe.lr, betas=recipe.betas)
+    return torch.optim.AdamW(groups, **options)
 
 
 def learning_rate(recipe: Recipe, step: int, total_steps: int) -> float:
-    """Of step 0, 1, ... `total_steps` - 1 of the whole run: linear to `recipe.lr` over the warm-up, then the schedule.
+    """The rate of one step: linear to `recipe.lr` over the warm-up, then the schedule.
 
     AST's warm-up (`warmup_every` 50) holds each rate for 50 steps and begins with 0.
+
+    Args:
+        recipe: peak rate, warm-up and schedule.
+        step: 0 to `total_steps` - 1, counted over the whole run.
+        total_steps: steps of the run.
     """
     warmup = min(recipe.warmup_steps, total_steps)
     if step < warmup:
