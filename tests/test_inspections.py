@@ -107,9 +107,7 @@ def test_a_table_with_one_row_favours_its_distance_alone() -> None:
     assert freq[-1].offsets[np.flatnonzero(freq[-1].bias)].tolist() == [0.0]
 
 
-def test_a_sound_that_cannot_be_inspected_is_one_line(
-    sound: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_an_unusable_sound_is_one_line(sound: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     model = checkpoint(tmp_path, "mast_debug")
     (tmp_path / "broken.wav").write_bytes(b"RIFF")
     for wrong in (tmp_path / "broken.wav", tmp_path / "absent.wav"):
