@@ -23,7 +23,7 @@ from reproduce.training.checkpointing import (
     lock_run,
     save_training_state,
 )
-from reproduce.training.engine import EpochMeter
+from reproduce.training.epoch_meter import EpochMeter
 from reproduce.training.optimizers import make_optimizer
 from reproduce.training.state import TrainingState, WeightAverage, check_content, weights
 

@@ -29,7 +29,8 @@ from reproduce.experiments.paper_studies import AST_BY_VARIANT
 from reproduce.experiments.recipe import Recipe
 from reproduce.metrics.scores import accuracy
 from reproduce.records.store import load_records
-from reproduce.training.engine import EpochContext, EpochMeter, StepReport, TrainingDiverged, train_one_epoch
+from reproduce.training.engine import EpochContext, TrainingDiverged, train_one_epoch
+from reproduce.training.epoch_meter import EpochMeter, StepReport
 from reproduce.training.execution import Progress
 from reproduce.training.losses import per_clip_losses
 from reproduce.training.optimizers import learning_rate, make_optimizer

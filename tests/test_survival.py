@@ -37,7 +37,7 @@ from reproduce.data.waveform_store import FileWaveforms, WaveformStore, load_wav
 from reproduce.datasets import read_dataset
 from reproduce.experiments.recipe import Recipe
 from reproduce.records.record import RunRecord
-from reproduce.records.store import load_records
+from reproduce.records.store import as_stored, load_records
 from reproduce.training.epoch_log import EPOCH_LOG
 from reproduce.training.execution import Progress
 from reproduce.training.runner import experiment_key
@@ -117,6 +117,22 @@ def test_a_run_killed_at_three_moments_gives_the_undisturbed_result(
     assert warnings(tmp_path) == []
     assert len(log.read_text().splitlines()) == LONG.epochs  # each once, also those that were trained again
     assert sorted(path.name for path in run_folder(tmp_path, store).iterdir() if path.name.startswith("epoch-")) == []
+
+
+def test_a_rerun_right_after_a_kill_is_not_held_up_by_orphaned_workers(data: Path, tmp_path: Path) -> None:
+    """They live on for some seconds, and must not hold the lock of the run."""
+    streamed = stream_waveforms(read_dataset("esc50", data), SPEC)
+    killed = start(stream_tones_until_killed, data, tmp_path)
+    assert finish(killed) == [-signal.SIGKILL]
+    record = run(streamed, tmp_path, recipe=replace(LONG, epochs=1, average_from=0), **NEVER)
+    assert load_records(tmp_path / "records") == [as_stored(record)]
+
+
+def stream_tones_until_killed(data: Path, folder: Path) -> None:
+    """Train with two workers, and die in the second step."""
+    kill = Progress(on_step=lambda clips, loss: os.kill(os.getpid(), signal.SIGKILL))
+    streamed = stream_waveforms(read_dataset("esc50", data), SPEC)
+    run(streamed, folder, recipe=replace(LONG, epochs=1, average_from=0), progress=kill, workers=2)
 
 
 # --- SIGTERM and SIGINT ---------------------------------------------------------------------------------------------

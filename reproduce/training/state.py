@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from reproduce.datasets import Problem
-from reproduce.training.engine import EpochMeter
+from reproduce.training.epoch_meter import EpochMeter
 
 
 @dataclass

@@ -19,15 +19,16 @@ from reproduce.errors import InputError
 from reproduce.evaluation.predict import Predictions, drop_not_finite, merge, predict, score_predictions
 from reproduce.experiments.experiment import Experiment
 from reproduce.metrics.headline import headline
-from reproduce.training.checkpointing import load_training_state, save_training_state
-from reproduce.training.engine import EpochContext, EpochMeter, StepReport, TrainingDiverged, train_one_epoch
+from reproduce.training.checkpointer import Checkpointer
+from reproduce.training.engine import EpochContext, TrainingDiverged, train_one_epoch
 from reproduce.training.epoch_log import EpochLogger
+from reproduce.training.epoch_meter import EpochMeter, StepReport
 from reproduce.training.execution import SILENT, Execution, Progress
 from reproduce.training.health import health_warnings
 from reproduce.training.optimizers import make_optimizer
 from reproduce.training.processes import accelerator_of_run, gather
 from reproduce.training.signals import Stopped
-from reproduce.training.state import TrainingState, check_content, weights
+from reproduce.training.state import TrainingState, weights
 
 EVALUATION_BATCH = 32  # clips
 CLIPS_NAMED = 5  # in a message
@@ -75,7 +76,14 @@ class Trainer:
         optimizer = make_optimizer(run.model, self.recipe, fused)
         self.wrapped, self.optimizer = self.accelerator.prepare(run.model, optimizer)
         self.state = TrainingState()
-        self._saved_at = time.perf_counter()
+        self.checkpoints = Checkpointer(
+            self.accelerator,
+            run.model,
+            self.optimizer,
+            run.folder,
+            execution.checkpoint_seconds,
+            progress.on_warning,
+        )
 
     # --- training ---------------------------------------------------------------------------------------------------
 
@@ -112,7 +120,7 @@ class Trainer:
             if report.stop:
                 self._stop()
             if report.checkpoint:
-                self._save()
+                self.checkpoints.save(self.state)
 
         context = EpochContext(
             accelerator=self.accelerator,
@@ -122,7 +130,7 @@ class Trainer:
             total_steps=self.recipe.epochs * self.steps,
             multilabel=self.run.train.index.multilabel,
             stop=lambda: bool(self.received),
-            checkpoint=self._checkpoint_is_due,
+            checkpoint=self.checkpoints.due,
             on_step=on_step,
             lag=1 if self.accelerator.device.type == "cuda" else 0,
         )
@@ -179,8 +187,8 @@ class Trainer:
         self.progress.on_epoch(state.epoch, summary)
         for line in health_warnings(self.run.experiment.to_dict(), state.history):
             self.progress.on_warning(f"warning: {line}")
-        if self._checkpoint_is_due():
-            self._save()
+        if self.checkpoints.due():
+            self.checkpoints.save(self.state)
 
     # --- evaluation -------------------------------------------------------------------------------------------------
 
@@ -218,52 +226,22 @@ class Trainer:
         met = gather(list(self.state.problems.values()))
         return list({problem.clip_id: problem for problem in met}.values())
 
-    # --- checkpoints ------------------------------------------------------------------------------------------------
+    # --- interruptions ----------------------------------------------------------------------------------------------
 
     def _stop(self) -> NoReturn:
-        self._save()
+        self.checkpoints.save(self.state)
         self.accelerator.wait_for_everyone()
         raise Stopped(self.received[0] if self.received else signal.SIGTERM)
 
-    def _checkpoint_is_due(self) -> bool:
-        """On the first process, which writes it."""
-        overdue = time.perf_counter() - self._saved_at > self.execution.checkpoint_seconds
-        return overdue and self.accelerator.is_main_process
-
-    def _save(self) -> None:
-        """Write a checkpoint. If that fails, warn and continue training."""
-        self._saved_at = time.perf_counter()
-        if not self.accelerator.is_main_process:
-            return
-        scaler = self.accelerator.scaler
-        content = {
-            **self.state.to_dict(),
-            "model": self.run.model.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
-            "scaler": scaler.state_dict() if scaler is not None else {},
-        }
-        try:
-            save_training_state(self.run.folder, self.state.epoch, self.state.meter.steps, content)
-        except InputError as error:
-            self.progress.on_warning(f"warning: {error}; training continues")
-
     def _resume(self) -> None:
-        model, optimizer, scaler = self.run.model, self.optimizer, self.accelerator.scaler
-        content = load_training_state(
-            self.run.folder, self.progress.on_warning, lambda content: check_content(content, model, optimizer)
-        )
-        self.accelerator.wait_for_everyone()  # nobody writes while another still reads
-        if content is not None:
-            self.state = TrainingState.from_dict(content)
-            model.load_state_dict(content["model"])
-            optimizer.load_state_dict(content["optimizer"])
-            if content["scaler"] and scaler is not None:
-                scaler.load_state_dict(content["scaler"])
-        state = self.state
-        if len({*gather([(state.epoch, state.meter.steps, state.seconds)])}) > 1:
+        state = self.checkpoints.load()
+        if state is not None:
+            self.state = state
+        position = (self.state.epoch, self.state.meter.steps, self.state.seconds)
+        if len({*gather([position])}) > 1:
             raise InputError(
                 f"{self.run.folder}: the processes read different checkpoints: "
                 "give --runs a folder that every node sees"
             )
-        if content is not None:
+        if state is not None:
             self.progress.on_resume(state.epoch, state.epoch * len(self.run.train) + state.meter.clips)
