@@ -257,12 +257,12 @@ def test_the_command_line_stops_with_143_and_resumes(data: Path, tmp_path: Path)
     arguments += ["--format", "json", "--records", str(tmp_path / "records"), "--runs", str(tmp_path / "runs")]
     out = tmp_path / "out.json"
     assert finish(start(command_line, arguments, 4, out, "mast_debug tested on 1 seed 0 lr 0.001 epoch 2/4")) == [143]
-    said = out.with_suffix(".err").read_text()
-    assert "stopped: the same command " in said
-    assert "Traceback" not in said and out.read_text() == ""
+    error = out.with_suffix(".err").read_text()
+    assert "stopped: the same command " in error
+    assert "Traceback" not in error and out.read_text() == ""
     assert [record.experiment["model"] for record in load_records(tmp_path / "records")] == ["ast_debug"]
     assert finish(start(command_line, arguments, 4, out)) == [0]
-    assert "going on after epoch 2" in out.with_suffix(".err").read_text()
+    assert "after epoch 2" in out.with_suffix(".err").read_text()
     stopped = load_records(tmp_path / "records")
 
     elsewhere = ["--records", str(tmp_path / "in_peace/records"), "--runs", str(tmp_path / "in_peace/runs")]

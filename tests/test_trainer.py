@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import sys
 from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import replace
 from io import StringIO
@@ -20,6 +21,7 @@ from make_runs import (
     LONG,
     RECIPE,
     SPEC,
+    finish,
     lengthen_debug,
     make_execution,
     make_experiment,
@@ -28,6 +30,7 @@ from make_runs import (
     make_uneven_folder,
     outcome,
     run,
+    start,
 )
 from safetensors import SafetensorError
 from safetensors.torch import load_file
@@ -197,6 +200,40 @@ def test_without_a_tracker_there_is_only_the_log(store: WaveformStore, tmp_path:
     assert sorted(path.name for path in (tmp_path / "runs" / record.key).iterdir()) == [EPOCH_LOG, "lock"]
 
 
+WANDB = """
+config = type("Config", (dict,), {"update": lambda self, values, **_: calls.append(["config", values])})()
+calls = []
+class Run:
+    def log(self, values, step, **_): calls.append([step, values])
+    def finish(self): calls.append(["finish"])
+def init(**options):
+    calls.append(["init", options])
+    return Run()
+"""
+
+
+def train_with_wandb(data: Path, folder: Path) -> None:
+    """In another process: Accelerate looks for trackers once."""
+    sys.path.insert(0, str(folder / "site"))
+    store = load_waveforms(read_dataset("esc50", data), SPEC)
+    run(store, folder, recipe=RECIPE, log_with="wandb")
+    (folder / "calls.json").write_text(json.dumps(sys.modules["wandb"].calls))
+
+
+def test_another_tracker_receives_every_epoch(data: Path, tmp_path: Path) -> None:
+    """A stand-in for wandb, which is not installed here."""
+    for name, text in (("wandb.py", WANDB), ("wandb-1.dist-info/METADATA", "Name: wandb\nVersion: 1\n")):
+        (tmp_path / "site" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "site" / name).write_text(text)
+    assert finish(start(train_with_wandb, data, tmp_path)) == [0]
+    calls = json.loads((tmp_path / "calls.json").read_text())
+    (record,) = load_records(tmp_path / "records")
+    assert calls[0] == ["init", {"project": "mast-vs-ast", "name": record.key}]
+    assert calls[1][1]["model"] == "mast_debug"
+    assert [(step, values["loss"]) for step, values in calls[2:4]] == [(e["epoch"], e["loss"]) for e in record.history]
+    assert calls[4:] == [["finish"]]
+
+
 @pytest.mark.parametrize(("name", "message"), [("aim", "the package is not installed"), ("tensorbord", "choose one")])
 def test_a_tracker_that_cannot_be_had_is_one_line(
     store: WaveformStore, tmp_path: Path, name: str, message: str
@@ -331,7 +368,7 @@ def test_a_full_disk_at_the_end_is_one_line_and_the_next_run_resumes(
     out, err = StringIO(), StringIO()
     with redirect_stdout(out), redirect_stderr(err):
         assert main(arguments) == 0
-    assert "going on after epoch 2" in err.getvalue()
+    assert "after epoch 2" in err.getvalue()
     json.loads(out.getvalue())
     assert [record.experiment["model"] for record in load_records(tmp_path / "records")] == ["ast_debug", "mast_debug"]
     leftovers = [path.name for path in tmp_path.rglob("*") if path.suffix in {".pt", ".tmp", ".part"}]

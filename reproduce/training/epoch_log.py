@@ -41,7 +41,11 @@ class EpochLogger:
         """
         accelerator, names = self.accelerator, [str(name) for name in self.accelerator.log_with]
         plain = {name: value for name, value in config.items() if isinstance(value, str | int | float | bool)}
-        options = {"tensorboard": {"purge_step": epochs_done + 1}, "wandb": {"name": self.folder.name}}
+        options = {
+            "tensorboard": {"purge_step": epochs_done + 1},
+            "wandb": {"name": self.folder.name},
+            "mlflow": {"run_name": self.folder.name},
+        }
         only_files = names == ["tensorboard"]
         with self._warning_of_failures():
             # TensorBoard makes a folder of the project's name; the values would be another run in it.
