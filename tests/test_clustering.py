@@ -29,7 +29,7 @@ from reproduce.records.record import RunRecord, of_kind
 from reproduce.records.store import load_records
 from reproduce.tables import Cell, Table, TableInputs, table_specs
 from reproduce.tables.clustering import SILHOUETTE_NOTE, STRUCTURELESS_SILHOUETTE
-from reproduce.tables.render import FORMATS, reasons, render
+from reproduce.tables.render import reasons
 
 
 @pytest.fixture
@@ -341,12 +341,6 @@ def test_models_tested_on_different_clips_have_a_warning(tmp_path: Path, planes:
     assert any("different clips" in note for note in table6(tmp_path).notes)
 
 
-def test_the_notes_describe_protocol_and_features(tmp_path: Path) -> None:
-    notes = " ".join(table6(tmp_path).notes)
-    for part in ("15 neighbours", "minimal distance 0.1", "5 seeds", "final linear layer", "does not report"):
-        assert part in notes
-
-
 def test_points_without_structure_have_the_silhouette_of_the_note() -> None:
     rng = np.random.default_rng(0)
     angle, radius = rng.uniform(0, 2 * np.pi, 1279), np.sqrt(rng.uniform(size=1279))
@@ -360,11 +354,3 @@ def test_a_clustering_without_its_run_fills_no_cell(tmp_path: Path, planes: list
     fill_clusterings(tmp_path)
     (tmp_path / "train.jsonl").unlink()
     assert cell(table6(tmp_path), "ast", "ari").status == "not run"
-
-
-@pytest.mark.parametrize("format", FORMATS)
-def test_it_renders(tmp_path: Path, planes: list[int], format: str) -> None:
-    add_run(tmp_path, "ast_base", *blobs(4, 10), scale="paper")
-    fill_clusterings(tmp_path)
-    text = render(table6(tmp_path), format)
-    assert "0.292" in text and "1.0" in text and "not run" in text

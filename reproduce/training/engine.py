@@ -121,7 +121,7 @@ def train_one_epoch(
         totals = accelerator.reduce(step.totals(context.stop(), context.checkpoint()), "sum")
         norm = accelerator.clip_grad_norm_(model.parameters(), recipe.clip_norm or math.inf)
         optimizer.step()
-        step.finish(totals, norm, begin, clock.mark())
+        step.finish(totals, norm, begin, clock)
         pending.append(step)
         step = None
         meter.seconds = before + time.perf_counter() - start
@@ -158,17 +158,17 @@ class _Step:
         requests = [torch.full_like(self.loss, float(asked)) for asked in (stop, checkpoint)]
         return torch.stack((self.loss, self.clips, *requests))
 
-    def finish(self, totals: Tensor, norm: Tensor, begin: Mark, end: Mark) -> None:
-        """Start the copy of the numbers to the host, which does not wait for it.
+    def finish(self, totals: Tensor, norm: Tensor, begin: Mark, clock: StepClock) -> None:
+        """Start the copy of the numbers to the host, which does not wait for it; `end` is the mark of its completion.
 
         Args:
             totals: (4,) as above, over all processes.
             norm: of the gradients before clipping.
             begin: after the backward pass.
-            end: after the update.
+            clock: of the epoch.
         """
         self.numbers = torch.cat((totals, norm.detach().reshape(1).to(totals))).to("cpu", non_blocking=True)
-        self.begin, self.end = begin, end
+        self.begin, self.end = begin, clock.mark()
 
     def report(self, clock: StepClock, scaled: bool) -> StepReport:
         """Wait for the step and check its numbers.

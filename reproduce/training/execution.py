@@ -14,18 +14,7 @@ if TYPE_CHECKING:
 
 NO_TRACKER = "none"
 # Names that Accelerate gives to its trackers; all but TensorBoard need a package of their own.
-TRACKERS = (
-    "tensorboard",
-    "wandb",
-    "mlflow",
-    "aim",
-    "clearml",
-    "comet_ml",
-    "dvclive",
-    "swanlab",
-    "trackio",
-    NO_TRACKER,
-)
+TRACKERS = ("tensorboard", "wandb", "mlflow", "aim", "clearml", "comet_ml", "dvclive", "swanlab", "trackio", NO_TRACKER)
 
 
 @dataclass(frozen=True, kw_only=True)

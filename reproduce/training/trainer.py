@@ -76,14 +76,8 @@ class Trainer:
         optimizer = make_optimizer(run.model, self.recipe, fused)
         self.wrapped, self.optimizer = self.accelerator.prepare(run.model, optimizer)
         self.state = TrainingState()
-        self.checkpoints = Checkpointer(
-            self.accelerator,
-            run.model,
-            self.optimizer,
-            run.folder,
-            execution.checkpoint_seconds,
-            progress.on_warning,
-        )
+        warn, seconds = progress.on_warning, execution.checkpoint_seconds
+        self.checkpoints = Checkpointer(self.accelerator, run.model, self.optimizer, run.folder, seconds, warn)
 
     # --- training ---------------------------------------------------------------------------------------------------
 
