@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +14,6 @@ from scipy.special import expit
 from models import SpectrogramTransformer, create_model
 from models.checkpoints import CheckpointError, load_by_name, load_checkpoint
 from reproduce.audio.spec import AudioSpec
-from reproduce.audio.waveforms import load_waveform
 from reproduce.data.batches import evaluation_batches
 from reproduce.data.waveform_store import WaveformStore, stream_waveforms
 from reproduce.datasets import ClipIndex
@@ -97,36 +95,35 @@ def load_trained_model(source: str, device: str) -> TrainedModel:
 
 
 def find_audio_files(paths: Iterable[Path]) -> list[Path]:
-    """The sound files among `paths` and below its folders, sorted within each folder.
+    """Sound files, and those below folders, sorted within each.
 
     Raises:
-        InputError: an absent path, or a folder without sounds.
+        InputError: a path that is not there, or a folder without sounds.
     """
-    sounds: list[Path] = []
+    found: list[Path] = []
     for path in paths:
         if path.is_dir():
             below = sorted(p for p in path.rglob("*") if p.suffix.lower() in MEDIA_RANK and p.is_file())
             if not below:
                 raise InputError(f"{path}: no sound file in this folder ({', '.join(sorted(MEDIA_RANK))})")
-            sounds += below
+            found += below
         elif path.is_file():
-            sounds.append(path)
+            found.append(path)
         else:
-            raise InputError(f"{path}: no such file; give sound files or folders of them")
-    return sounds
+            raise InputError(f"{path}: not there; give sound files or folders of them")
+    return found
 
 
 def predict_files(
-    trained: TrainedModel, sounds: Sequence[Path], options: InferenceOptions
+    trained: TrainedModel, sounds: list[Path], options: InferenceOptions
 ) -> tuple[list[Path], Predictions]:
     """The sounds that could be used, and their predictions, whose `problems` are of the others.
 
     Raises:
         InputError: no sound could be used.
     """
-    index = _index_of(sounds, trained)
-    files = SoundFiles(tuple(sounds), trained.front_end)
-    predictions = predict_store(trained, WaveformStore(index, trained.front_end, files, ()), options)
+    store = stream_waveforms(_index_of(sounds, trained), trained.front_end)
+    predictions = predict_store(trained, store, options)
     return [sounds[position] for position in predictions.positions], predictions
 
 
@@ -166,7 +163,7 @@ def save_embeddings(path: Path, sounds: Sequence[Path], predictions: Predictions
     Raises:
         InputError: it cannot be written.
     """
-    arrays: dict[str, Any] = {"files": np.array([printable(s) for s in sounds]), "embeddings": predictions.embeddings}
+    arrays: dict[str, Any] = {"files": np.array([str(s) for s in sounds]), "embeddings": predictions.embeddings}
     arrays |= {f"logits_{head}": values for head, values in predictions.logits.items()}
     write_arrays(path, arrays, "cannot be written", "choose another --out")
 
@@ -221,45 +218,17 @@ def _columns(trained: TrainedModel, head: str, names: Sequence[str], root: Path)
     return [position[name] for name in names]
 
 
-@dataclass(frozen=True)
-class SoundFiles:
-    """Waveforms of single files, decoded when they are asked for; see `data.waveform_store.Waveforms`.
-
-    Args:
-        paths: of the files.
-        spec: front end.
-    """
-
-    paths: tuple[Path, ...]
-    spec: AudioSpec
-
-    def __len__(self) -> int:
-        return len(self.paths)
-
-    def __getitem__(self, position: int, /) -> np.ndarray:
-        return load_waveform(self.paths[int(position)], self.spec)
-
-    def take(self, positions: np.ndarray) -> SoundFiles:
-        """Those at `positions`, in that order."""
-        return SoundFiles(tuple(self.paths[int(i)] for i in positions), self.spec)
-
-
-def printable(path: Path) -> str:
-    """The path as text that can be stored and printed: bytes that are not UTF-8 as \\xNN."""
-    return os.fsencode(path).decode("utf-8", "backslashreplace")
-
-
-def _index_of(sounds: Sequence[Path], trained: TrainedModel) -> ClipIndex:
+def _index_of(sounds: list[Path], trained: TrainedModel) -> ClipIndex:
     """Sounds without labels, named by their paths."""
-    names = np.array([printable(path) for path in sounds], STRING)
+    paths = np.array([str(path) for path in sounds], STRING)
     unknown = np.full(len(sounds), np.nan)
     return ClipIndex(
         dataset="sounds",
         classes=dict(trained.labels),
         multilabel=trained.multilabel,
         root=Path(),
-        clip_ids=names,
-        paths=names,
+        clip_ids=paths,
+        paths=paths,
         splits=np.full(len(sounds), "all", STRING),
         start=unknown,
         stop=unknown,
