@@ -82,16 +82,19 @@ def load_trained_model(source: str, device: str) -> TrainedModel:
         loaded = load_checkpoint(source)
     except CheckpointError as error:
         raise InputError(str(error)) from None
-    experiment = loaded.metadata.get("experiment", {})
-    return TrainedModel(
-        model=loaded.model.to(device),
-        name=loaded.name,
-        front_end=AudioSpec.from_dict(loaded.front_end),
-        labels={head: tuple(names) for head, names in loaded.labels.items()},
-        multilabel=loaded.multilabel,
-        trained_on=tuple(experiment.get("train_splits", ())),
-        scale=experiment.get("scale", "demo"),
-    )
+    try:
+        experiment = loaded.metadata.get("experiment", {})
+        return TrainedModel(
+            model=loaded.model.to(device),
+            name=loaded.name,
+            front_end=AudioSpec.from_dict(loaded.front_end),
+            labels={head: tuple(names) for head, names in loaded.labels.items()},
+            multilabel=loaded.multilabel,
+            trained_on=tuple(experiment.get("train_splits", ())),
+            scale=experiment.get("scale", "demo"),
+        )
+    except (ValueError, TypeError, AttributeError, ArithmeticError) as error:
+        raise InputError(f"{source}: damaged description ({error}): save or copy it again") from None
 
 
 def find_audio_files(paths: Iterable[Path]) -> list[Path]:
