@@ -1,4 +1,4 @@
-"""A study, a model or a table that is registered from outside appears everywhere by itself: one file or one row."""
+"""A study or a table that is registered from outside appears everywhere by itself; `test_registry` has a model."""
 
 from __future__ import annotations
 
@@ -32,22 +32,6 @@ from reproduce.__main__ import main
 sys.exit(main(sys.argv[1:]))
 """
 
-MODEL = """
-import sys
-from models import register_model
-from models.ast_model import ast_debug
-
-@register_model
-def outsider_debug(**options):
-    return ast_debug(**options)
-
-from models import create_model, list_models
-import torch
-model = create_model("outsider_debug", num_classes=3, input_size=(32, 64))
-assert "outsider_debug" in list_models()
-assert model(torch.zeros(2, 1, 32, 64)).shape == (2, 3)
-"""
-
 
 def run(code: str, *arguments: str) -> str:
     command = [sys.executable, "-c", code, *arguments]
@@ -70,7 +54,3 @@ def test_a_registered_study_has_recipes_and_a_plan_of_both_models() -> None:
     plan = json.loads(run(REGISTER, "plan", "table7", "--format", "json"))
     clips = {cell["row"]: cell["measured"] for cell in plan["rows"] if cell["column"] == "clips"}
     assert list(clips.values()) == [1600, 1600]  # one run per model
-
-
-def test_a_registered_model_is_created_by_name() -> None:
-    run(MODEL)

@@ -13,6 +13,7 @@ from reproduce.datasets import dataset_spec, location_of, read_variant
 from reproduce.environment import choose_device
 from reproduce.errors import InputError
 from reproduce.evaluation.inference import (
+    InferenceOptions,
     TrainedModel,
     evaluate,
     find_audio_files,
@@ -78,7 +79,7 @@ def run_evaluate(options: argparse.Namespace) -> int:
         raise InputError(f"--split: say which of {', '.join(sorted(index.listed))} to evaluate on")
     if seen := sorted({*splits} & {*trained.trained_on}):
         log(f"warning: the model was trained on {', '.join(seen)}: this score says nothing of other clips")
-    metrics, predictions = evaluate(trained, test, options.crops, device)
+    metrics, predictions = evaluate(trained, test, InferenceOptions(device=device, crops=options.crops))
     _log_problems(predictions)
     listed = sum(index.listed.get(split, 0) for split in splits)
     name = headline(metrics)
@@ -113,7 +114,7 @@ def _predict(options: argparse.Namespace) -> tuple[TrainedModel, list[Path], Pre
     device = choose_device(options.device)
     sounds = find_audio_files(options.sounds)
     trained = load_trained_model(options.model, device)
-    used, predictions = predict_files(trained, sounds, options.crops, device)
+    used, predictions = predict_files(trained, sounds, InferenceOptions(device=device, crops=options.crops))
     _log_problems(predictions)
     return trained, used, predictions
 

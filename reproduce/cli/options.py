@@ -11,6 +11,7 @@ from reproduce.errors import InputError
 from reproduce.experiments.targets import DEMOS, PAPER
 from reproduce.records.store import RECORDS_DIR
 from reproduce.tables.render import FORMATS
+from reproduce.training.execution import TRACKERS
 
 DEFAULT = "(default: %(default)s)"
 
@@ -173,9 +174,10 @@ def add_training(parser: argparse.ArgumentParser) -> None:
     )
     execution.add_argument(
         "--log-with",
+        choices=TRACKERS,
         default="tensorboard",
         metavar="TRACKER",
-        help=f"tensorboard, wandb, mlflow, another tracker of Accelerate, or none {DEFAULT}",
+        help=f"tracker of the epochs' numbers: {', '.join(TRACKERS)} {DEFAULT}",
     )
 
 

@@ -29,9 +29,9 @@ from reproduce.experiments.recipe import SCRATCH
 from reproduce.machine import reading_workers
 from reproduce.metrics.headline import HEADLINES, headline
 from reproduce.records.store import load_records
+from reproduce.training.execution import Execution, Progress, RunSettings
 from reproduce.training.processes import gather, make_accelerator
 from reproduce.training.runner import experiment_key, run_experiment
-from reproduce.training.trainer import Execution, Progress
 
 PROBLEMS_SHOWN = 10
 USABLE_MEMORY = 0.9  # of a GPU: the estimate leaves out the CUDA context and the slack of the allocator
@@ -78,11 +78,11 @@ def make_execution(options: ExecutionOptions, in_main_memory: bool) -> Execution
     if workers is None:
         workers = 0 if in_main_memory and device == "cpu" else reading_workers(_processes_here())
     return Execution(
-        make_accelerator(device, precision),
-        options.micro_batch,
-        workers,
-        options.grad_checkpointing,
-        60 * options.checkpoint_minutes,
+        accelerator=make_accelerator(device, precision),
+        micro_batch=options.micro_batch,
+        workers=workers,
+        grad_checkpointing=options.grad_checkpointing,
+        checkpoint_seconds=60 * options.checkpoint_minutes,
     )
 
 
@@ -164,9 +164,15 @@ def train_missing(
     for number, experiment in enumerate(missing.values(), start=1):
         name = f"[{number}/{len(missing)}] {run_name(experiment)}"
         with progress_bar(name) as bar:
-            progress = _report_progress(name, experiment, store, bar)
-            fitting = _fit_device(name, experiment, execution)
-            record = run_experiment(experiment, store, options.records, options.runs, fitting, progress, kind, weights)
+            settings = RunSettings(
+                records=options.records,
+                runs=options.runs,
+                execution=_fit_device(name, experiment, execution),
+                progress=_report_progress(name, experiment, store, bar),
+                kind=kind,
+                weights=weights,
+            )
+            record = run_experiment(experiment, store, settings)
         score = headline(record.metrics)
         log(f"{name}: {HEADLINES[score]} {record.metrics[score]:.1f} % on {record.metrics['clips']} test clips")
     return keys
@@ -212,7 +218,7 @@ def _report_progress(name: str, experiment: Experiment, store: WaveformStore, ba
         speed = f"{summary['clips_per_s']:.1f} clips/s"
         log(f"{name} epoch {epoch}/{epochs}: loss {summary['loss']:.4f}{scored}, {speed}")
 
-    return Progress(on_resume, on_step, on_epoch, log)
+    return Progress(on_resume=on_resume, on_step=on_step, on_epoch=on_epoch, on_warning=log)
 
 
 def log_missing(keys: Mapping[str, Experiment], recorded: Set[str]) -> None:
