@@ -15,6 +15,7 @@ from reproduce.experiments.recipe import Recipe
 from reproduce.metrics.headline import score
 from reproduce.records.predictions import StoredPredictions, save_predictions
 from reproduce.records.record import RunRecord
+from reproduce.records.store import load_records
 
 FOLDS = ("1", "2", "3", "4", "5")
 ENVIRONMENT = {
@@ -228,3 +229,8 @@ def make_cost_record(
         created="2026-01-01T00:00:00+00:00",
     )
     return replace(record, **changes)
+
+
+def load_stored(folder: Path) -> list[RunRecord]:
+    """The stored records behind the runs under `folder`."""
+    return [run.record for run in load_records(folder)]

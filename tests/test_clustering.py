@@ -25,7 +25,10 @@ from reproduce.evaluation.clustering import (
 from reproduce.paper import load_paper
 from reproduce.records.clusterings import CLUSTERING_SEEDS, PROTOCOLS, clusterings_of, missing_clusterings
 from reproduce.records.predictions import load_predictions, save_predictions
-from reproduce.records.record import RunRecord, of_kind
+from reproduce.records.reading import read_run
+from reproduce.records.record import RunRecord
+from reproduce.records.records import Records
+from reproduce.records.runs import ClusteringRun, TrainedRun
 from reproduce.records.store import load_records
 from reproduce.tables import Cell, Table, TableInputs, table_specs
 from reproduce.tables.clustering import SILHOUETTE_NOTE, STRUCTURELESS_SILHOUETTE
@@ -45,8 +48,19 @@ def planes(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     return seeds
 
 
+def trained(record: RunRecord) -> TrainedRun:
+    run = read_run(record)
+    assert isinstance(run, TrainedRun)
+    return run
+
+
+def measure(record: RunRecord, folder: Path, protocol: str, seed: int) -> RunRecord:
+    return measure_clustering(trained(record), folder, protocol, seed)
+
+
 def table6(folder: Path, *more: RunRecord) -> Table:
-    return table_specs()["table6"].build(TableInputs(load_paper(), [*load_records(folder), *more], folder))
+    runs = Records((*load_records(folder), *map(read_run, more)))
+    return table_specs()["table6"].build(TableInputs(load_paper(), runs, folder))
 
 
 def cell(table: Table, row: str, column: str) -> Cell:
@@ -64,7 +78,7 @@ def clustering_lines(folder: Path) -> list[str]:
 @pytest.mark.parametrize("protocol", ["P2", "P3"])
 def test_distant_blobs_are_separated_without_error(tmp_path: Path, protocol: str) -> None:
     run = add_run(tmp_path, "ast_tiny", *blobs(4, 10))
-    metrics = measure_clustering(run, tmp_path, protocol, 0).metrics
+    metrics = measure(run, tmp_path, protocol, 0).metrics
     assert (metrics["ari"], metrics["homogeneity"]) == (1.0, 1.0)
     assert float(metrics["silhouette"] or 0) > 0.7
     assert (metrics["clips"], metrics["clusters"]) == (40, 4)
@@ -72,7 +86,7 @@ def test_distant_blobs_are_separated_without_error(tmp_path: Path, protocol: str
 
 def test_umap_separates_blobs_and_its_seed_determines_the_plane(tmp_path: Path) -> None:
     run = add_run(tmp_path, "ast_tiny", *blobs(4, 20))
-    first, again = (measure_clustering(run, tmp_path, "P1", 0) for _ in range(2))
+    first, again = (measure(run, tmp_path, "P1", 0) for _ in range(2))
     assert first.metrics == again.metrics and first.key == again.key
     assert (first.metrics["ari"], first.metrics["homogeneity"]) == (1.0, 1.0)
     assert first.experiment["umap"]["n_neighbors"] == 15 and first.experiment["umap"]["min_dist"] == 0.1
@@ -84,7 +98,7 @@ def test_umap_separates_blobs_and_its_seed_determines_the_plane(tmp_path: Path) 
 def test_random_labels_score_near_zero(tmp_path: Path) -> None:
     values, labels = blobs(5, 60)
     run = add_run(tmp_path, "ast_tiny", values, np.random.default_rng(0).permutation(labels))
-    metrics = measure_clustering(run, tmp_path, "P2", 0).metrics
+    metrics = measure(run, tmp_path, "P2", 0).metrics
     assert abs(float(metrics["ari"] or 0)) < 0.03
     assert float(metrics["homogeneity"] or 0) < 0.06
     assert float(metrics["silhouette"] or 0) > 0.7  # of the clusters, whatever the labels
@@ -106,14 +120,14 @@ def test_unit_length_ignores_the_length_of_features(tmp_path: Path) -> None:
     values, labels = blobs(4, 10)
     lengths = np.random.default_rng(1).uniform(0.02, 5, size=(len(values), 1))
     run = add_run(tmp_path, "ast_tiny", (values * lengths).astype(np.float32), labels)
-    assert measure_clustering(run, tmp_path, "P3", 0).metrics["ari"] == 1.0
-    assert float(measure_clustering(run, tmp_path, "P2", 0).metrics["ari"] or 0) < 0.9
+    assert measure(run, tmp_path, "P3", 0).metrics["ari"] == 1.0
+    assert float(measure(run, tmp_path, "P2", 0).metrics["ari"] or 0) < 0.9
 
 
 def test_p4_is_the_silhouette_of_the_true_labels_without_clusters(tmp_path: Path, planes: list[int]) -> None:
     values, labels = blobs(4, 10)
     run = add_run(tmp_path, "ast_tiny", values, labels)
-    metrics = measure_clustering(run, tmp_path, "P4", 0).metrics
+    metrics = measure(run, tmp_path, "P4", 0).metrics
     assert metrics["silhouette"] == pytest.approx(silhouette(values[:, :2], labels))
     assert not {"ari", "homogeneity"} & set(metrics)
 
@@ -121,12 +135,12 @@ def test_p4_is_the_silhouette_of_the_true_labels_without_clusters(tmp_path: Path
 def test_the_order_of_the_stored_clips_does_not_matter(tmp_path: Path) -> None:
     values, labels = blobs(4, 10, apart=1.0)
     run = add_run(tmp_path, "ast_tiny", values, labels)
-    before = measure_clustering(run, tmp_path, "P2", 0).metrics
+    before = measure(run, tmp_path, "P2", 0).metrics
     stored = load_predictions(tmp_path, run)
     assert stored is not None
     shuffled = stored.of_clips(np.random.default_rng(0).permutation(stored.clip_ids))
     save_predictions(tmp_path, Path(str(run.predictions)).stem, shuffled)
-    assert measure_clustering(run, tmp_path, "P2", 0).metrics == before
+    assert measure(run, tmp_path, "P2", 0).metrics == before
 
 
 # --- input that cannot be clustered ---------------------------------------------------------------------------------
@@ -150,30 +164,30 @@ def test_too_few_clips_or_classes_are_one_line(
 ) -> None:
     run = add_run(tmp_path, "ast_tiny", *blobs(classes, per_class))
     with pytest.raises(InputError, match=message) as caught:
-        measure_clustering(run, tmp_path, protocol, 0)
+        measure(run, tmp_path, protocol, 0)
     assert str(run.predictions) in str(caught.value) and "\n" not in str(caught.value)
 
 
 def test_fifteen_clips_are_too_few_for_umap_alone(tmp_path: Path) -> None:
     run = add_run(tmp_path, "ast_tiny", *blobs(3, 5))
-    assert measure_clustering(run, tmp_path, "P2", 0).metrics["ari"] == 1.0
+    assert measure(run, tmp_path, "P2", 0).metrics["ari"] == 1.0
 
 
 def test_embeddings_or_labels_that_cannot_be_clustered_are_one_line(tmp_path: Path) -> None:
     values, labels = blobs(4, 10)
     run = add_run(tmp_path, "ast_tiny", values, labels)
     with pytest.raises(InputError, match="not finite"):
-        measure_clustering(with_arrays(tmp_path, run, embeddings=values * np.nan), tmp_path, "P2", 0)
+        measure(with_arrays(tmp_path, run, embeddings=values * np.nan), tmp_path, "P2", 0)
     with pytest.raises(InputError, match="one label"):
-        measure_clustering(with_arrays(tmp_path, run, targets=np.ones((40, 4), np.uint8)), tmp_path, "P2", 0)
+        measure(with_arrays(tmp_path, run, targets=np.ones((40, 4), np.uint8)), tmp_path, "P2", 0)
     (tmp_path / str(run.predictions)).unlink()
     with pytest.raises(InputError, match="--run all"):
-        measure_clustering(run, tmp_path, "P2", 0)
+        measure(run, tmp_path, "P2", 0)
 
 
 def test_an_unknown_protocol_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="P5"):
-        measure_clustering(add_run(tmp_path, "ast_tiny", *blobs(4, 10)), tmp_path, "P5", 0)
+        measure(add_run(tmp_path, "ast_tiny", *blobs(4, 10)), tmp_path, "P5", 0)
 
 
 @pytest.mark.filterwarnings("ignore:Number of distinct clusters")
@@ -198,11 +212,11 @@ def test_every_protocol_and_seed_is_measured_once_with_one_umap_per_seed(tmp_pat
     assert planes == list(CLUSTERING_SEEDS)
     records = load_records(tmp_path)
     for protocol in PROTOCOLS:
-        found = clusterings_of(records, run, protocol)
-        assert [record.experiment["seed"] for record in found] == list(CLUSTERING_SEEDS)
-        assert {record.experiment["of"] for record in found} == {run.key}
+        found = clusterings_of(records, trained(run), protocol)
+        assert [clustering.seed for clustering in found] == list(CLUSTERING_SEEDS)
+        assert {clustering.of for clustering in found} == {run.key}
     assert stages[0][:2] == (0, 20) and stages[-1][:2] == (19, 20)
-    assert len({record.key for record in of_kind(records, "clustering")}) == 20
+    assert len({record.key for record in records.of_kind(ClusteringRun)}) == 20
 
     before = clustering_lines(tmp_path)
     assert fill_clusterings(tmp_path) == []
@@ -246,7 +260,7 @@ def test_a_run_that_cannot_be_clustered_is_named_and_the_others_are_measured(tmp
     paper = add_run(tmp_path, "ast_base", *blobs(4, 10), scale="paper")
     problems = fill_clusterings(tmp_path)
     assert len(problems) == 2 and all("15 neighbours" in problem for problem in problems)
-    assert len(clusterings_of(load_records(tmp_path), paper, "P1")) == 5
+    assert len(clusterings_of(load_records(tmp_path), trained(paper), "P1")) == 5
 
 
 def test_nothing_heavy_is_imported_while_nothing_is_missing(tmp_path: Path, planes: list[int]) -> None:
@@ -295,7 +309,7 @@ def test_training_runs_are_averaged_and_their_sd_is_named(tmp_path: Path, planes
         add_run(tmp_path, "ast_base", *blobs(4, 10, apart=apart), scale="paper", seed=seed)
     fill_clusterings(tmp_path)
     records = load_records(tmp_path)
-    first, second = (r for r in of_kind(records, "train"))
+    first, second = (r for r in records.of_kind(TrainedRun))
     means = [np.mean([r.metrics["ari"] for r in clusterings_of(records, run, "P1")]) for run in (first, second)]
     filled = cell(table6(tmp_path), "ast", "ari")
     assert means[0] != means[1] and filled.measured == pytest.approx(np.mean(means))

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from make_records import load_stored
 from make_runs import (
     ALWAYS_S,
     LONG,
@@ -35,7 +36,6 @@ from make_runs import (
 from reproduce.data.waveform_store import WaveformStore, load_waveforms
 from reproduce.datasets import read_dataset
 from reproduce.records.record import RunRecord
-from reproduce.records.store import load_records
 from reproduce.training.runner import experiment_key
 
 pytestmark = [
@@ -70,7 +70,7 @@ def alone(store: WaveformStore, tmp_path_factory: pytest.TempPathFactory) -> tup
 def together(data: Path, store: WaveformStore, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, RunRecord]:
     folder = tmp_path_factory.mktemp("together")
     assert finish(start(train_tones, data, folder, PLAIN, NEVER, ranks=2)) == [0, 0]
-    (record,) = load_records(folder / "records")  # written by one of them
+    (record,) = load_stored(folder / "records")  # written by one of them
     return folder, record
 
 
@@ -116,7 +116,7 @@ def test_micro_batches_on_two_processes_give_the_losses_of_one(
 ) -> None:
     options = {**NEVER, "micro_batch": 3, "grad_checkpointing": True}
     assert finish(start(train_tones, data, tmp_path, PLAIN, options, ranks=2)) == [0, 0]
-    (record,) = load_records(tmp_path / "records")
+    (record,) = load_stored(tmp_path / "records")
     assert losses(record) == pytest.approx(losses(alone[1]), abs=1e-4)
 
 
@@ -129,7 +129,7 @@ def test_a_signal_to_one_process_stops_both_and_both_resume(
     folder = tmp_path / "runs" / experiment_key(make_experiment(recipe=PLAIN), store)
     assert [path.name for path in folder.glob("*.pt")] == ["epoch-0001-step-000003.pt"]
     assert finish(start(train_tones, data, tmp_path, PLAIN, NEVER, ranks=2)) == [0, 0]
-    (record,) = load_records(tmp_path / "records")
+    (record,) = load_stored(tmp_path / "records")
     assert outcome(record) == outcome(together[1])
 
 
@@ -137,7 +137,7 @@ def test_two_processes_resume_a_run_of_one(data: Path, tmp_path: Path, alone: tu
     always = {"checkpoint_seconds": ALWAYS_S}
     assert finish(start(train_tones_until, data, tmp_path, PLAIN, always, 7, signal.SIGKILL)) == [-signal.SIGKILL]
     assert finish(start(train_tones, data, tmp_path, PLAIN, NEVER, ranks=2)) == [0, 0]
-    (record,) = load_records(tmp_path / "records")
+    (record,) = load_stored(tmp_path / "records")
     assert losses(record) == pytest.approx(losses(alone[1]), abs=1e-4)
 
 
@@ -193,10 +193,10 @@ def test_torchrun_stops_on_sigterm_resumes_and_prints_one_table(data: Path, tmp_
     assert "after epoch" in err
     table = json.loads(out)  # one table and nothing else
     assert {cell["row"] for cell in table["rows"]} >= {"ast_debug", "mast_debug"}
-    two = load_records(tmp_path / "records")
+    two = load_stored(tmp_path / "records")
 
     assert finish(start(command_line, options + folders(tmp_path / "alone"), epochs, tmp_path / "alone.json")) == [0]
-    one = load_records(tmp_path / "alone/records")
+    one = load_stored(tmp_path / "alone/records")
     assert [record.key for record in two] == [record.key for record in one]
     assert len(two) == 2
     for together, alone in zip(two, one, strict=True):

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from make_records import load_stored
 from make_runs import RECIPE, make_model, make_store, outcome, run
 
 from models import SpectrogramTransformer, create_model
@@ -24,12 +25,10 @@ from reproduce.data.waveform_store import DecodedWaveforms, WaveformStore
 from reproduce.datasets import Problem
 from reproduce.errors import InputError
 from reproduce.evaluation.predict import Predictions, as_heads, merge, predict
-from reproduce.experiments.paper_recipes import paper_recipe
-from reproduce.experiments.paper_studies import AST_BY_VARIANT
+from reproduce.experiments.paper_recipes import AST_BY_VARIANT, paper_recipe
 from reproduce.experiments.recipe import Recipe
 from reproduce.experiments.schedule import learning_rate
 from reproduce.metrics.scores import accuracy
-from reproduce.records.store import load_records
 from reproduce.training.engine import EpochContext, TrainingDiverged, train_one_epoch
 from reproduce.training.epoch_meter import EpochMeter, StepReport
 from reproduce.training.execution import Progress
@@ -531,7 +530,7 @@ def test_another_seed_gives_another_key_and_other_weights(store: WaveformStore, 
     first, second = (run(store, tmp_path, seed=seed) for seed in (0, 1))
     assert first.key != second.key
     assert first.weights_sha256 != second.weights_sha256
-    assert load_records(tmp_path / "records") == [first, second]
+    assert load_stored(tmp_path / "records") == [first, second]
 
 
 def test_a_runs_schedule_score_and_files_agree(store: WaveformStore, tmp_path: Path) -> None:
@@ -552,5 +551,5 @@ def test_a_run_that_diverges_names_the_clip_and_stores_nothing(store: WaveformSt
     with pytest.raises(TrainingDiverged, match=r"the loss became nan at step [0-3]") as error:
         run(broken, tmp_path, recipe=replace(RECIPE, mixup=0.0))
     assert str(error.value).endswith(f"or check these clips of that step: {store.index.clip_ids[5]}")
-    assert load_records(tmp_path / "records") == []
+    assert load_stored(tmp_path / "records") == []
     assert list((tmp_path / "runs").rglob("*.safetensors")) == list((tmp_path / "runs").rglob("*.pt")) == []

@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from make_records import load_stored
 from make_runs import (
     ALWAYS_S,
     LONG,
@@ -36,7 +37,7 @@ from reproduce.data.waveform_store import FileWaveforms, WaveformStore, load_wav
 from reproduce.datasets import read_dataset
 from reproduce.experiments.recipe import Recipe
 from reproduce.records.record import RunRecord
-from reproduce.records.store import as_stored, load_records
+from reproduce.records.store import as_stored
 from reproduce.training.epoch_log import EPOCH_LOG
 from reproduce.training.execution import Progress
 from reproduce.training.runner import experiment_key
@@ -70,7 +71,7 @@ def undisturbed(store: WaveformStore, tmp_path_factory: pytest.TempPathFactory) 
 
 def assert_same(folder: Path, undisturbed: tuple[Path, RunRecord]) -> None:
     """One record, and it has the weights, metrics, losses and predictions of the undisturbed run."""
-    (record,) = load_records(folder / "records")
+    (record,) = load_stored(folder / "records")
     before, expected = undisturbed
     assert record.key == expected.key
     assert outcome(record) == outcome(expected)
@@ -107,7 +108,7 @@ def test_a_run_killed_at_three_moments_gives_the_undisturbed_result(
     assert list(run_folder(tmp_path, store).glob("*.tmp"))
     killed = start(train_tones_until, data, tmp_path, LONG, ALWAYS, at_random, signal.SIGKILL)
     assert finish(killed) == [-signal.SIGKILL]
-    assert load_records(tmp_path / "records") == []
+    assert load_stored(tmp_path / "records") == []
     log = run_folder(tmp_path, store) / EPOCH_LOG
     seen = len(log.read_text().splitlines())
     assert 1 < seen < LONG.epochs
@@ -124,7 +125,7 @@ def test_a_rerun_right_after_a_kill_is_not_held_up_by_orphaned_workers(data: Pat
     killed = start(stream_tones_until_killed, data, tmp_path)
     assert finish(killed) == [-signal.SIGKILL]
     record = run(streamed, tmp_path, recipe=replace(LONG, epochs=1, average_from=0), **NEVER)
-    assert load_records(tmp_path / "records") == [as_stored(record)]
+    assert load_stored(tmp_path / "records") == [as_stored(record)]
 
 
 def stream_tones_until_killed(data: Path, folder: Path) -> None:
@@ -159,7 +160,7 @@ def test_a_signal_finishes_the_step_and_writes_a_checkpoint(
 ) -> None:
     assert finish(start(train_tones_until, data, tmp_path, LONG, NEVER, step, number)) == [128 + number]
     assert [path.name for path in checkpoints(tmp_path, store)] == [left]
-    assert load_records(tmp_path / "records") == []
+    assert load_stored(tmp_path / "records") == []
     resumed: list[tuple[int, int]] = []
     progress = Progress(on_resume=lambda epochs, clips: resumed.append((epochs, clips)))
     run(store, tmp_path, recipe=LONG, progress=progress, **NEVER)
@@ -192,7 +193,7 @@ def test_a_signal_while_test_clips_are_scored_keeps_the_training(
     resumed: list[int] = []
     with pytest.raises(Stopped):
         run(streamed, tmp_path, recipe=recipe, **NEVER)
-    assert load_records(tmp_path / "records") == []
+    assert load_stored(tmp_path / "records") == []
     progress = Progress(on_resume=lambda epochs, clips: resumed.append(clips))
     again = run(streamed, tmp_path, recipe=recipe, progress=progress, **NEVER)
     assert resumed == [TRAIN if recipe.report_best else LONG.epochs * TRAIN]
@@ -259,14 +260,14 @@ def test_the_command_line_stops_with_143_and_resumes(data: Path, tmp_path: Path)
     error = out.with_suffix(".err").read_text()
     assert "stopped: the same command " in error
     assert "Traceback" not in error and out.read_text() == ""
-    assert [record.experiment["model"] for record in load_records(tmp_path / "records")] == ["ast_debug"]
+    assert [record.experiment["model"] for record in load_stored(tmp_path / "records")] == ["ast_debug"]
     assert finish(start(command_line, arguments, 4, out)) == [0]
     assert "after epoch 2" in out.with_suffix(".err").read_text()
-    stopped = load_records(tmp_path / "records")
+    stopped = load_stored(tmp_path / "records")
 
     elsewhere = ["--records", str(tmp_path / "in_peace/records"), "--runs", str(tmp_path / "in_peace/runs")]
     assert finish(start(command_line, arguments + elsewhere, 4, tmp_path / "in_peace.json")) == [0]
-    in_peace = load_records(tmp_path / "in_peace/records")
+    in_peace = load_stored(tmp_path / "in_peace/records")
     assert [outcome(record) for record in stopped] == [outcome(record) for record in in_peace]
     assert out.read_text().count('"table"') == (tmp_path / "in_peace.json").read_text().count('"table"') > 0
 

@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 import torch
 from make_audio import cut_short
+from make_records import load_stored
 from make_runs import (
     ALWAYS_S,
     LONG,
@@ -46,7 +47,6 @@ from reproduce.evaluation.predict import predict
 from reproduce.experiments.presets import PRESETS
 from reproduce.experiments.recipe import Recipe
 from reproduce.metrics.headline import score
-from reproduce.records.store import load_records
 from reproduce.training.checkpointing import lock_run
 from reproduce.training.epoch_log import EPOCH_LOG
 from reproduce.training.execution import Progress, RunSettings
@@ -227,7 +227,7 @@ def test_another_tracker_receives_every_epoch(data: Path, tmp_path: Path) -> Non
         (tmp_path / "site" / name).write_text(text)
     assert finish(start(train_with_wandb, data, tmp_path)) == [0]
     calls = json.loads((tmp_path / "calls.json").read_text())
-    (record,) = load_records(tmp_path / "records")
+    (record,) = load_stored(tmp_path / "records")
     assert calls[0] == ["init", {"project": "mast-vs-ast", "name": record.key}]
     assert calls[1][1]["model"] == "mast_debug"
     assert [(step, values["loss"]) for step, values in calls[2:4]] == [(e["epoch"], e["loss"]) for e in record.history]
@@ -364,13 +364,13 @@ def test_a_full_disk_at_the_end_is_one_line_and_the_next_run_resumes(
     assert out.getvalue() == ""
     (error,) = (line for line in err.getvalue().splitlines() if line.startswith("error: "))
     assert str(tmp_path) in error and "No space left on device" in error
-    assert load_records(tmp_path / "records") == []
+    assert load_stored(tmp_path / "records") == []
     out, err = StringIO(), StringIO()
     with redirect_stdout(out), redirect_stderr(err):
         assert main(arguments) == 0
     assert "after epoch 2" in err.getvalue()
     json.loads(out.getvalue())
-    assert [record.experiment["model"] for record in load_records(tmp_path / "records")] == ["ast_debug", "mast_debug"]
+    assert [record.experiment["model"] for record in load_stored(tmp_path / "records")] == ["ast_debug", "mast_debug"]
     leftovers = [path.name for path in tmp_path.rglob("*") if path.suffix in {".pt", ".tmp", ".part"}]
     assert leftovers == []
 
@@ -380,4 +380,4 @@ def test_a_run_that_is_being_trained_is_refused(store: WaveformStore, tmp_path: 
     with lock_run(folder), pytest.raises(InputError, match="another process is training this run") as error:
         run(store, tmp_path, recipe=RECIPE)
     assert "\n" not in str(error.value)
-    assert load_records(tmp_path / "records") == []
+    assert load_stored(tmp_path / "records") == []
