@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import IO, Any
 
 import numpy as np
 
@@ -29,7 +29,7 @@ class NotAudioError(Exception):
     """FFmpeg does not know the format, or it is not one of those that are allowed."""
 
 
-def stream_ffmpeg(file: BinaryIO, path: Path | str, stretch: Stretch, warnings: list[AudioWarning]) -> Iterator[Block]:
+def stream_ffmpeg(file: IO[bytes], path: Path | str, stretch: Stretch, warnings: list[AudioWarning]) -> Iterator[Block]:
     """Decode a stretch of a file's first audio track, block by block.
 
     Decoding begins with the file, as codecs carry state from packet to packet: a stretch gives the samples that the
@@ -66,8 +66,15 @@ class _Unnamed:
 
     name = ""
 
-    def __init__(self, file: BinaryIO) -> None:
-        self.read, self.seek, self.tell = file.read, file.seek, file.tell
+    def __init__(self, file: IO[bytes]) -> None:
+        self.file, self.read, self.tell = file, file.read, file.tell
+
+    def seek(self, offset: int, whence: int = 0) -> int:
+        """The new position, or -1, FFmpeg's error, for one that no file has: damaged files ask for such."""
+        try:
+            return self.file.seek(offset, whence)
+        except (OSError, ValueError, OverflowError):
+            return -1
 
 
 def _join(blocks: Iterator[Block]) -> Iterator[Block]:

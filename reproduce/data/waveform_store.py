@@ -42,20 +42,27 @@ class DecodedWaveforms(tuple[np.ndarray, ...]):
 
 @dataclass(frozen=True)
 class FileWaveforms:
-    """Decoded from the corpus' own files whenever they are asked for: for corpora larger than memory."""
+    """Decoded from the corpus' own files whenever they are asked for: for corpora larger than memory.
+
+    Args:
+        index: the clips.
+        spec: front end.
+        max_samples: decode the first so many samples of each clip alone, and remove their mean; None: all of it.
+    """
 
     index: ClipIndex
     spec: AudioSpec
+    max_samples: int | None = None
 
     def __len__(self) -> int:
         return len(self.index)
 
     def __getitem__(self, position: int, /) -> np.ndarray:
         clip = self.index.clip(int(position))
-        return load_waveform(clip.path, self.spec, clip.start, clip.stop)
+        return load_waveform(clip.path, self.spec, clip.start, clip.stop, self.max_samples)
 
     def take(self, positions: np.ndarray) -> FileWaveforms:
-        return FileWaveforms(self.index.take(positions), self.spec)
+        return replace(self, index=self.index.take(positions))
 
 
 @dataclass(frozen=True)
@@ -121,8 +128,7 @@ def load_waveforms(
     clips = (index.clip(i) for i in range(len(index)))
     sources = ((clip.path, clip.start, clip.stop) for clip in clips)
     kept, waveforms, problems = [], [], list(index.problems)
-    bound = None if whole else spec.samples
-    for i, decoded in enumerate(decode_many(sources, spec, workers or decoding_threads(), bound)):
+    for i, decoded in enumerate(decode_many(sources, spec, workers or decoding_threads())):
         on_clip()
         clip_id = str(index.clip_ids[i])
         if isinstance(decoded, AudioError):
@@ -130,7 +136,8 @@ def load_waveforms(
             continue
         problems += [Problem(clip_id, warning.reason, str(warning), fatal=False) for warning in decoded.warnings]
         kept.append(i)
-        waveforms.append(decoded.waveform)
+        # A view would keep the whole recording.
+        waveforms.append(decoded.waveform if whole else decoded.waveform[: spec.samples].copy())
     if not kept:
         first = f" (first: {problems[0].message})" if problems else ""
         raise InputError(f"{index.root}: none of {sum(index.listed.values())} listed clips can be used{first}")
@@ -138,14 +145,20 @@ def load_waveforms(
     return WaveformStore(usable, spec, DecodedWaveforms(waveforms), tuple(problems), standin_marker(index.root))
 
 
-def stream_waveforms(index: ClipIndex, spec: AudioSpec) -> WaveformStore:
+def stream_waveforms(index: ClipIndex, spec: AudioSpec, whole: bool = True) -> WaveformStore:
     """The corpus as it lies on disk, decoded anew in every epoch; nothing is read yet.
 
     A clip that turns out to be unusable weighs nothing in its batch and is reported with the run.
+
+    Args:
+        index: the clips.
+        spec: front end.
+        whole: decode longer clips whole, for random or several crops; else only their first `spec.samples`.
     """
     if not len(index):
         raise InputError(f"{index.root}: none of {sum(index.listed.values())} listed clips has a file")
-    return WaveformStore(index, spec, FileWaveforms(index, spec), index.problems, standin_marker(index.root))
+    waveforms = FileWaveforms(index, spec, None if whole else spec.samples)
+    return WaveformStore(index, spec, waveforms, index.problems, standin_marker(index.root))
 
 
 def check_memory(clips: int, spec: AudioSpec) -> None:
