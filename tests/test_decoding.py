@@ -58,6 +58,16 @@ def decode_with_ffmpeg(path: Path, channels: int) -> np.ndarray:
 
 
 @pytest.fixture(scope="module")
+def encoded(sound: Path) -> Path:
+    """A folder with the sound in each of ENCODINGS."""
+    folder = sound.parent / "encoded"
+    folder.mkdir()
+    outputs = [word for name, options in ENCODINGS.items() for word in (*options.split(), str(folder / name))]
+    ffmpeg("-i", str(sound), *outputs)
+    return folder
+
+
+@pytest.fixture(scope="module")
 def sound(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A sweep in noise whose left channel is louder."""
     rng, time_s = np.random.default_rng(0), np.arange(SECONDS * RATE) / RATE
@@ -68,9 +78,8 @@ def sound(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.parametrize("name", ENCODINGS)
-def test_a_format_reads_as_ffmpeg_reads_it_whole_and_in_stretches(sound: Path, tmp_path: Path, name: str) -> None:
-    path = tmp_path / name
-    ffmpeg("-i", str(sound), *ENCODINGS[name].split(), str(path))
+def test_a_format_reads_as_ffmpeg_reads_it_whole_and_in_stretches(encoded: Path, name: str) -> None:
+    path = encoded / name
     whole, rate, warnings = read_audio(path)
     assert not warnings and whole.dtype == np.float32
     theirs = decode_with_ffmpeg(path, whole.shape[1])
@@ -118,6 +127,14 @@ def test_a_flac_is_read_beyond_the_count_of_its_header(tmp_path: Path) -> None:
         path.write_bytes(data)
         np.testing.assert_array_equal(read_audio(path).samples, whole)
         np.testing.assert_array_equal(read_audio(path, 0.25, 0.5).samples, whole[RATE // 4 : RATE // 2])
+
+
+@pytest.mark.parametrize("name", ["a::b.wav", "latin1 \udce9.flac", "concat:x.mp3", "http:a.ogg", "-i.wav"])
+def test_a_file_of_any_name_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    monkeypatch.chdir(tmp_path)
+    soundfile.write(tmp_path / f"a{Path(name).suffix}", 0.1 * np.random.default_rng(0).standard_normal(RATE), RATE)
+    (tmp_path / f"a{Path(name).suffix}").rename(name)
+    assert len(read_audio(name).samples) == pytest.approx(RATE, abs=CODEC_FRAME)
 
 
 def test_nothing_behind_a_stretch_is_decoded(tmp_path: Path) -> None:

@@ -17,10 +17,10 @@ from reproduce.audio.errors import AudioError, AudioWarning
 from reproduce.audio.ffmpeg import NotAudioError, stream_ffmpeg
 from reproduce.audio.headers import Header, open_regular, read_header
 from reproduce.audio.libsndfile import open_sndfile, stream_sndfile
-from reproduce.audio.packs import is_packed, read_packed
+from reproduce.audio.packs import is_packed, stream_packed
 
 _AUDIO_MAGIC = (b"RIFF", b"RF64", b"BW64", b"fLaC", b"OggS", b"FORM", b"caff", b"riff", b".snd", b"\x1aE\xdf\xa3")
-_MAX_HELD = 1 << 27  # values: 512 MiB of float32
+_MAX_HELD = 1 << 26  # values: 256 MiB of float32
 
 
 class Decoded(NamedTuple):
@@ -44,7 +44,7 @@ def read_audio(path: str | Path, start: float | None = None, stop: float | None 
         path: a sound file, or "FILE.h5::KEY" for a clip inside a pack.
 
     Raises:
-        AudioError: as `stream_audio`; also too long, for more than 512 MiB of samples.
+        AudioError: as `stream_audio`; also too long, for more than 256 MiB of samples.
     """
     warnings: list[AudioWarning] = []
     parts, held, rate = [], 0, 0
@@ -75,7 +75,7 @@ def stream_audio(
     if (start is not None and not start >= 0) or (stop is not None and not stop > (start or 0.0)):
         raise AudioError(path, "empty", f"segment from {start} to {stop} s")
     if is_packed(path):
-        blocks = iter([Block(*read_packed(path, start, stop))])
+        blocks = stream_packed(path, Stretch(start, stop))
     else:
         blocks = _stream_file(Path(path), Stretch(start, stop), [] if warnings is None else warnings)
     empty = True

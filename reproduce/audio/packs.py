@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from reproduce.audio.blocks import Stretch, check_format, check_length
+from reproduce.audio.blocks import BLOCK_SAMPLES, Block, Stretch, check_format, check_length
 from reproduce.audio.errors import AudioError
 from reproduce.audio.ffmpeg import NotAudioError, stream_ffmpeg
 from reproduce.errors import InputError
@@ -26,18 +26,23 @@ _OPEN_FILES = 64  # PANNs' AudioSet has 43 packs
 
 
 def is_packed(path: str | Path) -> bool:
-    return SEPARATOR in str(path)
+    """Whether a path is `FILE.h5::KEY`, rather than a file whose name holds two colons."""
+    return SEPARATOR in str(path) and not os.path.lexists(path)
 
 
 def read_packed(
     path_with_key: str | Path, start: float | None = None, stop: float | None = None
 ) -> tuple[np.ndarray, int]:
-    """Samples of `FILE.h5::KEY`, from `start` to `stop` seconds of it; a `stop` past the end reads to the end.
+    """(samples, 1) float32 of a clip and its rate in Hz: the blocks of `stream_packed` joined."""
+    blocks = list(stream_packed(path_with_key, Stretch(start, stop)))
+    return np.concatenate([samples for samples, _ in blocks]), blocks[0].sample_rate
 
-    Only the stretch is read from disk. PaSST's mp3 is decoded from its start.
 
-    Returns:
-        (samples, 1) float32 and the rate in Hz.
+def stream_packed(path_with_key: str | Path, stretch: Stretch) -> Iterator[Block]:
+    """Read a stretch of the clip `FILE.h5::KEY`, block by block, one channel each.
+
+    Only the stretch is read from disk, save that PaSST's mp3 is decoded from its start. A stretch that stops past the
+    end of the clip is read to the end.
 
     Raises:
         AudioError: with the reason.
@@ -51,8 +56,9 @@ def read_packed(
     with hdf5_damage(text):
         source, rate = _find(text, file, key)
         if isinstance(source, bytes):
-            return _decode_mp3(text, source, Stretch(start, stop))
-        return _slice(text, source, rate, Stretch(start, stop)), rate
+            yield from _decode_mp3(text, source, stretch)
+        else:
+            yield from _slice(text, source, rate, stretch)
 
 
 @contextmanager
@@ -115,17 +121,18 @@ def _find(text: str, file: Any, key: str) -> tuple[Any, int]:
     return _Row(column, row), int(file.attrs.get("sample_rate", PANNS_RATE))
 
 
-def _slice(text: str, source: Any, rate: int, stretch: Stretch) -> np.ndarray:
+def _slice(text: str, source: Any, rate: int, stretch: Stretch) -> Iterator[Block]:
     check_format(text, rate, 1)
     last = stretch.last(rate)
     first, last = stretch.first(rate), len(source) if last is None else min(last, len(source))
     if not 0 <= first < last:
         raise AudioError(text, "empty", f"nothing from {stretch.start} to {stretch.stop} s of {len(source) / rate:g} s")
     check_length(text, last - first, (last - first) / rate)
-    samples = np.asarray(source[first:last])
-    if samples.dtype == np.int16:
-        samples = samples * _INT16_SCALE
-    return samples.astype(np.float32, copy=False)[:, None]
+    for at in range(first, last, BLOCK_SAMPLES):
+        samples = np.asarray(source[at : min(at + BLOCK_SAMPLES, last)])
+        if samples.dtype == np.int16:
+            samples = samples * _INT16_SCALE
+        yield Block(samples.astype(np.float32, copy=False)[:, None], rate)
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,16 +149,14 @@ class _Row:
         return self.column[self.row, span]
 
 
-def _decode_mp3(text: str, data: bytes, stretch: Stretch) -> tuple[np.ndarray, int]:
+def _decode_mp3(text: str, data: bytes, stretch: Stretch) -> Iterator[Block]:
     if not data:
         raise AudioError(text, "zero-byte", "no mp3 bytes in this row")
     try:
-        blocks = list(stream_ffmpeg(io.BytesIO(data), text, stretch, []))
+        for samples, rate in stream_ffmpeg(io.BytesIO(data), text, stretch, []):
+            yield Block(samples.mean(axis=1, dtype=np.float32)[:, None], rate)
     except NotAudioError as error:
         raise AudioError(text, "unreadable", f"{error}; make the pack again") from None
-    if not blocks:
-        raise AudioError(text, "empty", f"nothing from {stretch.start} to {stretch.stop} s")
-    return np.concatenate([samples.mean(axis=1, dtype=np.float32) for samples, _ in blocks])[:, None], blocks[0][1]
 
 
 def open_hdf5(path: Path) -> Any:
