@@ -42,27 +42,20 @@ class DecodedWaveforms(tuple[np.ndarray, ...]):
 
 @dataclass(frozen=True)
 class FileWaveforms:
-    """Decoded from the corpus' own files whenever they are asked for: for corpora larger than memory.
-
-    Args:
-        index: the clips.
-        spec: front end.
-        max_samples: decode the first so many samples of each clip alone, and remove their mean; None: all of it.
-    """
+    """Decoded from the corpus' own files whenever they are asked for: for corpora larger than memory."""
 
     index: ClipIndex
     spec: AudioSpec
-    max_samples: int | None = None
 
     def __len__(self) -> int:
         return len(self.index)
 
     def __getitem__(self, position: int, /) -> np.ndarray:
         clip = self.index.clip(int(position))
-        return load_waveform(clip.path, self.spec, clip.start, clip.stop, self.max_samples)
+        return load_waveform(clip.path, self.spec, clip.start, clip.stop)
 
     def take(self, positions: np.ndarray) -> FileWaveforms:
-        return replace(self, index=self.index.take(positions))
+        return FileWaveforms(self.index.take(positions), self.spec)
 
 
 @dataclass(frozen=True)
@@ -145,20 +138,14 @@ def load_waveforms(
     return WaveformStore(usable, spec, DecodedWaveforms(waveforms), tuple(problems), standin_marker(index.root))
 
 
-def stream_waveforms(index: ClipIndex, spec: AudioSpec, whole: bool = True) -> WaveformStore:
+def stream_waveforms(index: ClipIndex, spec: AudioSpec) -> WaveformStore:
     """The corpus as it lies on disk, decoded anew in every epoch; nothing is read yet.
 
     A clip that turns out to be unusable weighs nothing in its batch and is reported with the run.
-
-    Args:
-        index: the clips.
-        spec: front end.
-        whole: decode longer clips whole, for random or several crops; else only their first `spec.samples`.
     """
     if not len(index):
         raise InputError(f"{index.root}: none of {sum(index.listed.values())} listed clips has a file")
-    waveforms = FileWaveforms(index, spec, None if whole else spec.samples)
-    return WaveformStore(index, spec, waveforms, index.problems, standin_marker(index.root))
+    return WaveformStore(index, spec, FileWaveforms(index, spec), index.problems, standin_marker(index.root))
 
 
 def check_memory(clips: int, spec: AudioSpec) -> None:
