@@ -21,7 +21,7 @@ from models import create_model
 from reproduce.audio.errors import AudioError
 from reproduce.audio.log_mel import log_mel, normalise, stack_waveforms
 from reproduce.audio.spec import AudioSpec
-from reproduce.audio.waveforms import decode_many, load_waveform, pad_or_trim
+from reproduce.audio.waveforms import LoadedClip, decode_many, load_waveform
 from reproduce.efficiency.candidates import inference_candidate
 from reproduce.efficiency.interleaved import Candidate
 from reproduce.efficiency.stopping import Budget
@@ -53,7 +53,7 @@ def recordings(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, list[Path
 
 def spectrograms_of(files: Sequence[Path], device: str) -> torch.Tensor:
     """Decode on every core, and compute log-mels in batches on the device while the next clips decode."""
-    decoded = decode_many(((path, None, None) for path in files), SPEC, decoding_threads())
+    decoded = decode_many(((path, None, None) for path in files), SPEC, decoding_threads(), SPEC.samples)
     groups = iter(lambda: list(islice(decoded, BATCH)), [])
     threads = torch.get_num_threads()
     torch.set_num_threads(1)  # the decoding threads use the other cores
@@ -63,12 +63,12 @@ def spectrograms_of(files: Sequence[Path], device: str) -> torch.Tensor:
         torch.set_num_threads(threads)
 
 
-def _spectrograms(group: Sequence[tuple[int, np.ndarray | AudioError]], device: str) -> torch.Tensor:
+def _spectrograms(group: Sequence[LoadedClip | AudioError], device: str) -> torch.Tensor:
     waveforms = []
-    for _, decoded in group:
+    for decoded in group:
         if isinstance(decoded, AudioError):
             raise decoded
-        waveforms.append(pad_or_trim(decoded, SPEC))
+        waveforms.append(decoded.waveform)
     batch, lengths = stack_waveforms(waveforms)
     return normalise(log_mel(batch.to(device), lengths, SPEC), SPEC)
 
@@ -76,7 +76,7 @@ def _spectrograms(group: Sequence[tuple[int, np.ndarray | AudioError]], device: 
 def spectrograms_one_by_one(files: Sequence[Path], device: str) -> None:
     """Decode and transform one file after another on one core."""
     for path in files:
-        batch, lengths = stack_waveforms([pad_or_trim(load_waveform(path, SPEC), SPEC)])
+        batch, lengths = stack_waveforms([load_waveform(path, SPEC, max_samples=SPEC.samples)])
         normalise(log_mel(batch.to(device), lengths, SPEC), SPEC)
 
 

@@ -218,9 +218,7 @@ def test_the_index_does_not_name_the_machines_folders(tmp_path: Path) -> None:
 # --- reading --------------------------------------------------------------------------------------------------------
 
 
-RECIPE = Recipe(
-    epochs=1, batch_size=7, lr=1e-3, warmup_steps=1, mixup=0.5, freq_mask=8, time_mask=8, roll=5, crop="random"
-)
+RECIPE = Recipe(epochs=1, batch_size=7, lr=1e-3, warmup_steps=1, mixup=0.5, freq_mask=8, time_mask=8, crop="random")
 SHORT = replace(SPEC, frames=8)  # 0.165 s, so that there is room for random crops
 
 

@@ -13,10 +13,10 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 
-from reproduce.audio.augment import draw_mixup, draw_shifts, draw_spans, mask_log_mels, mix_waveforms, roll_time
+from reproduce.audio.augment import draw_mixup, draw_spans, mask_log_mels, mix_waveforms
 from reproduce.audio.log_mel import log_mel, normalise, stack_waveforms
 from reproduce.audio.spec import AudioSpec
-from reproduce.audio.waveforms import pad_or_trim
+from reproduce.audio.waveforms import crop
 from reproduce.data.rank_share import RankShare
 from reproduce.data.read_ahead import read_ahead
 from reproduce.data.sampling import class_balanced_weights, draw_weighted
@@ -64,7 +64,6 @@ class _Draws:
     crops: np.ndarray  # of the clip and its partner, 0 to 1 of the room that a longer clip leaves
     freq_spans: torch.Tensor
     time_spans: torch.Tensor
-    shifts: torch.Tensor
 
 
 @dataclass(frozen=True)
@@ -78,7 +77,6 @@ class _Piece:
     weights: torch.Tensor
     freq_spans: torch.Tensor
     time_spans: torch.Tensor
-    shifts: torch.Tensor
     step: int
     last: bool
     clips: int
@@ -119,7 +117,7 @@ def training_batches(
     first_step: int = 0,
     workers: int = 0,
 ) -> Iterator[Batch]:
-    """One epoch in AST's order: crop -> mixup -> log-mel -> SpecAugment -> normalise -> roll.
+    """One epoch in AST's order: crop -> mixup -> log-mel -> SpecAugment -> normalise.
 
     Args:
         first_step: the steps before it are skipped, for an epoch that was interrupted.
@@ -168,7 +166,6 @@ def _draw(positions: np.ndarray, store: WaveformStore, recipe: Recipe, seed: tup
         rng.random((clips, 2)) if recipe.crop == "random" else np.zeros((clips, 2)),
         draw_spans(clips, store.spec.mels, recipe.freq_mask, generator),
         draw_spans(clips, store.spec.frames, recipe.time_mask, generator),
-        draw_shifts(clips, recipe.roll, generator),
     )
 
 
@@ -199,7 +196,6 @@ def _read_piece(
         weights,
         draws.freq_spans[taken],
         draws.time_spans[taken],
-        draws.shifts[taken],
         step,
         last,
         len(draws.positions),
@@ -214,14 +210,12 @@ def _read_crop(store: WaveformStore, position: int, place: float, problems: list
         problems.append(waveform)
         return None
     room = max(0, len(waveform) - store.spec.samples)
-    return pad_or_trim(waveform, store.spec, int(place * (room + 1)))
+    return crop(waveform, store.spec.samples, int(place * (room + 1)))
 
 
 def _to_batch(piece: _Piece, spec: AudioSpec, recipe: Recipe, device: str | torch.device) -> Batch:
     spectrograms = log_mel(piece.waveforms.to(device, non_blocking=True), piece.lengths, spec)
     spectrograms = normalise(mask_log_mels(spectrograms, piece.freq_spans, piece.time_spans), spec)
-    if recipe.roll:
-        spectrograms = roll_time(spectrograms, piece.shifts)
     targets = {head: target.to(device, non_blocking=True) for head, target in piece.targets.items()}
     return Batch(
         spectrograms,
@@ -294,7 +288,7 @@ class _Chunks:
                 continue
             room = max(0, len(waveform) - spec.samples)
             offsets = np.linspace(0, room, self.crops).astype(int) if room else [0]
-            pieces += [pad_or_trim(waveform, spec, int(offset)) for offset in offsets]
+            pieces += [crop(waveform, spec.samples, int(offset)) for offset in offsets]
             positions.append(position)
             counts.append(len(offsets))
         waveforms, lengths = stack_waveforms(pieces or [np.zeros(1, np.float32)])

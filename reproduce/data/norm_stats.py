@@ -15,11 +15,11 @@ from typing import Any
 import numpy as np
 import torch
 
-from reproduce.audio.augment import mixup_waveforms, spec_augment
+from reproduce.audio.augment import draw_mixup, draw_spans, mask_log_mels, mix_waveforms
 from reproduce.audio.errors import AudioError
 from reproduce.audio.log_mel import log_mel, stack_waveforms
 from reproduce.audio.spec import AudioSpec
-from reproduce.audio.waveforms import decode_many, pad_or_trim
+from reproduce.audio.waveforms import decode_many
 from reproduce.datasets.index import ClipIndex
 from reproduce.datasets.registry import DatasetSpec
 from reproduce.datasets.standin_marker import standin_marker
@@ -168,14 +168,14 @@ def _decoded_pairs(
         positions = np.arange(first, min(first + _CHUNK, len(index)))
         drawn = rng.integers(len(index), size=len(positions))
         clips = [index.clip(int(i)) for i in np.concatenate([positions, drawn])]
-        decoded = [item for _, item in decode_many([(c.path, c.start, c.stop) for c in clips], spec, workers)]
+        decoded = list(decode_many([(c.path, c.start, c.stop) for c in clips], spec, workers, spec.samples))
         own, partners = [], []
         for waveform, partner in zip(decoded[: len(positions)], decoded[len(positions) :], strict=True):
             on_clip()
             if isinstance(waveform, AudioError):
                 continue
-            own.append(pad_or_trim(waveform, spec))
-            partners.append(own[-1] if isinstance(partner, AudioError) else pad_or_trim(partner, spec))
+            own.append(waveform.waveform)
+            partners.append(own[-1] if isinstance(partner, AudioError) else partner.waveform)
         if own:
             yield own, partners
 
@@ -190,9 +190,11 @@ def _augmented(
 ) -> torch.Tensor:
     """Log-mels as AST trains on them, before normalisation: (batch, 1, mels, frames)."""
     no_targets = torch.zeros(len(waveforms), 0)
-    mixed, _ = mixup_waveforms(waveforms, lengths, no_targets, stack_waveforms(partners)[0], no_targets, AST_MIXUP, rng)
-    log_mels = log_mel(mixed, lengths, spec)
-    return spec_augment(log_mels, min(AST_FREQ_MASK, spec.mels), min(AST_TIME_MASK, spec.frames), generator)
+    shares = draw_mixup(len(waveforms), AST_MIXUP, rng)
+    mixed, _ = mix_waveforms(waveforms, lengths, no_targets, stack_waveforms(partners)[0], no_targets, shares)
+    freq_spans = draw_spans(len(mixed), spec.mels, min(AST_FREQ_MASK, spec.mels), generator)
+    time_spans = draw_spans(len(mixed), spec.frames, min(AST_TIME_MASK, spec.frames), generator)
+    return mask_log_mels(log_mel(mixed, lengths, spec), freq_spans, time_spans)
 
 
 def _sounding_cells(log_mels: torch.Tensor, lengths: torch.Tensor, spec: AudioSpec) -> torch.Tensor:

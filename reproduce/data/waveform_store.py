@@ -10,7 +10,7 @@ import numpy as np
 
 from reproduce.audio.errors import AudioError
 from reproduce.audio.spec import AudioSpec
-from reproduce.audio.waveforms import decode_many, is_silent, load_waveform
+from reproduce.audio.waveforms import decode_many, load_waveform
 from reproduce.datasets import ClipIndex, Problem
 from reproduce.datasets.standin_marker import standin_marker
 from reproduce.errors import InputError
@@ -121,19 +121,16 @@ def load_waveforms(
     clips = (index.clip(i) for i in range(len(index)))
     sources = ((clip.path, clip.start, clip.stop) for clip in clips)
     kept, waveforms, problems = [], [], list(index.problems)
-    for i, decoded in decode_many(sources, spec, workers or decoding_threads()):
+    for i, decoded in enumerate(decode_many(sources, spec, workers or decoding_threads())):
         on_clip()
         clip_id = str(index.clip_ids[i])
         if isinstance(decoded, AudioError):
             problems.append(Problem(clip_id, decoded.reason, str(decoded)))
             continue
-        if is_silent(decoded):
-            path = index.clip(i).path
-            problems.append(
-                Problem(clip_id, "silent", f"{path}: silent; used as it is, check the recording", fatal=False)
-            )
+        problems += [Problem(clip_id, warning.reason, str(warning), fatal=False) for warning in decoded.warnings]
         kept.append(i)
-        waveforms.append(decoded if whole else decoded[: spec.samples].copy())  # a view would keep the whole recording
+        # A view would keep the whole recording.
+        waveforms.append(decoded.waveform if whole else decoded.waveform[: spec.samples].copy())
     if not kept:
         first = f" (first: {problems[0].message})" if problems else ""
         raise InputError(f"{index.root}: none of {sum(index.listed.values())} listed clips can be used{first}")

@@ -76,7 +76,6 @@ def mast_provenance(study: PaperStudy, model: str) -> dict[str, Provenance]:
         "mixup": Provenance(OPEN, AST_RUN, "on waveforms; MViTv2's cutmix and RandAugment are for images"),
         "freq_mask": Provenance(OPEN, AST_RUN, "AST's for AudioSet, on all four data sets"),
         "time_mask": Provenance(OPEN, AST_RUN, "AST's for AudioSet, on all four data sets"),
-        "roll": Provenance(OPEN, AST_DATA, "AST rolls Speech Commands alone"),
         "decay_start": unused,
         "decay_every": unused,
         "decay": unused,
@@ -143,7 +142,6 @@ def ast_provenance(last: int) -> dict[str, Provenance]:
         "clip_norm": absent,
         "label_smoothing": absent,
         "drop_path_rate": Provenance(INHERITED, "YuanGongND/ast src/models/ast_models.py", "timm's default: none"),
-        "roll": Provenance(INHERITED, AST_DATA, "Speech Commands alone"),
         "report_best": Provenance(
             INHERITED,
             AST_TRAIN,
@@ -186,9 +184,7 @@ def front_end_provenance(dataset: str, inherited: bool) -> dict[str, Provenance]
         "pad": Provenance(
             INHERITED if inherited else OPEN,
             AST_DATA,
-            "zeros behind the log-mel"
-            if inherited
-            else "AST's zeros; MBT repeats the clip: override front_end.pad=repeat",
+            "zeros behind the log-mel" if inherited else "AST's zeros; MBT repeats the clip",
         ),
     }
     return {FRONT_END + name: provenance for name, provenance in by_field.items()}

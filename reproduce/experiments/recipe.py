@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, is_dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 SCRATCH = "scratch"
 CHOICES = {
@@ -33,7 +33,8 @@ def stored_as(name: str, default: Any) -> Any:
 def to_plain_dict(value: Any) -> dict[str, Any]:
     """A dataclass as JSON values under its stored names; fields of `later` are left out at their defaults."""
     kept = (f for f in fields(value) if not ("later" in f.metadata and getattr(value, f.name) == f.default))
-    return {f.metadata.get("stored_as", f.name): _plain(getattr(value, f.name)) for f in kept}
+    stored = {f.metadata.get("stored_as", f.name): _plain(getattr(value, f.name)) for f in kept}
+    return {**getattr(value, "REMOVED", {}), **stored}
 
 
 def _plain(value: Any) -> Any:
@@ -57,7 +58,6 @@ class Recipe:
         mixup: probability of mixing a clip's waveform with another's.
         freq_mask: exclusive upper bound of SpecAugment's frequency masks, in mels.
         time_mask: exclusive upper bound of SpecAugment's time masks, in frames.
-        roll: clips are rotated along time by up to this many frames.
         optimizer: "adamw", or "adam" (AST's).
         schedule: "cosine" per step from the end of the warm-up to 0, or "steps" (AST's): the rate is multiplied by
             `decay` after epoch `decay_start` and every `decay_every` epochs from there.
@@ -77,6 +77,8 @@ class Recipe:
         ValueError: an unknown choice, or fields that contradict each other.
     """
 
+    REMOVED: ClassVar[Mapping[str, Any]] = {"roll": 0}  # fields of earlier versions that existing keys contain
+
     epochs: int
     batch_size: int
     lr: float
@@ -89,7 +91,6 @@ class Recipe:
     mixup: float = 0.0
     freq_mask: int = 0
     time_mask: int = 0
-    roll: int = 0
     optimizer: str = later("adamw")
     schedule: str = later("cosine")
     decay_start: int = later(0)
@@ -115,5 +116,5 @@ class Recipe:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Recipe:
-        """From stored values; fields that were added after them have their defaults."""
-        return cls(**values)
+        """From stored values: fields that were added after them have their defaults, removed ones are ignored."""
+        return cls(**{name: value for name, value in values.items() if name not in cls.REMOVED})

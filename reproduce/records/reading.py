@@ -12,7 +12,6 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import fields
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -119,7 +118,7 @@ def _trained(record: RunRecord, kind: type[TrainedRun]) -> TrainedRun:
         train_splits=tuple(experiment["train_splits"]),
         test_splits=tuple(experiment["test_splits"]),
         front_end=AudioSpec.from_dict(experiment["front_end"]),
-        recipe=read_recipe(experiment["recipe"]),
+        recipe=Recipe.from_dict(experiment["recipe"]),
         weights=str(experiment.get("weights", "scratch")),
         multilabel=_is_multilabel(record),
         unit=str(data.get("unit", "clip")),
@@ -129,12 +128,6 @@ def _trained(record: RunRecord, kind: type[TrainedRun]) -> TrainedRun:
         averaged=record.details.get("averaged"),
         best=record.details.get("best"),
     )
-
-
-def read_recipe(stored: Mapping[str, Any]) -> Recipe:
-    """A stored recipe; fields that this version removed are ignored, fields that it added have their defaults."""
-    known = {f.name for f in fields(Recipe)}
-    return Recipe(**{name: value for name, value in stored.items() if name in known})
 
 
 def _is_multilabel(record: RunRecord) -> bool:
