@@ -19,7 +19,7 @@ from make_files import touch, write
 from reproduce.audio.errors import AudioError
 from reproduce.audio.packs import read_packed
 from reproduce.datasets import ClipIndex, dataset_spec, read_dataset
-from reproduce.datasets.readers.audioset import iter_json_list, read_classes, read_segments
+from reproduce.datasets.readers.audioset_lists import iter_json_list, read_classes, read_segments
 from reproduce.datasets.readers.epic_kitchens import seconds
 from reproduce.datasets.readers.kinetics_sounds import KS31, KS32, KS34, RENAMED, canonical_class
 from reproduce.datasets.readers.youtube_files import NO_START, parse_stem, scan_youtube_files

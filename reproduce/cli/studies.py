@@ -18,6 +18,7 @@ from reproduce.cli.session import (
     train_missing,
 )
 from reproduce.datasets import ClipIndex, DatasetSpec, dataset_spec, location_of
+from reproduce.datasets.splits import plan_splits
 from reproduce.errors import InputError
 from reproduce.experiments.comparisons import (
     at_equal_macs,
@@ -73,11 +74,14 @@ def _plan(
     if options.seeds < 1:
         raise InputError(f"--seeds {options.seeds}: give at least 1")
     seeds = tuple(range(options.seeds))
-    train, test = (tuple(s for s in names if s in splits) for names in (spec.train_splits, spec.test_splits))
-    if train and test:
+    fixed = plan_splits(spec, splits)
+    if fixed is not None:
         if options.folds is not None:
-            raise InputError(f"--folds {options.folds}: {spec.name} has its own split, {', '.join(test)} is tested")
-        return "train", fixed_split(preset, spec.name, index.variant, train, test, seeds)
+            tested = ", ".join(fixed.test)
+            raise InputError(f"--folds {options.folds}: {spec.name} has a fixed split, {tested} is tested")
+        for split in fixed.val:
+            say(f"{index.listed[split]} clips of split {split} are neither trained nor tested on")
+        return "train", fixed_split(preset, spec.name, index.variant, fixed.train, fixed.test, seeds)
     count = len(splits) if options.folds is None else options.folds
     if not 1 <= count <= len(splits):
         raise InputError(f"--folds {options.folds}: the data has {len(splits)} folds, give 1 to {len(splits)}")

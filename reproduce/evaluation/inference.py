@@ -15,8 +15,9 @@ from reproduce.audio.spec import AudioSpec
 from reproduce.data.batches import evaluation_batches
 from reproduce.data.waveform_store import WaveformStore, stream_waveforms
 from reproduce.datasets import ClipIndex
-from reproduce.datasets.index import STRING, Labels
+from reproduce.datasets.index import Labels
 from reproduce.datasets.readers.scan import MEDIA_RANK
+from reproduce.datasets.strings import Strings
 from reproduce.environment import reading_workers
 from reproduce.errors import InputError
 from reproduce.evaluation.predict import Predictions, merge, predict
@@ -159,7 +160,7 @@ def _predict(trained: TrainedModel, store: WaveformStore, crops: int, device: st
 
 def _index_of(sounds: list[Path], trained: TrainedModel) -> ClipIndex:
     """Sounds without labels, named by their paths."""
-    paths = np.array([str(path) for path in sounds], STRING)
+    paths = Strings.of(map(str, sounds))
     unknown = np.full(len(sounds), np.nan)
     return ClipIndex(
         dataset="sounds",
@@ -168,7 +169,7 @@ def _index_of(sounds: list[Path], trained: TrainedModel) -> ClipIndex:
         root=Path(),
         clip_ids=paths,
         paths=paths,
-        splits=np.full(len(sounds), "all", STRING),
+        splits=Strings.repeat("all", len(sounds)),
         start=unknown,
         stop=unknown,
         labels={head: Labels.from_rows([()] * len(sounds)) for head in trained.labels},

@@ -1,7 +1,8 @@
 """ESC-50 (karolpiczak/ESC-50) and any subset in its layout, such as ESC-10: `meta/esc50.csv` and `audio/`.
 
-The class index is the target's position among the distinct targets present, so ESC-50 keeps its own numbers 0..49
-and ESC-10, whose csv keeps ESC-50's numbers (0, 1, 10, 11, ...), gets 0..9. The folds of the csv are the splits.
+The class index is the target's position among the distinct targets present, so ESC-50 keeps its numbers 0..49 and
+ESC-10, whose csv keeps ESC-50's numbers (0, 1, 10, 11, ...), gets 0..9. The folds of the csv are the splits. Several
+clips may be cut from one recording: it is the unit of resampling.
 """
 
 from __future__ import annotations
@@ -11,14 +12,20 @@ from pathlib import Path
 
 from reproduce.audio.spec import ESC50_MEAN, ESC50_STD
 from reproduce.datasets.index import DEFAULT_HEAD, ClipIndex
-from reproduce.datasets.readers.annotation_csv import existing_folder, read_table
-from reproduce.datasets.readers.clip_index_builder import ClipIndexBuilder
+from reproduce.datasets.readers.annotation_csv import existing_folder, read_table, whole_number
+from reproduce.datasets.readers.clip_index_builder import ClipIndexBuilder, ListedClip
 from reproduce.datasets.readers.folds import FOLDS
 from reproduce.datasets.readers.scan import StemLookup, split_suffix
 from reproduce.datasets.registry import DatasetSpec, register_dataset
 from reproduce.errors import InputError
 
 COLUMNS = ("filename", "fold", "target", "category")
+
+
+def source_recording(clip_id: str) -> str:
+    """Recording that a clip was cut from: SOURCE of an id FOLD-SOURCE-TAKE-CLASS; any other id is a recording."""
+    parts = clip_id.split("-")
+    return parts[1] if len(parts) == 4 and parts[1].isdecimal() else clip_id
 
 
 def read_esc50(root: str | Path) -> ClipIndex:
@@ -32,20 +39,20 @@ def read_esc50(root: str | Path) -> ClipIndex:
     if not table.is_file():
         raise InputError(f"{table}: no such file; give the ESC-50 folder that holds meta/esc50.csv and audio/")
     columns, rows = read_table(table, COLUMNS)
-    builder = ClipIndexBuilder([DEFAULT_HEAD])
+    builder = ClipIndexBuilder([DEFAULT_HEAD], unit="recording")
     listed: list[tuple[int, str, str, int, str]] = []
     first_line: dict[str, int] = {}
     for line, row in rows:
-        clip = _parse_row(table, line, row, columns, builder)
-        if clip is None:
+        parsed = _parse_row(table, line, row, columns, builder)
+        if parsed is None:
             continue
-        clip_id = split_suffix(clip[1])[0]
+        clip_id = split_suffix(parsed[1])[0]
         if first_line.setdefault(clip_id, line) != line:
             builder.problem(
-                clip_id, "duplicate", f"{table} row {line}: {clip[1]} is already in row {first_line[clip_id]}"
+                clip_id, "duplicate", f"{table} row {line}: {parsed[1]} is already in row {first_line[clip_id]}"
             )
             continue
-        listed.append(clip)
+        listed.append(parsed)
     names = _class_names(table, listed)
     if not names:
         raise InputError(f"{table}: no usable row; each needs {','.join(COLUMNS)}")
@@ -53,11 +60,12 @@ def read_esc50(root: str | Path) -> ClipIndex:
     files = StemLookup(folder / "audio")
     for line, filename, fold, target, _ in listed:
         clip_id, labels = split_suffix(filename)[0], {DEFAULT_HEAD: (class_of[target],)}
-        found = files.find(filename)
-        if found is None:
-            builder.missing(clip_id, fold, labels, f"{table} row {line}: no file audio/{filename} (nor that stem)")
+        clip = ListedClip(clip_id=clip_id, split=fold, labels=labels, group=source_recording(clip_id))
+        name = files.find(filename)
+        if name is None:
+            builder.missing(clip, f"{table} row {line}: no file audio/{filename} (nor that stem)")
         else:
-            builder.add(clip_id, f"audio/{found}", fold, labels)
+            builder.add(clip, f"audio/{name}")
     classes = {DEFAULT_HEAD: tuple(names[target] for target in sorted(names))}
     return builder.index("esc50", folder, classes, multilabel=False)
 
@@ -77,10 +85,11 @@ def _parse_row(
     if fold not in FOLDS:
         builder.problem(clip_id, "fold", f"{table} row {line}: fold {fold!r} is none of {', '.join(FOLDS)}")
         return None
-    if not target.isdecimal():
+    number = whole_number(target)
+    if number is None:
         builder.problem(clip_id, "label", f"{table} row {line}: target {target!r} is no class number")
         return None
-    return line, filename, fold, int(target), category
+    return line, filename, fold, number, category
 
 
 def _class_names(table: Path, listed: Sequence[tuple[int, str, str, int, str]]) -> dict[int, str]:
@@ -104,12 +113,12 @@ register_dataset(
         title="ESC-50 layout",
         read=read_esc50,
         clip_seconds=5.0,
-        metric="top1",
         mean=ESC50_MEAN,
         std=ESC50_STD,
         stats_source="YuanGongND/ast egs/esc50",
-        folds=FOLDS,
         train_splits=(),
         test_splits=(),
+        unit="recording",
+        group_of=source_recording,
     )
 )

@@ -14,8 +14,9 @@ from pathlib import Path
 
 from reproduce.audio.spec import AUDIOSET_MEAN, AUDIOSET_STD
 from reproduce.datasets.index import ClipIndex, Problem
-from reproduce.datasets.readers.annotation_csv import existing_folder, read_rows
+from reproduce.datasets.readers.annotation_csv import existing_folder, read_rows, whole_number
 from reproduce.datasets.readers.listing import (
+    About,
     Listing,
     ListingBuilder,
     assemble,
@@ -24,7 +25,13 @@ from reproduce.datasets.readers.listing import (
     without_repeats,
 )
 from reproduce.datasets.readers.scan import split_suffix
-from reproduce.datasets.readers.youtube_files import NO_START, is_video_id, parse_stem, scan_youtube_files
+from reproduce.datasets.readers.youtube_files import (
+    NO_START,
+    is_video_id,
+    parse_stem,
+    scan_youtube_files,
+    video_of,
+)
 from reproduce.datasets.registry import DatasetSpec, register_dataset
 from reproduce.errors import InputError
 
@@ -42,9 +49,9 @@ def read_vggsound(root: str | Path, annotations: str | Path | None = None) -> Cl
     A clip's id is `id_start6`, as in the official file names. Raises InputError for a list that is absent or mangled.
     """
     folder = existing_folder(root)
-    place = existing_folder(annotations) if annotations is not None else None
-    tables, problems = _find_tables(folder, place)
-    stat = find_annotation(folder, ["stat.csv"], place)
+    lists = existing_folder(annotations) if annotations is not None else None
+    tables, problems = _find_tables(folder, lists)
+    stat = find_annotation(folder, ["stat.csv"], lists)
     known = _read_stat(stat) if stat else sorted({row[3] for table in tables for row in _rows(table, tables[table])})
     if not stat and len(known) != CLASSES:
         message = f"{folder}: no stat.csv, and the lists have {len(known)} labels where VGGSound has {CLASSES}"
@@ -53,8 +60,11 @@ def read_vggsound(root: str | Path, annotations: str | Path | None = None) -> Cl
     listings, repeats = without_repeats(listings, next(iter(tables)).name)
     files = scan_youtube_files(folder)
     located = locate(listings, files)
-    everything = [*problems, *repeats, *files.problems]
-    return assemble("vggsound", folder, located, tuple(known), multilabel=False, problems=everything)
+    everything = (*problems, *repeats, *files.problems)
+    return assemble(
+        located,
+        About(dataset="vggsound", root=folder, classes=tuple(known), multilabel=False, problems=everything),
+    )
 
 
 def read_listings(tables: Mapping[Path, str], class_of: Mapping[str, int]) -> list[Listing]:
@@ -65,24 +75,24 @@ def read_listings(tables: Mapping[Path, str], class_of: Mapping[str, int]) -> li
             if label not in class_of:
                 raise InputError(f"{table} row {line}: unknown class {label!r}; mend the label, or add it to stat.csv")
             builder = builders.setdefault(split, ListingBuilder(split))
-            builder.add(f"{video}_{start:06d}", video, start, start + CLIP_SECONDS, (class_of[label],))
+            builder.add(video, start, (class_of[label],), clip_id=f"{video}_{start:06d}")
     return [builders[split].listing() for split in SPLITS if split in builders]
 
 
-def _find_tables(root: Path, place: Path | None) -> tuple[dict[Path, str], list[Problem]]:
-    whole = find_annotation(root, ["vggsound.csv"], place)
+def _find_tables(root: Path, lists: Path | None) -> tuple[dict[Path, str], list[Problem]]:
+    whole = find_annotation(root, ["vggsound.csv"], lists)
     if whole:
         return {whole: ""}, []
     tables, problems = {}, []
     for split in SPLITS:
-        table = find_annotation(root, [f"{split}.csv"], place)
+        table = find_annotation(root, [f"{split}.csv"], lists)
         if table:
             tables[table] = split
         else:
-            message = f"{place or root}: no {split}.csv (nor vggsound.csv), so no {split} clips"
+            message = f"{lists or root}: no {split}.csv (nor vggsound.csv), so no {split} clips"
             problems.append(Problem("", "no-annotation", message))
     if not tables:
-        raise InputError(f"{place or root}: neither vggsound.csv nor train.csv, test.csv; put VGGSound's lists there")
+        raise InputError(f"{lists or root}: neither vggsound.csv nor train.csv, test.csv; put VGGSound's lists there")
     return tables, problems
 
 
@@ -122,13 +132,14 @@ def _whole_row(table: Path, line: int, row: list[str]) -> Row:
     video, start, label, split = (value.strip() for value in row)
     if not is_video_id(video):
         raise InputError(f"{table} row {line}: {video!r} is no YouTube id of 11 characters; restore the official file")
-    if not start.isdecimal():
+    second = whole_number(start)
+    if second is None:
         raise InputError(
             f"{table} row {line}: start {start!r} is no whole number of seconds; restore the official file"
         )
     if split not in SPLITS:
         raise InputError(f"{table} row {line}: split {split!r} is neither train nor test; restore the official file")
-    return line, video, int(start), label, split
+    return line, video, second, label, split
 
 
 register_dataset(
@@ -137,9 +148,10 @@ register_dataset(
         title="VGGSound",
         read=read_vggsound,
         clip_seconds=CLIP_SECONDS,
-        metric="top1",
         mean=AUDIOSET_MEAN,
         std=AUDIOSET_STD,
         stats_source="AudioSet, YuanGongND/ast egs/audioset",
+        unit="video",
+        group_of=video_of,
     )
 )
