@@ -15,7 +15,8 @@ from make_records import make_record
 from models import create_model
 from models.base import SpectrogramTransformer
 from models.complexity import count_parameters, measure_complexity
-from reproduce.datasets.index import STRING, ClipIndex, Labels
+from reproduce.datasets.index import ClipIndex, Labels
+from reproduce.datasets.strings import Strings
 from reproduce.efficiency.planning import (
     DEVICES,
     EPIC_TRAIN,
@@ -117,8 +118,8 @@ def test_a_data_set_that_the_paper_lacks_must_be_located() -> None:
 
 
 def test_found_clips_are_counted_by_the_experiments_own_splits() -> None:
-    splits = np.array(["train"] * 4 + ["test"] * 2 + ["other"], STRING)
-    ids = np.array([str(i) for i in range(7)], STRING)
+    splits = Strings.of(["train"] * 4 + ["test"] * 2 + ["other"])
+    ids = Strings.of([str(i) for i in range(7)])
     none = np.full(7, np.nan)
     index = ClipIndex(
         "vggsound", {"label": ("a",)}, False, Path("x"), ids, ids, splits, none, none,
