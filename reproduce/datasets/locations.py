@@ -60,11 +60,13 @@ def _toml_locations(file: Path) -> dict[str, Path]:
     table = content.get("datasets")
     if not isinstance(table, dict):
         raise InputError(f'{file}: no [datasets] table; write one with lines like esc50 = "/data/ESC-50"')
+    locations: dict[str, Path] = {}
     for name, path in table.items():
         if not isinstance(path, str) or not path:
             raise InputError(f"{file}: datasets.{name} must be a path in quotes")
         try:
             dataset_spec(name)
+            locations[name] = file.parent / expand_home(path)
         except InputError as error:
             raise InputError(f"{file}: {error}") from None
-    return {name: file.parent / expand_home(path) for name, path in table.items()}
+    return locations

@@ -31,29 +31,26 @@ class Strings:
 
     @classmethod
     def of(cls, texts: Iterable[str]) -> Strings:
-        import pyarrow
-
-        return cls(pyarrow.array([text.encode(errors=_ERRORS) for text in texts], pyarrow.large_binary()))
+        parts = [text.encode(errors=_ERRORS) for text in texts]
+        offsets = np.zeros(len(parts) + 1, np.int64)
+        np.cumsum(np.fromiter(map(len, parts), np.int64, len(parts)), out=offsets[1:])
+        return cls(_binary(offsets, b"".join(parts)))
 
     @classmethod
     def repeat(cls, text: str, count: int) -> Strings:
         """`count` times the same text, at one byte each."""
         import pyarrow
 
-        dictionary = pyarrow.array([text.encode(errors=_ERRORS)], pyarrow.large_binary())
-        return cls(pyarrow.DictionaryArray.from_arrays(np.zeros(count, np.int8), dictionary))
+        codes = pyarrow.Array.from_buffers(pyarrow.int8(), count, [None, pyarrow.py_buffer(bytes(count))])
+        return cls(pyarrow.DictionaryArray.from_arrays(codes, cls.of([text]).arrow))
 
     @classmethod
     def from_bytes(cls, column: np.ndarray) -> Strings:
         """From a NumPy array of dtype S; without a copy where all strings have the array's full width."""
-        import pyarrow
-
         column = np.ascontiguousarray(column)
-        if len(column) and column.view(np.uint8).all():
-            offsets = np.arange(len(column) + 1, dtype=np.int64) * column.itemsize
-            buffers = [None, pyarrow.py_buffer(offsets), pyarrow.py_buffer(column)]
-            return cls(pyarrow.LargeBinaryArray.from_buffers(pyarrow.large_binary(), len(column), buffers))
-        return cls(pyarrow.array(column).cast(pyarrow.large_binary()))
+        if not column.view(np.uint8).all():
+            return cls.of(text.decode(errors=_ERRORS) for text in column.tolist())
+        return cls(_binary(np.arange(len(column) + 1, dtype=np.int64) * column.itemsize, column))
 
     @classmethod
     def concatenate(cls, columns: Sequence[Strings]) -> Strings:
@@ -74,13 +71,10 @@ class Strings:
     @overload
     def __getitem__(self, at: slice | np.ndarray) -> Strings: ...
     def __getitem__(self, at: int | np.integer | slice | np.ndarray) -> str | Strings:
-        import pyarrow
-
         if isinstance(at, slice):
             return Strings(self.arrow[at])
         if isinstance(at, np.ndarray):
-            rows = np.flatnonzero(at) if at.dtype == bool else at.astype(np.int64, copy=False)
-            return Strings(self.arrow.take(pyarrow.array(rows)))
+            return Strings(self.arrow.take(arrow_integers(np.flatnonzero(at) if at.dtype == bool else at)))
         return self.arrow[int(at)].as_py().decode(errors=_ERRORS)
 
     def __iter__(self) -> Iterator[str]:
@@ -122,6 +116,25 @@ class Strings:
         import pyarrow.compute
 
         return sorted(data.decode(errors=_ERRORS) for data in pyarrow.compute.unique(self.arrow).to_pylist())
+
+
+# `pyarrow.array` is not used: it imports pandas.
+
+
+def arrow_integers(values: np.ndarray) -> Any:
+    """An Arrow array of int64."""
+    import pyarrow
+
+    values = np.ascontiguousarray(values, np.int64)
+    return pyarrow.Array.from_buffers(pyarrow.int64(), len(values), [None, pyarrow.py_buffer(values)])
+
+
+def _binary(offsets: np.ndarray, data: bytes | np.ndarray) -> Any:
+    """An Arrow array of large_binary. offsets: (n + 1,) int64 into `data`."""
+    import pyarrow
+
+    buffers = [None, pyarrow.py_buffer(offsets), pyarrow.py_buffer(data)]
+    return pyarrow.Array.from_buffers(pyarrow.large_binary(), len(offsets) - 1, buffers)
 
 
 def _plain(array: Any) -> Any:

@@ -22,6 +22,7 @@ from reproduce.datasets.readers.annotation_csv import read_rows, read_table
 from reproduce.datasets.readers.listing import Listing, ListingBuilder
 from reproduce.datasets.readers.scan import split_suffix
 from reproduce.datasets.readers.youtube_files import ID_DTYPE, is_video_id, parse_stem
+from reproduce.datasets.strings import Strings
 from reproduce.errors import InputError
 
 CLASS_TABLE = "class_labels_indices.csv"
@@ -73,7 +74,7 @@ def _read_columns(table: Path, split: str, mids: Mapping[str, int]) -> tuple[Lis
     import pyarrow
     import pyarrow.compute
 
-    known = pyarrow.array(list(mids), pyarrow.string())
+    known = Strings.of(mids).arrow.cast(pyarrow.string())
     declared: int | None = None
     videos, starts, counts, values = [np.empty(0, ID_DTYPE)], [np.empty(0)], [np.zeros(1, np.int64)], []
     for data in _whole_lines(table):

@@ -18,7 +18,7 @@ import numpy as np
 
 from reproduce.datasets.index import Problem
 from reproduce.datasets.readers.scan import MEDIA_RANK, PACK_SUFFIXES, split_suffix, walk_files
-from reproduce.datasets.strings import Strings
+from reproduce.datasets.strings import Strings, arrow_integers
 
 ID_LENGTH = 11
 ID_DTYPE = np.dtype(f"S{ID_LENGTH}")
@@ -101,7 +101,8 @@ class YouTubeFiles:
         rows = np.full(len(ids), -1, np.int64)
         if not len(self.videos) or not len(ids):
             return rows
-        at = pyarrow.compute.index_in(pyarrow.array(ids), value_set=self.videos).fill_null(-1).to_numpy()
+        known = pyarrow.compute.index_in(Strings.from_bytes(ids).arrow, value_set=self.videos)
+        at = known.fill_null(-1).to_numpy(zero_copy_only=False)
         score = np.full(len(ids), len(_MATCHES), np.int8)
         clips = np.flatnonzero(at >= 0)
         step = 0
@@ -217,16 +218,16 @@ def _parse_names(names: Sequence[str], folder_number: int) -> tuple[_Block, list
     column = Strings.of(names)
     fields = pyarrow.compute.extract_regex(column.arrow, _NAME_PATTERN)
     videos, starts, suffixes = (part.cast(pyarrow.large_string()) for part in fields.flatten())
-    media = pyarrow.array([suffix[1:] for suffix in MEDIA_RANK], pyarrow.large_string())
+    media = Strings.of(suffix[1:] for suffix in MEDIA_RANK).arrow.cast(pyarrow.large_string())
     rank = pyarrow.compute.index_in(pyarrow.compute.ascii_lower(suffixes), value_set=media)
     rank = rank.fill_null(-1).to_numpy(zero_copy_only=False)
     clips = np.flatnonzero(rank >= 0)
-    rows = pyarrow.array(clips)
+    rows = arrow_integers(clips)
     texts = starts.take(rows)
     texts = pyarrow.compute.if_else(pyarrow.compute.equal(texts, ""), None, texts)
     seconds = texts.cast(pyarrow.float64()).fill_null(np.nan).to_numpy(zero_copy_only=False)
     block = _Block(
-        ids=videos.take(rows).cast(pyarrow.large_binary()).cast(pyarrow.binary()),
+        ids=videos.take(rows).cast(pyarrow.large_binary()),
         starts=np.where(np.isnan(seconds), NO_START, np.round(np.nan_to_num(seconds) * 1000)).astype(np.int64),
         ranks=rank[clips].astype(np.int8),
         folder_of=np.full(len(clips), folder_number, np.int32),
