@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import re
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -15,6 +16,7 @@ from reproduce.audio.errors import AudioError
 from reproduce.errors import InputError
 
 SEPARATOR = "::"
+_PACKED = re.compile(rf"\.(h5|hdf5|hdf){SEPARATOR}[^/.]*$", re.IGNORECASE)
 ASF_RATE = 24000
 PANNS_RATE = 32000
 _INT16_SCALE = np.float32(1 / 32767)  # inverse of PANNs' float32_to_int16
@@ -22,7 +24,8 @@ _OPEN_FILES = 64  # PANNs' AudioSet has 43 packs
 
 
 def is_packed(path: str | Path) -> bool:
-    return SEPARATOR in str(path)
+    """Whether a path is `FILE.h5::KEY`: a file's name may hold `::` too."""
+    return _PACKED.search(str(path)) is not None
 
 
 def read_packed(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ from reproduce.data.batches import evaluation_batches
 from reproduce.data.waveform_store import WaveformStore, stream_waveforms
 from reproduce.datasets import ClipIndex
 from reproduce.datasets.index import Labels
-from reproduce.datasets.readers.scan import MEDIA_RANK
+from reproduce.datasets.readers.scan import MEDIA_RANK, split_suffix, walk_files
 from reproduce.datasets.strings import Strings
 from reproduce.environment import reading_workers
 from reproduce.errors import InputError
@@ -70,8 +70,13 @@ def load_trained_model(source: str, device: str) -> TrainedModel:
     return TrainedModel(loaded.model.to(device), loaded.name, spec, labels, loaded.multilabel, trained_on, scale)
 
 
-def find_audio_files(paths: Iterable[Path]) -> list[Path]:
-    """Sound files, and those below folders, sorted within each.
+def find_audio_files(
+    paths: Iterable[Path], skipped: Callable[[str, str], object] = lambda folder, reason: None
+) -> list[Path]:
+    """Sound files, and those below folders (linked ones too), sorted within each.
+
+    Args:
+        skipped: called as `skipped(folder, reason)` for a folder that cannot be read or was visited before.
 
     Raises:
         InputError: a path that is not there, or a folder without sounds.
@@ -79,7 +84,12 @@ def find_audio_files(paths: Iterable[Path]) -> list[Path]:
     found: list[Path] = []
     for path in paths:
         if path.is_dir():
-            below = sorted(p for p in path.rglob("*") if p.suffix.lower() in MEDIA_RANK and p.is_file())
+            below = sorted(
+                path / folder / name
+                for folder, names in walk_files(path, skipped)
+                for name in names
+                if split_suffix(name)[1] in MEDIA_RANK
+            )
             if not below:
                 raise InputError(f"{path}: no sound file in this folder ({', '.join(sorted(MEDIA_RANK))})")
             found += below
