@@ -54,7 +54,7 @@ def test_a_file_of_any_name_is_listed_and_read(tmp_path: Path, name: str) -> Non
     index.identity_sha256()
 
 
-@pytest.mark.parametrize("name", ["a::b.wav", "file.h5::folder/a.wav"])
+@pytest.mark.parametrize("name", ["a::b.wav", "file.h5::folder/a.wav", "pack.h5::3.wav"])
 def test_two_colons_in_a_name_do_not_make_it_a_pack(tmp_path: Path, name: str) -> None:
     (tmp_path / name).parent.mkdir(exist_ok=True)
     soundfile.write(tmp_path / name, np.zeros(800), 16000)

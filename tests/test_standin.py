@@ -224,6 +224,33 @@ def test_the_same_seed_gives_the_same_bytes_and_another_seed_other_clips(
 
 
 @pytest.mark.parametrize("name", list(STANDINS))
+def test_a_seed_gives_the_sounds_that_it_gave_in_version_1(name: str) -> None:
+    """Stored records name the seed of their stand-in: mean amplitude of every class, made by commit 2887e4b."""
+    stored = json.loads((Path(__file__).parent / "golden/standin_levels.json").read_text(encoding="utf-8"))[name]
+    examples = class_examples(name, seed=0, seconds=1.0)
+    assert {key: float(np.abs(wave).mean()) for key, wave in examples.items()} == pytest.approx(stored, rel=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("name", "sha256"),
+    [
+        ("kinetics_sounds", "2b586e0f4faaa519d1c0ac6c1f7f0c8427b6e5b15bf8d452479e13b62a0aa49f"),
+        ("epic_kitchens", "41079ebb73d09f9843fac06e550d6f27fad82d30c7e15e429944644b81d525f5"),
+        ("vggsound", "a1965bcd148db1e4413dcf3c37434a9475eedc44eb3376b54edf7cd75b38351b"),
+        ("audioset", "68bbe3a5bdb4bfec8495c76e4f002565ed03637b729c9458b52949c5df0447de"),
+    ],
+)
+def test_a_seed_gives_the_lists_that_it_gave_in_version_1(name: str, sha256: str, trees: dict[str, Path]) -> None:
+    """Names of all files and the content of the text files, as commit 2887e4b wrote them."""
+    digest = hashlib.sha256()
+    for path in sorted(trees[name].rglob("*")):
+        if path.is_file():
+            text = b"" if path.suffix == ".flac" else path.read_bytes()
+            digest.update(path.relative_to(trees[name]).as_posix().encode() + b"\n" + text)
+    assert digest.hexdigest() == sha256
+
+
+@pytest.mark.parametrize("name", list(STANDINS))
 def test_any_clip_can_be_made_alone(name: str, trees: dict[str, Path]) -> None:
     standin = STANDINS[name]
     path, render = standin.plan(3, standin.clips_per_split(SMALL[name])).audio[-1]
@@ -253,7 +280,7 @@ def test_a_killed_run_is_completed_to_the_same_tree(trees: dict[str, Path], tmp_
     process.wait()
     kept = {path: path.stat().st_mtime_ns for path in root.rglob("*.flac") if not path.name.startswith(".")}
     assert len(kept) >= 2
-    interrupted = root / "train" / ".half a clip.flac.tmp"  # the kill may or may not have left one
+    interrupted = root / "train" / ".half a clip.flac.x.tmp"  # the kill may or may not have left one
     interrupted.write_bytes(b"fLaC")
     calls: list[tuple[int, int]] = []
     write_standin(
@@ -325,7 +352,7 @@ def test_a_clip_that_cannot_be_written_is_named_in_one_line(tmp_path: Path) -> N
     root = tmp_path / "vggsound"
     write_standin("vggsound", root, clips=10)
     (root / relative).unlink()
-    (root / relative).parent.joinpath(f".{Path(relative).name}.tmp").mkdir()  # as good as a disk that refuses it
+    (root / relative / "in the way").mkdir(parents=True)
     with pytest.raises(InputError, match="cannot be written") as raised:
         write_standin("vggsound", root, clips=10)
     assert str(root) in str(raised.value)
@@ -420,7 +447,7 @@ def heard() -> dict[str, dict[str, dict[str, np.ndarray]]]:
     return features
 
 
-def told_apart(one: np.ndarray, other: np.ndarray, precision: np.ndarray | None = None) -> float:
+def share_distinguished(one: np.ndarray, other: np.ndarray, precision: np.ndarray | None = None) -> float:
     """Share of clips that lie nearer to their own class's mean, which is taken over the other clips of that class."""
     precision = np.eye(one.shape[1]) if precision is None else precision
     right = []
@@ -452,7 +479,8 @@ def test_no_two_classes_are_the_same_sound_under_two_names(
     classes = heard[name]["measure"]
     precision = within_class_precision(classes)
     apart = {
-        pair: told_apart(classes[pair[0]], classes[pair[1]], precision) for pair in itertools.combinations(classes, 2)
+        pair: share_distinguished(classes[pair[0]], classes[pair[1]], precision)
+        for pair in itertools.combinations(classes, 2)
     }
     twins = apart.pop(("playing piano", TWIN), None)
     assert twins is None or twins < 0.75
@@ -480,8 +508,8 @@ def test_order_pairs_differ_along_time_only(name: str, heard: dict[str, dict[str
     precision = within_class_precision(heard[name]["measure"])
     by_mean, by_time = [], []
     for one, other in ORDER_PAIRS[name]:
-        by_mean.append(told_apart(heard[name]["log_mel"][one], heard[name]["log_mel"][other]))
-        by_time.append(told_apart(heard[name]["measure"][one], heard[name]["measure"][other], precision))
+        by_mean.append(share_distinguished(heard[name]["log_mel"][one], heard[name]["log_mel"][other]))
+        by_time.append(share_distinguished(heard[name]["measure"][one], heard[name]["measure"][other], precision))
     assert np.mean(by_mean) < 0.7
     assert min(by_time) > 0.8
 
@@ -494,7 +522,7 @@ def test_opening_and_closing_differ_along_time_only() -> None:
     }
     quickening = {verb: [_quickening(clip) for clip in waves] for verb, waves in clips.items()}
     means = {verb: np.stack([log_mel(clip).mean(0) for clip in waves]) for verb, waves in clips.items()}
-    assert told_apart(means["open"], means["close"]) < 0.7
+    assert share_distinguished(means["open"], means["close"]) < 0.7
     assert np.mean(quickening["open"]) > 0.2
     assert np.mean(quickening["close"]) < -0.2
 
