@@ -532,7 +532,7 @@ def _quickening(waveform: np.ndarray) -> float:
     return float(measure(waveform)[QUICKENING])
 
 
-def test_epic_verbs_and_nouns_can_each_be_heard_but_not_from_the_mean_spectrum_alone() -> None:
+def test_epic_verbs_and_nouns_need_more_than_the_mean_spectrum() -> None:
     counts = {"train": 240, "validation": 80}
     plan = STANDINS["epic_kitchens"].plan(0, counts)
     rows = []

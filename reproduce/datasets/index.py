@@ -73,6 +73,7 @@ class Labels:
 
     @classmethod
     def from_rows(cls, rows: Iterable[Sequence[int]]) -> Labels:
+        """From the class indices of each clip."""
         counts: list[int] = [0]
         values: list[int] = []
         for row in rows:
@@ -82,6 +83,7 @@ class Labels:
 
     @classmethod
     def concatenate(cls, parts: Sequence[Labels]) -> Labels:
+        """The clips of all parts, one part after the other."""
         lengths = np.concatenate([np.zeros(1, np.int64), *(np.diff(part.offsets) for part in parts)])
         return cls(np.cumsum(lengths), np.concatenate([np.empty(0, np.int32), *(part.values for part in parts)]))
 
@@ -89,6 +91,7 @@ class Labels:
         return len(self.offsets) - 1
 
     def row(self, i: int) -> tuple[int, ...]:
+        """Class indices of clip i."""
         return tuple(int(v) for v in self.values[self.offsets[i] : self.offsets[i + 1]])
 
     def take(self, indices: np.ndarray) -> Labels:
@@ -149,6 +152,7 @@ class ClipIndex:
         return len(self.clip_ids)
 
     def clip(self, i: int) -> Clip:
+        """The clip at position i."""
         start, stop = float(self.start[i]), float(self.stop[i])
         return Clip(
             clip_id=self.clip_ids[i],

@@ -31,6 +31,7 @@ class Strings:
 
     @classmethod
     def of(cls, texts: Iterable[str]) -> Strings:
+        """From Python strings."""
         parts = [text.encode(errors=_ERRORS) for text in texts]
         offsets = np.zeros(len(parts) + 1, np.int64)
         np.cumsum(np.fromiter(map(len, parts), np.int64, len(parts)), out=offsets[1:])
@@ -54,6 +55,7 @@ class Strings:
 
     @classmethod
     def concatenate(cls, columns: Sequence[Strings]) -> Strings:
+        """The strings of all columns, one column after the other."""
         import pyarrow
 
         arrays = [column.arrow for column in columns if len(column)]
@@ -103,6 +105,7 @@ class Strings:
             yield self.arrow[first : first + BLOCK].to_pylist()
 
     def tolist(self) -> list[str]:
+        """All strings as Python strings."""
         return list(self)
 
     def order(self) -> np.ndarray:

@@ -1,8 +1,8 @@
 """AudioSet's lists: the official segments CSV, and the JSON lists of YuanGongND/ast.
 
 An official list has comment lines, then rows `YTID, start_seconds, end_seconds, "mid,mid"`: two million of them, so
-that it is parsed by the column, in Arrow. A list of another spelling is read row by row, which takes longer and says
-what is wrong.
+that it is parsed by the column, in Arrow. A list in another spelling is read row by row, which takes longer and
+finds the faulty row.
 """
 
 from __future__ import annotations

@@ -55,6 +55,7 @@ class ClipIndexBuilder:
         self._missing: list[ListedClip] = []
 
     def problem(self, clip_id: str, reason: str, message: str, *, fatal: bool = True) -> None:
+        """Note a row or file that could not be used; see `Problem`."""
         self.problems.append(Problem(clip_id, reason, message, fatal))
 
     def add(self, clip: ListedClip, path: str) -> None:

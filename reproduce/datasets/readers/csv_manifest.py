@@ -66,6 +66,7 @@ class Row:
 
     @property
     def clip_id(self) -> str:
+        """The path as written, with `#start-stop` where the clip is a segment."""
         if math.isnan(self.start) and math.isnan(self.stop):
             return self.path
         return f"{self.path}#{_seconds(self.start)}-{_seconds(self.stop)}"
@@ -91,6 +92,7 @@ class _Manifest:
     lines_of_splits: dict[str, int] = field(default_factory=dict)
 
     def problem(self, clip_id: str, reason: str, line: int, what: str) -> None:
+        """Note what is wrong with the row at `line`."""
         self.builder.problem(clip_id, reason, f"{self.table} row {line}: {what}")
 
 
@@ -138,8 +140,8 @@ def _find_table(root: Path) -> Path:
         return root
     tables = [name for name in list_folder(root)[1] if name.lower().endswith(".csv")]
     if len(tables) != 1:
-        found = f"{len(tables)} CSV files ({', '.join(tables[:3])})" if tables else "no CSV file"
-        raise InputError(f"{root}: {found}; give the CSV file itself (--data csv=FILE.csv)")
+        counted = f"{len(tables)} CSV files ({', '.join(tables[:3])})" if tables else "no CSV file"
+        raise InputError(f"{root}: {counted}; give the CSV file itself (--data csv=FILE.csv)")
     return root / tables[0]
 
 

@@ -7,7 +7,7 @@ There is no agreed class list, so the variant is part of the result:
   by its clip counts the paper's;
 - ks31: also without "strumming guitar" (IBM/AdaMML#3).
 
-The lists are Kinetics-400's own: `train.csv` and `val.csv` with the columns label,youtube_id,time_start,time_end.
+The lists are those of Kinetics-400: `train.csv` and `val.csv` with the columns label,youtube_id,time_start,time_end.
 The validation list is what the paper tests on. Without lists, `ROOT/{train,val}/.../CLASS/FILE` is read.
 """
 
@@ -59,7 +59,7 @@ KS34 = (
 KS32 = tuple(name for name in KS34 if name not in ("patting", "typing"))
 KS31 = tuple(name for name in KS32 if name != "strumming guitar")
 VARIANTS: Mapping[str, tuple[str, ...]] = {"ks32": KS32, "ks31": KS31, "ks34": KS34}
-# Kinetics-400's 400 names are not at hand, so a misspelt class is told from one of the others by its likeness: the
+# Kinetics-400's 400 names are not at hand, so a misspelt class is recognised by its likeness to a class: the
 # nearest of these to a class or old name ("playing cricket", "tango dancing") reach 0.84.
 _MISSPELT_LIKENESS = 0.88
 COLUMNS = ("label", "youtube_id", "time_start", "time_end")
@@ -71,7 +71,7 @@ _FOLDER_SPLITS = {word: split for split, words in SPLIT_WORDS.items() for word i
 def read_kinetics_sounds(root: str | Path, variant: str = "ks32", annotations: str | Path | None = None) -> ClipIndex:
     """Clips of the variant's classes under `root`, with the lists in `annotations` (or in or below `root`).
 
-    A clip's id is `id_start6_end6`, as in the official file names; without lists it is the file's own stem.
+    A clip's id is `id_start6_end6`, as in the official file names; without lists it is the stem of the file.
     Raises InputError for an unknown variant, or lists that are mangled or misspell a class.
     """
     if variant not in VARIANTS:
@@ -116,7 +116,7 @@ def canonical_class(label: str) -> str:
 
 
 def read_listing(table: Path, split: str, class_of: Mapping[str, int]) -> Listing:
-    """The clips of `class_of` in one of Kinetics-400's lists; the other classes are passed over.
+    """The clips of `class_of` in one of Kinetics-400's lists; the other classes are left out.
 
     Raises InputError for a row that is mangled, or whose label is nearly, but not quite, a class of the variants.
     """

@@ -68,6 +68,7 @@ class ListingBuilder:
         self._offsets.append(len(self._values))
 
     def listing(self) -> Listing:
+        """All clips added so far."""
         videos = np.frombuffer(bytes(self._videos), ID_DTYPE)
         return Listing(
             split=self.split,

@@ -122,7 +122,7 @@ class FileLookup:
     """Files by a path relative to a folder, with one `scandir` per folder named.
 
     A name in a list and the same name on disk may be composed differently (NFC by an editor, NFD by macOS): the exact
-    name is preferred, an equivalent one is found.
+    name is preferred, an equivalent one is accepted.
     """
 
     def __init__(self, base: Path) -> None:
@@ -135,15 +135,15 @@ class FileLookup:
         folder, slash, name = path.rpartition("/")
         if name in self._listing(folder or slash).files:
             return path
-        real, found = "/" if path.startswith("/") else "", None
+        real, actual = "/" if path.startswith("/") else "", None
         for part in path.strip("/").split("/"):
             listing = self._listing(real)
             exact = part in ("", ".", "..") or part in listing.names
-            found = part if exact else listing.equivalent(part)
-            if found is None:
+            actual = part if exact else listing.equivalent(part)
+            if actual is None:
                 return None
-            real = f"{real.rstrip('/')}/{found}" if real else found
-        return real if found in listing.files else None
+            real = f"{real.rstrip('/')}/{actual}" if real else actual
+        return real if actual in listing.files else None
 
     def is_outside(self, path: str) -> bool:
         """Whether a path, as `find` gives it, leads out of the base folder, by itself or through a link."""
@@ -180,6 +180,7 @@ class _Listing:
             pass
 
     def equivalent(self, name: str) -> str | None:
+        """The name on disk that equals `name` but for the encoding of its accents, or None."""
         if self._equivalents is None:
             self._equivalents = {normal_form(known): known for known in sorted(self.names, reverse=True)}
         return self._equivalents.get(normal_form(name))

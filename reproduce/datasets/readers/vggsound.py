@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import NamedTuple
 
 from reproduce.audio.spec import AUDIOSET_MEAN, AUDIOSET_STD
 from reproduce.datasets.index import ClipIndex, Problem
@@ -40,7 +41,14 @@ SPLITS = ("train", "test")
 CLIP_SECONDS = 10.0
 
 
-Row = tuple[int, str, int, str, str]  # line, video, start in seconds, label, split
+class Row(NamedTuple):
+    """One listed clip; `start` is in seconds."""
+
+    line: int
+    video: str
+    start: int
+    label: str
+    split: str
 
 
 def read_vggsound(root: str | Path, annotations: str | Path | None = None) -> ClipIndex:
@@ -52,7 +60,7 @@ def read_vggsound(root: str | Path, annotations: str | Path | None = None) -> Cl
     lists = existing_folder(annotations) if annotations is not None else None
     tables, problems = _find_tables(folder, lists)
     stat = find_annotation(folder, ["stat.csv"], lists)
-    known = _read_stat(stat) if stat else sorted({row[3] for table in tables for row in _rows(table, tables[table])})
+    known = _read_stat(stat) if stat else sorted({row.label for table in tables for row in _rows(table, tables[table])})
     if not stat and len(known) != CLASSES:
         message = f"{folder}: no stat.csv, and the lists have {len(known)} labels where VGGSound has {CLASSES}"
         problems.append(Problem("", "classes", message, fatal=False))
@@ -71,11 +79,14 @@ def read_listings(tables: Mapping[Path, str], class_of: Mapping[str, int]) -> li
     """One Listing per split. `tables`: CSV -> the split it lists, "" where it names the splits itself."""
     builders: dict[str, ListingBuilder] = {}
     for table, split_of_table in tables.items():
-        for line, video, start, label, split in _rows(table, split_of_table):
-            if label not in class_of:
-                raise InputError(f"{table} row {line}: unknown class {label!r}; mend the label, or add it to stat.csv")
-            builder = builders.setdefault(split, ListingBuilder(split))
-            builder.add(video, start, (class_of[label],), clip_id=f"{video}_{start:06d}")
+        for row in _rows(table, split_of_table):
+            number = class_of.get(row.label)
+            if number is None:
+                raise InputError(
+                    f"{table} row {row.line}: unknown class {row.label!r}; mend the label, or add it to stat.csv"
+                )
+            builder = builders.setdefault(row.split, ListingBuilder(row.split))
+            builder.add(row.video, row.start, (number,), clip_id=f"{row.video}_{row.start:06d}")
     return [builders[split].listing() for split in SPLITS if split in builders]
 
 
@@ -125,7 +136,7 @@ def _named_row(table: Path, line: int, row: list[str], split: str) -> Row:
         raise InputError(
             f"{table} row {line}: {row[0]!r} is no file name like glLQrEijrKg_000300.mp4; restore the file"
         )
-    return line, clip[0], clip[1] // 1000, row[1].strip(), split
+    return Row(line, clip[0], clip[1] // 1000, row[1].strip(), split)
 
 
 def _whole_row(table: Path, line: int, row: list[str]) -> Row:
@@ -139,7 +150,7 @@ def _whole_row(table: Path, line: int, row: list[str]) -> Row:
         )
     if split not in SPLITS:
         raise InputError(f"{table} row {line}: split {split!r} is neither train nor test; restore the official file")
-    return line, video, second, label, split
+    return Row(line, video, second, label, split)
 
 
 register_dataset(

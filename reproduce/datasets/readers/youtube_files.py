@@ -38,13 +38,14 @@ _ROWS_PER_JOIN = 1 << 18
 
 
 def is_video_id(text: str) -> bool:
+    """Whether `text` has the form of a YouTube id: 11 of the characters A-Z, a-z, 0-9, _ and -."""
     return _ID.fullmatch(text) is not None
 
 
 def parse_stem(stem: str) -> tuple[str, int] | None:
     """(video id, start) of a file name without its suffix, or None if it has neither form.
 
-    The start is the number in the name times 1000 (the name does not tell whether it counts seconds or milliseconds),
+    The start is the number in the name times 1000 (the name does not state whether it counts seconds or milliseconds),
     or NO_START.
     """
     match = _STEM.fullmatch(stem)
@@ -55,7 +56,7 @@ def parse_stem(stem: str) -> tuple[str, int] | None:
 
 
 def video_of(clip_id: str) -> str:
-    """YouTube id of a clip named after its file; any other name is a video of its own."""
+    """YouTube id of a clip named after its file; any other name counts as a video."""
     clip = parse_stem(clip_id)
     return clip_id if clip is None else clip[0]
 
@@ -89,7 +90,7 @@ class YouTubeFiles:
 
         A file whose name has the clip's start is preferred over one without, and a file with another start is
         another clip. A file without start that several clips of one video could claim is given to none of them: it
-        can hold one at most, and nothing tells which.
+        can hold one at most, and which one is unknown.
 
         Args:
             ids: (m,) S11 video ids.

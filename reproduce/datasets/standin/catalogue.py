@@ -24,26 +24,26 @@ KINETICS_SOUNDS: Mapping[str, Sound] = MappingProxyType(
         "laughing": Sound(notes.laugh, "voice"),
         "mowing lawn": Sound(streams.motor, "engine"),
         "playing accordion": Sound(
-            notes.Melody(pitch=(220, 330), slope=0.6, tremolo=0.45, chord=(1.0, 1.5, 2.01), rest=0.0), "reed"
+            notes.Melody(pitch=(220, 330), slope=0.6, tremolo=0.45, chord=(1.0, 1.5, 2.01), pauses=0.0), "reed"
         ),
         "playing bagpipes": Sound(
-            notes.Melody(pitch=(420, 520), note=(0.12, 0.4), slope=0.4, drone=0.9, rest=0.0, glide=0.004), "reed"
+            notes.Melody(pitch=(420, 520), note=(0.12, 0.4), slope=0.4, drone=0.9, pauses=0.0, glide=0.004), "reed"
         ),
         "playing bass guitar": Sound(partial(notes.pick, rate=(2.2, 4.0), notes=4), "bass string"),
         "playing clarinet": Sound(
-            notes.Melody(pitch=(150, 230), note=(0.2, 0.8), slope=0.9, even=0.03, attack=0.04, rest=0.03), "pipe"
+            notes.Melody(pitch=(150, 230), note=(0.2, 0.8), slope=0.9, even=0.03, attack=0.04, pauses=0.03), "pipe"
         ),
         "playing drums": Sound(touches.drum_kit, "skin"),
         "playing guitar": Sound(partial(notes.strum, spread=(0.18, 0.2)), "string"),
         "playing harmonica": Sound(
             notes.Melody(
-                pitch=(480, 680), note=(0.4, 1.2), slope=0.5, tremolo=0.45, chord=(1.0, 1.26), breath=0.25, rest=0.4
+                pitch=(480, 680), note=(0.4, 1.2), slope=0.5, tremolo=0.45, chord=(1.0, 1.26), breath=0.25, pauses=0.4
             ),
             "reed",
         ),
         "playing keyboard": Sound(partial(notes.pick, rate=(3.0, 5.0)), "tine"),
         "playing organ": Sound(
-            notes.Melody(pitch=(130, 220), note=(0.9, 2.0), slope=1.1, chord=(1.0, 2.0, 3.0, 4.0), rest=0.0), "pipe"
+            notes.Melody(pitch=(130, 220), note=(0.9, 2.0), slope=1.1, chord=(1.0, 2.0, 3.0, 4.0), pauses=0.0), "pipe"
         ),
         "playing piano": Sound(partial(notes.pick, rate=(2.5, 5.0), notes=6), "piano string"),
         "playing saxophone": Sound(
@@ -53,7 +53,7 @@ KINETICS_SOUNDS: Mapping[str, Sound] = MappingProxyType(
             notes.Melody(pitch=(75, 120), note=(0.4, 1.2), slope=0.5, glide=0.25, attack=0.08), "horn"
         ),
         "playing trumpet": Sound(
-            notes.Melody(pitch=(330, 480), note=(0.1, 0.28), slope=0.3, attack=0.015, rest=0.25), "horn"
+            notes.Melody(pitch=(330, 480), note=(0.1, 0.28), slope=0.3, attack=0.015, pauses=0.25), "horn"
         ),
         "playing violin": Sound(
             notes.Melody(pitch=(440, 760), note=(0.3, 1.0), slope=0.6, vibrato=0.03, attack=0.1, breath=0.06),
@@ -196,6 +196,7 @@ EPIC_NOUNS: Mapping[str, str] = MappingProxyType(
 
 
 def epic_sound(verb: str, noun: str) -> Sound:
+    """The action of the verb on the material of the noun."""
     action, softness = EPIC_VERBS[verb]
     return Sound(action, EPIC_NOUNS[noun], softness)
 

@@ -22,8 +22,8 @@ class Excitation:
 
     Args:
         tracks: (resonators, samples) float32.
-        pitches: (resonators,) how many times higher than the object's own tuning each one is.
-        materials: what each resonator is made of; None for the sound's own material.
+        pitches: (resonators,) factor on the tuning of the object.
+        materials: name in MATERIALS of each resonator; None for the sound's material.
     """
 
     tracks: np.ndarray

@@ -79,10 +79,12 @@ def youtube_id(seed: int, *name: str | int) -> str:
 
 
 def start_second(seed: int, *name: str | int) -> int:
+    """Second of its video at which a clip starts, 0 to 299."""
     return int(clip_rng(seed, "start", *name).integers(0, 300))
 
 
 def to_csv(rows: Iterable[Sequence[object]], end: str = "\n") -> str:
+    """Text of a CSV with `end` after each row."""
     stream = io.StringIO()
     csv.writer(stream, lineterminator=end).writerows(rows)
     return stream.getvalue()
@@ -98,6 +100,7 @@ def render_clip(sound: Sound, seconds: float, *name: str | int, seed: int) -> np
 
 
 def plan_kinetics_sounds(seed: int, clips: Mapping[str, int]) -> Tree:
+    """Files of {split: clips}; see `StandIn.plan`."""
     tree = Tree()
     labels = sorted(catalogue.KINETICS_SOUNDS)
     for split, count in clips.items():
@@ -118,6 +121,7 @@ def plan_kinetics_sounds(seed: int, clips: Mapping[str, int]) -> Tree:
 
 
 def plan_vggsound(seed: int, clips: Mapping[str, int]) -> Tree:
+    """Files of {split: clips}; see `StandIn.plan`."""
     tree = Tree()
     labels = sorted(catalogue.VGGSOUND)
     rows: list[Sequence[object]] = []
@@ -140,6 +144,7 @@ def plan_vggsound(seed: int, clips: Mapping[str, int]) -> Tree:
 
 
 def plan_audioset(seed: int, clips: Mapping[str, int]) -> Tree:
+    """Files of {split: clips}; see `StandIn.plan`."""
     tree = Tree()
     names = list(catalogue.AUDIOSET)
     mids = {name: f"/t/standin{i:02d}" for i, name in enumerate(names)}
@@ -259,6 +264,7 @@ def epic_video_id(split: str, video: int) -> str:
 
 
 def plan_epic_kitchens(seed: int, clips: Mapping[str, int]) -> Tree:
+    """Files of {split: clips}, 20 segments per video; see `StandIn.plan`."""
     tree = Tree()
     verbs, nouns = list(catalogue.EPIC_VERBS), list(catalogue.EPIC_NOUNS)
     for name, keys in (("verb", verbs), ("noun", nouns)):
@@ -289,6 +295,7 @@ def timestamp(hundredths: int, digits: int = 2) -> str:
 
 
 def epic_row(video_id: str, segment: Segment, verbs: Sequence[str], nouns: Sequence[str]) -> list[str]:
+    """Row of the annotation list, in the order of EPIC_COLUMNS."""
     verb, noun = verbs[segment.verb], nouns[segment.noun]
     spoken = " ".join(reversed(noun.split(":")))  # "board:chopping" is narrated "chopping board"
     frames = [max(int(hundredths / 100 * _VIDEO_FPS), 1) for hundredths in (segment.start, segment.stop)]

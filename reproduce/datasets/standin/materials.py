@@ -2,7 +2,7 @@
 
 Mode ratios are the textbook ones (Fletcher & Rossing, "The Physics of Musical Instruments"): free bars 1, 2.76, 5.40;
 circular membranes 1, 1.59, 2.14; strings and pipes 1, 2, 3. Damping grows with frequency, faster in wood than in
-metal, which is what lets a listener tell materials apart (Klatzky, Pai & Krotkov 2000).
+metal, by which a listener recognises materials (Klatzky, Pai & Krotkov 2000).
 """
 
 from __future__ import annotations

@@ -42,7 +42,7 @@ class Melody:
         tremolo: depth in level, at the same rate.
         glide: seconds from note to note.
         attack: seconds until a note has its level.
-        rest: chance of a pause.
+        pauses: chance of a pause per note.
         chord: ratios that sound together.
         drone: level of an unchanging low note.
     """
@@ -56,7 +56,7 @@ class Melody:
     tremolo: float = 0.0
     glide: float = 0.01
     attack: float = 0.03
-    rest: float = 0.1
+    pauses: float = 0.1
     chord: tuple[float, ...] = (1.0,)
     drone: float = 0.0
 
@@ -67,7 +67,7 @@ class Melody:
         degree = _wander(rng, count, len(_SCALE))
         which = np.searchsorted(edges, np.arange(samples), side="right") - 1
         line = _smooth(np.log(_SCALE[degree])[which], self.glide)
-        loud = _smooth(((rng.random(count) >= self.rest) * rng.uniform(0.6, 1, count))[which], self.attack)
+        loud = _smooth(((rng.random(count) >= self.pauses) * rng.uniform(0.6, 1, count))[which], self.attack)
         since = (np.arange(samples) - edges[which]) / SAMPLE_RATE
         loud *= 1 - 0.5 * np.exp(-since / max(self.attack, 1e-3))  # every note is begun anew
         wave = np.sin(2 * np.pi * rng.uniform(5, 6.5) * np.arange(samples) / SAMPLE_RATE)
@@ -121,13 +121,13 @@ def laugh(rng: np.random.Generator, samples: int, reverse: bool = False) -> Exci
     key = np.exp(rng.uniform(*np.log((180, 340))))
     hz, level = np.full(samples, key), np.zeros(samples)
     for start, span in zip(*spans(rng, samples, (1.2, 2.2), (0.3, 0.7)), strict=True):
-        place = np.linspace(0, 1, round(span * SAMPLE_RATE))
-        bursts = np.sin(np.pi * ((6.0 * place - 1.5 * place**2) * span % 1)) ** 3 * (1 - 0.8 * place)
-        fall = 1.35 - 0.6 * place
+        position = np.linspace(0, 1, round(span * SAMPLE_RATE))
+        bursts = np.sin(np.pi * ((6.0 * position - 1.5 * position**2) * span % 1)) ** 3 * (1 - 0.8 * position)
+        fall = 1.35 - 0.6 * position
         if reverse:
             bursts, fall = bursts[::-1], fall[::-1]
         first = round(start * SAMPLE_RATE)
-        last = min(first + len(place), samples)
+        last = min(first + len(position), samples)
         hz[first:last], level[first:last] = key * fall[: last - first], bursts[: last - first]
     voice = tone(hz, harmonics(30, 1.2)) + 0.12 * rng.standard_normal(samples)
     return single(voice * level)
@@ -135,9 +135,9 @@ def laugh(rng: np.random.Generator, samples: int, reverse: bool = False) -> Exci
 
 def siren(rng: np.random.Generator, samples: int, reverse: bool = False) -> Excitation:
     """A tone that climbs an octave and a half and drops back at once (reversed: falls and jumps up)."""
-    place = np.arange(samples) / SAMPLE_RATE / rng.uniform(1.2, 2.4) + rng.uniform(0, 0.15)
-    place = place % 1
-    hz = rng.uniform(350, 520) * 2 ** (1.5 * (1 - place if reverse else place))
+    position = np.arange(samples) / SAMPLE_RATE / rng.uniform(1.2, 2.4) + rng.uniform(0, 0.15)
+    position = position % 1
+    hz = rng.uniform(350, 520) * 2 ** (1.5 * (1 - position if reverse else position))
     return single(tone(hz, harmonics(12, 1.5)) + 0.01 * rng.standard_normal(samples))
 
 

@@ -70,9 +70,9 @@ def roll(rng: np.random.Generator, samples: int) -> Excitation:
     turning = np.zeros(samples, np.float32)
     for start, span in zip(*spans(rng, samples, (1.8, 3.5), (0.2, 0.6)), strict=True):
         first, count = round(start * SAMPLE_RATE), round(span * SAMPLE_RATE)
-        place = np.linspace(0, 1, count)
-        wobble = 0.5 + 0.5 * np.cos(2 * np.pi * rng.uniform(3.0, 6.0) * span * (place - 0.3 * place**2))
-        curve = (0.12 + 0.88 * wobble**2) * np.minimum(1, place * 12) * (1 - 0.75 * place)
+        position = np.linspace(0, 1, count)
+        wobble = 0.5 + 0.5 * np.cos(2 * np.pi * rng.uniform(3.0, 6.0) * span * (position - 0.3 * position**2))
+        curve = (0.12 + 0.88 * wobble**2) * np.minimum(1, position * 12) * (1 - 0.75 * position)
         last = min(first + count, samples)
         turning[first:last] = curve[: max(last - first, 0)]
     return single(grains(rng, turning, 900))
@@ -90,13 +90,13 @@ def pour(rng: np.random.Generator, samples: int, rate: float = 220, glide: float
         flow = 0.5 + 0.5 * random_levels(rng, samples)
         times = np.flatnonzero(rng.random(samples) < rate / SAMPLE_RATE * flow) / SAMPLE_RATE
         return scatter(rng, samples, times, rng.exponential(1, len(times)), spread=0.5, sizes=5)
-    place = np.full(samples, -1.0)
+    position = np.full(samples, -1.0)
     for start, span in zip(*spans(rng, samples, (2.6, 4.2), (0.3, 0.7)), strict=True):
         first, count = round(start * SAMPLE_RATE), round(span * SAMPLE_RATE)
-        place[first : first + count] = np.linspace(0, 1, count)[: max(samples - first, 0)]
-    stream = grains(rng, (place >= 0).astype(np.float32), 2500)
+        position[first : first + count] = np.linspace(0, 1, count)[: max(samples - first, 0)]
+    stream = grains(rng, (position >= 0).astype(np.float32), 2500)
     steps = np.linspace(0, 1, _GLIDE_STEPS)
-    weights = np.maximum(0, 1 - np.abs(place - steps[:, None]) * (_GLIDE_STEPS - 1))
+    weights = np.maximum(0, 1 - np.abs(position - steps[:, None]) * (_GLIDE_STEPS - 1))
     return Excitation((stream * weights).astype(np.float32), np.exp(glide * (steps - 0.5)), (None,) * _GLIDE_STEPS)
 
 

@@ -78,6 +78,7 @@ class Scene:
 
     @classmethod
     def draw(cls, rng: np.random.Generator, noise_db: tuple[float, float] = (-46.0, -24.0)) -> Scene:
+        """A random scene with a background level in the range `noise_db`."""
         time = np.arange(_ROOM_SAMPLES) / SAMPLE_RATE
         tail = rng.standard_normal(_ROOM_SAMPLES) * np.exp(-6.9 * time / rng.uniform(0.12, 0.6))
         tail[: int(rng.uniform(0.002, 0.012) * SAMPLE_RATE)] = 0
