@@ -29,7 +29,7 @@ from reproduce.datasets.standin_marker import MARKER, standin_marker
 from reproduce.errors import InputError
 
 SMALL = {"kinetics_sounds": 10, "epic_kitchens": 60, "vggsound": 10, "audioset": 12}
-SOURCES = 10  # recordings per class that the measurements below are taken on
+SOURCES = 6  # recordings per class that the measurements below are taken on
 FRAME = 160  # samples per 10 ms
 QUICKENING = 21  # where `measure` puts the rhythm's direction
 
