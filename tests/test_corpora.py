@@ -157,6 +157,11 @@ def test_vggsound_clip_listed_twice_is_used_once(tmp_path: Path) -> None:
     assert index.splits.tolist() == ["train", "test"]
 
 
+def test_vggsound_with_an_empty_list_is_refused(tmp_path: Path) -> None:
+    touch(tmp_path, "vggsound.csv")
+    assert_refused("vggsound", tmp_path, "nothing is listed")
+
+
 def test_vggsound_without_any_list_is_refused(tmp_path: Path) -> None:
     assert_refused("vggsound", tmp_path, "neither vggsound.csv nor train.csv")
 

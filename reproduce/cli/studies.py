@@ -78,7 +78,7 @@ def _plan(
     if fixed is not None:
         if options.folds is not None:
             tested = ", ".join(fixed.test)
-            raise InputError(f"--folds {options.folds}: {spec.name} has a fixed split, {tested} is tested")
+            raise InputError(f"--folds {options.folds}: {spec.name} has its own split, {tested} is tested")
         for split in fixed.val:
             say(f"{index.listed[split]} clips of split {split} are neither trained nor tested on")
         return "train", fixed_split(preset, spec.name, index.variant, fixed.train, fixed.test, seeds)

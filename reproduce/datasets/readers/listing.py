@@ -110,6 +110,8 @@ def locate(listings: Sequence[Listing], files: YouTubeFiles) -> list[Located]:
 
 def without_repeats(listings: Sequence[Listing], source: str) -> tuple[list[Listing], list[Problem]]:
     """Each clip id once, the first time it is listed; one Problem for each that is listed again."""
+    if not listings:
+        return [], []
     ids = np.concatenate([listing.clip_ids for listing in listings])
     in_order = np.sort(ids, kind="stable")  # official lists are sorted, which this sort makes use of
     if not (in_order[1:] == in_order[:-1]).any():
