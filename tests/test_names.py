@@ -10,7 +10,6 @@ import pytest
 import soundfile
 from make_files import assert_refused, paths_of, reasons, touch, write
 
-from reproduce.audio.decoding import read_audio
 from reproduce.datasets import read_dataset, read_variant
 from reproduce.datasets.strings import Strings
 from reproduce.errors import InputError, displayable
@@ -52,13 +51,6 @@ def test_a_file_of_any_name_is_listed_and_read(tmp_path: Path, name: str) -> Non
     assert index.clip_ids[0].isprintable()
     assert os.path.samefile(index.clip(0).path, tmp_path / "data/dog" / name)
     index.identity_sha256()
-
-
-@pytest.mark.parametrize("name", ["a::b.wav", "file.h5::folder/a.wav", "pack.h5::3.wav"])
-def test_two_colons_in_a_name_do_not_make_it_a_pack(tmp_path: Path, name: str) -> None:
-    (tmp_path / name).parent.mkdir(exist_ok=True)
-    soundfile.write(tmp_path / name, np.zeros(800), 16000)
-    assert read_audio(tmp_path / name)[0].shape[0] == 800
 
 
 @pytest.mark.parametrize(("listed", "on_disk"), [(NFC, NFD), (NFD, NFC)])

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import os
-import re
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -16,7 +15,6 @@ from reproduce.audio.errors import AudioError
 from reproduce.errors import InputError
 
 SEPARATOR = "::"
-_PACKED = re.compile(rf"\.(h5|hdf5|hdf){SEPARATOR}[^/.]*$", re.IGNORECASE)
 ASF_RATE = 24000
 PANNS_RATE = 32000
 _INT16_SCALE = np.float32(1 / 32767)  # inverse of PANNs' float32_to_int16
@@ -24,8 +22,7 @@ _OPEN_FILES = 64  # PANNs' AudioSet has 43 packs
 
 
 def is_packed(path: str | Path) -> bool:
-    """Whether a path is `FILE.h5::KEY`: a file's name may hold `::` too."""
-    return _PACKED.search(str(path)) is not None
+    return SEPARATOR in str(path)
 
 
 def read_packed(

@@ -26,13 +26,11 @@ from reproduce.datasets.readers.listing import (
     About,
     Listing,
     ListingBuilder,
-    assemble,
     find_annotation,
-    locate,
-    without_repeats,
+    find_clips,
 )
 from reproduce.datasets.readers.scan import MEDIA_RANK, list_folder, split_suffix, walk_files
-from reproduce.datasets.readers.youtube_files import is_video_id, scan_youtube_files, video_of
+from reproduce.datasets.readers.youtube_files import is_video_id, video_of
 from reproduce.datasets.registry import DatasetSpec, register_dataset
 from reproduce.errors import InputError
 
@@ -94,19 +92,15 @@ def read_kinetics_sounds(root: str | Path, variant: str = "ks32", annotations: s
     class_of = {name: i for i, name in enumerate(classes)}
     listings = [read_listing(table, split, class_of) for split, table in tables.items()]
     problems += _absent_classes(listings, classes, next(iter(tables.values())))
-    listings, repeats = without_repeats(listings, next(iter(tables.values())).name)
-    files = scan_youtube_files(folder)
-    located = locate(listings, files)
-    everything = (*problems, *repeats, *files.problems)
     about = About(
         dataset="kinetics_sounds",
         root=folder,
         classes=classes,
         multilabel=False,
-        problems=everything,
+        problems=tuple(problems),
         variant=variant,
     )
-    return assemble(located, about)
+    return find_clips(listings, next(iter(tables.values())).name, about)
 
 
 def canonical_class(label: str) -> str:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
 from reproduce.datasets.index import DEFAULT_HEAD, ClipIndex, Labels, Problem
-from reproduce.datasets.readers.youtube_files import ID_DTYPE, YouTubeFiles
+from reproduce.datasets.readers.youtube_files import ID_DTYPE, YouTubeFiles, scan_youtube_files
 from reproduce.datasets.strings import Strings
 from reproduce.errors import InputError, displayable
 
@@ -148,6 +148,23 @@ class About:
     multilabel: bool
     problems: tuple[Problem, ...]
     variant: str = ""
+
+
+def find_clips(listings: Sequence[Listing], source: str, about: About) -> ClipIndex:
+    """The index of what a data set of video files lists: repeats left out, files searched below the root.
+
+    Args:
+        listings: one per split.
+        source: name of the list, for messages.
+        about: the data set; problems of repeats and files are added.
+
+    Raises:
+        InputError: nothing is listed.
+    """
+    listings, repeats = without_repeats(listings, source)
+    files = scan_youtube_files(about.root)
+    problems = (*about.problems, *repeats, *files.problems)
+    return assemble(locate(listings, files), replace(about, problems=problems))
 
 
 def assemble(located: Sequence[Located], about: About) -> ClipIndex:

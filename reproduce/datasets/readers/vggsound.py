@@ -20,17 +20,14 @@ from reproduce.datasets.readers.listing import (
     About,
     Listing,
     ListingBuilder,
-    assemble,
     find_annotation,
-    locate,
-    without_repeats,
+    find_clips,
 )
 from reproduce.datasets.readers.scan import split_suffix
 from reproduce.datasets.readers.youtube_files import (
     NO_START,
     is_video_id,
     parse_stem,
-    scan_youtube_files,
     video_of,
 )
 from reproduce.datasets.registry import DatasetSpec, register_dataset
@@ -65,18 +62,17 @@ def read_vggsound(root: str | Path, annotations: str | Path | None = None) -> Cl
         message = f"{folder}: no stat.csv, and the lists have {len(known)} labels where VGGSound has {CLASSES}"
         problems.append(Problem("", "classes", message, fatal=False))
     listings = read_listings(tables, {label: i for i, label in enumerate(known)})
-    listings, repeats = without_repeats(listings, next(iter(tables)).name)
-    files = scan_youtube_files(folder)
-    located = locate(listings, files)
-    everything = (*problems, *repeats, *files.problems)
-    return assemble(
-        located,
-        About(dataset="vggsound", root=folder, classes=tuple(known), multilabel=False, problems=everything),
-    )
+    about = About(dataset="vggsound", root=folder, classes=tuple(known), multilabel=False, problems=tuple(problems))
+    return find_clips(listings, next(iter(tables)).name, about)
 
 
 def read_listings(tables: Mapping[Path, str], class_of: Mapping[str, int]) -> list[Listing]:
-    """One Listing per split. `tables`: CSV -> the split it lists, "" where it names the splits itself."""
+    """One Listing per split.
+
+    Args:
+        tables: CSV -> the split that it lists, "" where it has a column for the split.
+        class_of: label -> class index.
+    """
     builders: dict[str, ListingBuilder] = {}
     for table, split_of_table in tables.items():
         for row in _rows(table, split_of_table):
