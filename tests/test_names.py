@@ -11,6 +11,7 @@ import soundfile
 from make_files import assert_refused, paths_of, reasons, touch, write
 
 from reproduce.datasets import read_dataset, read_variant
+from reproduce.datasets.readers.scan import media_files
 from reproduce.datasets.strings import Strings
 from reproduce.errors import InputError, displayable
 
@@ -99,6 +100,15 @@ def test_links_to_themselves_and_to_nothing_do_not_stop_the_others(tmp_path: Pat
     index = read_dataset("folder", tmp_path)
     assert index.clip_ids.tolist() == ["dog/1.wav", "dog/dangling.wav", "dog/self.wav"]  # decoding names the two
     assert [p.message.startswith(str(tmp_path / "self")) for p in index.problems] == [True]
+
+
+def test_sounds_below_linked_folders_are_listed_and_loops_named(tmp_path: Path) -> None:
+    touch(tmp_path, "disk2/a.wav", "root/b.mp3", "root/notes.txt")
+    (tmp_path / "root/linked").symlink_to(tmp_path / "disk2")
+    (tmp_path / "disk2/loop").symlink_to(tmp_path / "root")
+    skipped: list[str] = []
+    files = media_files(tmp_path / "root", lambda folder, reason: skipped.append(folder))
+    assert (files, skipped) == (["b.mp3", "linked/a.wav"], ["linked/loop"])
 
 
 def test_a_folder_linked_under_two_classes_is_used_once_by_name(tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from reproduce.data.batches import evaluation_batches
 from reproduce.data.waveform_store import WaveformStore, stream_waveforms
 from reproduce.datasets import ClipIndex
 from reproduce.datasets.index import Labels
-from reproduce.datasets.readers.scan import MEDIA_RANK, split_suffix, walk_files
+from reproduce.datasets.readers.scan import MEDIA_RANK, media_files
 from reproduce.datasets.strings import Strings
 from reproduce.environment import reading_workers
 from reproduce.errors import InputError
@@ -84,12 +84,7 @@ def find_audio_files(
     found: list[Path] = []
     for path in paths:
         if path.is_dir():
-            below = sorted(
-                path / folder / name
-                for folder, names in walk_files(path, skipped)
-                for name in names
-                if split_suffix(name)[1] in MEDIA_RANK
-            )
+            below = [path / name for name in media_files(path, skipped)]
             if not below:
                 raise InputError(f"{path}: no sound file in this folder ({', '.join(sorted(MEDIA_RANK))})")
             found += below

@@ -102,6 +102,17 @@ def _file_names(folder: Path, relative: str, folders: list[str], block: int) -> 
         yield relative, files
 
 
+def media_files(root: Path, skipped: Callable[[str, str], object] = lambda folder, reason: None) -> list[str]:
+    """Audio and video files below `root`, relative to it and sorted; see `walk_files` for links and `skipped`."""
+    paths = [
+        f"{folder}/{name}" if folder else name
+        for folder, names in walk_files(root, skipped)
+        for name in names
+        if split_suffix(name)[1] in MEDIA_RANK
+    ]
+    return sorted(paths)
+
+
 class StemLookup:
     """Files of one folder by name, or by stem where the annotation names another extension (wav made ogg)."""
 
