@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from reproduce.audio.spec import AUDIOSET_MEAN, AUDIOSET_STD
 from reproduce.datasets.index import ClipIndex
 from reproduce.errors import InputError
 
@@ -37,10 +38,10 @@ class DatasetSpec:
     name: str
     title: str
     read: Callable[..., ClipIndex]
-    clip_seconds: float
-    mean: float
-    std: float
-    stats_source: str
+    clip_seconds: float = 10.0
+    mean: float = AUDIOSET_MEAN
+    std: float = AUDIOSET_STD
+    stats_source: str = "AudioSet, YuanGongND/ast egs/audioset"
     train_splits: tuple[str, ...] = ("train",)
     test_splits: tuple[str, ...] = ("test",)
     variants: tuple[str, ...] = ()

@@ -20,7 +20,6 @@ from pathlib import Path
 import numpy as np
 
 from reproduce.audio.packs import SEPARATOR
-from reproduce.audio.spec import AUDIOSET_MEAN, AUDIOSET_STD
 from reproduce.datasets.index import ClipIndex, Labels, Problem
 from reproduce.datasets.readers.annotation_csv import existing_folder
 from reproduce.datasets.readers.audioset_lists import CLASS_TABLE, read_ast_json, read_classes, read_segments
@@ -174,9 +173,6 @@ register_dataset(
         name="audioset",
         title="AudioSet",
         read=read_audioset,
-        clip_seconds=10.0,
-        mean=AUDIOSET_MEAN,
-        std=AUDIOSET_STD,
         stats_source="YuanGongND/ast egs/audioset",
         train_splits=("balanced_train", "unbalanced_train", WHOLE_TRAIN),
         test_splits=("eval",),

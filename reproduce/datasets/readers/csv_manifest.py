@@ -24,7 +24,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from reproduce.audio.spec import AUDIOSET_MEAN, AUDIOSET_STD
 from reproduce.datasets.index import DEFAULT_HEAD, ClipIndex
 from reproduce.datasets.locations import expand_home
 from reproduce.datasets.readers.annotation_csv import read_table
@@ -313,10 +312,6 @@ register_dataset(
         name="csv",
         title="Own CSV",
         read=read_csv,
-        clip_seconds=10.0,
-        mean=AUDIOSET_MEAN,
-        std=AUDIOSET_STD,
-        stats_source="AudioSet, YuanGongND/ast egs/audioset",
         names_paths=True,
     )
 )

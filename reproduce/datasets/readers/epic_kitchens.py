@@ -16,7 +16,6 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from reproduce.audio.packs import ASF_RATE, SEPARATOR
-from reproduce.audio.spec import AUDIOSET_MEAN, AUDIOSET_STD
 from reproduce.datasets.index import ClipIndex
 from reproduce.datasets.readers.annotation_csv import existing_folder, read_table, whole_number
 from reproduce.datasets.readers.clip_index_builder import ClipIndexBuilder, ListedClip
@@ -163,10 +162,6 @@ register_dataset(
         name="epic_kitchens",
         title="EPIC-KITCHENS-100",
         read=read_epic_kitchens,
-        clip_seconds=10.0,
-        mean=AUDIOSET_MEAN,
-        std=AUDIOSET_STD,
-        stats_source="AudioSet, YuanGongND/ast egs/audioset",
         test_splits=("validation",),
         unit="video",
         group_of=video_of,

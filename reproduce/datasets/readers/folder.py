@@ -13,7 +13,6 @@ import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from reproduce.audio.spec import AUDIOSET_MEAN, AUDIOSET_STD
 from reproduce.datasets.index import DEFAULT_HEAD, ClipIndex
 from reproduce.datasets.readers.annotation_csv import existing_folder
 from reproduce.datasets.readers.clip_index_builder import ClipIndexBuilder, ListedClip
@@ -120,9 +119,5 @@ register_dataset(
         name="folder",
         title="Own folder",
         read=read_folder,
-        clip_seconds=10.0,
-        mean=AUDIOSET_MEAN,
-        std=AUDIOSET_STD,
-        stats_source="AudioSet, YuanGongND/ast egs/audioset",
     )
 )

@@ -18,7 +18,6 @@ from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
 
-from reproduce.audio.spec import AUDIOSET_MEAN, AUDIOSET_STD
 from reproduce.datasets.index import DEFAULT_HEAD, ClipIndex, Problem
 from reproduce.datasets.readers.annotation_csv import existing_folder, read_table
 from reproduce.datasets.readers.clip_index_builder import ClipIndexBuilder, ListedClip
@@ -214,10 +213,6 @@ register_dataset(
         name="kinetics_sounds",
         title="Kinetics-Sounds",
         read=read_kinetics_sounds,
-        clip_seconds=10.0,
-        mean=AUDIOSET_MEAN,
-        std=AUDIOSET_STD,
-        stats_source="AudioSet, YuanGongND/ast egs/audioset",
         test_splits=("val",),
         variants=tuple(VARIANTS),
         unit="video",

@@ -13,7 +13,6 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
-from reproduce.audio.spec import AUDIOSET_MEAN, AUDIOSET_STD
 from reproduce.datasets.index import ClipIndex, Problem
 from reproduce.datasets.readers.annotation_csv import existing_folder, read_rows, whole_number
 from reproduce.datasets.readers.listing import (
@@ -35,7 +34,6 @@ from reproduce.errors import InputError
 
 CLASSES = 309
 SPLITS = ("train", "test")
-CLIP_SECONDS = 10.0
 
 
 class Row(NamedTuple):
@@ -154,10 +152,6 @@ register_dataset(
         name="vggsound",
         title="VGGSound",
         read=read_vggsound,
-        clip_seconds=CLIP_SECONDS,
-        mean=AUDIOSET_MEAN,
-        std=AUDIOSET_STD,
-        stats_source="AudioSet, YuanGongND/ast egs/audioset",
         unit="video",
         group_of=video_of,
     )

@@ -19,26 +19,12 @@ import soundfile
 
 from reproduce.datasets.locations import expand_home
 from reproduce.datasets.standin import catalogue
-from reproduce.datasets.standin.catalogue import ORDER_PAIRS
 from reproduce.datasets.standin.layouts import STANDINS, StandIn, render_clip
 from reproduce.datasets.standin.materials import SAMPLE_RATE
 from reproduce.datasets.standin.synthesis import to_pcm16
 from reproduce.datasets.standin_marker import MARKER, standin_marker
 from reproduce.errors import InputError
 from reproduce.files import write_whole
-
-__all__ = [
-    "GENERATOR_VERSION",
-    "MARKER",
-    "ORDER_PAIRS",
-    "SAMPLE_RATE",
-    "STANDINS",
-    "StandIn",
-    "class_examples",
-    "standin_marker",
-    "write_standin",
-]
-
 
 GENERATOR_VERSION = 1  # raise it whenever the same seed would give other bytes
 _REMEDY = "give a folder that can be written, with space on its disk"
