@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 from make_records import make_record
 
-from reproduce.datasets.index import STRING, ClipIndex, Labels
+from reproduce.datasets.index import ClipIndex, Labels
+from reproduce.datasets.strings import Strings
 from reproduce.efficiency.clip_counts import located_counts, paper_counts
 from reproduce.efficiency.plan import WHOLE_BATCH, ClipCounts, Memory, Plan, PlannedRun
 from reproduce.efficiency.planning import TrainingDevice, estimate_memory, fit_memory, plan_experiments, run_label
@@ -109,8 +110,8 @@ def test_a_data_set_that_the_paper_lacks_has_no_counts() -> None:
 
 
 def test_clips_at_hand_are_counted_by_the_experiments_splits() -> None:
-    splits = np.array(["train"] * 4 + ["test"] * 2 + ["other"], STRING)
-    ids = np.array([str(i) for i in range(7)], STRING)
+    splits = Strings.of(["train"] * 4 + ["test"] * 2 + ["other"])
+    ids = Strings.of([str(i) for i in range(7)])
     none = np.full(7, np.nan)
     index = ClipIndex(
         "vggsound", {"label": ("a",)}, False, Path("x"), ids, ids, splits, none, none,

@@ -112,7 +112,7 @@ def run_inspect(options: argparse.Namespace) -> int:
 
 def _predict(options: argparse.Namespace) -> tuple[TrainedModel, list[Path], Predictions]:
     device = choose_device(options.device)
-    sounds = find_audio_files(options.sounds)
+    sounds = find_audio_files(options.sounds, lambda folder, reason: log(f"not read: {folder}: {reason}"))
     trained = load_trained_model(options.model, device)
     used, predictions = predict_files(trained, sounds, InferenceOptions(device=device, crops=options.crops))
     _log_problems(predictions)

@@ -13,6 +13,7 @@ from reproduce.cli.options import TrainingOptions
 from reproduce.cli.progress import log, print_result
 from reproduce.cli.session import StoreRequest, log_missing, named_weights, open_store, train_missing
 from reproduce.datasets import ClipIndex, DatasetSpec, dataset_spec, location_of
+from reproduce.datasets.splits import plan_splits
 from reproduce.errors import InputError
 from reproduce.experiments.comparisons import (
     at_equal_macs,
@@ -75,11 +76,14 @@ def _plan(
             raise InputError(f"--fold {options.fold}: the data has folds {', '.join(splits)}")
         return learning_rate_search(preset, spec.name, splits, options.fold)
     seeds = tuple(range(options.seeds))
-    train, test = (tuple(s for s in names if s in splits) for names in (spec.train_splits, spec.test_splits))
-    if train and test:
+    fixed = plan_splits(spec, splits)
+    if fixed is not None:
         if options.folds is not None:
-            raise InputError(f"--folds {options.folds}: {spec.name} has its own split, {', '.join(test)} is tested")
-        return fixed_split(preset, spec.name, index.variant, train, test, seeds)
+            tested = ", ".join(fixed.test)
+            raise InputError(f"--folds {options.folds}: {spec.name} has its own split, {tested} is tested")
+        for split in fixed.val:
+            log(f"{index.listed[split]} clips of split {split} are neither trained nor tested on")
+        return fixed_split(preset, spec.name, index.variant, fixed.train, fixed.test, seeds)
     count = len(splits) if options.folds is None else options.folds
     if not 1 <= count <= len(splits):
         raise InputError(f"--folds {options.folds}: the data has {len(splits)} folds, give 1 to {len(splits)}")

@@ -48,6 +48,7 @@ from reproduce.audio.packs import SEPARATOR, is_packed
 from reproduce.audio.waveforms import SILENCE, to_mono
 from reproduce.datasets import Clip, ClipIndex, dataset_spec, read_dataset
 from reproduce.datasets.standin_marker import standin_marker
+from reproduce.datasets.strings import Strings
 from reproduce.errors import InputError
 from reproduce.paper import load_paper
 
@@ -424,7 +425,7 @@ def _count_split(
     others = {reason: n for reason, n in reasons.items() if reason not in (*OWN_COLUMN, "missing")}
     copies = np.flatnonzero(here & (original >= 0))
     absent = index.missing_ids[index.missing_splits == split]
-    listed_ids = replace(index, clip_ids=np.concatenate([index.clip_ids[here], absent]))
+    listed_ids = replace(index, clip_ids=Strings.concatenate([index.clip_ids[here], absent]))
     return SplitCounts(
         listed=index.listed[split],
         present=int((here & on_disk).sum()),

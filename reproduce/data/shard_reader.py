@@ -26,7 +26,8 @@ from reproduce.data.shard_codec import decode_waveform
 from reproduce.data.shard_index import Shard, ShardIndex, read_shard_index
 from reproduce.data.shard_writer import shard_damage
 from reproduce.data.waveform_store import DecodedWaveforms, WaveformStore, check_memory
-from reproduce.datasets.index import STRING, ClipIndex, Labels
+from reproduce.datasets.index import ClipIndex, Labels
+from reproduce.datasets.strings import Strings
 from reproduce.errors import InputError
 
 
@@ -42,7 +43,7 @@ class ShardWaveforms:
     """
 
     folder: Path
-    files: np.ndarray
+    files: Strings
     offsets: np.ndarray
     sizes: np.ndarray
     scales: np.ndarray
@@ -63,8 +64,8 @@ class ShardWaveforms:
             raise InputError(f"{path}: {error.strerror}; copy the shard again") from None
 
     def take(self, positions: np.ndarray) -> ShardWaveforms:
-        columns = (self.files, self.offsets, self.sizes, self.scales)
-        return ShardWaveforms(self.folder, *(column[positions] for column in columns))
+        numbers = (self.offsets, self.sizes, self.scales)
+        return ShardWaveforms(self.folder, self.files[positions], *(column[positions] for column in numbers))
 
 
 @dataclass(frozen=True)
@@ -107,7 +108,7 @@ def open_shards(folder: str | Path, spec: AudioSpec, on_clip: Callable[[], objec
     order = np.argsort([member.row for member in members], kind="stable")
     waveforms = ShardWaveforms(
         folder,
-        np.array(files, STRING),
+        Strings.of(files),
         np.array([member.offset for member in members], np.int64),
         np.array([member.size for member in members], np.int64),
         np.array([member.description["scale"] for member in members], np.float64),
@@ -157,16 +158,16 @@ def _members(path: Path, codec: str) -> Iterator[_Member]:
                 description = audio = None
 
 
-def _clip_index(folder: Path, about: ShardIndex, clips: list[dict[str, Any]], files: np.ndarray) -> ClipIndex:
+def _clip_index(folder: Path, about: ShardIndex, clips: list[dict[str, Any]], files: Strings) -> ClipIndex:
     missing = [(clip_id, split) for split, ids in about.missing.items() for clip_id in ids]
     return ClipIndex(
         dataset=about.dataset,
         classes=about.classes,
         multilabel=about.multilabel,
         root=folder,
-        clip_ids=np.array([clip["clip_id"] for clip in clips], STRING),
+        clip_ids=Strings.of(clip["clip_id"] for clip in clips),
         paths=files,
-        splits=np.array([clip["split"] for clip in clips], STRING),
+        splits=Strings.of(clip["split"] for clip in clips),
         # Part of the clips' identity, as with files. Nothing is decoded by them: each stretch was cut on writing.
         start=np.array([clip["start"] for clip in clips], np.float64),  # None becomes NaN
         stop=np.array([clip["stop"] for clip in clips], np.float64),
@@ -174,6 +175,6 @@ def _clip_index(folder: Path, about: ShardIndex, clips: list[dict[str, Any]], fi
         problems=about.problems,
         listed=about.listed,
         variant=about.variant,
-        missing_ids=np.array([clip_id for clip_id, _ in missing], STRING),
-        missing_splits=np.array([split for _, split in missing], STRING),
+        missing_ids=Strings.of(clip_id for clip_id, _ in missing),
+        missing_splits=Strings.of(split for _, split in missing),
     )

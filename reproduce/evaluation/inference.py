@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,8 +19,9 @@ from reproduce.audio.spec import AudioSpec
 from reproduce.data.batches import evaluation_batches
 from reproduce.data.waveform_store import WaveformStore, stream_waveforms
 from reproduce.datasets import ClipIndex
-from reproduce.datasets.index import STRING, Labels
-from reproduce.datasets.readers.scan import MEDIA_RANK
+from reproduce.datasets.index import Labels
+from reproduce.datasets.readers.scan import MEDIA_RANK, media_files
+from reproduce.datasets.strings import Strings
 from reproduce.errors import InputError
 from reproduce.evaluation.predict import Predictions, drop_not_finite, merge, predict
 from reproduce.files import write_arrays
@@ -99,8 +100,13 @@ def load_trained_model(source: str, device: str) -> TrainedModel:
         raise InputError(f"{source}: damaged description ({error}): save or copy it again") from None
 
 
-def find_audio_files(paths: Iterable[Path]) -> list[Path]:
-    """Sound files, and those below folders, sorted within each.
+def find_audio_files(
+    paths: Iterable[Path], skipped: Callable[[str, str], object] = lambda folder, reason: None
+) -> list[Path]:
+    """Sound files, and those below folders (linked ones too), sorted within each.
+
+    Args:
+        skipped: called as `skipped(folder, reason)` for a folder that cannot be read or was visited before.
 
     Raises:
         InputError: a path that is not there, or a folder without sounds.
@@ -108,7 +114,7 @@ def find_audio_files(paths: Iterable[Path]) -> list[Path]:
     found: list[Path] = []
     for path in paths:
         if path.is_dir():
-            below = sorted(p for p in path.rglob("*") if p.suffix.lower() in MEDIA_RANK and p.is_file())
+            below = [path / name for name in media_files(path, skipped)]
             if not below:
                 raise InputError(f"{path}: no sound file in this folder ({', '.join(sorted(MEDIA_RANK))})")
             found += below
@@ -225,7 +231,7 @@ def _columns(trained: TrainedModel, head: str, names: Sequence[str], root: Path)
 
 def _index_of(sounds: list[Path], trained: TrainedModel) -> ClipIndex:
     """Sounds without labels, named by their paths."""
-    paths = np.array([str(path) for path in sounds], STRING)
+    paths = Strings.of(map(str, sounds))
     unknown = np.full(len(sounds), np.nan)
     return ClipIndex(
         dataset="sounds",
@@ -234,7 +240,7 @@ def _index_of(sounds: list[Path], trained: TrainedModel) -> ClipIndex:
         root=Path(),
         clip_ids=paths,
         paths=paths,
-        splits=np.full(len(sounds), "all", STRING),
+        splits=Strings.repeat("all", len(sounds)),
         start=unknown,
         stop=unknown,
         labels={head: Labels.from_rows([()] * len(sounds)) for head in trained.labels},
