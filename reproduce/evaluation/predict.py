@@ -15,6 +15,7 @@ from models import SpectrogramTransformer
 from reproduce.data.batches import EvaluationBatch
 from reproduce.datasets import ClipIndex, Problem
 from reproduce.datasets.index import DEFAULT_HEAD
+from reproduce.datasets.strings import Strings
 from reproduce.environment import synchronise
 from reproduce.errors import InputError
 from reproduce.metrics.headline import score
@@ -145,7 +146,7 @@ def merge(parts: Iterable[Predictions]) -> Predictions:
     )
 
 
-def drop_not_finite(predictions: Predictions, clip_ids: np.ndarray) -> Predictions:
+def drop_not_finite(predictions: Predictions, clip_ids: Strings) -> Predictions:
     """Turn clips whose logits or embeddings are not finite into problems, so that no output holds NaN.
 
     Args:
@@ -156,7 +157,7 @@ def drop_not_finite(predictions: Predictions, clip_ids: np.ndarray) -> Predictio
     finite = np.logical_and.reduce([np.isfinite(values).all(axis=1) for values in rows])
     if finite.all():
         return predictions
-    dropped = [str(clip_ids[position]) for position in predictions.positions[~finite]]
+    dropped = [clip_ids[int(position)] for position in predictions.positions[~finite]]
     message = "the model's output is not finite; check the sound's samples and the model's weights"
     problems = [Problem(clip_id, "output not finite", f"{clip_id}: {message}") for clip_id in dropped]
     return replace(
