@@ -10,6 +10,8 @@ from pathlib import Path
 
 from tqdm import tqdm
 
+from reproduce.errors import displayable
+
 
 def is_main() -> bool:
     """Whether this is the process that writes and prints, among those of torchrun or accelerate launch."""
@@ -24,7 +26,7 @@ def is_distributed() -> bool:
 def log(line: str) -> None:
     """Print one line on stderr, above any progress bar, so that stdout holds the result alone."""
     if is_main():
-        tqdm.write(line, file=sys.stderr)
+        tqdm.write(displayable(line), file=sys.stderr)
 
 
 def log_files(paths: Iterable[Path]) -> None:

@@ -48,6 +48,7 @@ def run_study(options: argparse.Namespace) -> int:
         path=location_of(spec.name, options.data, options.datasets),
         variant=getattr(options, "variant", None),
         front_end=preset.front_end,
+        follow_outside=training.follow_outside,
     )
     store = open_store(request, stream=training.execution.stream)
     kind = "search" if study == "tune" else "train"

@@ -107,7 +107,7 @@ def run_plan(options: argparse.Namespace) -> int:
         if study in counts:
             continue
         if name in located:
-            index = read_variant(name, located[name], experiment.variant or None)
+            index = read_variant(name, located[name], experiment.variant or None, options.follow_outside)
             counts[study] = located_counts(index, fit_splits(experiment, index.listed))
         elif options.preset != PAPER:
             splits = STANDINS[name].clips_per_split(demo(options.preset).clips[name])
@@ -147,7 +147,7 @@ def _train_located(experiments: Sequence[Experiment], locations: Mapping[str, Pa
         if first.dataset not in locations:
             continue
         log(study_name(first.dataset, first.variant))
-        store = open_store(_request(group, locations), stream=training.execution.stream)
+        store = open_store(_request(group, locations, training), stream=training.execution.stream)
         fitted = [fit_splits(experiment, store.index.listed) for experiment in group]
         train_missing(fitted, store, "train", None, training)
     absent = dict.fromkeys(e.dataset for e in experiments if e.dataset not in locations)
@@ -155,13 +155,14 @@ def _train_located(experiments: Sequence[Experiment], locations: Mapping[str, Pa
         log(f"not trained, no data given for {', '.join(absent)}: pass --data NAME=DIR, or --preset demo for stand-ins")
 
 
-def _request(group: Sequence[Experiment], locations: Mapping[str, Path]) -> StoreRequest:
+def _request(group: Sequence[Experiment], locations: Mapping[str, Path], training: TrainingOptions) -> StoreRequest:
     first = group[0]
     return StoreRequest(
         dataset=first.dataset,
         path=locations[first.dataset],
         variant=first.variant or None,
         front_end=first.front_end,
+        follow_outside=training.follow_outside,
         whole=any(e.recipe.crop == "random" or e.recipe.test_crops > 1 for e in group),
     )
 
@@ -213,7 +214,7 @@ def _dry_run(experiments: Sequence[Experiment], locations: Mapping[str, Path], w
     for group in _alike(experiments):
         if group[0].dataset not in locations:
             continue
-        store = open_store(_request(group, locations), stream=True)
+        store = open_store(_request(group, locations, wanted.training), stream=True)
         for experiment in group:
             if experiment.seed == 0:
                 study = study_name(experiment.dataset, experiment.variant)
