@@ -104,7 +104,7 @@ def open_store(request: StoreRequest, stream: bool) -> WaveformStore:
     if any((request.path / file).is_file() for file in (INDEX_NAME, JOURNAL_NAME)):
         store = _open_shards(request, stream)
     else:
-        index = read_variant(request.dataset, request.path, request.variant, request.follow_outside)
+        index = read_variant(request.dataset, request.path, request.variant, follow_outside=request.follow_outside)
         if stream or not fits_in_memory(len(index), request.front_end, _processes_here()):
             store = stream_waveforms(index, request.front_end)
         else:

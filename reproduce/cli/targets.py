@@ -107,7 +107,7 @@ def run_plan(options: argparse.Namespace) -> int:
         if study in counts:
             continue
         if name in located:
-            index = read_variant(name, located[name], experiment.variant or None, options.follow_outside)
+            index = read_variant(name, located[name], experiment.variant or None, follow_outside=options.follow_outside)
             counts[study] = located_counts(index, fit_splits(experiment, index.listed))
         elif options.preset != PAPER:
             splits = STANDINS[name].clips_per_split(demo(options.preset).clips[name])
