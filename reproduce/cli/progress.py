@@ -10,6 +10,10 @@ from pathlib import Path
 
 from tqdm import tqdm
 
+from reproduce.tables.base import Table
+from reproduce.tables.data_formats import to_parquet
+from reproduce.tables.render import render
+
 
 def is_main() -> bool:
     """Whether this is the process that writes and prints, among those of torchrun or accelerate launch."""
@@ -37,6 +41,14 @@ def print_result(text: str) -> None:
     """Print a result on stdout."""
     if is_main():
         sys.stdout.write(text)
+
+
+def print_table(table: Table, format: str) -> None:
+    """Print a table on stdout in one of `render.FORMATS`."""
+    if format == "parquet" and is_main():
+        sys.stdout.buffer.write(to_parquet(table))
+    else:
+        print_result(render(table, format))
 
 
 def progress_bar(what: str, unit: str = "clip", total: int | None = None) -> tqdm:
