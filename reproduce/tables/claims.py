@@ -70,11 +70,7 @@ def claims(inputs: TableInputs) -> Table:
         COLUMNS,
         tuple(Row(j.claim.key, j.claim.sentence.removesuffix("."), _cells(j, missing)) for j in judged),
         notes=NOTES,
-        blocks=(
-            Table(
-                "claims quoted", "Every claim with its quotation and the reasons", notes=tuple(map(_reasons, judged))
-            ),
-        ),
+        blocks=(Table("claims quoted", "Every claim with its quotation and the reasons", notes=reasons),),
     )
 
 
@@ -113,7 +109,7 @@ def _unit(claim: Claim) -> str:
 
 
 def _number(j: Judgement, value: float) -> str:
-    """A margin or difference with its sign, a ratio with its unit; with enough decimals to compare with the sentence."""
+    """A margin or difference with its sign, a ratio with its unit; decimals as the comparison needs."""
     claim = j.claim
     if claim.kind == "clustering":
         return f"{value:+.{CLUSTERING_DECIMALS}f}"
