@@ -95,7 +95,8 @@ def ablations(inputs: TableInputs) -> Table:
         other_runs_block(target, used, lambda run: run.pooling_changed and run.variant == study.variant),
         *demo,
     )
-    return Table(NAME, printed.title, (accuracy, *COLUMNS_AFTER_MAP), tuple(rows), notes=notes, blocks=blocks)
+    columns = (accuracy, *COLUMNS_AFTER_MAP)
+    return Table(NAME, printed.title, columns, tuple(rows), notes=notes, blocks=blocks, runs=tuple(used))
 
 
 def _rows(
@@ -202,4 +203,5 @@ def _demo_block(target: Target, group: Sequence[TrainedRun], name: str, labels: 
     )
     selections = selection_block(target, [(labels[key], runs) for key, runs in variants.items()], name)
     columns = (MAP, TO_MAST, CLIPS_COLUMN, *RUN_COST_COLUMNS)
-    return Table(name, run_title(group), columns, tuple(rows), notes=notes, blocks=present(selections))
+    blocks, runs_behind = present(selections), tuple(group)
+    return Table(name, run_title(group), columns, tuple(rows), notes=notes, blocks=blocks, runs=runs_behind)

@@ -67,7 +67,9 @@ def _accuracy_table(inputs: TableInputs, name: str, remark: str = "") -> Table:
         other_runs_block(target, (*runs["mast"], *runs["ast"])),
         *demo,
     )
-    return Table(name, printed.title, (*columns, CLIPS_COLUMN), tuple(rows), notes=tuple(notes), blocks=blocks)
+    used = (*runs["mast"], *runs["ast"])
+    shown = (*columns, CLIPS_COLUMN)
+    return Table(name, printed.title, shown, tuple(rows), notes=tuple(notes), blocks=blocks, runs=used)
 
 
 def _rows(

@@ -91,7 +91,8 @@ def table5(inputs: TableInputs) -> Table:
         other_runs_block(target, used, lambda run: not run.pooling_changed),
         *demo,
     )
-    return Table(NAME, printed.title, (*columns, *COST_COLUMNS), tuple(rows), notes=tuple(notes), blocks=blocks)
+    shown = (*columns, *COST_COLUMNS)
+    return Table(NAME, printed.title, shown, tuple(rows), notes=tuple(notes), blocks=blocks, runs=tuple(used))
 
 
 def _measured_rows(target: Target, columns: Mapping[Column, str], lines: Sequence[QuotedRow]) -> dict[str, MeasuredRow]:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from reproduce.paper import Paper
 from reproduce.records.records import Records
+from reproduce.records.runs import Run
 from reproduce.tables.scores import RunScores
 
 if TYPE_CHECKING:
@@ -110,6 +111,7 @@ class Table:
         rows: in order.
         notes: sentences under the table.
         blocks: labelled tables under it, such as demo-scale or itemised ones.
+        runs: measurements behind its rows, for a reader that needs their conditions as values.
     """
 
     name: str
@@ -119,6 +121,7 @@ class Table:
     _: KW_ONLY
     notes: tuple[str, ...] = ()
     blocks: tuple[Table, ...] = ()
+    runs: tuple[Run, ...] = ()
 
     def to_frame(self) -> pandas.DataFrame:
         """One row per cell, blocks included; see `data_formats.to_frame`."""

@@ -166,7 +166,8 @@ def _demo_block(target: Target, by_family: Mapping[str, Runs], name: str) -> Tab
     )
     selections = selection_block(target, [(runs[0].model, runs) for runs in by_family.values()], name)
     columns = (*target.columns, CLIPS_COLUMN, *RUN_COST_COLUMNS)
-    return Table(name, run_title(group), columns, tuple(rows), notes=notes, blocks=present(selections))
+    blocks, runs = present(selections), tuple(group)
+    return Table(name, run_title(group), columns, tuple(rows), notes=notes, blocks=blocks, runs=runs)
 
 
 def demo_cells(target: Target, runs: Runs) -> dict[str, Cell]:

@@ -93,7 +93,9 @@ def _protocols_block(inputs: TableInputs, empty: Table, runs: Runs, protocols: S
             cells[TOP1.key] = _top1(inputs, model, group)
             rows.append(Row(f"{model} {protocol}", f"{protocol}, {_name(model, group)}", cells))
     notes = [f"{protocol}: {PROTOCOLS[protocol]}." for protocol in protocols]
-    return replace(empty, rows=tuple(rows), notes=(*notes, *_coverage_notes(runs), *_absence_notes(runs)))
+    notes += [*_coverage_notes(runs), *_absence_notes(runs)]
+    behind = tuple(run for group in runs.values() for run in group)
+    return replace(empty, rows=tuple(rows), notes=tuple(notes), runs=behind)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -155,7 +157,8 @@ def _why_not(inputs: TableInputs, model: str, runs: Sequence[TrainedRun], target
     if absent:
         file = inputs.records_dir / (absent[0].predictions or "predictions")
         return f"not run: {file}, the embeddings of run {absent[0].key}, is absent: train it with --run all"
-    return f"not run: run {runs[0].key} is not clustered: `python -m reproduce {target}` clusters it, or names the obstacle"
+    remedy = f"`python -m reproduce {target}` clusters it or names the obstacle"
+    return f"not run: run {runs[0].key} is not clustered: {remedy}"
 
 
 def _coverage_notes(runs: Runs) -> list[str]:

@@ -88,6 +88,7 @@ def _search(group: Sequence[SearchRun], name: str, title: str) -> Table:
         tuple(Column(model, model, "%", 1) for model in sorted({run.model for run in group})),
         tuple(Row(f"lr={rate:g}", f"lr {rate:g}", cells) for rate, cells in rows.items()),
         notes=(f"Trained on folds {', '.join(first.train_splits)}; no other fold was looked at.",),
+        runs=tuple(group),
     )
 
 
@@ -125,7 +126,8 @@ def compared(inputs: TableInputs, by_row: Rows, name: str, reference: str = "") 
     notes += search_notes(inputs, by_row, scores[0])
     notes += class_notes(group)
     notes += problem_notes(group)
-    return Table(name, run_title(group), (*scores, *COST_AND_SPEED_COLUMNS), tuple(rows), notes=tuple(notes))
+    columns = (*scores, *COST_AND_SPEED_COLUMNS)
+    return Table(name, run_title(group), columns, tuple(rows), notes=tuple(notes), runs=tuple(group))
 
 
 def _score_columns(run: TrainedRun) -> tuple[Column, ...]:

@@ -13,6 +13,12 @@ from reproduce.tables.conditions import cost_conditions
 
 COUNTED_COSTS = tuple(CostRequest(preset, with_libraries=True) for preset in PAPER_MODELS.values())
 
+LIBRARY_NOTES = (
+    "Fused attention (sdpa) hides Q.K and A.V from every library: ratios then depend on the library.",
+    "ptflops' pytorch backend counts through module hooks and misses MAST's pooling convolutions, which share one "
+    "kernel among heads through a function call.",
+)
+
 
 @register_table(
     "costs", "parameters and MACs itemised per kind and block, beside three libraries' counts", COUNTED_COSTS
@@ -27,29 +33,23 @@ def costs(inputs: TableInputs) -> Table:
         "full": "macs_full",
     }
     totals = {rule: {model: r.metric(key) / GIGA for model, r in records.items() if r} for rule, key in rules.items()}
-    kinds, blocks, libraries = _itemise(records, "kind"), _itemise(records, "block"), _library_counts(records)
-    return Table(
-        "costs",
-        "MACs of one clip at 1 x 128 x 1024, by rule",
-        columns,
-        _cost_rows(totals, records),
-        notes=COUNTING_NOTES,
-        blocks=(
-            Table("costs by kind", "The same by kind of operation", columns, _cost_rows(kinds, records)),
-            Table("costs by block", "The same by block (full rule)", columns, _cost_rows(blocks, records)),
-            Table(
-                "costs by library",
-                "What each library counts, attention unfused and fused",
-                columns,
-                _cost_rows(libraries, records),
-                notes=(
-                    "Fused attention (sdpa) hides Q.K and A.V from every library: ratios then depend on the library.",
-                    "ptflops' pytorch backend goes by module hooks and misses MAST's pooling convolutions, which share "
-                    "one kernel among heads through a function call.",
-                ),
-            ),
+    counted = tuple(record for record in records.values() if record is not None)
+    kinds, per_block, libraries = _itemise(records, "kind"), _itemise(records, "block"), _library_counts(records)
+    blocks = (
+        Table("costs by kind", "The same by kind of operation", columns, _cost_rows(kinds, records), runs=counted),
+        Table("costs by block", "The same by block (full rule)", columns, _cost_rows(per_block, records), runs=counted),
+        Table(
+            "costs by library",
+            "What each library counts, attention unfused and fused",
+            columns,
+            _cost_rows(libraries, records),
+            notes=LIBRARY_NOTES,
+            runs=counted,
         ),
     )
+    title = "MACs of one clip at 1 x 128 x 1024, by rule"
+    rows = _cost_rows(totals, records)
+    return Table("costs", title, columns, rows, notes=COUNTING_NOTES, blocks=blocks, runs=counted)
 
 
 def _itemise(records: Mapping[str, CostRun | None], by: str) -> dict[str, dict[str, float]]:

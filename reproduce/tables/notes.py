@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -136,20 +137,11 @@ def _pair_notes(
 ) -> list[str]:
     """McNemar's test per seed, and of several seeds the difference of their means with its interval over recordings."""
     (name_a, runs_a), (name_b, runs_b) = first, second
-    correct: dict[str, dict[int, dict[str, tuple[bool, bool]]]] = {}  # head -> seed -> clip -> first, second correct
-    sources: dict[str, str] = {}
-    for a, b in zip(*common_runs(runs_a, runs_b), strict=True):
-        stored = [load_predictions(inputs.records_dir, run) for run in (a, b)]
-        if stored[0] is None or stored[1] is None:
-            return [f"Paired test not run: the stored predictions of {a.key} or {b.key} are absent."]
-        sources |= _sources(stored[0])
-        for head in () if a.multilabel else stored[0].logits.keys() & stored[1].logits.keys():
-            metric = "top1" if head == DEFAULT_HEAD else f"{head}_top1"
-            ours, theirs = (dict(zip(map(str, s.clip_ids), correct_clips(s, metric), strict=True)) for s in stored if s)
-            pairs = {clip: (bool(ours[clip]), bool(theirs[clip])) for clip in ours.keys() & theirs.keys()}
-            correct.setdefault(head, {}).setdefault(a.seed, {}).update(pairs)
+    outcomes = _paired_outcomes(inputs, runs_a, runs_b)
+    if isinstance(outcomes, str):
+        return [f"Paired test not run: {outcomes}."]
     notes = []
-    for head, seeds in sorted(correct.items()):
+    for head, seeds in sorted(outcomes.correct.items()):
         what = "" if head == DEFAULT_HEAD else f"{head}, "
         tests = []
         for seed, pairs in sorted(seeds.items()):
@@ -157,26 +149,84 @@ def _pair_notes(
             clips = discordant_clips(table[:, 0], table[:, 1])
             tests.append(f"({what}seed {seed}): {mcnemar_text(name_a, name_b, clips)}")
         shared = sorted(set.intersection(*(set(pairs) for pairs in seeds.values())))
-        mean = _mean_difference_text((name_a, name_b), seeds, [sources[clip] for clip in shared], shared)
-        notes.append(f"Paired on the same {len(shared)} test clips {'; '.join(tests)}.{mean}")
+        mean = outcomes.difference(head) if len(seeds) > 1 else None
+        if mean is not None:
+            tests[-1] += (
+                f". Mean over {mean.seeds} seeds: {name_b} - {name_a} = {mean.value:+.1f} [{mean.low:+.1f}, "
+                f"{mean.high:+.1f}] points, bootstrap over the {mean.units:,} recordings of these clips"
+            )
+        notes.append(f"Paired on the same {len(shared)} test clips {'; '.join(tests)}.")
     return notes
 
 
-def _mean_difference_text(
-    names: tuple[str, str],
-    seeds: Mapping[int, Mapping[str, tuple[bool, bool]]],
-    sources: Sequence[str],
-    clips: Sequence[str],
-) -> str:
-    """The difference of the means over seeds, resampled by recordings: seeds repeat the clips, they add none."""
-    if len(seeds) < 2 or not clips:
-        return ""
-    gains = np.array([np.mean([float(s[clip][1]) - float(s[clip][0]) for s in seeds.values()]) for clip in clips])
-    difference = clustered_difference(gains, sources)
-    return (
-        f" Mean over {len(seeds)} seeds: {names[1]} - {names[0]} = {difference.value:+.1f} [{difference.ci[0]:+.1f}, "
-        f"{difference.ci[1]:+.1f}] points, bootstrap over the {len(set(sources)):,} recordings of these clips."
-    )
+@dataclass(frozen=True, kw_only=True)
+class MeanDifference:
+    """Accuracy of a second model minus that of a first, of the means over seeds, on the clips that both have.
+
+    Args:
+        value: points.
+        low: lower bound of the 95 % interval.
+        high: upper bound of the 95 % interval.
+        units: recordings, which the bootstrap resamples.
+        seeds: how many of both models.
+    """
+
+    value: float
+    low: float
+    high: float
+    units: int
+    seeds: int
+
+
+def mean_difference(
+    inputs: TableInputs, first: Sequence[TrainedRun], second: Sequence[TrainedRun]
+) -> MeanDifference | None:
+    """The difference of two models on clips with one label; None without stored predictions or common clips."""
+    outcomes = _paired_outcomes(inputs, first, second)
+    return None if isinstance(outcomes, str) else outcomes.difference(DEFAULT_HEAD)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Outcomes:
+    """Which clips two models got right.
+
+    Args:
+        correct: head -> seed -> clip -> (whether the first is correct, whether the second is).
+        sources: clip -> the recording that it is cut from.
+    """
+
+    correct: Mapping[str, Mapping[int, Mapping[str, tuple[bool, bool]]]]
+    sources: Mapping[str, str]
+
+    def difference(self, head: str) -> MeanDifference | None:
+        """Of the means over seeds, resampled by recordings: seeds repeat the clips, they add none."""
+        seeds = self.correct.get(head, {})
+        clips = sorted(set.intersection(*(set(pairs) for pairs in seeds.values()))) if seeds else []
+        if not clips:
+            return None
+        gains = np.array([np.mean([float(s[clip][1]) - float(s[clip][0]) for s in seeds.values()]) for clip in clips])
+        sources = [self.sources[clip] for clip in clips]
+        difference = clustered_difference(gains, sources)
+        low, high = difference.ci
+        return MeanDifference(value=difference.value, low=low, high=high, units=len(set(sources)), seeds=len(seeds))
+
+
+def _paired_outcomes(inputs: TableInputs, first: Sequence[TrainedRun], second: Sequence[TrainedRun]) -> _Outcomes | str:
+    """The outcomes on the clips that both have, over their common folds and seeds; or why there are none."""
+    correct: dict[str, dict[int, dict[str, tuple[bool, bool]]]] = {}
+    sources: dict[str, str] = {}
+    for a, b in zip(*common_runs(first, second), strict=True):
+        ours, theirs = (load_predictions(inputs.records_dir, run) for run in (a, b))
+        if ours is None or theirs is None:
+            return f"the stored predictions of {a.key} or {b.key} are absent"
+        sources |= _sources(ours)
+        for head in () if a.multilabel else ours.logits.keys() & theirs.logits.keys():
+            metric = "top1" if head == DEFAULT_HEAD else f"{head}_top1"
+            by_clip = [dict(zip(map(str, s.clip_ids), correct_clips(s, metric), strict=True)) for s in (ours, theirs)]
+            shared = by_clip[0].keys() & by_clip[1].keys()
+            pairs = {clip: (bool(by_clip[0][clip]), bool(by_clip[1][clip])) for clip in shared}
+            correct.setdefault(head, {}).setdefault(a.seed, {}).update(pairs)
+    return _Outcomes(correct=correct, sources=sources)
 
 
 def _sources(stored: StoredPredictions) -> dict[str, str]:

@@ -9,7 +9,9 @@ import sys
 from reproduce.tables.base import Table
 from reproduce.tables.data_formats import to_csv, to_html, to_json, to_latex
 from reproduce.tables.terminal import to_terminal
-from reproduce.tables.text import to_markdown
+from reproduce.tables.text import cell_text, reasons, to_markdown
+
+__all__ = ["FORMATS", "cell_text", "reasons", "render", "terminal_width"]
 
 FORMATS = ("terminal", "markdown", "csv", "json", "latex", "html", "parquet")
 WIDTH = 120  # of files and pipes

@@ -55,7 +55,9 @@ def scaling(inputs: TableInputs) -> Table:
         "full adds the products of two activations inside attention.",
         *_macs_notes(paper),
     )
-    return Table("scaling", "Cost against clip length: MACs", MACS_COLUMNS, rows, notes=notes, blocks=blocks)
+    return Table(
+        "scaling", "Cost against clip length: MACs", MACS_COLUMNS, rows, notes=notes, blocks=blocks, runs=tuple(paper)
+    )
 
 
 def by_machine(records: Sequence[ScalingRun]) -> list[list[ScalingRun]]:
@@ -134,6 +136,7 @@ def _device_block(records: Sequence[ScalingRun]) -> Table:
             f"Attention: {', '.join(paths)}.",
             *_time_notes(pairs),
         ),
+        runs=tuple(records),
     )
 
 

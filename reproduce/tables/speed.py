@@ -106,7 +106,8 @@ def _bench_table(bench: str, machine: str, groups: Sequence[Sequence[SpeedRun]],
     )
     columns = FINE_COLUMNS if bench in FINE_BENCHES else COLUMNS
     notes = (f"Attention: {', '.join(paths)}.",) if paths else ()
-    return Table(f"speed, {bench}, {machine}", f"{machine}: {title}", columns, tuple(rows), notes=notes)
+    runs = tuple(record for group in groups for record in group)
+    return Table(f"speed, {bench}, {machine}", f"{machine}: {title}", columns, tuple(rows), notes=notes, runs=runs)
 
 
 def _order(conditions: Mapping[str, Any]) -> list[tuple[float, str]]:
