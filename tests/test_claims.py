@@ -26,13 +26,13 @@ from reproduce.tables.verdicts import (
     CONTRADICTED,
     CUT,
     DEAD_WEIGHTS,
-    FOR_THE_EYE,
     HOLDS,
     MODULE_ONLY,
     NOT_CONFIRMED,
     NOT_RUN,
     UNDECIDED,
     VERDICTS,
+    VISUAL,
     Judgement,
     judge_claims,
 )
@@ -93,7 +93,7 @@ def kinetics(mast: float, ast: float, **on: Any) -> tuple[RunRecord, RunRecord]:
         ("no_external_data", BY_CONVENTION),
         ("classification_tokens", BY_CONVENTION),
         ("higher_ari", HOLDS),
-        ("more_separable_umap", FOR_THE_EYE),
+        ("more_separable_umap", VISUAL),
     ],
 )
 def test_the_papers_own_tables_judge_its_claims(key: str, by_tables: str) -> None:
@@ -319,7 +319,7 @@ def test_table6_is_judged_from_clusterings_of_paper_scale_runs() -> None:
     of_them = [r for r in made if any(r.key.startswith(f"clustering {run_.key} ") for run_ in one_each)]
     # Clusterings of one training run say nothing of another.
     assert judge(*one_each, *of_them)["higher_silhouette"].verdict == UNDECIDED
-    assert judged["more_separable_umap"].verdict == FOR_THE_EYE
+    assert judged["more_separable_umap"].verdict == VISUAL
 
 
 def test_demo_scale_is_shown_and_never_decides() -> None:

@@ -13,7 +13,7 @@ from reproduce.records.record import RunRecord
 from reproduce.records.records import Records
 from reproduce.records.store import as_stored
 from reproduce.tables import Cell, Table, TableInputs, table_specs
-from reproduce.tables.render import FORMATS, render
+from reproduce.tables.render import render
 
 ENVIRONMENT = {
     "device": "invented CPU",
@@ -189,8 +189,3 @@ def test_recordings_are_told_in_multiples_of_real_time() -> None:
     record = make_speed_record("loop", ("loop",), 10.0, bench="input pipeline", seconds=5, source="ESC-10")
     block = next(block for block in build(record).blocks if block.title.endswith("ogg files to log-mels"))
     assert block.rows[0].cells["real_time"].measured == pytest.approx(500.0)
-
-
-@pytest.mark.parametrize("format", FORMATS)
-def test_every_format_renders(format: str) -> None:
-    assert "ast_base : mast_base" in render(build(*make_contest()), format)

@@ -44,7 +44,7 @@ def print_result(text: str) -> None:
 
 
 def print_table(table: Table, format: str) -> None:
-    """Print a table on stdout in one of `render.FORMATS`."""
+    """Print a table on stdout in one of `render.ALL_FORMATS`."""
     if format == "parquet" and is_main():
         sys.stdout.buffer.write(to_parquet(table))
     else:

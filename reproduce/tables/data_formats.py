@@ -119,9 +119,7 @@ def to_latex(table: Table) -> str:
         if part.rows:
             head, *rows = grid_of(part)
             alignment = "".join("l" if left else "r" for left in left_aligned(part))
-            tabular = pandas.DataFrame(rows, columns=range(len(head))).to_latex(
-                index=False, header=head, escape=True, column_format=alignment
-            )
+            tabular = pandas.DataFrame(rows, columns=head).to_latex(index=False, escape=True, column_format=alignment)
             for character, command in LATEX.items():
                 tabular = tabular.replace(character, command)
             lines += tabular

@@ -11,19 +11,20 @@ from reproduce.tables.data_formats import to_csv, to_html, to_json, to_latex
 from reproduce.tables.terminal import to_terminal
 from reproduce.tables.text import cell_text, reasons, to_markdown
 
-__all__ = ["FORMATS", "cell_text", "reasons", "render", "terminal_width"]
+__all__ = ["ALL_FORMATS", "FORMATS", "cell_text", "reasons", "render", "terminal_width"]
 
-FORMATS = ("terminal", "markdown", "csv", "json", "latex", "html", "parquet")
+FORMATS = ("terminal", "markdown", "csv", "json", "latex", "html")  # that are text
+ALL_FORMATS = (*FORMATS, "parquet")
 WIDTH = 120  # of files and pipes
 NARROWEST = 80
 
 
 def render(table: Table, format: str, width: int | None = None) -> str:
-    """Text of `table` and its blocks in one of FORMATS but "parquet", ending in a newline.
+    """Text of `table` and its blocks in one of FORMATS, ending in a newline.
 
     Args:
         table: to show.
-        format: see FORMATS; `data_formats.to_parquet` gives the bytes of "parquet".
+        format: see FORMATS; `data_formats.to_parquet` writes the binary one.
         width: characters per line of the terminal format; by default `terminal_width()`.
 
     Raises:
