@@ -77,7 +77,7 @@ def _epic_kitchens(folder: Path) -> list[RunRecord]:
 
 
 def _audioset(folder: Path) -> list[RunRecord]:
-    """Both models, three pooling variants, and two scores that no table of the paper shows: superseded and demo-scale."""
+    """Both models, three pooling variants, and two scores that no table of the paper shows."""
     good = multilabel("abcd", "bacd", positives=("ac", "b"))  # AP (1 + 2/3) / 2 and 1
     poor = multilabel("bacd", "abcd", positives=("ac", "b"))  # AP (1/2 + 2/3) / 2 and 1/2
     two_d, first_only = ({"pool_strides": POOLING_ABLATIONS[name]} for name in ("2d_at_21", "first_only"))
