@@ -1,4 +1,4 @@
-"""Numbers and claims quoted from the paper, by key. The numbers themselves stand in `paper.json` and nowhere else.
+"""Numbers and claims quoted from the paper, by key. The numbers themselves are in `paper.json` and nowhere else.
 
     paper = load_paper()
     paper.cell("table5", "mast", "macs")        # 25.6, in the column's unit; None where the paper prints "-"
@@ -70,10 +70,15 @@ class QuotedColumn:
 class QuotedRow:
     """One model's line in a table.
 
-    label: as printed. model: the model the paper calls it, "ast" or "mast", or None for any other network.
-    quoted_from: whose numbers these are where the paper names somebody ("MBT [28]"), "Our AS" for the authors' rerun of
-    AST on the AudioSet they could download, None for the paper's own experiments.
-    is_ours: the paper's authors ran it themselves. cells: column key -> number, None where "-" is printed.
+    Args:
+        key: of the row.
+        label: as printed.
+        quoted_from: whose numbers these are where the paper names somebody ("MBT [28]"), "Our AS" for the authors'
+            rerun of AST on the AudioSet they could download, None for the paper's own experiments.
+        model: what the paper calls it, "ast" or "mast", or None for any other network.
+        is_ours: whether the paper's authors ran it themselves.
+        cells: column key -> number, None where "-" is printed.
+        note: what a reader must know to read the numbers.
     """
 
     key: str
@@ -86,9 +91,9 @@ class QuotedRow:
 
     @property
     def measured_as(self) -> str | None:
-        """Model whose measurement may stand in this row, or None.
+        """Model whose measurement may fill this row, or None.
 
-        "AST [28]" of Tables 2-4 is MBT's audio branch: an AST measured here needs a row of its own beside it.
+        "AST [28]" of Tables 2-4 is MBT's audio branch: an AST measured here needs its own row beside it.
         """
         return self.model if self.is_ours else None
 
@@ -115,11 +120,16 @@ class QuotedTable:
 
 @dataclass(frozen=True)
 class Layer:
-    """What one model holds after one line of Table 1.
+    """The output of one line of Table 1 in one model.
 
-    feature, arch: as printed. width: channels of the input, feature dimension of the tokens, classes of the head.
-    tokens == freq * time; the grid is carried down to the blocks for which the paper prints the token count alone.
-    The input has no tokens (None), the head neither tokens nor grid.
+    Args:
+        kind: of the line.
+        feature: as printed.
+        arch: as printed.
+        width: channels of the input, feature dimension of the tokens, classes of the head.
+        tokens: freq * time; None for input and head.
+        freq: rows of the token grid, also for blocks of which the paper prints the tokens alone; None for the head.
+        time: columns of the token grid; None for the head.
     """
 
     kind: LayerKind

@@ -110,25 +110,25 @@ def plot_projection(axes: Axes, projection: Projection, names: Sequence[str]) ->
 
     few = len(projection) < FEW_CLIPS_PER_CLASS * len(names)
     size = float(np.clip(20_000 / max(len(projection), 1), 13, 45))  # in square points: a few clips take larger marks
-    for place, name in enumerate(names):
+    for index, name in enumerate(names):
         points = projection.points[projection.names == name]
-        axes.scatter(points[:, 0], points[:, 1], s=size, alpha=0.75, linewidths=0, **class_style(place))
+        axes.scatter(points[:, 0], points[:, 1], s=size, alpha=0.75, linewidths=0, **class_style(index))
         if few:
             for point in points:
-                axes.annotate(str(place + 1), point, (4, 3), textcoords="offset points", fontsize=7, color="0.3")
+                axes.annotate(str(index + 1), point, (4, 3), textcoords="offset points", fontsize=7, color="0.3")
         elif len(points):
             x, y = np.median(points, axis=0)
-            text = axes.text(x, y, str(place + 1), fontsize=8, fontweight="bold", ha="center", va="center")
+            text = axes.text(x, y, str(index + 1), fontsize=8, fontweight="bold", ha="center", va="center")
             text.set_path_effects([withStroke(linewidth=2.5, foreground="white")])
     axes.set(xticks=[], yticks=[])  # UMAP's axes have neither unit nor direction
     axes.margins(0.04)
     return axes
 
 
-def class_style(place: int) -> dict[str, Any]:
-    """Colour and marker of the class at `place` of the legend; neighbours differ in colour."""
-    shape = place // len(CLASS_COLOURS) % len(CLASS_MARKERS)
-    return {"color": CLASS_COLOURS[place % len(CLASS_COLOURS)], "marker": CLASS_MARKERS[shape]}
+def class_style(index: int) -> dict[str, Any]:
+    """Colour and marker of the class at this index of the legend; neighbours differ in colour."""
+    shape = index // len(CLASS_COLOURS) % len(CLASS_MARKERS)
+    return {"color": CLASS_COLOURS[index % len(CLASS_COLOURS)], "marker": CLASS_MARKERS[shape]}
 
 
 def _draw(halves: Mapping[str, Half]) -> Figure:
@@ -143,7 +143,7 @@ def _draw(halves: Mapping[str, Half]) -> Figure:
             axes.set_xlabel(_under_the_projection(half), linespacing=1.5)
         figure.suptitle(_title(halves["ast"], len(classes)), fontsize=11)
         figure.legend(
-            handles=[_legend_handle(place, name) for place, name in enumerate(classes)],
+            handles=[_legend_handle(index, name) for index, name in enumerate(classes)],
             loc="outside lower center",
             ncols=LEGEND_COLUMNS,
             fontsize=8,
@@ -152,11 +152,11 @@ def _draw(halves: Mapping[str, Half]) -> Figure:
     return figure
 
 
-def _legend_handle(place: int, name: str) -> Line2D:
+def _legend_handle(index: int, name: str) -> Line2D:
     from matplotlib.lines import Line2D
 
-    style = class_style(place)
-    return Line2D([], [], linestyle="", markersize=6, markeredgewidth=0, label=f"{place + 1} {name}", **style)
+    style = class_style(index)
+    return Line2D([], [], linestyle="", markersize=6, markeredgewidth=0, label=f"{index + 1} {name}", **style)
 
 
 def _under_the_projection(half: Half) -> str:

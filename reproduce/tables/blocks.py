@@ -41,9 +41,9 @@ def selection_block(target: Target, rows: Sequence[tuple[str, Runs]], name: str)
         others = {key: scores for key in (LAST, AVERAGED, BEST) if runs and (scores := _reported(runs, key))}
         if not others:
             continue
-        own = runs[0].recipe.primary
-        primary = "last epoch (primary)" if own == LAST else f"weights averaged, {_averaged_epochs(runs[0])} (primary)"
-        lines.append(_selection_row(target, (label, own, primary), runs, [run.metrics for run in runs]))
+        key = runs[0].recipe.primary
+        primary = "last epoch (primary)" if key == LAST else f"weights averaged, {_averaged_epochs(runs[0])} (primary)"
+        lines.append(_selection_row(target, (label, key, primary), runs, [run.metrics for run in runs]))
         for key, entries in others.items():
             what = _selection_text(key, runs[0], entries)
             lines.append(_selection_row(target, (label, key, what), runs, [entry["metrics"] for entry in entries]))

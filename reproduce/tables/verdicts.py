@@ -149,7 +149,7 @@ def _of_tables(judgement: Judgement) -> str:
     claim, implied, stated = judgement.claim, judgement.implied, judgement.stated
     if implied is None or stated is None or claim.relation == "value":
         return ""
-    word = {"number": "it says", "about": "it says about", "over": "it says over"}[claim.stated_as]
+    word = {"number": "it states", "about": "it states about", "over": "it states over"}[claim.stated_as]
     shown = f"{implied:.{decimals(stated) + (2 if claim.relation == 'times_less' else 1)}f}"
     return f"the paper's own numbers give {shown}, {word} {stated:g}"
 
