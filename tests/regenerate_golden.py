@@ -6,11 +6,13 @@ Costs are the models' own; accuracies, speeds and devices are invented.
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from make_records import make_paper_record, make_run, multilabel, ranked
 
@@ -110,8 +112,27 @@ def golden_texts() -> Iterator[tuple[Path, str]]:
     """Path relative to the repository, and what it should hold; the working directory must be the repository."""
     inputs = TableInputs(load_paper(), load_records(RECORDS), RECORDS)
     for name in TABLES:
-        yield GOLDEN / f"{name}.json", render(build(name, inputs), "json")
+        yield GOLDEN / f"{name}.json", one_line_per_cell(json.loads(render(build(name, inputs), "json"))) + "\n"
     yield GOLDEN / f"{TERMINAL}.txt", render(build(TERMINAL, inputs), "terminal", width=120)
+
+
+def one_line_per_cell(table: dict[str, Any], indent: str = "") -> str:
+    """The table as JSON whose lines are cells and notes, so that a difference shows which."""
+
+    def listed(lines: list[str]) -> str:
+        return "[\n" + ",\n".join(f"{indent}  {line}" for line in lines) + f"\n{indent} ]" if lines else "[]"
+
+    def compact(value: object) -> str:
+        return json.dumps(value, ensure_ascii=False)
+
+    parts = [
+        f'"table": {compact(table["table"])}',
+        f'"title": {compact(table["title"])}',
+        f'"rows": {listed([compact(row) for row in table["rows"]])}',
+        f'"notes": {listed([compact(note) for note in table["notes"]])}',
+        f'"blocks": {listed([one_line_per_cell(block, indent + "  ") for block in table["blocks"]])}',
+    ]
+    return "{" + f",\n{indent} ".join(parts) + "}"
 
 
 if __name__ == "__main__":

@@ -30,10 +30,12 @@ class ScoredClips:
     Args:
         clip_ids: (n,) sorted.
         score: on these clips and on resamples of them.
+        targets: hash of the targets of these clips: equal for runs on the same data.
     """
 
     clip_ids: np.ndarray
     score: ResampledScore
+    targets: str
 
 
 def content_hash(path: Path) -> str:
@@ -42,19 +44,17 @@ def content_hash(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()[:16]
 
 
-def cache_path(predictions: Path, records_dir: Path, metric: str, clip_ids: np.ndarray | None) -> Path:
-    """Where the resampled score of these predictions (on these clips alone) is cached.
+def cache_name(content: str, metric: str, clip_ids: np.ndarray | None) -> str:
+    """End of the name of the file that caches a resampled score.
 
     Args:
-        predictions: file of the run's predictions.
-        records_dir: folder of the records.
+        content: hash of the predictions.
         metric: of the score.
         clip_ids: the clips, None for all.
     """
     clips = "" if clip_ids is None else hashlib.sha256(clip_ids.tobytes()).hexdigest()
-    settings = (VERSION, content_hash(predictions), metric, clips, UNIT, RESAMPLES, MAP_RESAMPLES, SEED)
-    key = hashlib.sha256(repr(settings).encode()).hexdigest()[:16]
-    return records_dir / FOLDER / f"{predictions.stem}-{metric}-{key}.npz"
+    settings = (VERSION, content, metric, clips, UNIT, RESAMPLES, MAP_RESAMPLES, SEED)
+    return f"{metric}-{hashlib.sha256(repr(settings).encode()).hexdigest()[:16]}.npz"
 
 
 def read_scored(path: Path) -> ScoredClips | None:
@@ -66,7 +66,7 @@ def read_scored(path: Path) -> ScoredClips | None:
         score = ResampledScore(
             value=float(stored["value"]), replicates=stored["replicates"], correct=stored.get("correct")
         )
-        return ScoredClips(clip_ids=stored["clip_ids"], score=score)
+        return ScoredClips(clip_ids=stored["clip_ids"], score=score, targets=str(stored["targets"]))
     except (InputError, KeyError, ValueError, TypeError):
         return None
 
@@ -77,6 +77,7 @@ def write_scored(path: Path, scored: ScoredClips) -> None:
         "clip_ids": scored.clip_ids.astype(np.str_),
         "value": np.array(scored.score.value),
         "replicates": scored.score.replicates,
+        "targets": np.array(scored.targets),
     }
     if scored.score.correct is not None:
         arrays["correct"] = scored.score.correct

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,7 +16,6 @@ from reproduce.datasets.index import DEFAULT_HEAD
 from reproduce.errors import InputError
 from reproduce.metrics.paired import (
     Difference,
-    ResampledScore,
     discordant_clips,
     mean_of_seeds,
     paired_difference,
@@ -25,7 +25,7 @@ from reproduce.metrics.paired import (
 from reproduce.metrics.scores import action_correct, top_k_correct
 from reproduce.records.predictions import StoredPredictions, load_predictions
 from reproduce.records.runs import TrainedRun
-from reproduce.tables.replicates import ScoredClips, cache_path, read_scored, write_scored
+from reproduce.tables.replicates import FOLDER, ScoredClips, cache_name, content_hash, read_scored, write_scored
 
 Runs = Sequence[TrainedRun]
 
@@ -56,6 +56,7 @@ class RunScores:
     def __init__(self, records_dir: Path) -> None:
         self.records_dir = records_dir
         self._scored: dict[tuple[str, str, bytes], ScoredClips] = {}
+        self._hashes: dict[Path, str] = {}
 
     def interval(self, runs: Runs, metric: str, mean: float) -> tuple[float, float] | None:
         """95 % interval around the mean over seeds; None where predictions are absent.
@@ -84,14 +85,16 @@ class RunScores:
             file = self.records_dir / str(run.predictions)
             if run.predictions is None or not file.is_file():
                 return None
-            cached = cache_path(file, self.records_dir, metric, clip_ids)
+            if file not in self._hashes:
+                self._hashes[file] = content_hash(file)
+            cached = self.records_dir / FOLDER / f"{file.stem}-{cache_name(self._hashes[file], metric, clip_ids)}"
             scored = read_scored(cached)
             if scored is None:
                 stored = load_predictions(self.records_dir, run)
                 if stored is None:
                     return None
                 kept = np.sort(stored.clip_ids.astype(np.str_)) if clip_ids is None else clip_ids
-                scored = ScoredClips(clip_ids=kept, score=_resampled(stored.of_clips(kept), metric))
+                scored = _score(stored.of_clips(kept), metric)
                 write_scored(cached, scored)
             self._scored[key] = scored
         return self._scored[key]
@@ -104,9 +107,10 @@ class RunScores:
         shared = self._shared_clips((*first, *second), metric)
         if not len(shared):
             return "they share no test clip"
-        if not self._same_targets(first[0], second[0], shared):
+        on_shared = [[self._on(run, metric, shared) for run in runs] for runs in (first, second)]
+        if on_shared[0][0].targets != on_shared[1][0].targets:
             return "their shared clips carry other targets: they are of different data"
-        a, b = ([self._on(run, metric, shared) for run in runs] for runs in (first, second))
+        a, b = ([scored.score for scored in runs] for runs in on_shared)
         i, j = _lowest_common_seed(first, second)
         correct_a, correct_b = a[i].correct, b[j].correct
         discordant = None if correct_a is None or correct_b is None else discordant_clips(correct_a, correct_b)
@@ -123,19 +127,12 @@ class RunScores:
             return ids[0]
         return np.array(sorted(set.intersection(*(set(map(str, these)) for these in ids))), np.str_)
 
-    def _on(self, run: TrainedRun, metric: str, clip_ids: np.ndarray) -> ResampledScore:
+    def _on(self, run: TrainedRun, metric: str, clip_ids: np.ndarray) -> ScoredClips:
         scored = self.scored(run, metric)
         if scored is None or not np.array_equal(scored.clip_ids, clip_ids):
             scored = self.scored(run, metric, clip_ids)
         assert scored is not None  # `paired` has asked for every file
-        return scored.score
-
-    def _same_targets(self, first: TrainedRun, second: TrainedRun, clip_ids: np.ndarray) -> bool:
-        a, b = (load_predictions(self.records_dir, run) for run in (first, second))
-        if a is None or b is None or a.targets.keys() != b.targets.keys():
-            return False
-        ours, theirs = a.of_clips(clip_ids).targets, b.of_clips(clip_ids).targets
-        return all(np.array_equal(ours[head], theirs[head]) for head in ours)
+        return scored
 
 
 def correct_clips(stored: StoredPredictions, metric: str) -> np.ndarray:
@@ -153,10 +150,20 @@ def correct_clips(stored: StoredPredictions, metric: str) -> np.ndarray:
     return top_k_correct(stored.logits[head or DEFAULT_HEAD], classes[head or DEFAULT_HEAD], k)
 
 
-def _resampled(stored: StoredPredictions, metric: str) -> ResampledScore:
+def _score(stored: StoredPredictions, metric: str) -> ScoredClips:
     if metric == "map":
-        return resampled_map(stored.targets[DEFAULT_HEAD], stored.logits[DEFAULT_HEAD])
-    return resampled_accuracy(correct_clips(stored, metric))
+        score = resampled_map(stored.targets[DEFAULT_HEAD], stored.logits[DEFAULT_HEAD])
+    else:
+        score = resampled_accuracy(correct_clips(stored, metric))
+    return ScoredClips(clip_ids=stored.clip_ids, score=score, targets=_targets_hash(stored))
+
+
+def _targets_hash(stored: StoredPredictions) -> str:
+    digest = hashlib.sha256()
+    for head, targets in sorted(stored.targets.items()):
+        digest.update(f"{head} {targets.shape}".encode())
+        digest.update(targets.astype(np.uint8).tobytes())
+    return digest.hexdigest()
 
 
 def _lowest_common_seed(first: Runs, second: Runs) -> tuple[int, int]:
