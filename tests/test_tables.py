@@ -110,7 +110,7 @@ def test_a_quoted_result_is_never_ours_to_measure() -> None:
     assert cell(table, "ast_our_as", "full").status == "measured"
 
 
-def test_costs_stand_in_their_units_beside_the_papers() -> None:
+def test_costs_are_in_their_units_beside_the_papers() -> None:
     table = build("table5", *BOTH_COSTS)
     assert cell(table, "ast_our_as", "macs") == measured(
         100.0, "G", "ast_base, 1 x 128 x 1024, 527 classes, closed form, module-only rule", 103.4
@@ -158,7 +158,7 @@ def test_an_ablation_takes_only_runs_of_its_own_pooling() -> None:
     assert "map_minus_mast" not in next(r.cells for r in table.rows if r.key == "2d_at_21")  # MAST itself has no run
 
 
-def test_an_ablation_dearer_than_ast_carries_a_warning() -> None:
+def test_an_ablation_with_more_macs_than_ast_has_a_warning() -> None:
     dear = make_cost_record("mast_base", {"pool_strides": [[1, 1]] * 3}, macs=400e9)
     table = build("ablations", make_cost_record("ast_base", macs=100e9), dear)
     assert '"no pooling"' in note_with(table, "Warning") and "4.00 times" in note_with(table, "Warning")
@@ -211,7 +211,7 @@ def test_a_repeated_seed_replaces_the_earlier_run_of_it(tmp_path: Path) -> None:
     assert (found.measured, found.seeds) == (75.0, (0,))
 
 
-def test_coverage_stands_in_a_column_and_in_the_conditions(tmp_path: Path) -> None:
+def test_coverage_is_in_a_column_and_in_the_conditions(tmp_path: Path) -> None:
     table = build("table2", ks(tmp_path, "mast_base", "0000", listed=15446), folder=tmp_path)
     assert "4 of 15,446 test clips" in cell(table, "mast", "top1").conditions
     assert cell(table, "mast", "clips").paper == 1585
@@ -264,7 +264,7 @@ def test_an_action_is_right_only_if_verb_and_noun_are(tmp_path: Path) -> None:
     assert [cell(table, "mast", key).measured for key in ("verb", "noun", "action")] == [50.0, 50.0, 25.0]
 
 
-def test_an_overridden_recipe_or_a_variant_stands_in_a_block_and_fills_no_cell(tmp_path: Path) -> None:
+def test_an_overridden_recipe_or_a_variant_is_in_a_block_and_fills_no_cell(tmp_path: Path) -> None:
     others = (
         ks(tmp_path, "mast_base", "0000", recipe_name="mast, batch_size=12"),
         replace(ks(tmp_path, "mast_base", "0000", recipe_name=""), key="no recipe"),
@@ -277,7 +277,7 @@ def test_an_overridden_recipe_or_a_variant_stands_in_a_block_and_fills_no_cell(t
     assert 'recipe "mast, batch_size=12"' in labels and "no named recipe" in labels and "STAND-IN" in labels
 
 
-def test_averaged_and_best_weights_stand_beside_the_last_epoch_and_say_what_they_are(tmp_path: Path) -> None:
+def test_averaged_and_best_weights_are_labelled_beside_the_last_epoch(tmp_path: Path) -> None:
     details = {
         "averaged": {"from_epoch": 6, "to_epoch": 25, "metrics": {"top1": 80.0, "top5": 90.0}},
         "best": {"epoch": 17, "metrics": {"top1": 85.0, "top5": 95.0}},
@@ -297,7 +297,7 @@ def test_averaged_and_best_weights_stand_beside_the_last_epoch_and_say_what_they
 # --- demo-scale blocks ----------------------------------------------------------------------------------------------
 
 
-def test_demo_runs_on_a_standin_and_on_real_data_stand_in_blocks_of_their_own(tmp_path: Path) -> None:
+def test_demo_runs_on_a_standin_and_on_real_data_have_separate_blocks(tmp_path: Path) -> None:
     runs = [
         ks(tmp_path, model, ranks, recipe_name="demo", standin=standin, seed=seed)
         for standin in (True, False)
@@ -317,7 +317,7 @@ def test_demo_runs_on_a_standin_and_on_real_data_stand_in_blocks_of_their_own(tm
         assert "McNemar p = 1" in note_with(block, "Top-1:")
 
 
-def test_demo_variants_stand_beside_their_costs_with_a_warning_for_the_dear_ones(tmp_path: Path) -> None:
+def test_demo_variants_show_their_costs_with_a_warning_above_those_of_ast(tmp_path: Path) -> None:
     def run(model: str, scores: StoredPredictions, macs: float, variant: str = "mast") -> RunRecord:
         config = {"pool_strides": POOLING_ABLATIONS[variant]} if model.startswith("mast") else {}
         record = make_run(
@@ -343,7 +343,7 @@ def test_demo_variants_stand_beside_their_costs_with_a_warning_for_the_dear_ones
 # --- Table 5's two ASTs ---------------------------------------------------------------------------------------------
 
 
-def test_the_two_recipes_of_ast_fill_rows_of_their_own() -> None:
+def test_the_two_recipes_of_ast_fill_separate_rows() -> None:
     runs = (
         make_paper_record("ast_base", "balanced", 33.0),
         make_paper_record("ast_base", "balanced", 30.0, recipe_name="mast"),
@@ -401,7 +401,7 @@ def with_predictions(record: RunRecord, folder: Path, right: str, clips: tuple[s
     return replace(record, predictions=f"predictions/{record.key}.npz")
 
 
-def test_both_models_of_a_comparison_stand_under_each_other_with_their_ratio() -> None:
+def test_both_models_of_a_comparison_are_rows_with_their_ratio() -> None:
     ours = make_record("mast_debug", correct=8)
     ours = replace(ours, metrics={**ours.metrics, "macs_full": 1_000_000_000})
     table = build("esc50", make_record("ast_debug", correct=5), ours)
@@ -423,19 +423,19 @@ def test_seeds_do_not_narrow_the_interval() -> None:
     assert "seeds 0,1,2" in three.conditions
 
 
-def test_runs_under_different_protocols_come_in_blocks_of_their_own() -> None:
+def test_runs_under_different_protocols_have_separate_blocks() -> None:
     table = build("esc50", make_record(), make_record("mast_debug", experiment={"weights": "deit"}))
     assert not table.rows
     assert [[row.key for row in block.rows] for block in table.blocks] == [["ast_debug"], ["mast_debug"]]
     assert len({block.name for block in table.blocks}) == 2
 
 
-def test_nothing_recorded_says_not_run() -> None:
+def test_without_records_the_note_is_not_run() -> None:
     table = build("esc50", make_paper_record())
     assert table.notes == ("not run: no record on esc50 under no-records",)
 
 
-def test_scores_without_the_fold_that_chose_the_learning_rate_stand_beside() -> None:
+def test_scores_without_the_fold_that_chose_the_learning_rate_are_shown() -> None:
     runs = [
         make_record(model, fold, correct=c) for model in ("ast_debug", "mast_debug") for fold, c in (("1", 3), ("2", 9))
     ]
@@ -445,7 +445,7 @@ def test_scores_without_the_fold_that_chose_the_learning_rate_stand_beside() -> 
     assert "fold 2" in note and "ast_debug 30.0 %, mast_debug 30.0 %" in note
 
 
-def test_where_every_tested_fold_chose_the_learning_rate_the_table_says_so() -> None:
+def test_where_every_tested_fold_chose_the_learning_rate_a_note_warns() -> None:
     runs = [make_record(model, "2") for model in ("ast_debug", "mast_debug")]
     assert "optimistic" in note_with(build("esc50", *runs, make_record("ast_debug", "2", kind="search")), "were chosen")
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -20,6 +20,17 @@ MEASURED, NOT_RUN, PAPER_ONLY = "measured", "not run", "paper only"
 POINTS, CLIPS = "points", "clips"  # units: of a difference of percentages; of a number of test clips
 RATIO = "x"  # unit of a ratio
 GIGA, MEGA = 1e9, 1e6
+# Columns of `Table.to_frame` and of the CSV format, with their pandas types.
+CELL_COLUMNS: Mapping[str, str] = {
+    **dict.fromkeys(("table", "row", "column"), "string"),
+    **dict.fromkeys(("paper", "measured"), "Float64"),
+    **dict.fromkeys(("unit", "status"), "string"),
+    **dict.fromkeys(("n", "listed"), "Int64"),
+    **dict.fromkeys(("ci_low", "ci_high"), "Float64"),
+    "seeds": "string",
+    "sd": "Float64",
+    **dict.fromkeys(("text", "conditions"), "string"),
+}
 
 
 @dataclass(frozen=True)
@@ -123,11 +134,40 @@ class Table:
     blocks: tuple[Table, ...] = ()
     runs: tuple[Run, ...] = ()
 
-    def to_frame(self) -> pandas.DataFrame:
-        """One row per cell, blocks included; see `data_formats.to_frame`."""
-        from reproduce.tables.data_formats import to_frame
+    def with_blocks(self) -> Iterator[Table]:
+        """The table, then its blocks and theirs."""
+        yield self
+        for block in self.blocks:
+            yield from block.with_blocks()
 
-        return to_frame(self)
+    def cell_dicts(self) -> Iterator[dict[str, Any]]:
+        """Every cell of the table itself, blocks not included, as one flat dict."""
+        for row in self.rows:
+            for column in self.columns:
+                cell = row.cells.get(column.key)
+                if cell is not None:
+                    fields = ("paper", "measured", "unit", "status", "conditions", "n")
+                    values = {name: getattr(cell, name) for name in fields}
+                    values["ci"] = None if cell.ci is None else list(cell.ci)
+                    if cell.text is not None:
+                        values["text"] = cell.text
+                    if cell.listed is not None:
+                        values["listed"] = cell.listed
+                    if cell.seeds:
+                        values |= {"seeds": list(cell.seeds), "sd": cell.sd}
+                    yield {"row": row.key, "column": column.key, **values}
+
+    def to_frame(self) -> pandas.DataFrame:
+        """One row per cell, blocks included, with the typed columns of CELL_COLUMNS."""
+        import pandas
+
+        rows = []
+        for part in self.with_blocks():
+            for cell in part.cell_dicts():
+                low, high = cell.pop("ci") or (None, None)
+                seeds = " ".join(map(str, cell.pop("seeds", [])))
+                rows.append({"table": part.name, **cell, "ci_low": low, "ci_high": high, "seeds": seeds})
+        return pandas.DataFrame(rows, columns=list(CELL_COLUMNS)).astype(dict(CELL_COLUMNS))
 
 
 @dataclass(frozen=True)

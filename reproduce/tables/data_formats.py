@@ -1,52 +1,17 @@
-"""Tables as data: JSON, CSV, a DataFrame with one row per cell, and the formats that pandas writes from a grid."""
+"""Tables for other programs: JSON, CSV and Parquet with one row per cell, LaTeX and HTML as they are read."""
 
 from __future__ import annotations
 
-import csv
 import io
 import json
-from collections.abc import Iterator
 from html import escape
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from reproduce.errors import InputError
 from reproduce.tables.base import Table
 from reproduce.tables.text import footer, grid_of, left_aligned
 
-if TYPE_CHECKING:
-    import pandas
-
 LATEX = {"→": "$\\rightarrow$", "±": "$\\pm$", "×": "$\\times$", "–": "--", "…": "\\ldots{}"}
-CSV_COLUMNS = (
-    *("table", "row", "column", "paper", "measured", "unit", "status"),
-    *("n", "listed", "ci_low", "ci_high", "seeds", "sd", "text", "conditions"),
-)
-
-
-def cell_dicts(table: Table) -> Iterator[dict[str, Any]]:
-    """Every cell of the table itself, blocks not included, as one flat dict."""
-    for row in table.rows:
-        for column in table.columns:
-            cell = row.cells.get(column.key)
-            if cell is not None:
-                fields = {
-                    "row": row.key,
-                    "column": column.key,
-                    "paper": cell.paper,
-                    "measured": cell.measured,
-                    "unit": cell.unit,
-                    "status": cell.status,
-                    "conditions": cell.conditions,
-                    "n": cell.n,
-                    "ci": None if cell.ci is None else list(cell.ci),
-                }
-                if cell.text is not None:
-                    fields["text"] = cell.text
-                if cell.listed is not None:
-                    fields["listed"] = cell.listed
-                if cell.seeds:
-                    fields |= {"seeds": list(cell.seeds), "sd": cell.sd}
-                yield fields
 
 
 def to_json(table: Table) -> str:
@@ -58,7 +23,7 @@ def _as_dict(table: Table) -> dict[str, Any]:
     return {
         "table": table.name,
         "title": table.title,
-        "rows": list(cell_dicts(table)),
+        "rows": list(table.cell_dicts()),
         "notes": list(table.notes),
         "blocks": [_as_dict(block) for block in table.blocks],
     }
@@ -66,44 +31,14 @@ def _as_dict(table: Table) -> dict[str, Any]:
 
 def to_csv(table: Table) -> str:
     """One line per cell, of the table and its blocks."""
-    out = io.StringIO()
-    writer = csv.DictWriter(out, CSV_COLUMNS, lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(_flat_rows(table))
-    return out.getvalue()
-
-
-def _flat_rows(table: Table) -> Iterator[dict[str, Any]]:
-    for part in with_blocks(table):
-        for row in cell_dicts(part):
-            low, high = row.pop("ci") or (None, None)
-            seeds = " ".join(map(str, row.pop("seeds", [])))
-            yield {"table": part.name, **row, "ci_low": low, "ci_high": high, "seeds": seeds}
-
-
-def with_blocks(table: Table) -> Iterator[Table]:
-    """The table, then its blocks and theirs."""
-    yield table
-    for block in table.blocks:
-        yield from with_blocks(block)
-
-
-def to_frame(table: Table) -> pandas.DataFrame:
-    """One row per cell, of the table and its blocks, with the columns of the CSV format."""
-    import pandas
-
-    frame = pandas.DataFrame(list(_flat_rows(table)), columns=list(CSV_COLUMNS))
-    numbers = ("paper", "measured", "ci_low", "ci_high", "sd")
-    counts = ("n", "listed")
-    types = dict.fromkeys(numbers, "Float64") | dict.fromkeys(counts, "Int64")
-    return frame.astype({name: types.get(name, "string") for name in CSV_COLUMNS})
+    return table.to_frame().to_csv(index=False, lineterminator="\n")
 
 
 def to_parquet(table: Table) -> bytes:
-    """`to_frame` as a Parquet file; InputError where pyarrow is not installed."""
+    """`Table.to_frame` as a Parquet file; InputError where pyarrow is not installed."""
     out = io.BytesIO()
     try:
-        to_frame(table).to_parquet(out, index=False)
+        table.to_frame().to_parquet(out, index=False)
     except ImportError:
         raise InputError("--format parquet needs pyarrow: pip install 'mast-vs-ast[parquet]'") from None
     return out.getvalue()
@@ -114,7 +49,7 @@ def to_latex(table: Table) -> str:
     import pandas
 
     parts = []
-    for part in with_blocks(table):
+    for part in table.with_blocks():
         lines = "".join(f"% {line}\n" for line in (part.title, *footer(part)))
         if part.rows:
             head, *rows = grid_of(part)
@@ -130,7 +65,7 @@ def to_latex(table: Table) -> str:
 def to_html(table: Table) -> str:
     """A `<table>` with a caption and a list of notes per table; a fragment to put into a page."""
     parts = []
-    for part in with_blocks(table):
+    for part in table.with_blocks():
         if part.rows:
             left = left_aligned(part)
             head, *rows = grid_of(part)
