@@ -23,10 +23,6 @@ def test_tables_of_stored_records_read_as_checked_by_hand(rendered: dict[str, st
     assert rendered[name] == (ROOT / GOLDEN / name).read_text(encoding="utf-8")
 
 
-def test_every_golden_file_is_compared() -> None:
-    assert {path.name for path in (ROOT / GOLDEN).iterdir() if path.is_file()} == set(NAMES)
-
-
 @pytest.mark.parametrize("name", [name for name in TABLES if name != "esc50"])
 def test_no_paper_cell_shows_a_superseded_or_demo_scale_score(rendered: dict[str, str], name: str) -> None:
     shown = {cell["measured"] for cell in json.loads(rendered[f"{name}.json"])["rows"]}
