@@ -6,8 +6,7 @@ from collections.abc import Iterable, Sequence
 
 from reports.markdown import bullets, code, escape, escape_note, table
 from reproduce.tables import CLIPS, MEASURED, POINTS, Cell, Column, Table
-from reproduce.tables.cells import TextCell
-from reproduce.tables.render import BLANK, cell_text, reasons
+from reproduce.tables.text import BLANK, cell_text, reasons
 
 MOST_CONDITIONS = 8  # of one table; of more, what they share is told
 ROWS_NAMED = 4  # of a condition; more are told by the first and the last

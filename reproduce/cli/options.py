@@ -10,7 +10,7 @@ from pathlib import Path
 from reproduce.errors import InputError
 from reproduce.experiments.targets import DEMOS, PAPER
 from reproduce.records.store import RECORDS_DIR
-from reproduce.tables.render import FORMATS
+from reproduce.tables.render import ALL_FORMATS
 from reproduce.training.execution import TRACKERS
 
 DEFAULT = "(default: %(default)s)"
@@ -95,7 +95,7 @@ def minutes(text: str) -> float:
     return value
 
 
-def add_format(parser: argparse.ArgumentParser, formats: Iterable[str] = FORMATS) -> None:
+def add_format(parser: argparse.ArgumentParser, formats: Iterable[str] = ALL_FORMATS) -> None:
     parser.add_argument("--format", choices=tuple(formats), default="terminal", help=DEFAULT)
 
 

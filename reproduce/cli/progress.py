@@ -11,6 +11,9 @@ from pathlib import Path
 from tqdm import tqdm
 
 from reproduce.errors import displayable
+from reproduce.tables.base import Table
+from reproduce.tables.data_formats import to_parquet
+from reproduce.tables.render import render
 
 
 def is_main() -> bool:
@@ -39,6 +42,14 @@ def print_result(text: str) -> None:
     """Print a result on stdout."""
     if is_main():
         sys.stdout.write(text)
+
+
+def print_table(table: Table, format: str) -> None:
+    """Print a table on stdout in one of `render.ALL_FORMATS`."""
+    if format == "parquet" and is_main():
+        sys.stdout.buffer.write(to_parquet(table))
+    else:
+        print_result(render(table, format))
 
 
 def progress_bar(what: str, unit: str = "clip", total: int | None = None) -> tqdm:
