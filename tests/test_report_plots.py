@@ -19,7 +19,7 @@ from reports.paired import class_difference, class_differences, outcomes_of
 from reports.plots import PLOTS
 from reports.plots.architecture import plot_blocks, plot_macs
 from reports.plots.base import by_model, colour_of, dashes_of, group_title, groups_of, marker_of, tip, to_svg
-from reports.plots.budget import budget_points, plot_budgets, training_macs
+from reports.plots.budget import budget_points, plot_budgets
 from reports.plots.classes import draw_confusion, plot_confusion, plot_differences
 from reports.plots.curves import plot_curves
 from reports.plots.speed import conditions_label, plot_speed_ups, speed_ups
@@ -30,6 +30,7 @@ from reproduce.records.record import RunRecord
 from reproduce.records.records import Records
 from reproduce.records.runs import CostRun, SpeedRun, TrainedRun
 from reproduce.tables import TableInputs
+from reproduce.tables.studies import training_macs
 
 HISTORY = ({"epoch": 1, "loss": 2.0}, {"epoch": 2, "loss": 1.0})
 CLASSES = ("dog", "rain", "clock", "saw")
@@ -144,7 +145,9 @@ def test_an_epoch_whose_loss_was_no_number_is_left_out_of_the_mean() -> None:
 
 def test_training_macs_count_both_passes_and_every_clip_seen() -> None:
     (run,) = trained(make_record(dataset={"train_kept": 50}))
-    assert training_macs(replace(run, recipe=replace(run.recipe, epochs=10))) == pytest.approx(3 * 4e9 * 50 * 10 / 1e12)
+    assert training_macs([replace(run, recipe=replace(run.recipe, epochs=10))]) == pytest.approx(
+        3 * 4e9 * 50 * 10 / 1e12
+    )
 
 
 def test_budgets_have_a_point_per_model_and_length_with_its_interval() -> None:

@@ -26,13 +26,13 @@ from reports.plots.base import (
     tip,
 )
 from reports.scores import Score, headline_score
-from reproduce.efficiency.plan import TRAINING_PASSES
 from reproduce.records.pooled import runs_of_all
 from reproduce.records.runs import TrainedRun
 from reproduce.records.selection import equal_macs_groups
 from reproduce.tables import TableInputs
+from reproduce.tables.studies import training_macs
 
-TERA, MINUTE = 1e12, 60.0
+MINUTE = 60.0
 MOST_ROWS = 3  # data sets of one figure
 # Field of `BudgetPoint` -> label of its axis.
 COSTS = {"macs": "MACs of one training run (10¹²)", "minutes": "minutes of one training run ({machine})"}
@@ -59,11 +59,6 @@ class BudgetPoint:
     runs: tuple[TrainedRun, ...]
 
 
-def training_macs(run: TrainedRun) -> float:
-    """Multiply-accumulates of the whole training, in 10^12: full rule, forward and backward pass, every clip seen."""
-    return TRAINING_PASSES * run.metric("macs_full") * run.train_kept * run.epochs / TERA
-
-
 def budget_points(group: Sequence[TrainedRun]) -> list[BudgetPoint]:
     """A point per model and number of epochs, over the folds and seeds that all have; [] where they share none."""
     rows: dict[tuple[str, int], list[TrainedRun]] = {}
@@ -74,7 +69,7 @@ def budget_points(group: Sequence[TrainedRun]) -> list[BudgetPoint]:
         BudgetPoint(
             model=runs[0].model,
             epochs=runs[0].epochs,
-            macs=fmean(map(training_macs, runs)),
+            macs=training_macs(runs),
             minutes=fmean(run.wall_time_s for run in runs) / MINUTE,
             score=headline_score(runs),
             runs=tuple(runs),
