@@ -115,7 +115,7 @@ def comparison_text(source: Source, runs: Mapping[str, Sequence[TrainedRun]]) ->
         f"{label_of(first)} reaches {scores[0].value:.1f} % and {label_of(second)} {scores[1].value:.1f} % "
         f"{scores[0].title.lower() if scores[0].title != 'mAP' else 'mAP'}"
     )
-    where = f"trained from scratch on {data_title(ours[0])} ({runs_text(ours)}, {scores[0].clips:,} test clips), "
+    where = f"trained on real recordings ({data_title(ours[0])}; {runs_text(ours)}, {scores[0].clips:,} test clips), "
     if difference is None:
         return words(where, told, "; the stored predictions that a paired test needs are absent.")
     return words(

@@ -25,7 +25,8 @@ def readable(text: str) -> str:
 
 def title_of(table: Table) -> str:
     """The table's title; a table of the paper is called the paper's, because the report numbers its own."""
-    return _OF_THE_PAPER.sub(r"The paper's \1 ", readable(table.title)).rstrip(".")
+    title = _OF_THE_PAPER.sub(r"The paper's \1 ", readable(table.title)).rstrip(".")
+    return title[:1].upper() + title[1:]
 
 
 def grid_of(

@@ -13,7 +13,7 @@ LABEL_WIDTH, LABEL_EMS = 30, 17  # characters of the first column before it wrap
 WORDS_WIDTH = 34  # characters of another column of words before it shares the free width
 PAGE_WIDTH = 482  # of the text on a page, in points
 PADDING = 7  # of a cell, left and right, in points
-CHARACTER, BOLD_CHARACTER = 0.48, 0.54  # width of a character in ems, at most
+CHARACTER, BOLD_CHARACTER = 0.46, 0.51  # width of a character in ems, at most
 SIZES = (9.0, 8.5, 8.0, 7.5, 7.0, 6.5)  # of the type in tables, in points
 WHOLE_ROWS = 16  # a table with no more rows is kept on one page
 _SVG_WIDTH = re.compile(r'<svg [^>]*?width="([\d.]+)pt"')

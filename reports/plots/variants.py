@@ -174,7 +174,7 @@ def plot_variants(axes: Axes, variants: Sequence[Variant]) -> Axes:
         )
         tip(bars.lines[0], variant.label, f"{variant.value:.1f} %", f"{variant.macs:.3g} G", variant.conditions)
         axes.annotate(
-            plain(variant.label), (variant.macs, variant.value), (6, 4), textcoords="offset points", fontsize=7.5
+            plain(variant.label), (variant.macs, variant.value), (8, 5), textcoords="offset points", fontsize=7.5
         )
     log_ticks(axes)
     low, high = axes.get_xlim()

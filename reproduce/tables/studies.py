@@ -100,7 +100,7 @@ def _with_budget(table: Table, by_row: dict[str, list[TrainedRun]]) -> Table:
 
 
 def training_macs(runs: Sequence[TrainedRun]) -> float:
-    """Multiply-accumulates of one training run in 10^12, the mean of `runs`: full rule, both passes, every clip seen."""
+    """Multiply-accumulates of one training run in 10^12, the mean of `runs`: full rule, both passes, all clips."""
     return TRAINING_PASSES * runs[0].metric("macs_full") * _clips_seen(runs) / TERA
 
 
