@@ -111,6 +111,14 @@ def tip(artist: Artist, *parts: object) -> None:
     artist.set_gid("tip: " + visible(" · ".join(map(str, parts))))
 
 
+def label_beside(axes: Any, text: str, point: tuple[float, float], offset: tuple[float, float] = (8, 5)) -> None:
+    """A mark's label at an offset in points, with a white edge where it crosses a line."""
+    from matplotlib.patheffects import withStroke
+
+    label = axes.annotate(plain(text), point, offset, textcoords="offset points", fontsize=7.5)
+    label.set_path_effects([withStroke(linewidth=2.5, foreground="white")])
+
+
 def legend_above(figure: Figure, handles: Sequence[Artist]) -> None:
     """The one legend of the report's figures: a line above the panels."""
     figure.legend(handles=list(handles), loc="outside upper left", ncols=len(handles), handlelength=2.6)

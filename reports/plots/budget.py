@@ -15,6 +15,7 @@ from reports.plots.base import (
     data_title,
     finish,
     groups_of,
+    label_beside,
     label_of,
     legend_above,
     line_handles,
@@ -160,14 +161,7 @@ def plot_budgets(axes: Axes, points: Sequence[BudgetPoint], cost: str) -> Axes:
             )
             keys = f"{len(point.runs)} runs, the first {point.runs[0].key}"
             tip(bars.lines[0], label_of(model), plural(point.epochs, "epoch"), point.score.text, keys)
-            axes.annotate(
-                plural(point.epochs, "epoch"),
-                (place, point.score.value),
-                (5, -3),
-                textcoords="offset points",
-                fontsize=7.5,
-                va="top",
-            )
+            label_beside(axes, plural(point.epochs, "epoch"), (place, point.score.value), (6, -10))
     log_ticks(axes)
     low, high = axes.get_xlim()
     axes.set_xlim(low, high * (high / low) ** 0.25)  # space for the last point's label

@@ -12,11 +12,11 @@ from reports.plots.base import (
     Drawn,
     colour_of,
     finish,
+    label_beside,
     legend_above,
     log_ticks,
     mark_handles,
     marker_of,
-    plain,
     tip,
 )
 from reports.scores import Score, headline_score
@@ -121,7 +121,7 @@ def draw_pooling(inputs: TableInputs) -> Drawn | None:
     legend_above(figure, mark_handles(dict.fromkeys(run.model for run in sorted(group, key=lambda r: r.model))))
     return finish(
         figure,
-        "The same pooling variants and AST, trained from scratch on real recordings (ESC-50 layout, "
+        "The paper's pooling variants and AST, trained from scratch on real recordings (ESC-50 layout, "
         f"{len(next(iter(group[0].classes.values())))} classes, {group[0].epochs} epochs). Bars: {first.interval_name} "
         "over test clips, which exclude the spread over training runs.",
         "Scores against MACs: " + "; ".join(f"{variant.label} {score.text}" for variant, score in scores),
@@ -173,9 +173,7 @@ def plot_variants(axes: Axes, variants: Sequence[Variant]) -> Axes:
             linewidth=1.1,
         )
         tip(bars.lines[0], variant.label, f"{variant.value:.1f} %", f"{variant.macs:.3g} G", variant.conditions)
-        axes.annotate(
-            plain(variant.label), (variant.macs, variant.value), (8, 5), textcoords="offset points", fontsize=7.5
-        )
+        label_beside(axes, variant.label, (variant.macs, variant.value))
     log_ticks(axes)
     low, high = axes.get_xlim()
     rightmost = max(variants, key=lambda variant: variant.macs)
