@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterable
 
 from reports.conditions import days
-from reports.document import Block, Bullets, Grid, Paragraph, Words, code, with_code, words
+from reports.document import Block, Grid, Paragraph, Words, code, with_code, words
 from reports.plots.base import data_title, plural
 from reproduce.datasets.index import Problem
 from reproduce.paper import Paper
@@ -122,10 +122,3 @@ def _environment_row(run: Run) -> tuple[str, ...]:
     versions = (environment.libraries.get(name, "") for name in ("torch", "timm"))
     row = (run.kind, environment.machine, environment.precision, environment.attention, *versions, environment.commit)
     return tuple(text or NOTHING for text in row)
-
-
-def problems_text(runs: Iterable[TrainedRun]) -> Bullets | None:
-    """Problems of own data, by data set; None without problems."""
-    by_title = {data_title(run): run.problems for run in runs}
-    notes = [note for title, problems in by_title.items() for note in _problem_notes(title, problems)]
-    return Bullets(items=tuple(notes)) if notes else None

@@ -6,6 +6,8 @@ from collections.abc import Sequence
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.collections import QuadMesh
+from matplotlib.image import AxesImage
 
 from reports.plots.base import GREY, PAGE_WIDTH, Drawn, finish, label_of
 from reproduce.records.inspections import Inspection, Profile, load_inspection, newest_inspection
@@ -52,7 +54,7 @@ def plot_waveform(axes: Axes, inspection: Inspection) -> Axes:
     return axes
 
 
-def plot_log_mel(axes: Axes, inspection: Inspection):  # type: ignore[no-untyped-def]  # an AxesImage, for the colour bar
+def plot_log_mel(axes: Axes, inspection: Inspection) -> AxesImage:
     """Time across, low frequencies at the bottom; returns the image."""
     mels, frames = inspection.log_mel.shape
     extent = (0.0, frames * inspection.frame_shift_s, 0.0, float(mels))
@@ -86,7 +88,7 @@ def draw_relative_positions(inputs: TableInputs) -> Drawn | None:
     )
 
 
-def plot_profiles(axes: Axes, profiles: Sequence[Profile], limit: float):  # type: ignore[no-untyped-def]
+def plot_profiles(axes: Axes, profiles: Sequence[Profile], limit: float) -> QuadMesh:
     """A row per block, the first on top; returns the last image. Colours span -limit to limit."""
     furthest = max(float(np.abs(profile.offsets).max()) for profile in profiles)
     for number, profile in enumerate(profiles):
