@@ -99,16 +99,23 @@ def _with_budget(table: Table, by_row: dict[str, list[TrainedRun]]) -> Table:
     return replace(table, columns=(*table.columns, *BUDGET_COLUMNS), rows=tuple(rows), notes=notes)
 
 
+def training_macs(runs: Sequence[TrainedRun]) -> float:
+    """Multiply-accumulates of one training run in 10^12, the mean of `runs`: full rule, both passes, all clips."""
+    return TRAINING_PASSES * runs[0].metric("macs_full") * _clips_seen(runs) / TERA
+
+
+def _clips_seen(runs: Sequence[TrainedRun]) -> float:
+    """Clips that one training run sees, the mean of `runs`."""
+    return sum(run.train_kept for run in runs) / len(runs) * runs[0].epochs
+
+
 def _budget_cells(runs: Sequence[TrainedRun], row: Row) -> dict[str, Cell]:
     if not runs:
         return dict(row.cells)
-    epochs = runs[0].epochs
-    seen = sum(r.train_kept for r in runs) / len(runs) * epochs
-    macs = TRAINING_PASSES * runs[0].metric("macs_full") * seen / TERA
     return {
         **row.cells,
-        "epochs": measured(epochs, "", "recipe"),
-        "training_macs": measured(macs, "T", f"{seen:,.0f} clips seen per run"),
+        "epochs": measured(runs[0].epochs, "", "recipe"),
+        "training_macs": measured(training_macs(runs), "T", f"{_clips_seen(runs):,.0f} clips seen per run"),
     }
 
 
