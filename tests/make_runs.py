@@ -72,7 +72,16 @@ def make_model(name: str = "ast_debug", seed: int = 0, **config: Any) -> Spectro
 
 
 def make_experiment(model: str = "mast_debug", recipe: Recipe = RECIPE, seed: int = 0) -> Experiment:
-    return Experiment(model, "esc50", ("1",), ("2",), SPEC, recipe, "demo", seed=seed)
+    return Experiment(
+        model=model,
+        dataset="esc50",
+        train_splits=("1",),
+        test_splits=("2",),
+        front_end=SPEC,
+        recipe=recipe,
+        scale="demo",
+        seed=seed,
+    )
 
 
 def make_execution(**options: Any) -> Execution:

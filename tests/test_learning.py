@@ -33,7 +33,15 @@ def clips(esc10: Path) -> WaveformStore:
 def trained_top1(
     model_name: str, train: WaveformStore, test: WaveformStore, recipe: Recipe, folder: Path
 ) -> Mapping[str, float | int]:
-    experiment = Experiment(model_name, "esc50", ("1",), ("2",), SPEC, recipe, "demo")
+    experiment = Experiment(
+        model=model_name,
+        dataset="esc50",
+        train_splits=("1",),
+        test_splits=("2",),
+        front_end=SPEC,
+        recipe=recipe,
+        scale="demo",
+    )
     model = build_model(experiment, train.index)
     run = TrainingRun(experiment=experiment, model=model, train=train, test=test, folder=folder)
     trainer = Trainer(run, Execution(accelerator=make_accelerator("cpu")))
