@@ -356,7 +356,7 @@ def test_a_full_disk_at_the_end_is_one_line_and_the_next_run_resumes(
     lengthen_debug(2)
     arguments = ["esc50", "--preset", "debug", "--folds", "1", "--device", "cpu", "--data", f"esc50={data}"]
     arguments += ["--records", str(tmp_path / "records"), "--runs", str(tmp_path / "runs")]
-    arguments += ["--checkpoint-minutes", "0", "--format", "json"]
+    arguments += ["--checkpoint-minutes", "0.000001", "--format", "json"]
     out, err = StringIO(), StringIO()
     with monkeypatch.context() as patched, redirect_stdout(out), redirect_stderr(err):
         patched.setattr(where, failure)
