@@ -540,7 +540,9 @@ def test_a_runs_schedule_score_and_files_agree(store: WaveformStore, tmp_path: P
     with np.load(tmp_path / "records" / str(record.predictions)) as stored:
         targets = stored["targets_label"].argmax(axis=1)
         assert accuracy(stored["logits_label"], targets) == pytest.approx(record.metrics["top1"])
-        assert list(stored["clip_ids"]) == list(map(str, store.index.where_split("2").clip_ids))
+        test = store.index.where_split("2")
+        assert list(stored["clip_ids"]) == list(test.clip_ids)
+        assert list(stored["groups"]) == list(test.units())
         assert stored["embeddings"].shape[0] == record.metrics["clips"] == 32
     assert (tmp_path / "runs" / f"{record.key}.safetensors").is_file()
 

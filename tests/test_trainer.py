@@ -293,6 +293,7 @@ def test_a_broken_clip_is_left_out_named_once_and_recorded(tmp_path: Path) -> No
         "2-0-1": "truncated",
     }
     assert record.dataset["multilabel"] is False
+    assert record.dataset["unit"] == streamed.index.unit
     assert (record.metrics["clips"], record.dataset["test_kept"], record.dataset["kept"]) == (TEST - 1, TEST - 1, 30)
     assert [epoch["clips"] for epoch in record.history] == [TRAIN - 1] * 2
 
