@@ -112,7 +112,7 @@ def test_mixup_shares_are_drawn_clip_by_clip_and_never_at_a_probability_of_0() -
     assert (draw_mixup(10_000, 1.0, np.random.default_rng(0)) < 1).all()
 
 
-def test_clips_are_mixed_by_the_shares_that_are_given_whoever_else_is_in_the_batch() -> None:
+def test_mixing_follows_the_given_shares_whoever_else_is_in_the_batch() -> None:
     waveforms, partners, sizes = make_batch(seed=1), make_batch(seed=2), torch.tensor([50] * 4)
     own, other, shares = torch.eye(4), torch.eye(4).flip(0), np.array([0.25, 1.0, 0.5, 0.75])
     mixed, targets = mix_waveforms(waveforms, sizes, own, partners, other, shares)

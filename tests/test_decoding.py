@@ -22,10 +22,8 @@ CODEC_FRAME = 2048  # the longest of the codecs below, in samples
 ENCODINGS = {
     **{f"plain{suffix}": "" for suffix in MEDIA_RANK},
     "plain.3gp": "-c:a aac",
-    "plain.caf": "",
-    "plain.w64": "",
+    "plain.rf64": "-f wav -rf64 always",
     "plain.voc": "",
-    "rf64.wav": "-rf64 always",
     "float.wav": "-c:a pcm_f32le",
     "bytes.wav": "-c:a pcm_u8",
     "adpcm.wav": "-c:a adpcm_ms",

@@ -72,7 +72,7 @@ def check_format(path: Path | str, rate: int, channels: int) -> None:
     """Raise AudioError for a sample rate or channel count that no recording has."""
     if not MIN_RATE <= rate <= MAX_RATE:
         raise AudioError(
-            path, "unsupported format", f"sample rate of {rate} Hz, not within {MIN_RATE:,} and {MAX_RATE:,}"
+            path, "unsupported format", f"sample rate of {rate} Hz, not between {MIN_RATE:,} and {MAX_RATE:,}"
         )
     if not 1 <= channels <= MAX_CHANNELS:
         raise AudioError(path, "unsupported format", f"{channels} channels")
