@@ -59,9 +59,18 @@ TORCH_FREE = (
     "records",
     "tables",
     "figures",
-    "data/shard_index.py",
     "data/audit.py",
+    "data/audit_examine.py",
+    "data/audit_journal.py",
     "data/audit_report.py",
+    "data/audit_summary.py",
+    "data/clip_problems.py",
+    "data/content.py",
+    "data/shard_codec.py",
+    "data/shard_index.py",
+    "data/shard_journal.py",
+    "data/shard_plan.py",
+    "data/shard_writer.py",
 )
 REPORTS_MAY_USE = {"datasets", "errors", "experiments", "figures", "files", "metrics", "paper", "records", "tables"}
 NO_TORCH = {"torch", "timm", "torchvision", "models"}

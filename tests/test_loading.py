@@ -1,7 +1,8 @@
-"""From an index to batches: the same epoch from wherever and to however many processes; bad files stop nothing."""
+"""Batches: the same epoch from memory, files and any number of ranks; files that cannot be used stop nothing."""
 
 from __future__ import annotations
 
+import tracemalloc
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from itertools import pairwise
@@ -14,9 +15,9 @@ import torch
 from make_audio import RATE, cut_short, make_esc50_folder, tone
 
 from reproduce.audio.spec import AudioSpec
-from reproduce.data import batches as loading
 from reproduce.data.batches import (
     Batch,
+    EpochPart,
     EvaluationBatch,
     epoch_order,
     evaluation_batches,
@@ -34,13 +35,14 @@ from reproduce.data.waveform_store import (
 )
 from reproduce.datasets import ClipIndex, read_dataset
 from reproduce.datasets.index import STRING, Labels
+from reproduce.environment import available_memory_bytes
 from reproduce.errors import InputError
 from reproduce.experiments.recipe import Recipe
 
 SPEC = AudioSpec(mels=16, frames=32, frame_shift_ms=30.0, mean=-6.6, std=5.4)  # 0.955 s
 RECIPE = Recipe(epochs=1, batch_size=8, lr=1e-3, warmup_steps=0, mixup=0.5, freq_mask=4, time_mask=8)
 PLAIN = Recipe(epochs=1, batch_size=8, lr=1e-3, warmup_steps=0)
-EVERYTHING = replace(RECIPE, roll=5, crop="random")
+EVERYTHING = replace(RECIPE, crop="random")
 ALONE = RankShare()
 CLIPS = 20
 
@@ -75,7 +77,8 @@ def epoch_of(
     first_step: int = 0,
     workers: int = 0,
 ) -> list[Batch]:
-    return list(training_batches(store, recipe, seed, epoch, "cpu", share, first_step, workers))
+    part = EpochPart(seed=seed, epoch=epoch, share=share, first_step=first_step)
+    return list(training_batches(store, recipe, part, "cpu", workers))
 
 
 def positions(batches: list[Batch] | list[EvaluationBatch]) -> list[int]:
@@ -196,8 +199,8 @@ def test_without_augmentation_training_and_evaluation_see_the_same_spectrograms(
 
 @pytest.mark.parametrize(
     "recipe",
-    [replace(PLAIN, mixup=0.9), replace(PLAIN, freq_mask=8), replace(PLAIN, time_mask=8), replace(PLAIN, roll=8)],
-    ids=["mixup", "freq_mask", "time_mask", "roll"],
+    [replace(PLAIN, mixup=0.9), replace(PLAIN, freq_mask=8), replace(PLAIN, time_mask=8)],
+    ids=["mixup", "freq_mask", "time_mask"],
 )
 def test_every_augmentation_of_the_recipe_is_applied(store: WaveformStore, recipe: Recipe) -> None:
     assert not same_inputs(epoch_of(store, recipe), epoch_of(store, PLAIN))
@@ -250,12 +253,12 @@ def test_workers_change_nothing(uneven: ClipIndex, share: RankShare) -> None:
     assert all(isinstance(batch.positions, np.ndarray) for batch in ahead)
 
 
-def test_workers_change_nothing_in_evaluation(uneven: ClipIndex) -> None:
+@pytest.mark.parametrize("batch_size", [1, 6, 64])
+def test_threads_change_nothing_in_evaluation(uneven: ClipIndex, batch_size: int) -> None:
     files = stream_waveforms(uneven, SPEC)
-    here, ahead = (list(evaluation_batches(files, 6, "cpu", crops=3, workers=n)) for n in (0, 2))
-    for a, b in zip(here, ahead, strict=True):
+    alone, ahead = (list(evaluation_batches(files, batch_size, "cpu", crops=3, threads=n)) for n in (0, 3))
+    for a, b in zip(alone, ahead, strict=True):
         assert torch.equal(a.inputs, b.inputs)
-        assert isinstance(b.positions, np.ndarray) and isinstance(b.crops, np.ndarray)
         assert (a.positions == b.positions).all() and (a.crops == b.crops).all()
 
 
@@ -264,7 +267,7 @@ def test_an_epoch_is_nearly_the_same_on_a_gpu(uneven: ClipIndex) -> None:
         pytest.skip("needs a CUDA GPU")
     store = stream_waveforms(uneven, SPEC)
     for workers in (0, 2):
-        batches = list(training_batches(store, EVERYTHING, 0, 0, "cuda", workers=workers))
+        batches = list(training_batches(store, EVERYTHING, EpochPart(seed=0, epoch=0), "cuda", workers))
         for ours, theirs in zip(batches, epoch_of(store, EVERYTHING), strict=True):
             assert ours.inputs.is_cuda and ours.weights.is_cuda and ours.targets["label"].is_cuda
             torch.testing.assert_close(ours.inputs.cpu(), theirs.inputs, atol=5e-3, rtol=0)
@@ -375,15 +378,22 @@ def test_processes_share_an_evaluation_each_clip_once(uneven: ClipIndex, world_s
 
 # --- crops ------------------------------------------------------------------------------------------------------------
 
-ROOM = SPEC.samples // 2  # that a clip of `click_store` leaves
-CLICK_AT = SPEC.samples * 3 // 4  # within every crop
+CROP_SPEC = AudioSpec(mels=16, frames=96, mean=-6.6, std=5.4)  # 0.975 s in frames of 10 ms
+ROOM = CROP_SPEC.samples // 2  # how much longer a clip of `burst_store` is
+FRAME = 160  # samples between frames; the place of a burst is known to half of it
+WINDOW = 400
+BURST_AT = 72 * FRAME  # within every crop
+BURST_HZ = (500.0, 5000.0)
 
 
-def click_store(clips: int, samples: int = SPEC.samples + ROOM) -> WaveformStore:
-    """Clips of one and a half inputs, with a click whose place in a crop tells where the crop starts."""
-    click = np.zeros(samples, np.float32)
-    click[CLICK_AT] = 1.0
-    return WaveformStore(make_index([[i] for i in range(clips)]), SPEC, DecodedWaveforms([click] * clips), ())
+def burst_store(clips: int, samples: int = CROP_SPEC.samples + ROOM) -> WaveformStore:
+    """Clips of one and a half inputs with a burst at BURST_AT: low in even clips, high in odd ones."""
+    time_s = np.arange(WINDOW) / RATE
+    waveforms = [np.zeros(samples, np.float32) for _ in range(clips)]
+    for i, waveform in enumerate(waveforms):
+        burst = np.hanning(WINDOW) * np.sin(2 * np.pi * BURST_HZ[i % 2] * time_s)
+        waveform[BURST_AT : BURST_AT + WINDOW] = burst[: samples - BURST_AT]
+    return WaveformStore(make_index([[i] for i in range(clips)]), CROP_SPEC, DecodedWaveforms(waveforms), ())
 
 
 def make_index(labels: list[list[int]], heads: tuple[str, ...] = ("label",)) -> ClipIndex:
@@ -403,87 +413,74 @@ def make_index(labels: list[list[int]], heads: tuple[str, ...] = ("label",)) -> 
     )
 
 
-@pytest.fixture
-def heard(monkeypatch: pytest.MonkeyPatch) -> list[torch.Tensor]:
-    """The waveforms of every batch, caught on their way to the spectrograms."""
-    caught: list[torch.Tensor] = []
-
-    def catch(waveforms: torch.Tensor, lengths: torch.Tensor, spec: AudioSpec) -> torch.Tensor:
-        caught.append(waveforms.clone())
-        return torch.zeros(len(waveforms), 1, spec.mels, spec.frames)
-
-    monkeypatch.setattr(loading, "log_mel", catch)
-    return caught
+def start_of(log_mels: torch.Tensor, position: int) -> int:
+    """Where a crop (1, mels, frames) of clip `position` starts, in samples, by the place of its burst."""
+    half = log_mels[0, 8:] if position % 2 else log_mels[0, :8]
+    return BURST_AT - FRAME * int(half.amax(dim=0).argmax())
 
 
-def starts_of(waveforms: list[torch.Tensor]) -> list[int]:
-    return [CLICK_AT - int(row.argmax()) for batch in waveforms for row in batch]
+def starts_of(batches: list[Batch]) -> list[int]:
+    """By position of the clips."""
+    starts = {int(p): start_of(row, int(p)) for b in batches for p, row in zip(b.positions, b.inputs, strict=True)}
+    return [starts[position] for position in sorted(starts)]
 
 
-def test_random_crops_lie_anywhere_inside_the_clip(heard: list[torch.Tensor]) -> None:
-    store, recipe = click_store(400), replace(PLAIN, crop="random", batch_size=50)
-    epoch_of(store, recipe)
-    starts = starts_of(heard)
-    assert all(batch.shape == (50, SPEC.samples) for batch in heard)
-    assert len(starts) == 400 and 0 <= min(starts) < ROOM // 20 and ROOM * 19 // 20 < max(starts) <= ROOM
+def test_random_crops_start_anywhere_in_the_clip() -> None:
+    starts = starts_of(epoch_of(burst_store(400), replace(PLAIN, crop="random", batch_size=50)))
+    assert len(starts) == 400 and -FRAME <= min(starts) < ROOM / 20 and ROOM * 0.95 < max(starts) <= ROOM + FRAME
     assert np.mean(starts) == pytest.approx(ROOM / 2, rel=0.1)
 
 
-def test_random_crops_differ_between_clips_epochs_and_seeds(heard: list[torch.Tensor]) -> None:
-    store, recipe = click_store(8), replace(PLAIN, crop="random")
-    found = []
-    for seed, epoch in ((0, 0), (0, 1), (1, 0), (0, 0)):
-        heard.clear()
-        order = positions(epoch_of(store, recipe, seed, epoch))
-        found.append([start for _, start in sorted(zip(order, starts_of(heard), strict=True))])
-    assert len(set(found[0])) == 8
-    assert found[0] == found[3] and found[0] != found[1] != found[2] != found[0]
+def test_random_crops_differ_between_clips_epochs_and_seeds() -> None:
+    store, recipe = burst_store(8), replace(PLAIN, crop="random")
+    starts = [starts_of(epoch_of(store, recipe, *draw)) for draw in ((0, 0), (0, 1), (1, 0), (0, 0))]
+    assert len(set(starts[0])) > 4
+    assert starts[0] == starts[3] and starts[0] != starts[1] != starts[2] != starts[0]
 
 
-def test_the_first_seconds_are_taken_where_the_recipe_says_so(heard: list[torch.Tensor]) -> None:
-    epoch_of(click_store(8), PLAIN)
-    assert starts_of(heard) == [0] * 8
+def test_the_first_seconds_are_taken_where_the_recipe_asks_for_them() -> None:
+    assert starts_of(epoch_of(burst_store(8), PLAIN)) == [0] * 8
 
 
-def test_every_place_is_possible_where_there_is_little_room(heard: list[torch.Tensor]) -> None:
-    epoch_of(click_store(300, samples=SPEC.samples + 2), replace(PLAIN, crop="random"))
-    assert set(starts_of(heard)) == {0, 1, 2}
+def test_every_crop_is_possible_in_a_slightly_longer_clip() -> None:
+    samples = np.random.default_rng(0).standard_normal(CROP_SPEC.samples + 2).astype(np.float32)
+    store = replace(burst_store(60), waveforms=DecodedWaveforms([samples] * 60))
+    crops = [DecodedWaveforms([samples[i : i + CROP_SPEC.samples]]) for i in range(3)]
+    expected = [next(evaluation_batches(replace(store, waveforms=crop), 1, "cpu")).inputs for crop in crops]
+    inputs = torch.cat([batch.inputs for batch in epoch_of(store, replace(PLAIN, crop="random", batch_size=1))])
+    matches = [[torch.equal(row[None], crop) for crop in expected] for row in inputs]
+    assert all(sum(row) == 1 for row in matches)
+    assert np.any(matches, axis=0).all()
 
 
-def test_short_clips_are_taken_whole(heard: list[torch.Tensor]) -> None:
-    epoch_of(click_store(4, samples=CLICK_AT + 1), replace(PLAIN, crop="random"))
-    assert heard[0].shape == (4, CLICK_AT + 1) and starts_of(heard) == [0] * 4
+def test_short_clips_are_taken_whole() -> None:
+    store = burst_store(4, samples=BURST_AT + WINDOW)
+    assert_same(epoch_of(store, replace(PLAIN, crop="random")), epoch_of(store, PLAIN))
 
 
-def test_partners_are_cropped_too_and_elsewhere(heard: list[torch.Tensor]) -> None:
-    """One of two clips clicks upwards, the other downwards, so both are heard in a mixture."""
-    store, recipe = click_store(2), replace(PLAIN, crop="random", mixup=1.0)
-    up = store.waveforms[0]
-    store = replace(store, waveforms=DecodedWaveforms([up, -up]))
-    own_starts, partner_starts = [], []
+def test_partners_are_cropped_too_and_elsewhere() -> None:
+    """A low and a high burst are told apart in a mixture."""
+    store, recipe = burst_store(2), replace(PLAIN, crop="random", mixup=1.0)
+    starts: list[tuple[int, int]] = []
     for epoch in range(40):
-        heard.clear()
         (batch,) = epoch_of(store, recipe, epoch=epoch)
-        for position, target, row in zip(batch.positions, batch.targets["label"], heard[0], strict=True):
+        for position, target, row in zip(batch.positions, batch.targets["label"], batch.inputs, strict=True):
             if target.max() < 1:  # not mixed with itself
-                sign = -1 if position else 1
-                own_starts += starts_of([sign * row[None]])
-                partner_starts += starts_of([-sign * row[None]])
-    for starts in (own_starts, partner_starts):
-        assert len(set(starts)) > 10 and set(starts) <= set(range(ROOM + 1))
-    assert sum(own == other for own, other in zip(own_starts, partner_starts, strict=True)) <= 1
+                starts.append((start_of(row, position), start_of(row, 1 - position)))
+    for column in zip(*starts, strict=True):
+        assert len(set(column)) > 8 and min(column) >= -FRAME and max(column) <= ROOM + FRAME
+    assert sum(abs(clip - partner) <= FRAME for clip, partner in starts) < len(starts) / 3
 
 
 @pytest.mark.parametrize(
     ("crops", "expected"), [(1, [0]), (2, [0, ROOM]), (3, [0, ROOM // 2, ROOM]), (5, [ROOM * i // 4 for i in range(5)])]
 )
-def test_test_crops_are_evenly_spaced_from_first_to_last(
-    heard: list[torch.Tensor], crops: int, expected: list[int]
-) -> None:
-    batches = list(evaluation_batches(click_store(3), 2, "cpu", crops=crops))
-    assert starts_of(heard) == expected * 3
+def test_test_crops_are_evenly_spaced_from_first_to_last(crops: int, expected: list[int]) -> None:
+    batches = list(evaluation_batches(burst_store(3), 2, "cpu", crops=crops))
     assert [batch.crops.tolist() for batch in batches] == [[crops] * 2, [crops]]
     assert [len(batch.inputs) for batch in batches] == [2 * crops, crops]
+    starts = [start_of(row, i // crops) for i, row in enumerate(torch.cat([batch.inputs for batch in batches]))]
+    assert starts == pytest.approx(expected * 3, abs=FRAME)
 
 
 def test_a_test_clip_that_fits_has_one_crop(uneven: ClipIndex) -> None:
@@ -510,8 +507,8 @@ def test_a_balanced_epoch_draws_as_many_clips_with_asts_weights() -> None:
     assert balanced[0].tolist() == epoch_order(index, replace(PLAIN, sampler="balanced"), 0, 0).tolist()
 
 
-def test_processes_share_a_balanced_epoch(heard: list[torch.Tensor]) -> None:
-    store, recipe = click_store(21), replace(PLAIN, sampler="balanced")
+def test_processes_share_a_balanced_epoch() -> None:
+    store, recipe = burst_store(21), replace(PLAIN, sampler="balanced")
     alone = epoch_of(store, recipe, seed=3)
     assert positions(alone) == epoch_order(store.index, recipe, 3, 0).tolist() and len(positions(alone)) == 21
     assert len(set(positions(alone))) < 21  # some come twice
@@ -589,12 +586,12 @@ def test_a_clip_whose_partner_is_broken_is_left_unmixed(
     assert bereft > 1
 
 
-@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize("threads", [0, 2])
 def test_evaluation_leaves_a_broken_clip_out_with_its_problem(
-    uneven: ClipIndex, damaged: Callable[..., WaveformStore], workers: int
+    uneven: ClipIndex, damaged: Callable[..., WaveformStore], threads: int
 ) -> None:
     (sound,) = evaluation_batches(stream_waveforms(uneven, SPEC), CLIPS, "cpu", crops=2)
-    batches = list(evaluation_batches(damaged(BROKEN), 4, "cpu", crops=2, workers=workers))
+    batches = list(evaluation_batches(damaged(BROKEN), 4, "cpu", crops=2, threads=threads))
     kept = [p for p in range(CLIPS) if p != BROKEN]
     assert positions(batches) == kept
     assert [problem.clip_id for batch in batches for problem in batch.problems] == [str(uneven.clip_ids[BROKEN])]
@@ -613,9 +610,8 @@ def test_a_batch_of_broken_clips_alone_is_no_error(damaged: Callable[..., Wavefo
         assert not batch.weights.any() and batch.inputs.isfinite().all()
 
 
-def test_streaming_reads_nothing_before_it_is_asked(uneven: ClipIndex, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(loading, "load_waveform", lambda *_: pytest.fail("a file was read"))
-    store = stream_waveforms(uneven, SPEC)
+def test_streaming_reads_nothing_before_it_is_asked(uneven: ClipIndex, tmp_path: Path) -> None:
+    store = stream_waveforms(replace(uneven, root=tmp_path / "absent"), SPEC)
     assert len(store) == CLIPS and len(store.where_split("2")) == len(store.where_split("2").waveforms) == 10
 
 
@@ -631,13 +627,6 @@ def test_a_corpus_without_files_cannot_be_streamed(uneven: ClipIndex) -> None:
     with pytest.raises(InputError, match="has a file") as error:
         stream_waveforms(uneven.take(np.empty(0, np.int64)), SPEC)
     assert "\n" not in str(error.value)
-
-
-def test_half_of_the_free_memory_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    needed = 2 * 10 * SPEC.samples * 4
-    for free, fits in ((None, True), (2 * needed + 1, True), (2 * needed, False)):
-        monkeypatch.setattr(loading, "available_memory_bytes", lambda free=free: free)
-        assert fits_in_memory(10, SPEC, processes=2) is fits
 
 
 # --- decoding -------------------------------------------------------------------------------------------------------
@@ -712,28 +701,66 @@ def test_a_split_without_a_usable_clip_is_one_line(tmp_path: Path) -> None:
     assert str(root) in str(error.value) and "\n" not in str(error.value)
 
 
-def test_more_waveforms_than_memory_are_refused_before_decoding(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    index = read_dataset("esc50", make_esc50_folder(tmp_path / "data", per_fold=1, folds=2))
-    needed = 4 * SPEC.samples * 4
-    monkeypatch.setattr(loading, "available_memory_bytes", lambda: needed - 1)
-    monkeypatch.setattr(loading, "decode_many", lambda *_: pytest.fail("decoding began"))
-    with pytest.raises(InputError, match=r"4 clips of 1\.0 s need .* GiB of memory"):
-        load_waveforms(index, SPEC)
-    monkeypatch.undo()
-    for enough in (needed, None):
-        monkeypatch.setattr(loading, "available_memory_bytes", lambda free=enough: free)
-        assert len(load_waveforms(index, SPEC)) == 4
+# --- memory -----------------------------------------------------------------------------------------------------------
 
 
-def test_free_memory_counts_the_file_cache() -> None:
-    available = loading.available_memory_bytes()
+def test_half_of_the_free_memory_stays_free() -> None:
+    assert not fits_in_memory(100, processes=2, limit=400)
+    assert fits_in_memory(100, processes=2, limit=401)
+
+
+def test_free_memory_is_part_of_the_machines() -> None:
+    available = available_memory_bytes()
     if available is None:
         pytest.skip("no /proc/meminfo on this system")
     lines = Path("/proc/meminfo").read_text().splitlines()
     total = int(next(line for line in lines if line.startswith("MemTotal")).split()[1]) * 1024
     assert 0 < available < total
+
+
+@pytest.mark.parametrize("whole", [False, True])
+def test_waveforms_beyond_memory_are_refused_before_decoding(uneven: ClipIndex, whole: bool) -> None:
+    needed = stream_waveforms(uneven, SPEC).memory_bytes(whole)
+    decoded: list[int] = []
+    with pytest.raises(InputError, match=r"20 clips need .* GiB of memory.*--stream"):
+        load_waveforms(uneven, SPEC, on_clip=lambda: decoded.append(1), whole=whole, memory_limit=needed - 1)
+    assert not decoded
+    assert len(load_waveforms(uneven, SPEC, whole=whole, memory_limit=needed)) == CLIPS
+
+
+def test_whole_clips_need_the_memory_of_their_lengths(uneven: ClipIndex) -> None:
+    held = sum(4 * len(waveform) for waveform in load_waveforms(uneven, SPEC, whole=True).waveforms)  # type: ignore[attr-defined]
+    assert held <= stream_waveforms(uneven, SPEC).memory_bytes(whole=True) < 1.4 * held
+    listed = replace(uneven, start=np.zeros(CLIPS), stop=np.full(CLIPS, 2.0))
+    assert stream_waveforms(listed, SPEC).memory_bytes(whole=True) == CLIPS * 2 * RATE * 4
+    assert stream_waveforms(listed, SPEC).memory_bytes(whole=False) == CLIPS * SPEC.samples * 4
+
+
+def test_decoding_stops_where_clips_are_longer_than_estimated(uneven: ClipIndex) -> None:
+    short = replace(uneven, root=uneven.root, stop=np.full(CLIPS, 0.5))  # what is listed, not what is decoded
+    limit = stream_waveforms(short, SPEC).memory_bytes(whole=True)
+    with pytest.raises(InputError, match="GiB of memory"):
+        load_waveforms(uneven, SPEC, whole=True, workers=1, memory_limit=limit)
+
+
+def test_batches_hold_their_crops_and_not_the_recordings() -> None:
+    """Recordings of 40 inputs: one at a time fits below the bound, a batch of eight does not."""
+    samples = 40 * SPEC.samples
+
+    class Recordings(DecodedWaveforms):
+        def __getitem__(self, position):  # type: ignore[no-untyped-def, override]
+            return np.zeros(samples, np.float32)
+
+    store = WaveformStore(make_index([[i] for i in range(8)]), SPEC, Recordings([np.zeros(1)] * 8), ())
+    for batches in (
+        lambda: epoch_of(store, replace(PLAIN, crop="random")),
+        lambda: list(evaluation_batches(store, 8, "cpu")),
+    ):
+        tracemalloc.start()
+        batches()
+        peak = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        assert peak < 4 * 4 * samples
 
 
 def test_real_recordings_of_five_seconds_all_decode(esc10: Path) -> None:

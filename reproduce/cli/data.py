@@ -78,8 +78,9 @@ def _add_audit_options(parser: argparse.ArgumentParser) -> None:
 def _run_audit(options: argparse.Namespace) -> int:
     from tqdm import tqdm
 
-    from reproduce.data.audit import check_clips, iter_faults, read_for_audit, summarise
+    from reproduce.data.audit import examine_clips, read_for_audit
     from reproduce.data.audit_report import render, write_report
+    from reproduce.data.audit_summary import iter_faults, summarise
     from reproduce.errors import InputError
 
     if options.workers is not None and options.workers < 1:
@@ -87,9 +88,9 @@ def _run_audit(options: argparse.Namespace) -> int:
     index = read_for_audit(options.name, located(options), options.variant)
     out = options.out or Path("runs") / "audit" / options.name
     with tqdm(total=len(index), desc="audit", unit="clip", file=sys.stderr, smoothing=0.05, disable=None) as bar:
-        findings = check_clips(index, out / "clips.jsonl", workers=options.workers, on_clip=bar.update)
-    report = summarise(index, findings)
-    written = write_report(report, iter_faults(index, findings), out)
+        examinations = examine_clips(index, out / "clips.jsonl", workers=options.workers, on_clip=bar.update)
+    report = summarise(index, examinations)
+    written = write_report(report, iter_faults(index, examinations), out)
     sys.stdout.write(render(report, options.format))
     print(f"written: {', '.join(map(str, written))}", file=sys.stderr)
     return 0
@@ -133,22 +134,18 @@ def _add_shard_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("out", type=Path, metavar="OUT", help="folder for the shards and their index.json")
     parser.add_argument("--variant", "--protocol", help="variant of the data set (default: its own default)")
     parser.add_argument("--clips-per-shard", type=int, default=1000, metavar="N", help="default: %(default)s")
-    parser.add_argument(
-        "--codec", choices=("flac", "ogg"), default="flac", help="flac is 16-bit, ogg lossy (default: %(default)s)"
-    )
     parser.add_argument("--workers", type=int, metavar="N", help="decoding threads (default: one a core)")
 
 
 def _run_shard(options: argparse.Namespace) -> int:
     from tqdm import tqdm
 
+    from reproduce.data.content import default_cache
     from reproduce.data.shard_writer import write_shards
 
     index = _read(options)
     with tqdm(total=len(index), desc="shard", unit="clip", file=sys.stderr, smoothing=0.05, disable=None) as bar:
-        shards = write_shards(
-            index, options.out, options.clips_per_shard, options.codec, options.workers, on_clips=bar.update
-        )
+        shards = write_shards(index, options.out, options.clips_per_shard, options.workers, bar.update, default_cache())
     fatal = [problem for problem in shards.problems if problem.fatal]
     size_mib = sum(shard.bytes for shard in shards.shards) / 2**20
     print(
@@ -173,13 +170,21 @@ def _add_stats_options(parser: argparse.ArgumentParser) -> None:
 def _run_stats(options: argparse.Namespace) -> int:
     from tqdm import tqdm
 
-    from reproduce.data.norm_stats import describe_stats, measure_stats, stats_spec, stats_text, training_clips
+    from reproduce.data.norm_stats import (
+        StatsOptions,
+        describe_stats,
+        measure_stats,
+        stats_spec,
+        stats_text,
+        training_clips,
+    )
     from reproduce.datasets import dataset_spec
 
     spec = dataset_spec(options.name)
     index = training_clips(_read(options), spec, options.clips, options.seed)
     with tqdm(total=len(index), desc="stats", unit="clip", file=sys.stderr, smoothing=0.05, disable=None) as bar:
-        stats = measure_stats(index, stats_spec(spec.clip_seconds), options.seed, options.workers, on_clip=bar.update)
+        how = StatsOptions(seed=options.seed, workers=options.workers)
+        stats = measure_stats(index, stats_spec(spec.clip_seconds), how, on_clip=bar.update)
     described = describe_stats(stats, index, spec, options.seed)
     print(json.dumps(described, indent=2) if options.format == "json" else stats_text(described))
     return 0

@@ -103,9 +103,8 @@ def open_store(
         store = _open_shards(name, path, variant, front_end, whole, stream)
     else:
         index = read_variant(name, path, variant)
-        if stream or not _fits(len(index), front_end):
-            store = stream_waveforms(index, front_end)
-        else:
+        store = stream_waveforms(index, front_end)
+        if not stream and _fits(store, whole):
             with _bar(len(index), "decoding") as bar:
                 store = load_waveforms(index, front_end, on_clip=bar.update, whole=whole)
     classes = " and ".join(f"{len(names)} classes" for names in store.index.classes.values())
@@ -130,14 +129,14 @@ def _open_shards(
         )
     with _bar(shards.clips(), "verifying shards") as bar:
         store = open_shards(folder, spec, on_clip=bar.update)
-    if stream or not _fits(len(store), spec):
+    if stream or not _fits(store, whole):
         return store
     with _bar(len(store), "decoding") as bar:
         return in_memory(store, on_clip=bar.update, whole=whole)
 
 
-def _fits(clips: int, spec: AudioSpec) -> bool:
-    return fits_in_memory(clips, spec, int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
+def _fits(store: WaveformStore, whole: bool) -> bool:
+    return fits_in_memory(store.memory_bytes(whole), int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
 
 
 def _bar(total: int, what: str) -> tqdm:

@@ -17,7 +17,7 @@ from reproduce.data.waveform_store import WaveformStore, stream_waveforms
 from reproduce.datasets import ClipIndex
 from reproduce.datasets.index import STRING, Labels
 from reproduce.datasets.readers.scan import MEDIA_RANK
-from reproduce.environment import reading_workers
+from reproduce.environment import usable_cores
 from reproduce.errors import InputError
 from reproduce.evaluation.predict import Predictions, merge, predict
 from reproduce.files import write_arrays
@@ -152,8 +152,7 @@ def evaluate(
 
 
 def _predict(trained: TrainedModel, store: WaveformStore, crops: int, device: str) -> Predictions:
-    workers = reading_workers() if device != "cpu" else 0
-    batches = evaluation_batches(store, max(1, BATCH // crops), device, crops, workers=workers)
+    batches = evaluation_batches(store, max(1, BATCH // crops), device, crops, threads=usable_cores())
     return merge([predict(trained.model, batches, trained.multilabel)])
 
 

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from models import SpectrogramTransformer
-from reproduce.data.batches import evaluation_batches, steps_per_epoch, training_batches
+from reproduce.data.batches import EpochPart, evaluation_batches, steps_per_epoch, training_batches
 from reproduce.data.rank_share import RankShare
 from reproduce.data.waveform_store import WaveformStore
 from reproduce.datasets import Problem
@@ -190,16 +190,11 @@ class Trainer:
 
     def _watched(self, epoch: int) -> Iterator[Any]:
         """The batches that are left of the epoch; clips that could not be used are noted and named."""
-        for batch in training_batches(
-            self.train_store,
-            self.recipe,
-            self.experiment.seed,
-            epoch,
-            self.accelerator.device,
-            self.execution.share,
-            self.state.sums.steps,
-            self.execution.workers,
-        ):
+        part = EpochPart(
+            seed=self.experiment.seed, epoch=epoch, share=self.execution.share, first_step=self.state.sums.steps
+        )
+        device = self.accelerator.device
+        for batch in training_batches(self.train_store, self.recipe, part, device, self.execution.workers):
             for problem in batch.problems:
                 if problem.clip_id not in self.state.problems:
                     self.state.problems[problem.clip_id] = problem

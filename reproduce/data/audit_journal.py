@@ -1,0 +1,148 @@
+"""The examinations of earlier runs, in a JSONL file with a line per clip. No torch here.
+
+A line is keyed by clip id, path, stretch, and the file's size and time stamp. So a killed audit resumes where it was,
+and an unchanged clip is never decoded twice. Missing and unreadable clips are examined again each time: repairing them
+need not touch the file.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from array import array
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, Any, NamedTuple
+
+import numpy as np
+
+from reproduce.data.audit_examine import RULES_VERSION, STATUSES, Examination, hash64
+from reproduce.errors import InputError
+from reproduce.files import file_lock
+
+EXAMINED_AGAIN = frozenset({"missing", "unreadable"})
+
+
+class ClipVersion(NamedTuple):
+    """A clip as it is on disk: if any of this changes, it is examined again.
+
+    Args:
+        clip: clip id.
+        path: of its file.
+        start: seconds, or None.
+        stop: seconds, or None.
+        size: bytes of the file.
+        mtime_ns: time of its last write.
+    """
+
+    clip: str
+    path: str
+    start: float | None
+    stop: float | None
+    size: int
+    mtime_ns: int
+
+    def key(self) -> int:
+        """64-bit hash of all fields and of the rules of the examination."""
+        return hash64(repr((RULES_VERSION, *self)).encode())
+
+
+class AuditJournal:
+    """Known examinations by clip version (21 bytes each in memory), and the file that new ones are appended to."""
+
+    def __init__(self, path: Path, file: IO[bytes]) -> None:
+        self._path, self._file = path, file
+        keys, contents = array("Q"), array("Q")
+        statuses, seconds, silent = bytearray(), array("f"), bytearray()
+        for version, examination in _read_lines(path, file):
+            if STATUSES[examination.status] not in EXAMINED_AGAIN:
+                keys.append(version.key())
+                contents.append(examination.content)
+                statuses.append(examination.status)
+                seconds.append(examination.seconds)
+                silent.append(examination.silent)
+        unsorted = np.frombuffer(keys, np.uint64)
+        order = np.argsort(unsorted, kind="stable")
+        self._keys = unsorted[order]
+        self._contents = np.frombuffer(contents, np.uint64)[order]
+        self._statuses = np.frombuffer(statuses, np.uint8)[order]
+        self._seconds = np.frombuffer(seconds, np.float32)[order]
+        self._silent = np.frombuffer(silent, np.uint8)[order]
+
+    def get(self, version: ClipVersion) -> Examination | None:
+        """The examination of this very version of a clip, if it is known."""
+        key = version.key()
+        row = int(np.searchsorted(self._keys, np.uint64(key)))
+        if row == len(self._keys) or int(self._keys[row]) != key:
+            return None
+        return Examination(
+            int(self._statuses[row]), float(self._seconds[row]), bool(self._silent[row]), int(self._contents[row])
+        )
+
+    def append(self, version: ClipVersion, examination: Examination, message: str) -> None:
+        """Write one line, at once.
+
+        Raises:
+            InputError: it cannot be written.
+        """
+        row = {
+            **version._asdict(),
+            "status": STATUSES[examination.status],
+            "seconds": examination.seconds,
+            "silent": examination.silent,
+            "content": f"{examination.content:016x}",
+            "message": message,
+        }
+        line = (json.dumps(row) + "\n").encode()
+        try:
+            written = self._file.write(line)
+            if written != len(line):  # the disk is full: the next write says so
+                self._file.write(line[written:])
+        except OSError as error:
+            raise InputError(
+                f"{self._path}: cannot be written ({error.strerror}): make room, or give another --out DIR, and run "
+                "again; examined clips are kept"
+            ) from None
+
+
+@contextmanager
+def open_journal(path: Path) -> Iterator[AuditJournal]:
+    """Lock the journal, read it, and open it for appending; a last line that a kill cut off is removed.
+
+    Raises:
+        InputError: the file is no journal or cannot be written, or another audit uses it.
+    """
+    busy = f"{path}: another audit writes here; wait for it, or give another --out DIR"
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("ab"):
+            pass
+    except OSError as error:
+        raise InputError(f"{path}: {error.strerror}; give a folder that can be written (--out DIR)") from None
+    with file_lock(path.with_name(f".{path.name}.lock"), busy), path.open("a+b", buffering=0) as file:
+        yield AuditJournal(path, file)
+
+
+def _read_lines(path: Path, file: IO[bytes]) -> Iterator[tuple[ClipVersion, Examination]]:
+    file.seek(0)
+    whole = 0
+    with path.open("rb") as lines:
+        for number, line in enumerate(lines, start=1):
+            if not line.endswith(b"\n"):
+                break
+            whole += len(line)
+            try:
+                entry = _parse(json.loads(line))
+            except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError):
+                raise InputError(f"{path} row {number}: no line of an audit; delete the file and audit again") from None
+            yield entry
+    file.truncate(whole)
+
+
+def _parse(row: dict[str, Any]) -> tuple[ClipVersion, Examination]:
+    version = ClipVersion(*(row[name] for name in ClipVersion._fields))
+    seconds, silent, content = float(row["seconds"]), row["silent"], int(row["content"], 16)
+    if not (0 <= seconds < math.inf and isinstance(silent, bool) and 0 <= content < 1 << 64):
+        raise ValueError("out of range")
+    return version, Examination(STATUSES.index(row["status"]), seconds, silent, content)
