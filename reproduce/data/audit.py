@@ -29,8 +29,10 @@ from collections.abc import Callable, Mapping
 from functools import lru_cache
 from pathlib import Path
 
+import numpy as np
+
 from reproduce.audio.packs import SEPARATOR, is_packed
-from reproduce.data.audit_examine import MISSING, Examination, Examinations, examine
+from reproduce.data.audit_examine import COLUMNS, MISSING, Examination, examine
 from reproduce.data.audit_journal import ClipVersion, open_journal
 from reproduce.datasets import Clip, ClipIndex, dataset_spec, read_dataset
 from reproduce.errors import InputError
@@ -58,7 +60,7 @@ def read_for_audit(name: str, root: str | Path, variant: str | None = None) -> C
 
 def examine_clips(
     index: ClipIndex, state: str | Path, workers: int | None = None, on_clip: Callable[[], object] = lambda: None
-) -> Examinations:
+) -> np.ndarray:
     """Decode every clip of `index` once, except those that `state` holds already.
 
     Args:
@@ -67,10 +69,13 @@ def examine_clips(
         workers: decoding threads, by default one per core; libsndfile, FFmpeg and hashing release the GIL.
         on_clip: called after every clip, for a progress bar.
 
+    Returns:
+        (n,) COLUMNS, see `Examination`.
+
     Raises:
         InputError: `state` is something else or cannot be written, or a clip needs a library that is not installed.
     """
-    columns = Examinations.empty(len(index))
+    examinations = np.zeros(len(index), COLUMNS)
     file_version = lru_cache(maxsize=1024)(_file_version)  # a pack or a long video holds many clips
     with open_journal(Path(state)) as journal:
 
@@ -94,9 +99,9 @@ def examine_clips(
         for i, (examination, version, message) in enumerate(results):
             if version is not None:
                 journal.append(version, examination, message)
-            columns.status[i], columns.seconds[i], columns.silent[i], columns.content[i] = examination
+            examinations[i] = examination
             on_clip()
-    return columns
+    return examinations
 
 
 def _file_version(path: str) -> tuple[int, int] | None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
@@ -20,7 +19,7 @@ MISSING = STATUSES.index("missing")
 
 
 class Examination(NamedTuple):
-    """The result for one clip.
+    """The result for one clip; a row of COLUMNS.
 
     Args:
         status: index into STATUSES.
@@ -35,30 +34,12 @@ class Examination(NamedTuple):
     content: int = 0
 
 
-@dataclass(frozen=True)
-class Examinations:
-    """The results for the n clips of an index, in its order; see `Examination`.
+COLUMNS = np.dtype([("status", np.uint8), ("seconds", np.float32), ("silent", bool), ("content", np.uint64)])
 
-    Args:
-        status: (n,) uint8.
-        seconds: (n,) float32.
-        silent: (n,) bool.
-        content: (n,) uint64.
-    """
 
-    status: np.ndarray
-    seconds: np.ndarray
-    silent: np.ndarray
-    content: np.ndarray
-
-    @classmethod
-    def empty(cls, clips: int) -> Examinations:
-        """Columns to fill in."""
-        return cls(*(np.zeros(clips, dtype) for dtype in (np.uint8, np.float32, bool, np.uint64)))
-
-    def has_status(self, *names: str) -> np.ndarray:
-        """(n,) bool: whether a clip has one of these STATUSES."""
-        return np.isin(self.status, [STATUSES.index(name) for name in names])
+def has_status(examinations: np.ndarray, name: str) -> np.ndarray:
+    """(n,) bool: which of the (n,) COLUMNS have this one of STATUSES."""
+    return examinations["status"] == STATUSES.index(name)
 
 
 def examine(clip: Clip) -> tuple[Examination, str]:

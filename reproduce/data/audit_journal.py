@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import math
-from array import array
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,7 +16,7 @@ from typing import IO, Any, NamedTuple
 
 import numpy as np
 
-from reproduce.data.audit_examine import RULES_VERSION, STATUSES, Examination, hash64
+from reproduce.data.audit_examine import COLUMNS, RULES_VERSION, STATUSES, Examination, hash64
 from reproduce.errors import InputError
 from reproduce.files import file_lock
 
@@ -49,36 +48,26 @@ class ClipVersion(NamedTuple):
 
 
 class AuditJournal:
-    """Known examinations by clip version (21 bytes each in memory), and the file that new ones are appended to."""
+    """Known examinations by clip version (22 bytes each in memory), and the file that new ones are appended to."""
 
     def __init__(self, path: Path, file: IO[bytes]) -> None:
         self._path, self._file = path, file
-        keys, contents = array("Q"), array("Q")
-        statuses, seconds, silent = bytearray(), array("f"), bytearray()
-        for version, examination in _read_lines(path, file):
-            if STATUSES[examination.status] not in EXAMINED_AGAIN:
-                keys.append(version.key())
-                contents.append(examination.content)
-                statuses.append(examination.status)
-                seconds.append(examination.seconds)
-                silent.append(examination.silent)
-        unsorted = np.frombuffer(keys, np.uint64)
-        order = np.argsort(unsorted, kind="stable")
-        self._keys = unsorted[order]
-        self._contents = np.frombuffer(contents, np.uint64)[order]
-        self._statuses = np.frombuffer(statuses, np.uint8)[order]
-        self._seconds = np.frombuffer(seconds, np.float32)[order]
-        self._silent = np.frombuffer(silent, np.uint8)[order]
+        known = (
+            (version.key(), examination)
+            for version, examination in _read_lines(path, file)
+            if STATUSES[examination.status] not in EXAMINED_AGAIN
+        )
+        rows = np.fromiter(known, np.dtype([("key", np.uint64), ("examination", COLUMNS)]))
+        order = np.argsort(rows["key"], kind="stable")
+        self._keys, self._examinations = rows["key"][order], rows["examination"][order]
 
     def get(self, version: ClipVersion) -> Examination | None:
         """The examination of this very version of a clip, if it is known."""
-        key = version.key()
-        row = int(np.searchsorted(self._keys, np.uint64(key)))
-        if row == len(self._keys) or int(self._keys[row]) != key:
+        key = np.uint64(version.key())
+        row = int(np.searchsorted(self._keys, key))
+        if row == len(self._keys) or self._keys[row] != key:
             return None
-        return Examination(
-            int(self._statuses[row]), float(self._seconds[row]), bool(self._silent[row]), int(self._contents[row])
-        )
+        return Examination(*self._examinations[row].tolist())
 
     def append(self, version: ClipVersion, examination: Examination, message: str) -> None:
         """Write one line, at once.

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from reproduce.data.audit_examine import STATUSES, USABLE, Examinations
+from reproduce.data.audit_examine import STATUSES, USABLE, has_status
 from reproduce.datasets import ClipIndex, dataset_spec
 from reproduce.datasets.standin_marker import standin_marker
 from reproduce.paper import load_paper
@@ -126,19 +126,19 @@ class _ClipColumns:
     original: np.ndarray
 
     @classmethod
-    def of(cls, index: ClipIndex, examinations: Examinations) -> _ClipColumns:
-        usable = examinations.has_status(USABLE)
+    def of(cls, index: ClipIndex, examinations: np.ndarray) -> _ClipColumns:
+        usable = has_status(examinations, USABLE)
         return cls(
-            present=~examinations.has_status("missing"),
+            present=~has_status(examinations, "missing"),
             usable=usable,
-            short=usable & (examinations.seconds <= _expected_seconds(index) - SHORT_TOLERANCE_S),
-            silent=usable & examinations.silent,
+            short=usable & (examinations["seconds"] <= _expected_seconds(index) - SHORT_TOLERANCE_S),
+            silent=usable & examinations["silent"],
             original=duplicates(examinations),
         )
 
 
-def summarise(index: ClipIndex, examinations: Examinations) -> AuditReport:
-    """Count the `examinations` of the clips of `index` per split and class."""
+def summarise(index: ClipIndex, examinations: np.ndarray) -> AuditReport:
+    """Count the (n,) `examinations` of the n clips of `index` per split and class."""
     marker = standin_marker(index.root)
     columns = _ClipColumns.of(index, examinations)
     splits = {split: _count_split(index, examinations, columns, split) for split in index.listed}
@@ -156,12 +156,12 @@ def summarise(index: ClipIndex, examinations: Examinations) -> AuditReport:
     )
 
 
-def duplicates(examinations: Examinations) -> np.ndarray:
+def duplicates(examinations: np.ndarray) -> np.ndarray:
     """The first clip in the index that decodes to the same samples, (n,) int64; -1 for a clip that is the first."""
-    original = np.full(len(examinations.status), -1, np.int64)
-    audible = np.flatnonzero(examinations.has_status(USABLE) & ~examinations.silent)
-    order = audible[np.argsort(examinations.content[audible], kind="stable")]
-    content = examinations.content[order]
+    original = np.full(len(examinations), -1, np.int64)
+    audible = np.flatnonzero(has_status(examinations, USABLE) & ~examinations["silent"])
+    order = audible[np.argsort(examinations["content"][audible], kind="stable")]
+    content = examinations["content"][order]
     begins = np.concatenate([[True], content[1:] != content[:-1]])[: len(order)]
     first = order[begins][np.cumsum(begins) - 1]
     original[order[~begins]] = first[~begins]
@@ -175,11 +175,11 @@ def _expected_seconds(index: ClipIndex) -> np.ndarray:
     return np.where(np.isnan(listed), usual, listed)
 
 
-def _count_split(index: ClipIndex, examinations: Examinations, columns: _ClipColumns, split: str) -> SplitCounts:
+def _count_split(index: ClipIndex, examinations: np.ndarray, columns: _ClipColumns, split: str) -> SplitCounts:
     here = index.splits == split
     usable = here & columns.usable
     present = int((here & columns.present).sum())
-    counts = np.bincount(examinations.status[here], minlength=len(STATUSES))
+    counts = np.bincount(examinations["status"][here], minlength=len(STATUSES))
     reasons = Counter({name: int(n) for name, n in zip(STATUSES, counts, strict=True) if n and name != USABLE})
     others = {reason: n for reason, n in reasons.items() if reason not in (*OWN_COLUMN, "missing")}
     copies = np.flatnonzero(here & (columns.original >= 0))
@@ -199,7 +199,7 @@ def _count_split(index: ClipIndex, examinations: Examinations, columns: _ClipCol
         duplicate=len(copies),
         duplicate_across_splits=int((index.splits[copies] != index.splits[columns.original[copies]]).sum()),
         unreadable_by_reason=others,
-        hours=float(examinations.seconds[usable].sum(dtype=np.float64)) / 3600,
+        hours=float(examinations["seconds"][usable].sum(dtype=np.float64)) / 3600,
         labels={head: int(n.sum()) for (owner, head), n in index.listed_per_class.items() if owner == split},
         listed_ids_sha256=listed_ids.ids_sha256(),
         usable_ids_sha256=index.take(np.flatnonzero(usable)).ids_sha256(),
@@ -284,7 +284,7 @@ def _paper_number(key: str) -> int:
 # --- the faults by clip -----------------------------------------------------------------------------------------------
 
 
-def iter_faults(index: ClipIndex, examinations: Examinations) -> Iterator[tuple[str, ...]]:
+def iter_faults(index: ClipIndex, examinations: np.ndarray) -> Iterator[tuple[str, ...]]:
     """A row of FAULT_COLUMNS for every fault and warning of every clip, the missing ones first.
 
     Paths are relative to the index's root; `same_as` is the earlier clip that a duplicate repeats.
@@ -298,7 +298,7 @@ def iter_faults(index: ClipIndex, examinations: Examinations) -> Iterator[tuple[
     for i in np.flatnonzero(~columns.usable | columns.short | columns.silent | (columns.original >= 0)):
         clip, path = (str(index.splits[i]), str(index.clip_ids[i])), str(index.paths[i])
         if not columns.usable[i]:
-            yield *clip, STATUSES[examinations.status[i]], path, ""
+            yield *clip, STATUSES[examinations["status"][i]], path, ""
         if columns.short[i]:
             yield *clip, "short", path, ""
         if columns.silent[i]:
