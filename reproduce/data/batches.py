@@ -171,11 +171,17 @@ def training_batches(
         workers: processes that read and mix ahead; 0 does it in this process.
 
     Raises:
-        InputError: see `epoch_order`; or a shard that cannot be read.
+        InputError: see `epoch_order`; a shard that cannot be read; or a whole epoch without a usable clip.
     """
     reader = _MicroBatchReader(store, recipe, part)
+    usable, problems = 0.0, 0
     for batch in read_ahead(reader.read, len(reader.micro_batches), device, workers):
+        usable, problems = usable + float(batch.weights.sum()), problems + len(batch.problems)
         yield _to_batch(batch, store.spec, device)
+    if problems and not usable and part.share.world_size == 1:  # a rank alone cannot know of the others' clips
+        raise InputError(
+            f"{store.index.root}: none of the {len(store)} training clips can be used; `data audit` lists the reasons"
+        )
 
 
 class _MicroBatchReader:
