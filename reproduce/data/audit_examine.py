@@ -45,7 +45,7 @@ def has_status(examinations: np.ndarray, name: str) -> np.ndarray:
 def examine(clip: Clip) -> tuple[Examination, str]:
     """Decode one clip. Returns the result, and the message about a clip that cannot be used ("" otherwise)."""
     try:
-        samples, rate = read_audio(clip.path, clip.start, clip.stop)
+        samples, rate = read_audio(clip.path, clip.start, clip.stop)[:2]
     except AudioError as error:
         return Examination(STATUSES.index(error.reason)), str(error)
     form = f"{rate} Hz, {samples.shape[1]} channels".encode()

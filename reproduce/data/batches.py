@@ -17,7 +17,7 @@ import torch
 from reproduce.audio.augment import draw_mixup, draw_spans, mask_log_mels, mix_waveforms
 from reproduce.audio.log_mel import log_mel, normalise, stack_waveforms
 from reproduce.audio.spec import AudioSpec
-from reproduce.audio.waveforms import pad_or_trim
+from reproduce.audio.waveforms import crop
 from reproduce.data.rank_share import RankShare
 from reproduce.data.read_ahead import read_ahead
 from reproduce.data.sampling import class_balanced_weights, draw_weighted
@@ -287,13 +287,12 @@ def _read_crop(store: WaveformStore, position: int, point: float, problems: list
         problems.append(waveform)
         return None
     latest = max(0, len(waveform) - store.spec.samples)
-    return _copy_crop(waveform, store.spec, int(point * (latest + 1)))
+    return _copy_crop(waveform, store.spec.samples, int(point * (latest + 1)))
 
 
-def _copy_crop(waveform: np.ndarray, spec: AudioSpec, offset: int) -> np.ndarray:
-    """`pad_or_trim`; a copy where it trims, as a view would keep the whole recording in memory."""
-    trimmed = pad_or_trim(waveform, spec, offset)
-    return trimmed.copy() if len(trimmed) < len(waveform) else trimmed
+def _copy_crop(waveform: np.ndarray, samples: int, offset: int) -> np.ndarray:
+    """`crop`; a copy of a longer waveform's, as a view would keep the whole recording in memory."""
+    return crop(waveform, samples, offset).copy() if len(waveform) > samples else waveform
 
 
 def _to_batch(batch: _WaveformBatch, spec: AudioSpec, device: str | torch.device) -> Batch:
@@ -370,7 +369,7 @@ def _read_crops(store: WaveformStore, position: int, crops: int) -> list[np.ndar
         return waveform
     latest = max(0, len(waveform) - store.spec.samples)
     offsets = np.linspace(0, latest, crops).astype(int) if latest else [0]
-    return [_copy_crop(waveform, store.spec, int(offset)) for offset in offsets]
+    return [_copy_crop(waveform, store.spec.samples, int(offset)) for offset in offsets]
 
 
 def _to_evaluation_batch(

@@ -16,15 +16,15 @@ import numpy as np
 import torch
 
 from reproduce.audio.augment import draw_mixup, draw_spans, mask_log_mels, mix_waveforms
-from reproduce.audio.errors import AudioError
 from reproduce.audio.log_mel import log_mel, stack_waveforms
 from reproduce.audio.spec import AudioSpec
-from reproduce.audio.waveforms import decode_many, pad_or_trim
-from reproduce.datasets.index import ClipIndex
+from reproduce.data.waveform_store import stream_waveforms, trimmed
+from reproduce.datasets.index import ClipIndex, Problem
 from reproduce.datasets.registry import DatasetSpec
 from reproduce.datasets.standin_marker import standin_marker
 from reproduce.environment import decoding_threads
 from reproduce.errors import InputError
+from reproduce.pool import ordered_map
 
 MAX_FRAMES = 1024
 
@@ -200,19 +200,23 @@ def _decoded_pairs(
     on_clip: Callable[[], object],
 ) -> Iterator[tuple[list[np.ndarray], list[np.ndarray]]]:
     """Chunks of usable clips and, for each clip, its mixup partner, both trimmed to the front end's length."""
+    store = stream_waveforms(index, spec)
+
+    def read(position: np.int64) -> np.ndarray | None:
+        waveform = store.read(int(position))
+        return None if isinstance(waveform, Problem) else trimmed(waveform, spec, whole=False)
+
     for first in range(0, len(index), options.chunk):
         positions = np.arange(first, min(first + options.chunk, len(index)))
         drawn = rng.integers(len(index), size=len(positions))
-        sources = [index.clip(int(i)) for i in np.concatenate([positions, drawn])]
         threads = options.workers or decoding_threads()
-        decoded = [item for _, item in decode_many([(c.path, c.start, c.stop) for c in sources], spec, threads)]
+        decoded = list(ordered_map(read, np.concatenate([positions, drawn]), threads))
         clips, partners = [], []
         for waveform, partner in zip(decoded[: len(positions)], decoded[len(positions) :], strict=True):
             on_clip()
-            if isinstance(waveform, AudioError):
-                continue
-            clips.append(pad_or_trim(waveform, spec))
-            partners.append(clips[-1] if isinstance(partner, AudioError) else pad_or_trim(partner, spec))
+            if waveform is not None:
+                clips.append(waveform)
+                partners.append(waveform if partner is None else partner)
         if clips:
             yield clips, partners
 

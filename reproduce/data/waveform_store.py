@@ -12,13 +12,14 @@ import soundfile
 
 from reproduce.audio.errors import AudioError
 from reproduce.audio.spec import AudioSpec
-from reproduce.audio.waveforms import decode_many, is_silent, load_waveform
+from reproduce.audio.waveforms import is_silent, load_waveform
 from reproduce.data.clip_problems import silent_clip, unusable_clip
 from reproduce.data.content import clip_digests, content_sha256
 from reproduce.datasets import ClipIndex, Problem
 from reproduce.datasets.standin_marker import standin_marker
 from reproduce.environment import available_memory_bytes, decoding_threads
 from reproduce.errors import InputError
+from reproduce.pool import ordered_map
 
 FLOAT32_BYTES = 4
 PROBED_FILES = 64  # files whose headers are read to estimate the length of all
@@ -203,21 +204,20 @@ def load_waveforms(
         InputError: no clip can be used, or the waveforms need more memory.
     """
     limit = available_memory_bytes() if memory_limit is None else memory_limit
-    check_memory(len(index), FileWaveforms(index, spec).memory_bytes(spec, whole), limit)
-    clips = (index.clip(i) for i in range(len(index)))
-    sources = ((clip.path, clip.start, clip.stop) for clip in clips)
+    files = WaveformStore(index, spec, FileWaveforms(index, spec), index.problems)
+    check_memory(len(index), files.memory_bytes(whole), limit)
     kept: list[int] = []
     waveforms: list[np.ndarray] = []
     problems, held = list(index.problems), 0
-    for i, decoded in decode_many(sources, spec, workers or decoding_threads()):
+    for i, waveform in enumerate(ordered_map(files.read, range(len(index)), workers or decoding_threads())):
         on_clip()
-        if isinstance(decoded, AudioError):
-            problems.append(unusable_clip(str(index.clip_ids[i]), decoded))
+        if isinstance(waveform, Problem):
+            problems.append(waveform)
             continue
-        if is_silent(decoded):
+        if is_silent(waveform):
             problems.append(silent_clip(str(index.clip_ids[i]), index.clip(i).path))
         kept.append(i)
-        waveforms.append(trimmed(decoded, spec, whole))
+        waveforms.append(trimmed(waveform, spec, whole))
         held += waveforms[-1].nbytes
         if limit is not None and held > limit:  # headers stated less than was decoded
             check_memory(len(index), held * len(index) // (i + 1), limit)
