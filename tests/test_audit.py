@@ -469,7 +469,7 @@ def test_a_full_disk_is_one_line_and_the_audit_can_be_resumed(
     command = ["data", "audit", "vggsound", "--data", f"vggsound={trees['vggsound']}", "--out", str(tmp_path / "out")]
     done = subprocess.run([sys.executable, "-c", code, *command], cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 2 and "Traceback" not in done.stderr
-    assert "make room, or give another --out DIR" in done.stderr.splitlines()[-1]
+    assert "free disk space, or give another --out DIR" in done.stderr.splitlines()[-1]
     kept = (tmp_path / "out" / "clips.jsonl").read_bytes().count(b"\n")
     resumed = run_audit("vggsound", trees["vggsound"], tmp_path / "out")
     assert resumed.total("usable") == CLIPS["vggsound"] and len(resumed.state()) == CLIPS["vggsound"] > kept - 1 > 0

@@ -86,11 +86,11 @@ class AuditJournal:
         line = (json.dumps(row) + "\n").encode()
         try:
             written = self._file.write(line)
-            if written != len(line):  # the disk is full: the next write says so
+            if written != len(line):  # the disk is full: the next write gives the reason
                 self._file.write(line[written:])
         except OSError as error:
             raise InputError(
-                f"{self._path}: cannot be written ({error.strerror}): make room, or give another --out DIR, and run "
+                f"{self._path}: cannot be written ({error.strerror}): free disk space, or give another --out DIR, and run "
                 "again; examined clips are kept"
             ) from None
 

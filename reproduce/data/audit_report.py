@@ -187,7 +187,7 @@ def write_report(report: AuditReport, faults: Iterable[Sequence[str]], folder: P
     Raises:
         InputError: one of them cannot be written.
     """
-    failure, remedy = "cannot be written", "make room, or give another --out DIR"
+    failure, remedy = "cannot be written", "free disk space, or give another --out DIR"
     paths = [folder / name for name in ("audit.json", "audit.md", "faults.csv")]
     write_text(paths[0], to_json(report), failure, remedy)
     write_text(paths[1], to_markdown(report), failure, remedy)

@@ -178,7 +178,7 @@ def training_batches(
     for batch in read_ahead(reader.read, len(reader.micro_batches), device, workers):
         usable, problems = usable + float(batch.weights.sum()), problems + len(batch.problems)
         yield _to_batch(batch, store.spec, device)
-    if problems and not usable and part.share.world_size == 1:  # a rank alone cannot know of the others' clips
+    if problems and not usable and part.share.world_size == 1:  # several ranks would have to ask each other
         raise InputError(
             f"{store.index.root}: none of the {len(store)} training clips can be used; `data audit` lists the reasons"
         )

@@ -1,4 +1,4 @@
-"""Hashes of the files of a corpus: whether two runs heard the same sound. No torch here.
+"""Hashes of the files of a corpus: whether two runs use the same sound. No torch here.
 
     digests = clip_digests(index, cache=default_cache())  # (n,) bytes, 32 hex digits per clip
     content_sha256(index, digests)  # one hash of all of them

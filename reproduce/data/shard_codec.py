@@ -56,7 +56,7 @@ class ClipDescription:
         """Read and check a description.
 
         Raises:
-            ValueError: it is not one; the message says what is wrong.
+            ValueError: it is not one; the message names the wrong part.
         """
         try:
             values = json.loads(data)

@@ -113,7 +113,7 @@ def write_shard_index(path: Path, index: ShardIndex) -> None:
     values = asdict(index)
     values["protocol"] = values.pop("variant")  # version 2 of the format calls the variant so
     text = json.dumps({"format": FORMAT, "version": VERSION, "codec": CODEC, **values}, indent=1, ensure_ascii=False)
-    write_text(path, text + "\n", "the index of the shards cannot be written", "make room and run again")
+    write_text(path, text + "\n", "the index of the shards cannot be written", "free disk space and run again")
 
 
 def read_shard_index(folder: str | Path) -> ShardIndex:

@@ -224,7 +224,7 @@ def _clips(path: Path, shard: Shard) -> Iterator[_ShardedClip]:
 
 
 def _place_digest(shard: Shard, row: int) -> bytes:
-    """For a clip without a digest of its source file: the shard's checksum stands for its sound."""
+    """For a clip without a digest of its source file: derived from the shard's checksum."""
     return hashlib.blake2b(f"{shard.sha256} {row}".encode(), digest_size=DIGEST_BYTES).hexdigest().encode()
 
 

@@ -197,7 +197,7 @@ def _write_shard(out: Path, planned: PlannedShard, source: _Source, on_clips: Ca
                     tar.write({"__key__": clip.key, **clip.members})
                     seconds.append(clip.seconds)
 
-    write_whole(out / planned.file, write, "the shard cannot be written", "make room and run again")
+    write_whole(out / planned.file, write, "the shard cannot be written", "free disk space and run again")
     return Shard(
         file=planned.file,
         split=planned.split,
