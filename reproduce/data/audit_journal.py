@@ -90,8 +90,8 @@ class AuditJournal:
                 self._file.write(line[written:])
         except OSError as error:
             raise InputError(
-                f"{self._path}: cannot be written ({error.strerror}): free disk space, or give another --out DIR, and run "
-                "again; examined clips are kept"
+                f"{self._path}: cannot be written ({error.strerror}): free disk space, or give another --out DIR, and "
+                "run again; examined clips are kept"
             ) from None
 
 
