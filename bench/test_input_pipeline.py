@@ -21,7 +21,7 @@ from models import create_model
 from reproduce.audio.errors import AudioError
 from reproduce.audio.log_mel import log_mel, normalise, stack_waveforms
 from reproduce.audio.spec import AudioSpec
-from reproduce.audio.waveforms import decode_many, load_waveform, pad_or_trim
+from reproduce.audio.waveforms import LoadedClip, decode_many, load_waveform
 from reproduce.efficiency.contenders import inference_contender
 from reproduce.efficiency.contest import Budget, Contender, synchronise
 from reproduce.environment import decoding_threads
@@ -51,7 +51,7 @@ def recordings(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, list[Path
 
 def spectrograms_of(files: Sequence[Path], device: str) -> torch.Tensor:
     """Decoded on every core; log-mels in batches on the device while the next clips decode."""
-    decoded = decode_many(((path, None, None) for path in files), SPEC, decoding_threads())
+    decoded = decode_many(((path, None, None) for path in files), SPEC, decoding_threads(), SPEC.samples)
     groups = iter(lambda: list(islice(decoded, BATCH)), [])
     threads = torch.get_num_threads()
     torch.set_num_threads(1)  # the decoders have the other cores
@@ -61,12 +61,12 @@ def spectrograms_of(files: Sequence[Path], device: str) -> torch.Tensor:
         torch.set_num_threads(threads)
 
 
-def _spectrograms(group: Sequence[tuple[int, np.ndarray | AudioError]], device: str) -> torch.Tensor:
+def _spectrograms(group: Sequence[LoadedClip | AudioError], device: str) -> torch.Tensor:
     waveforms = []
-    for _, decoded in group:
+    for decoded in group:
         if isinstance(decoded, AudioError):
             raise decoded
-        waveforms.append(pad_or_trim(decoded, SPEC))
+        waveforms.append(decoded.waveform)
     batch, lengths = stack_waveforms(waveforms)
     return normalise(log_mel(batch.to(device), lengths, SPEC), SPEC)
 
@@ -74,7 +74,7 @@ def _spectrograms(group: Sequence[tuple[int, np.ndarray | AudioError]], device: 
 def spectrograms_one_by_one(files: Sequence[Path], device: str) -> None:
     """The plain loop: a file at a time on one core."""
     for path in files:
-        batch, lengths = stack_waveforms([pad_or_trim(load_waveform(path, SPEC), SPEC)])
+        batch, lengths = stack_waveforms([load_waveform(path, SPEC, max_samples=SPEC.samples)])
         normalise(log_mel(batch.to(device), lengths, SPEC), SPEC)
 
 

@@ -26,6 +26,12 @@ def esc10() -> Path:
 
 
 @pytest.fixture(scope="session")
+def inputs() -> Path:
+    """Folder with small sound files that public decoders read wrongly; its README has the right answers."""
+    return _shared("inputs")
+
+
+@pytest.fixture(scope="session")
 def annotations() -> Path:
     """Folder with real annotation files of EPIC-KITCHENS-100, VGGSound and AudioSet."""
     return _shared("data/annotations")

@@ -12,7 +12,7 @@ import sys
 from collections import Counter
 from collections.abc import Callable
 from contextlib import redirect_stderr, redirect_stdout
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +27,9 @@ from reproduce.audio.spec import AudioSpec
 from reproduce.data.audit import examine_clips
 from reproduce.data.audit_summary import iter_faults
 from reproduce.data.batches import evaluation_batches
-from reproduce.data.waveform_store import load_waveforms
+from reproduce.data.norm_stats import measure_stats
+from reproduce.data.shard_writer import write_shards
+from reproduce.data.waveform_store import load_waveforms, stream_waveforms
 from reproduce.datasets import dataset_spec, read_dataset
 from reproduce.datasets.index import DEFAULT_HEAD
 from reproduce.datasets.standin.write import STANDINS, write_standin
@@ -209,6 +211,32 @@ def test_folders_have_no_usual_length_to_fall_short_of(tmp_path: Path) -> None:
     assert run_audit("folder", tmp_path / "data", tmp_path / "out").total("short") == 0
     esc50 = run_audit("esc50", make_esc50_folder(tmp_path / "esc50"), tmp_path / "esc50-out")
     assert esc50.total("short") == esc50.total("usable") == 20
+
+
+def test_odd_sound_is_named_alike_by_audit_memory_shards_and_statistics(inputs: Path, tmp_path: Path) -> None:
+    pytest.importorskip("webdataset", reason="writing shards needs webdataset")
+    root = make_esc50_folder(tmp_path / "esc50", seconds=0.3)
+    shutil.copyfile(inputs / "one_sample_3e29.wav", root / "audio/1-0-0.wav")
+    shutil.copyfile(inputs / "antiphase.wav", root / "audio/1-0-1.wav")
+    soundfile.write(root / "audio/1-1-0.wav", tone(440, 0.05), RATE)
+    soundfile.write(root / "audio/1-1-1.wav", np.full(RATE, np.nan, np.float32), RATE, subtype="FLOAT")
+    expected = {
+        ("1-0-0", "absurd values"),
+        ("1-0-1", "channels cancel"),
+        ("1-1-0", "very short"),
+        ("1-1-1", "NaN samples"),
+    }
+    index = read_dataset("esc50", root)
+    audited = run_audit("esc50", root, tmp_path / "out")
+    assert {(row["clip_id"], row["fault"]) for row in audited.faults() if row["fault"] != "short"} == expected
+    assert (audited.total("usable"), audited.total("unreadable"), audited.total("silent")) == (18, 2, 1)
+    for problems in (load_waveforms(index, AudioSpec()).problems, write_shards(index, tmp_path / "shards").problems):
+        assert {(problem.clip_id, problem.reason) for problem in problems} == expected
+        assert {problem.clip_id for problem in problems if problem.fatal} == {"1-0-0", "1-1-1"}
+    stats = measure_stats(index, AudioSpec(frames=64))
+    assert (stats.clips, stats.unusable) == (18, 2) and np.isfinite([*asdict(stats.ast).values()]).all()
+    for batch in evaluation_batches(stream_waveforms(index, AudioSpec(frames=64)), 8, "cpu"):
+        assert batch.inputs.isfinite().all()
 
 
 # --- the official lists and the paper ---

@@ -6,17 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from reproduce.audio.augment import (
-    MASK_LOG_MEL,
-    draw_mixup,
-    draw_shifts,
-    draw_spans,
-    mask_log_mels,
-    mix_waveforms,
-    mixup_waveforms,
-    roll_time,
-    spec_augment,
-)
+from reproduce.audio.augment import MASK_LOG_MEL, draw_mixup, draw_spans, mask_log_mels, mix_waveforms
 
 
 def make_batch(batch: int = 4, samples: int = 50, seed: int = 0) -> torch.Tensor:
@@ -35,12 +25,15 @@ def mix(
     batch, samples = waveforms.shape
     own, other = torch.eye(2)[[0] * batch], torch.eye(2)[[1] * batch]
     sizes = torch.tensor(lengths or [samples] * batch)
-    return mixup_waveforms(waveforms, sizes, own, partners, other, probability, np.random.default_rng(seed))
+    shares = draw_mixup(batch, probability, np.random.default_rng(seed))
+    return mix_waveforms(waveforms, sizes, own, partners, other, shares)
 
 
-def spec(batch: int, seed: int, freq_mask: int = 48, time_mask: int = 192) -> torch.Tensor:
-    ones = torch.ones(batch, 1, 128, 1024)
-    return spec_augment(ones, freq_mask, time_mask, torch.Generator().manual_seed(seed))
+def mask(log_mels: torch.Tensor, freq_mask: int, time_mask: int, seed: int) -> torch.Tensor:
+    batch, _, mels, frames = log_mels.shape
+    generator = torch.Generator().manual_seed(seed)
+    freq_spans = draw_spans(batch, mels, freq_mask, generator)
+    return mask_log_mels(log_mels, freq_spans, draw_spans(batch, frames, time_mask, generator))
 
 
 def test_mixup_mixes_waveforms_and_labels_with_the_same_weight() -> None:
@@ -87,13 +80,12 @@ def test_mixup_keeps_each_clips_own_length(partner_samples: int) -> None:
 def test_mixup_takes_a_dict_of_heads() -> None:
     heads = {"verb": torch.eye(3)[:2], "noun": torch.eye(4)[:2]}
     others = {"verb": torch.eye(3)[1:], "noun": torch.eye(4)[2:]}
-    waveforms, sizes = make_batch(2), torch.tensor([50, 50])
-    rng = np.random.default_rng(0)
-    _, targets = mixup_waveforms(waveforms, sizes, heads, waveforms, others, 1.0, rng)
+    waveforms, sizes, shares = make_batch(2), torch.tensor([50, 50]), np.array([0.25, 0.5])
+    _, targets = mix_waveforms(waveforms, sizes, heads, waveforms, others, shares)
     assert targets["verb"].shape == (2, 3) and targets["noun"].shape == (2, 4)
-    assert targets["verb"][0, 0] == targets["noun"][0, 0] != 1
+    assert targets["verb"][0, 0] == targets["noun"][0, 0] == 0.25
     with pytest.raises(ValueError, match="heads differ"):
-        mixup_waveforms(waveforms, sizes, heads, waveforms, {"verb": others["verb"]}, 1.0, rng)
+        mix_waveforms(waveforms, sizes, heads, waveforms, {"verb": others["verb"]}, shares)
 
 
 def test_mixup_leaves_its_inputs_alone_and_depends_on_the_generator() -> None:
@@ -135,7 +127,7 @@ def test_clips_are_mixed_by_the_shares_that_are_given_whoever_else_is_in_the_bat
 
 def test_specaugment_widths_are_uniform_below_the_bound_and_may_be_zero() -> None:
     ones = torch.ones(6000, 1, 16, 1)
-    masked = spec_augment(ones, 8, 0, torch.Generator().manual_seed(0))[:, 0, :, 0] == MASK_LOG_MEL
+    masked = mask(ones, 8, 0, seed=0)[:, 0, :, 0] == MASK_LOG_MEL
     counts = torch.bincount(masked.sum(dim=1), minlength=9) / 6000
     assert counts[8] == 0
     torch.testing.assert_close(counts[:8], torch.full((8,), 1 / 8), atol=0.02, rtol=0)
@@ -144,7 +136,7 @@ def test_specaugment_widths_are_uniform_below_the_bound_and_may_be_zero() -> Non
 def test_specaugment_matches_torchaudios_distribution_of_widths_and_places() -> None:
     transforms = pytest.importorskip("torchaudio.transforms")
     n, size, bound = 4000, 32, 24
-    ours = spec_augment(torch.ones(n, 1, size, 1), bound, 0, torch.Generator().manual_seed(0))[:, 0, :, 0]
+    ours = mask(torch.ones(n, 1, size, 1), bound, 0, seed=0)[:, 0, :, 0]
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(1)
         masking = transforms.FrequencyMasking(bound)
@@ -155,7 +147,7 @@ def test_specaugment_matches_torchaudios_distribution_of_widths_and_places() -> 
 
 
 def test_specaugment_draws_one_span_per_axis_and_clip() -> None:
-    masked = spec(16, seed=3)[:, 0] == MASK_LOG_MEL
+    masked = mask(torch.ones(16, 1, 128, 1024), 48, 192, seed=3)[:, 0] == MASK_LOG_MEL
     rows, columns = masked.all(dim=2), masked.all(dim=1)
     assert torch.equal(masked, rows[:, :, None] | columns[:, None, :])
     for spans in (rows, columns):
@@ -165,16 +157,16 @@ def test_specaugment_draws_one_span_per_axis_and_clip() -> None:
 
 
 def test_specaugment_depends_on_the_generator_and_leaves_its_input_alone() -> None:
-    assert torch.equal(spec(4, seed=1), spec(4, seed=1))
-    assert not torch.equal(spec(4, seed=1), spec(4, seed=2))
-    given = torch.ones(2, 1, 128, 1024)
-    spec_augment(given, 48, 192, torch.Generator().manual_seed(0))
+    given = torch.ones(4, 1, 128, 1024)
+    masked = mask(given, 48, 192, seed=1)
+    assert torch.equal(masked, mask(given, 48, 192, seed=1))
+    assert not torch.equal(masked, mask(given, 48, 192, seed=2))
     assert torch.all(given == 1)
 
 
 def test_specaugment_refuses_masks_wider_than_the_axis() -> None:
     with pytest.raises(ValueError, match="does not fit"):
-        spec(1, seed=0, time_mask=1025)
+        draw_spans(1, 1024, 1025, torch.Generator())
 
 
 def test_spans_lie_on_their_axis_and_are_empty_without_a_mask() -> None:
@@ -192,25 +184,3 @@ def test_masks_cover_their_spans_and_nothing_else() -> None:
     expected = torch.ones(2, 1, 4, 6)
     expected[0, :, 1:3] = expected[0, :, :, 5:6] = expected[1, :, :, 2:4] = MASK_LOG_MEL
     assert torch.equal(masked, expected)
-
-
-def test_specaugment_masks_the_spans_that_it_draws() -> None:
-    generator = torch.Generator().manual_seed(5)
-    freq_spans, time_spans = draw_spans(4, 128, 48, generator), draw_spans(4, 1024, 192, generator)
-    assert torch.equal(spec(4, seed=5), mask_log_mels(torch.ones(4, 1, 128, 1024), freq_spans, time_spans))
-
-
-def test_shifts_are_uniform_below_the_limit_and_0_without_one() -> None:
-    shifts = draw_shifts(20_000, 10, torch.Generator().manual_seed(0))
-    shares = torch.bincount(shifts + 10, minlength=20) / 20_000
-    torch.testing.assert_close(shares, torch.full((20,), 1 / 20), atol=0.01, rtol=0)
-    assert not torch.equal(shifts, draw_shifts(20_000, 10, torch.Generator().manual_seed(1)))
-    assert draw_shifts(3, 0, torch.Generator().manual_seed(0)).tolist() == [0, 0, 0]
-
-
-def test_roll_moves_each_clip_along_time_only() -> None:
-    shifts = torch.tensor([-10, -1, 0, 9, 64])
-    given = torch.randn(5, 1, 3, 64, generator=torch.Generator().manual_seed(0))
-    rolled = roll_time(given, shifts)
-    for clip, before, shift in zip(rolled, given, shifts.tolist(), strict=True):
-        assert torch.equal(clip, before.roll(shift, dims=-1))

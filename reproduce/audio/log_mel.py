@@ -1,9 +1,8 @@
-"""From a file to a log-mel spectrogram: the only feature code of the project, in the order the data moves.
+"""From waveforms to log-mel spectrograms: the only feature code of the project.
 
-`read_audio` -> `to_mono` -> `resample` -> mean removed (together: `load_waveform`) -> `pad_or_trim` ->
-`stack_waveforms` -> `log_mel` -> `normalise`. The front end is AST's (YuanGongND/ast `src/dataloader.py`):
-`torchaudio.compliance.kaldi.fbank` with a Hann window, 128 mels, no dither, on waveforms that are *not* scaled by
-2**15. torchaudio itself is not needed: `log_mel` repeats its arithmetic, on whole batches and on any device.
+`load_waveform` -> `crop` -> `stack_waveforms` -> `log_mel` -> `normalise`. The front end is AST's (YuanGongND/ast
+`src/dataloader.py`): `torchaudio.compliance.kaldi.fbank` with a Hann window, 128 mels, no dither, on waveforms that are
+*not* scaled by 2**15. `log_mel` repeats torchaudio's arithmetic on whole batches and on any device.
 """
 
 from __future__ import annotations
@@ -28,7 +27,7 @@ _MEL_BANDS = 4  # mel filters are narrow: four blocks of the matrix skip most of
 
 
 def stack_waveforms(waveforms: Sequence[np.ndarray]) -> tuple[torch.Tensor, torch.Tensor]:
-    """Waveforms of any lengths -> (batch, longest) float32 with zeros behind the short ones, and (batch,) int64."""
+    """Waveforms of any lengths -> (batch, longest) float32, zeros behind the short ones, and (batch,) int64 lengths."""
     lengths = torch.tensor([len(w) for w in waveforms], dtype=torch.int64)
     batch = torch.zeros(len(waveforms), int(lengths.max()), dtype=torch.float32)
     for row, waveform in zip(batch, waveforms, strict=True):
@@ -93,15 +92,18 @@ def log_mel(waveforms: torch.Tensor, lengths: torch.Tensor | None, spec: AudioSp
         lengths: (batch,) samples of each clip, or None when all fill the width.
 
     Returns:
-        (batch, 1, mels, frames). Only whole windows count (10 s give 998 frames); frames past a clip's own are
+        (batch, 1, mels, frames). Only whole windows count (10 s give 998 frames); frames past a clip's end are
         PADDING_LOG_MEL, and a clip shorter than one window, where kaldi.fbank stops with an assertion, is all
         padding. Longer clips keep their first `frames`. The batch does not change a clip's values on the CPU.
+
+    Raises:
+        ValueError: `lengths` do not fit `waveforms`.
     """
     batch, samples = waveforms.shape
-    owned = [samples] * batch if lengths is None else [int(n) for n in lengths.tolist()]
-    if len(owned) != batch or any(not 0 <= n <= samples for n in owned):
-        raise ValueError(f"lengths must be {batch} numbers from 0 to {samples}, not {owned}")
-    frames = [spec.frames_of(n) for n in owned]
+    counts = [samples] * batch if lengths is None else [int(n) for n in lengths.tolist()]
+    if len(counts) != batch or any(not 0 <= n <= samples for n in counts):
+        raise ValueError(f"lengths must be {batch} numbers from 0 to {samples}, not {counts}")
+    frames = [spec.frames_of(n) for n in counts]
     out = waveforms.new_full((batch, 1, spec.mels, spec.frames), PADDING_LOG_MEL)
     # One clip at a time stays in a CPU's cache (measured faster than a batch) and leaves no padded frame to compute.
     step = 1 if waveforms.device.type == "cpu" else _CUDA_CHUNK_CLIPS
@@ -113,14 +115,14 @@ def log_mel(waveforms: torch.Tensor, lengths: torch.Tensor | None, spec: AudioSp
                 used = spec.win_length + (longest - 1) * spec.hop_length
                 _log_mel_of_full_rows(waveforms[i : i + step, :used], spec, scratch, out[i : i + step, 0, :, :longest])
     if step > 1:
-        own = torch.tensor(frames, device=out.device).view(batch, 1, 1, 1)
-        out.masked_fill_(torch.arange(spec.frames, device=out.device) >= own, PADDING_LOG_MEL)
+        ends = torch.tensor(frames, device=out.device).view(batch, 1, 1, 1)
+        out.masked_fill_(torch.arange(spec.frames, device=out.device) >= ends, PADDING_LOG_MEL)
     return out
 
 
 @dataclass(frozen=True)
 class _Scratch:
-    """What lies between a waveform and its log-mel, kept from clip to clip: fresh memory costs time."""
+    """Intermediate results, allocated once and reused from clip to clip, as fresh memory costs time."""
 
     means: torch.Tensor  # (clips, frames, 1)
     padded: torch.Tensor  # (clips, frames, fft): windowed frames with zeros behind them
@@ -143,7 +145,7 @@ class _Scratch:
 
 
 def _log_mel_of_full_rows(waveforms: torch.Tensor, spec: AudioSpec, scratch: _Scratch, out: torch.Tensor) -> None:
-    """(clips, samples) into `out` (clips, mels, frames), all frames taken to be the clip's own."""
+    """(clips, samples) into `out` (clips, mels, frames), every frame of which is sound."""
     constants = _constants(spec, waveforms.device, waveforms.dtype)
     scratch = scratch.part(len(out), out.shape[-1])
     frames = waveforms.unfold(-1, spec.win_length, spec.hop_length)  # (clips, frames, window), a view
@@ -162,7 +164,7 @@ def _log_mel_of_full_rows(waveforms: torch.Tensor, spec: AudioSpec, scratch: _Sc
 
 @contextlib.contextmanager
 def _full_precision(device: torch.device) -> Iterator[None]:
-    """Neither autocast nor TF32: with 10 mantissa bits a log-mel is off by up to 1e-3."""
+    """Switch autocast and TF32 off: with 10 mantissa bits a log-mel is off by up to 1e-3."""
     before = torch.get_float32_matmul_precision()
     torch.set_float32_matmul_precision("highest")
     try:
@@ -173,5 +175,5 @@ def _full_precision(device: torch.device) -> Iterator[None]:
 
 
 def normalise(log_mels: torch.Tensor, spec: AudioSpec) -> torch.Tensor:
-    """(x - mean) / (2 * std): AST scales to a standard deviation of 0.5, not 1."""
+    """(x - mean) / (2 * std) of log-mels of any shape: AST scales to a standard deviation of 0.5, not 1."""
     return (log_mels - spec.mean) / (2 * spec.std)

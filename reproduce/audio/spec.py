@@ -1,4 +1,4 @@
-"""The parameters of the front end, apart from `audio.py`, so that configs and reports need no torch."""
+"""The parameters of the front end, without torch, so that experiments and reports can use them."""
 
 from __future__ import annotations
 
@@ -11,23 +11,24 @@ MILLISECOND = 0.001  # seconds
 # Log-mel means and deviations that AST normalises with (YuanGongND/ast egs/*/run*.sh).
 AUDIOSET_MEAN, AUDIOSET_STD = -4.2677393, 4.5689974
 ESC50_MEAN, ESC50_STD = -6.6268077, 5.358466
-PAD_MODES = ("zero", "repeat")
 
 
 @dataclass(frozen=True)
 class AudioSpec:
-    """What a log-mel spectrogram is made of. Defaults are AST's for AudioSet.
+    """Parameters of a log-mel spectrogram. Defaults are AST's for AudioSet.
 
     Args:
         sample_rate: Hz.
         mels: mel filters, i.e. the model's frequency axis.
         frames: the model's time axis; longer clips are cut, shorter ones padded.
-        frame_length_ms, frame_shift_ms: analysis window and hop.
-        low_hz, high_hz: edges of the mel filter bank; `high_hz=0` means Nyquist.
+        frame_length_ms: analysis window.
+        frame_shift_ms: hop between windows.
+        low_hz: lower edge of the mel filter bank.
+        high_hz: upper edge of the mel filter bank; 0 means Nyquist.
         preemphasis: coefficient of the first-order high-pass applied within each frame.
-        mean, std: log-mel statistics; `normalise` computes (x - mean) / (2 * std).
-        pad: how `pad_or_trim` treats short clips: "zero" leaves them (`log_mel` appends PADDING_LOG_MEL frames, AST),
-            "repeat" tiles the waveform up to the clip length (MBT).
+        mean: of the log-mels; `normalise` computes (x - mean) / (2 * std).
+        std: standard deviation of the log-mels.
+        pad: always "zero": `log_mel` pads short clips with PADDING_LOG_MEL frames. Stored front ends carry it.
 
     Raises:
         ValueError: a field is out of range.
@@ -53,7 +54,7 @@ class AudioSpec:
             raise ValueError(f"AudioSpec.mean must be finite, not {self.mean!r}")
         if self.win_length < 2 or self.hop_length < 1:
             raise ValueError(
-                f"AudioSpec: window of {self.win_length} and hop of {self.hop_length} samples are too short"
+                f"AudioSpec: a window of {self.win_length} or a hop of {self.hop_length} samples is too short"
             )
         if not 0 <= self.low_hz < self.top_hz <= self.sample_rate / 2:
             raise ValueError(
@@ -62,8 +63,8 @@ class AudioSpec:
             )
         if not 0 <= self.preemphasis <= 1:
             raise ValueError(f"AudioSpec.preemphasis must lie in [0, 1], not {self.preemphasis!r}")
-        if self.pad not in PAD_MODES:
-            raise ValueError(f"AudioSpec.pad must be one of {', '.join(PAD_MODES)}, not {self.pad!r}")
+        if self.pad != "zero":
+            raise ValueError(f"AudioSpec.pad must be 'zero', not {self.pad!r}")
 
     @property
     def win_length(self) -> int:
@@ -96,15 +97,20 @@ class AudioSpec:
         return self.samples / self.sample_rate
 
     def frames_of(self, samples: int) -> int:
-        """Frames that `samples` samples give: only whole windows count, at most `frames`; 998 for 10 s."""
+        """Frames of `samples` samples: whole windows only, at most `frames`; 998 for 10 s."""
         return 0 if samples < self.win_length else min(self.frames, 1 + (samples - self.win_length) // self.hop_length)
 
     def to_dict(self) -> dict[str, Any]:
+        """Field -> value, for JSON."""
         return asdict(self)
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> AudioSpec:
-        """Inverse of `to_dict`; ValueError names an unknown field."""
+        """Inverse of `to_dict`.
+
+        Raises:
+            ValueError: an unknown field, which it names, or one that is out of range.
+        """
         unknown = sorted(set(values) - {f.name for f in fields(cls)})
         if unknown:
             raise ValueError(f"AudioSpec has no field {', '.join(unknown)}")

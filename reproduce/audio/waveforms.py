@@ -1,20 +1,163 @@
-"""From samples to the mono waveform that a front end takes. No torch here."""
+"""From a sound file to the mono waveform that the front end takes. No torch here.
+
+`stream_audio` -> `to_mono` -> resampled (`load_clip`) -> `remove_mean` (`load_waveform`) -> `crop`.
+"""
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import soxr
 
-from reproduce.audio.decoding import read_audio
-from reproduce.audio.errors import AudioError
+from reproduce.audio.blocks import Block
+from reproduce.audio.decoding import stream_audio
+from reproduce.audio.errors import AudioError, AudioWarning
 from reproduce.audio.spec import AudioSpec
+from reproduce.pool import ordered_map
 
-# --- waveforms -----------------------------------------------------------------------------------------------
+SILENCE = 2.0**-15  # one 16-bit step, peak to peak
+SHORT_SECONDS = 0.1
+_MAX_SAMPLES = 120_000_000  # of a waveform: 458 MiB, the longest clip at 16 kHz
+_MARGIN_SECONDS = 0.5  # decoded past a bound, so that the resampling filter gives what it gives inside the whole file
+
+
+class LoadedClip(NamedTuple):
+    """A clip and what there is to know about it.
+
+    Args:
+        waveform: (samples,) float32, mono.
+        warnings: see `reproduce.audio.errors.WARNING_REASONS`.
+    """
+
+    waveform: np.ndarray
+    warnings: tuple[AudioWarning, ...] = ()
+
+
+# --- load ---
+
+
+def load_waveform(
+    path: str | Path,
+    spec: AudioSpec,
+    start: float | None = None,
+    stop: float | None = None,
+    max_samples: int | None = None,
+) -> np.ndarray:
+    """Load a clip as AST takes it: (samples,) float32, mono, at `spec.sample_rate` Hz, its mean removed.
+
+    The clip keeps its length and is not scaled by 2**15. The arguments and errors are those of `load_clip`.
+    """
+    return _centre(load_clip(path, spec.sample_rate, start, stop, max_samples).waveform)
+
+
+def load_mono(path: str | Path, sample_rate: int, start: float | None = None, stop: float | None = None) -> np.ndarray:
+    """Load a clip as shards store it: `load_waveform` before its mean is removed, so 16-bit recordings stay exact."""
+    return load_clip(path, sample_rate, start, stop).waveform
+
+
+def load_clip(
+    path: str | Path,
+    sample_rate: int,
+    start: float | None = None,
+    stop: float | None = None,
+    max_samples: int | None = None,
+) -> LoadedClip:
+    """Load a clip block by block: mixed down to mono and resampled.
+
+    Args:
+        path: a sound file, or "FILE.h5::KEY" for a clip inside a pack.
+        sample_rate: Hz of the result.
+        start: seconds into the file.
+        stop: seconds into the file.
+        max_samples: keep the first so many samples of the result; little more is decoded. They are the very samples
+            of the whole clip.
+
+    Raises:
+        AudioError, InputError: as `stream_audio`; AudioError too long for more than 120 million samples.
+    """
+    warnings: list[AudioWarning] = []
+    if max_samples is not None:
+        bound = (start or 0.0) + max_samples / sample_rate + _MARGIN_SECONDS
+        stop = bound if stop is None else min(stop, bound)
+    signal = _MonoSignal(stream_audio(path, start, stop, warnings))
+    parts, count = [], 0
+    for part in _resampled(iter(signal), sample_rate):
+        parts.append(part)
+        count += len(part)
+        if count > _MAX_SAMPLES:
+            raise AudioError(path, "too long", f"more than {count // sample_rate // 60} min")
+    waveform = (parts[0] if len(parts) == 1 else np.concatenate(parts))[:max_samples]
+    if not len(waveform):
+        raise AudioError(path, "empty", f"{signal.samples} samples at {signal.rate} Hz leave none at {sample_rate} Hz")
+    if is_silent(waveform):
+        reason = "channels cancel" if signal.channels_sound else "silent"
+        warnings.append(AudioWarning(Path(path), reason))
+    if len(waveform) < SHORT_SECONDS * sample_rate:
+        warnings.append(AudioWarning(Path(path), "very short", f"{1000 * len(waveform) / sample_rate:.1f} ms"))
+    return LoadedClip(waveform, tuple(warnings))
+
+
+class _MonoSignal:
+    """The mono blocks of a stream; notes on the way whether its channels sound where their mean is silent."""
+
+    def __init__(self, blocks: Iterator[Block]) -> None:
+        self.blocks = blocks
+        self.samples, self.rate, self.channels_sound = 0, 0, False
+
+    def __iter__(self) -> Iterator[Block]:
+        for samples, rate in self.blocks:
+            self.rate = rate
+            mono = to_mono(samples)
+            self.samples += len(mono)
+            if samples.shape[1] > 1 and not self.channels_sound and is_silent(mono):
+                self.channels_sound = bool((np.ptp(samples, axis=0) >= SILENCE).any())
+            yield Block(mono, rate)
+
+
+def _resampled(blocks: Iterator[Block], to_rate: int) -> Iterator[np.ndarray]:
+    """(n,) float32 blocks at `to_rate` Hz; equal to `resample` of all blocks at once."""
+    block = next(blocks)
+    if block.sample_rate == to_rate:
+        yield block.samples
+        yield from (samples for samples, _ in blocks)
+        return
+    stream: soxr.ResampleStream | None = None
+    for following in blocks:
+        stream = stream or soxr.ResampleStream(block.sample_rate, to_rate, 1, dtype="float32", quality="HQ")
+        yield stream.resample_chunk(block.samples)
+        block = following
+    if stream is None:
+        yield resample(block.samples, block.sample_rate, to_rate)
+    else:
+        yield stream.resample_chunk(block.samples, last=True)
+
+
+def decode_many(
+    clips: Iterable[tuple[str | Path, float | None, float | None]],
+    spec: AudioSpec,
+    workers: int,
+    max_samples: int | None = None,
+) -> Iterator[LoadedClip | AudioError]:
+    """Load (path, start, stop) clips on `workers` threads, in order, their means removed; a bad clip yields its error.
+
+    libsndfile, FFmpeg and soxr release the GIL. At most `2 * workers` clips are held.
+    """
+
+    def load(clip: tuple[str | Path, float | None, float | None]) -> LoadedClip | AudioError:
+        path, start, stop = clip
+        try:
+            loaded = load_clip(path, spec.sample_rate, start, stop, max_samples)
+        except AudioError as error:
+            return error
+        return LoadedClip(_centre(loaded.waveform), loaded.warnings)
+
+    return ordered_map(load, clips, workers)
+
+
+# --- samples ---
 
 
 def to_mono(samples: np.ndarray) -> np.ndarray:
@@ -29,74 +172,27 @@ def resample(samples: np.ndarray, from_rate: int, to_rate: int) -> np.ndarray:
     return soxr.resample(samples, from_rate, to_rate, quality="HQ").astype(np.float32, copy=False)
 
 
-def load_waveform(
-    path: str | Path, spec: AudioSpec, start: float | None = None, stop: float | None = None
-) -> np.ndarray:
-    """A clip as AST takes it: (samples,) float32, mono, at `spec.sample_rate`, its mean removed.
-
-    It keeps its own length (training cuts random stretches out of it: `crop`) and is not scaled by 2**15.
-
-    Raises:
-        AudioError, InputError: as `read_audio`.
-    """
-    return remove_mean(load_mono(path, spec.sample_rate, start, stop))
-
-
-def load_mono(path: str | Path, sample_rate: int, start: float | None = None, stop: float | None = None) -> np.ndarray:
-    """`load_waveform` before its mean is removed, which is what shards store: 16-bit recordings stay exact."""
-    samples, rate = read_audio(path, start, stop)
-    waveform = resample(to_mono(samples), rate, sample_rate)
-    if not len(waveform):
-        raise AudioError(path, "empty", f"{len(samples)} samples at {rate} Hz leave none at {sample_rate} Hz")
-    return waveform
-
-
 def remove_mean(waveform: np.ndarray) -> np.ndarray:
     """(samples,) float32 around zero, as AST's loader leaves it."""
     return waveform - waveform.mean(dtype=np.float64).astype(np.float32)
 
 
+def _centre(waveform: np.ndarray) -> np.ndarray:
+    """`remove_mean` in place."""
+    return np.subtract(waveform, waveform.mean(dtype=np.float64).astype(np.float32), out=waveform)
+
+
 def is_silent(waveform: np.ndarray) -> bool:
-    """Whether a waveform never swings by one 16-bit step. Silent clips are valid input; callers report them."""
-    return bool(np.ptp(waveform) < 2.0**-15)
+    """Whether (samples,) never swing by one 16-bit step. Silent clips are valid input; callers report them."""
+    return bool(np.ptp(waveform) < SILENCE)
 
 
 def crop(waveform: np.ndarray, samples: int, offset: int = 0) -> np.ndarray:
-    """At most `samples` samples of (n,) from `offset` on; `offset` must leave at least one."""
-    if not 0 <= offset < len(waveform):
-        raise ValueError(f"offset {offset} lies outside a waveform of {len(waveform)} samples")
-    return waveform[offset : offset + samples]
+    """At most `samples` samples of (n,) from `offset` on; `log_mel` pads what is shorter than the input.
 
-
-def pad_or_trim(waveform: np.ndarray, spec: AudioSpec, offset: int = 0) -> np.ndarray:
-    """(n,) cut from `offset` to at most `spec.samples`; where `spec.pad` is "repeat", tiled to exactly that."""
-    waveform = crop(waveform, spec.samples, offset)
-    if spec.pad == "repeat" and len(waveform) < spec.samples:
-        return np.resize(waveform, spec.samples)  # np.resize repeats its input
-    return waveform
-
-
-def decode_many(
-    clips: Iterable[tuple[str | Path, float | None, float | None]], spec: AudioSpec, workers: int
-) -> Iterator[tuple[int, np.ndarray | AudioError]]:
-    """Decode (path, start, stop) clips on `workers` threads, in order; a bad clip yields its error and never stops it.
-
-    libsndfile and soxr release the GIL. At most `2 * workers` decoded clips are held.
+    Raises:
+        ValueError: no sample is left.
     """
-
-    def load(clip: tuple[str | Path, float | None, float | None]) -> np.ndarray | AudioError:
-        try:
-            return load_waveform(clip[0], spec, clip[1], clip[2])
-        except AudioError as error:
-            return error
-
-    with ThreadPoolExecutor(workers) as pool:
-        pending: deque[tuple[int, Future[np.ndarray | AudioError]]] = deque()
-        for i, clip in enumerate(clips):
-            pending.append((i, pool.submit(load, clip)))
-            if len(pending) == 2 * workers:
-                j, future = pending.popleft()
-                yield j, future.result()
-        while pending:
-            j, future = pending.popleft()
-            yield j, future.result()
+    if not 0 <= offset < len(waveform):
+        raise ValueError(f"offset {offset} is outside a waveform of {len(waveform)} samples")
+    return waveform[offset : offset + samples]

@@ -10,11 +10,11 @@ The counts, per split:
 - unusable, one reason per clip: zero-byte, no audio track, truncated (less audio than the file promises), unreadable
   (any other reason why it does not decode: not audio, empty, damaged, samples that are no numbers or absurd,
   permissions). usable = present - these four, and is exactly what training and evaluation keep.
-- short, silent, duplicate: warnings about usable clips, which stay in use. One clip may carry several.
+- short, silent, duplicate and the other WARNING_REASONS: warnings about usable clips, which stay in use.
   - short: decodes to SHORT_TOLERANCE_S or more below its length: that of the listed segment where the index cuts one
     out of a longer file, and the corpus' usual clip length otherwise. (AudioSet lists 362 eval clips below 10 s; they
     count as short, because a file that was cut does not differ from them.) `folder` and `csv` have no usual length.
-  - silent: the mean over its channels never swings by one 16-bit step (`reproduce.audio.waveforms.is_silent`).
+  - silent: the mean over its channels never swings by one 16-bit step; where a channel does, "channels cancel".
   - duplicate: decodes to exactly the samples, channels and rate of a clip earlier in the index, under another id. So a
     wav and its flac copy are the same and tags do not matter; another lossy encoding is not recognised. Silent clips
     are excluded; otherwise each would be a duplicate of all the others.

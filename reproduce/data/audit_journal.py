@@ -16,7 +16,8 @@ from typing import IO, Any, NamedTuple
 
 import numpy as np
 
-from reproduce.data.audit_examine import COLUMNS, RULES_VERSION, STATUSES, Examination, hash64
+from reproduce.audio.errors import WARNING_REASONS
+from reproduce.data.audit_examine import COLUMNS, RULES_VERSION, STATUSES, Examination, hash64, warning_bits
 from reproduce.errors import InputError
 from reproduce.files import file_lock
 
@@ -79,7 +80,7 @@ class AuditJournal:
             **version._asdict(),
             "status": STATUSES[examination.status],
             "seconds": examination.seconds,
-            "silent": examination.silent,
+            "warnings": [name for i, name in enumerate(WARNING_REASONS) if examination.warnings >> i & 1],
             "content": f"{examination.content:016x}",
             "message": message,
         }
@@ -131,7 +132,8 @@ def _read_lines(path: Path, file: IO[bytes]) -> Iterator[tuple[ClipVersion, Exam
 
 def _parse(row: dict[str, Any]) -> tuple[ClipVersion, Examination]:
     version = ClipVersion(*(row[name] for name in ClipVersion._fields))
-    seconds, silent, content = float(row["seconds"]), row["silent"], int(row["content"], 16)
-    if not (0 <= seconds < math.inf and isinstance(silent, bool) and 0 <= content < 1 << 64):
+    seconds, content = float(row["seconds"]), int(row["content"], 16)
+    if not (0 <= seconds < math.inf and 0 <= content < 1 << 64):
         raise ValueError("out of range")
-    return version, Examination(STATUSES.index(row["status"]), seconds, silent, content)
+    # Lines of an older version have no warnings; their clips are examined again.
+    return version, Examination(STATUSES.index(row["status"]), seconds, warning_bits(row.get("warnings", ())), content)

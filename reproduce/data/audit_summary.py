@@ -8,7 +8,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from reproduce.data.audit_examine import STATUSES, USABLE, has_status
+from reproduce.audio.errors import WARNING_REASONS
+from reproduce.data.audit_examine import STATUSES, USABLE, has_status, has_warning
 from reproduce.datasets import ClipIndex, dataset_spec
 from reproduce.datasets.standin_marker import standin_marker
 from reproduce.paper import load_paper
@@ -17,6 +18,7 @@ SHORT_TOLERANCE_S = 0.5
 WITHOUT_USUAL_LENGTH = frozenset({"folder", "csv"})
 # Reasons with a column of their own; all others are "unreadable". "missing" is not a result of decoding.
 OWN_COLUMN = ("zero-byte", "no audio track", "truncated")
+SILENT = ("silent", "channels cancel")
 FAULT_COLUMNS = ("split", "clip_id", "fault", "path", "same_as")
 # The class list with which the paper's clip counts agree (RECIPES.md section 5).
 PAPER_VARIANT: Mapping[str, str] = {"kinetics_sounds": "ks32"}
@@ -28,6 +30,7 @@ class SplitCounts:
 
     Args:
         unreadable_by_reason: the parts of `unreadable`.
+        warned_by_reason: usable clips with each of WARNING_REASONS; `silent` counts two of them.
         duplicate_across_splits: the part of `duplicate` whose earlier copy is in another split: a leak.
         hours: of usable audio.
         labels: head -> labels over all listed clips.
@@ -48,6 +51,7 @@ class SplitCounts:
     duplicate: int
     duplicate_across_splits: int
     unreadable_by_reason: Mapping[str, int]
+    warned_by_reason: Mapping[str, int]
     hours: float
     labels: Mapping[str, int]
     listed_ids_sha256: str
@@ -132,7 +136,7 @@ class _ClipColumns:
             present=~has_status(examinations, "missing"),
             usable=usable,
             short=usable & (examinations["seconds"] <= _expected_seconds(index) - SHORT_TOLERANCE_S),
-            silent=usable & examinations["silent"],
+            silent=has_warning(examinations, *SILENT),
             original=duplicates(examinations),
         )
 
@@ -159,7 +163,7 @@ def summarise(index: ClipIndex, examinations: np.ndarray) -> AuditReport:
 def duplicates(examinations: np.ndarray) -> np.ndarray:
     """The first clip in the index that decodes to the same samples, (n,) int64; -1 for a clip that is the first."""
     original = np.full(len(examinations), -1, np.int64)
-    audible = np.flatnonzero(has_status(examinations, USABLE) & ~examinations["silent"])
+    audible = np.flatnonzero(has_status(examinations, USABLE) & ~has_warning(examinations, *SILENT))
     order = audible[np.argsort(examinations["content"][audible], kind="stable")]
     content = examinations["content"][order]
     begins = np.concatenate([[True], content[1:] != content[:-1]])[: len(order)]
@@ -181,6 +185,7 @@ def _count_split(index: ClipIndex, examinations: np.ndarray, columns: _ClipColum
     present = int((here & columns.present).sum())
     counts = np.bincount(examinations["status"][here], minlength=len(STATUSES))
     reasons = Counter({name: int(n) for name, n in zip(STATUSES, counts, strict=True) if n and name != USABLE})
+    warned = {name: int(has_warning(examinations[here], name).sum()) for name in WARNING_REASONS}
     others = {reason: n for reason, n in reasons.items() if reason not in (*OWN_COLUMN, "missing")}
     copies = np.flatnonzero(here & (columns.original >= 0))
     absent = index.missing_ids[index.missing_splits == split]
@@ -199,6 +204,7 @@ def _count_split(index: ClipIndex, examinations: np.ndarray, columns: _ClipColum
         duplicate=len(copies),
         duplicate_across_splits=int((index.splits[copies] != index.splits[columns.original[copies]]).sum()),
         unreadable_by_reason=others,
+        warned_by_reason={reason: n for reason, n in warned.items() if n},
         hours=float(examinations["seconds"][usable].sum(dtype=np.float64)) / 3600,
         labels={head: int(n.sum()) for (owner, head), n in index.listed_per_class.items() if owner == split},
         listed_ids_sha256=listed_ids.ids_sha256(),
@@ -295,13 +301,15 @@ def iter_faults(index: ClipIndex, examinations: np.ndarray) -> Iterator[tuple[st
         if problem.reason == "duplicate":
             yield "", problem.clip_id, "listed again", "", ""
     columns = _ClipColumns.of(index, examinations)
-    for i in np.flatnonzero(~columns.usable | columns.short | columns.silent | (columns.original >= 0)):
+    warned = examinations["warnings"] > 0
+    for i in np.flatnonzero(~columns.usable | columns.short | warned | (columns.original >= 0)):
         clip, path = (str(index.splits[i]), str(index.clip_ids[i])), str(index.paths[i])
         if not columns.usable[i]:
             yield *clip, STATUSES[examinations["status"][i]], path, ""
         if columns.short[i]:
             yield *clip, "short", path, ""
-        if columns.silent[i]:
-            yield *clip, "silent", path, ""
+        for reason in WARNING_REASONS:
+            if has_warning(examinations[i], reason):
+                yield *clip, reason, path, ""
         if columns.original[i] >= 0:
             yield *clip, "duplicate", path, str(index.clip_ids[columns.original[i]])

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from collections.abc import Iterable
 
-from reproduce.audio.errors import AudioError
+from reproduce.audio.errors import AudioError, AudioWarning
 from reproduce.datasets.index import Problem
 
 
@@ -13,6 +13,6 @@ def unusable_clip(clip_id: str, error: AudioError) -> Problem:
     return Problem(clip_id, error.reason, str(error))
 
 
-def silent_clip(clip_id: str, path: str | Path) -> Problem:
-    """The warning about a clip that is used although it is silent."""
-    return Problem(clip_id, "silent", f"{path}: silent; used as it is, check the recording", fatal=False)
+def clip_warnings(clip_id: str, warnings: Iterable[AudioWarning]) -> list[Problem]:
+    """The warnings about a clip that is used: silent, very short, and so on."""
+    return [Problem(clip_id, warning.reason, str(warning), fatal=False) for warning in warnings]

@@ -26,8 +26,8 @@ from typing import IO
 import numpy as np
 
 from reproduce.audio.errors import AudioError
-from reproduce.audio.waveforms import is_silent, load_mono
-from reproduce.data.clip_problems import silent_clip, unusable_clip
+from reproduce.audio.waveforms import load_clip
+from reproduce.data.clip_problems import clip_warnings, unusable_clip
 from reproduce.data.content import clip_digests, content_sha256
 from reproduce.data.shard_codec import CODEC, SAMPLE_RATE, ClipDescription, encode_waveform
 from reproduce.data.shard_index import INDEX_NAME, Shard, ShardIndex, shard_damage, write_shard_index
@@ -104,12 +104,12 @@ def _check_webdataset() -> None:
 
 @dataclass(frozen=True)
 class _EncodedClip:
-    """A clip ready for its tar (`members` by suffix), or left out of it (None), and its problem or warning."""
+    """A clip ready for its tar (`members` by suffix), or left out of it (None), and its problem or warnings."""
 
     key: str
     members: Mapping[str, bytes] | None
+    problems: tuple[Problem, ...]
     seconds: float = 0.0
-    problem: Problem | None = None
 
 
 @dataclass(frozen=True)
@@ -140,18 +140,18 @@ class _Source:
         """Whether writing a finished shard again would give the same: same files, same problems."""
         if done.content and done.content != self.content(shard, self.digests(shard)):
             return False
-        known = {problem.clip_id: problem for problem in done.problems}
-        suspects = [int(i) for i in shard.positions if str(self.index.clip_ids[i]) in known] if known else []
-        return all(_encode_clip(self.index, i, "").problem == known[str(self.index.clip_ids[i])] for i in suspects)
+        ids = {problem.clip_id for problem in done.problems}
+        suspects = [int(i) for i in shard.positions if str(self.index.clip_ids[i]) in ids] if ids else []
+        return done.problems == tuple(p for i in suspects for p in _encode_clip(self.index, i, "").problems)
 
 
 def _encode_clip(index: ClipIndex, position: int, source: str) -> _EncodedClip:
     clip, key = index.clip(position), f"{position:09d}"
     try:
-        waveform = load_mono(clip.path, SAMPLE_RATE, clip.start, clip.stop)
+        waveform, warnings = load_clip(clip.path, SAMPLE_RATE, clip.start, clip.stop)
     except AudioError as error:
-        return _EncodedClip(key, None, problem=_without_root(unusable_clip(clip.clip_id, error), index.root))
-    silent = _without_root(silent_clip(clip.clip_id, clip.path), index.root) if is_silent(waveform) else None
+        return _EncodedClip(key, None, (_without_root(unusable_clip(clip.clip_id, error), index.root),))
+    problems = tuple(_without_root(problem, index.root) for problem in clip_warnings(clip.clip_id, warnings))
     audio, scale = encode_waveform(waveform)
     description = ClipDescription(
         clip_id=clip.clip_id,
@@ -164,7 +164,7 @@ def _encode_clip(index: ClipIndex, position: int, source: str) -> _EncodedClip:
         source=source,
     )
     members = {CODEC: audio, "json": description.to_json()}
-    return _EncodedClip(key, members, len(waveform) / SAMPLE_RATE, silent)
+    return _EncodedClip(key, members, problems, len(waveform) / SAMPLE_RATE)
 
 
 def _without_root(problem: Problem, root: Path) -> Problem:
@@ -191,8 +191,7 @@ def _write_shard(out: Path, planned: PlannedShard, source: _Source, on_clips: Ca
         with TarWriter(hashing, user="", group="", mtime=0, encoder=False) as tar:
             for clip in source.encode(planned, digests):
                 on_clips(1)
-                if clip.problem is not None:
-                    problems.append(clip.problem)
+                problems.extend(clip.problems)
                 if clip.members is not None:
                     tar.write({"__key__": clip.key, **clip.members})
                     seconds.append(clip.seconds)

@@ -12,14 +12,13 @@ import soundfile
 
 from reproduce.audio.errors import AudioError
 from reproduce.audio.spec import AudioSpec
-from reproduce.audio.waveforms import is_silent, load_waveform
-from reproduce.data.clip_problems import silent_clip, unusable_clip
+from reproduce.audio.waveforms import decode_many, load_waveform
+from reproduce.data.clip_problems import clip_warnings, unusable_clip
 from reproduce.data.content import clip_digests, content_sha256
 from reproduce.datasets import ClipIndex, Problem
 from reproduce.datasets.standin_marker import standin_marker
 from reproduce.environment import available_memory_bytes, decoding_threads
 from reproduce.errors import InputError
-from reproduce.pool import ordered_map
 
 FLOAT32_BYTES = 4
 PROBED_FILES = 64  # files whose headers are read to estimate the length of all
@@ -64,21 +63,28 @@ class DecodedWaveforms(tuple[np.ndarray, ...]):
 
 @dataclass(frozen=True)
 class FileWaveforms:
-    """Waveforms that are decoded from the corpus' files on every access, for corpora larger than memory."""
+    """Waveforms that are decoded from the corpus' files on every access, for corpora larger than memory.
+
+    Args:
+        index: the clips.
+        spec: front end.
+        max_samples: decode only the first so many samples of a clip, and remove their mean; None decodes all.
+    """
 
     index: ClipIndex
     spec: AudioSpec
+    max_samples: int | None = None
 
     def __len__(self) -> int:
         return len(self.index)
 
     def __getitem__(self, position: int, /) -> np.ndarray:
         clip = self.index.clip(int(position))
-        return load_waveform(clip.path, self.spec, clip.start, clip.stop)
+        return load_waveform(clip.path, self.spec, clip.start, clip.stop, self.max_samples)
 
     def take(self, positions: np.ndarray) -> FileWaveforms:
         """The waveforms at `positions`, in that order; nothing is read."""
-        return FileWaveforms(self.index.take(positions), self.spec)
+        return replace(self, index=self.index.take(positions))
 
     def memory_bytes(self, spec: AudioSpec, whole: bool) -> int:
         """Bytes that all waveforms need in memory: an upper bound where clips are trimmed, an estimate where not.
@@ -204,20 +210,21 @@ def load_waveforms(
         InputError: no clip can be used, or the waveforms need more memory.
     """
     limit = available_memory_bytes() if memory_limit is None else memory_limit
-    files = WaveformStore(index, spec, FileWaveforms(index, spec), index.problems)
-    check_memory(len(index), files.memory_bytes(whole), limit)
+    check_memory(len(index), FileWaveforms(index, spec).memory_bytes(spec, whole), limit)
+    clips = (index.clip(i) for i in range(len(index)))
+    sources = ((clip.path, clip.start, clip.stop) for clip in clips)
     kept: list[int] = []
     waveforms: list[np.ndarray] = []
     problems, held = list(index.problems), 0
-    for i, waveform in enumerate(ordered_map(files.read, range(len(index)), workers or decoding_threads())):
+    for i, decoded in enumerate(decode_many(sources, spec, workers or decoding_threads())):
         on_clip()
-        if isinstance(waveform, Problem):
-            problems.append(waveform)
+        clip_id = str(index.clip_ids[i])
+        if isinstance(decoded, AudioError):
+            problems.append(unusable_clip(clip_id, decoded))
             continue
-        if is_silent(waveform):
-            problems.append(silent_clip(str(index.clip_ids[i]), index.clip(i).path))
+        problems += clip_warnings(clip_id, decoded.warnings)
         kept.append(i)
-        waveforms.append(trimmed(waveform, spec, whole))
+        waveforms.append(trimmed(decoded.waveform, spec, whole))
         held += waveforms[-1].nbytes
         if limit is not None and held > limit:  # headers stated less than was decoded
             check_memory(len(index), held * len(index) // (i + 1), limit)
@@ -233,17 +240,23 @@ def trimmed(waveform: np.ndarray, spec: AudioSpec, whole: bool) -> np.ndarray:
     return waveform if whole or len(waveform) <= spec.samples else waveform[: spec.samples].copy()
 
 
-def stream_waveforms(index: ClipIndex, spec: AudioSpec) -> WaveformStore:
+def stream_waveforms(index: ClipIndex, spec: AudioSpec, whole: bool = True) -> WaveformStore:
     """Decode the clips of `index` on every access; nothing is read yet.
 
     A clip that turns out to be unusable has weight 0 in its batch and is reported with the run.
+
+    Args:
+        index: the clips.
+        spec: front end.
+        whole: decode longer clips whole, for random or several crops; else only their first `spec.samples`.
 
     Raises:
         InputError: `index` has no clip.
     """
     if not len(index):
         raise InputError(f"{index.root}: none of {sum(index.listed.values())} listed clips has a file")
-    return WaveformStore(index, spec, FileWaveforms(index, spec), index.problems, standin_marker(index.root))
+    waveforms = FileWaveforms(index, spec, None if whole else spec.samples)
+    return WaveformStore(index, spec, waveforms, index.problems, standin_marker(index.root))
 
 
 def check_memory(clips: int, needed: int, limit: int | None) -> None:

@@ -17,7 +17,7 @@ from models.mast_model import MAST
 from models.pooling_attention import PoolingAttention
 from reproduce.audio.log_mel import log_mel, normalise
 from reproduce.audio.spec import AudioSpec
-from reproduce.audio.waveforms import load_waveform, pad_or_trim
+from reproduce.audio.waveforms import load_waveform
 from reproduce.environment import describe_environment
 from reproduce.evaluation.inference import TrainedModel
 from reproduce.records.inspections import KIND, Inspection, Profile, save_inspection
@@ -32,7 +32,7 @@ def inspect(trained: TrainedModel, sound: Path, device: str) -> Inspection:
         InputError: the sound cannot be read.
     """
     spec = trained.front_end
-    waveform = pad_or_trim(load_waveform(sound, spec), spec)
+    waveform = load_waveform(sound, spec, max_samples=spec.samples)
     with torch.inference_mode():
         samples = torch.from_numpy(waveform)[None].to(device)
         spectrogram = normalise(log_mel(samples, None, spec), spec)

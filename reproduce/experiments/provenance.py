@@ -171,9 +171,7 @@ def front_end_provenance(dataset: str, inherited: bool) -> dict[str, Provenance]
         "pad": Provenance(
             INHERITED if inherited else OPEN,
             AST_DATA,
-            "zeros behind the log-mel"
-            if inherited
-            else "AST's zeros; MBT repeats the clip: override front_end.pad=repeat",
+            "zeros behind the log-mel" if inherited else "AST's zeros; MBT repeats the clip",
         ),
     }
     return {FRONT_END + name: provenance for name, provenance in by_field.items()}
