@@ -176,6 +176,27 @@ def test_cut_off_matroska(tmp_path: Path, suffix: str) -> None:
     assert_refused(cut(path, 0.5), "truncated")
 
 
+# --- damaged in the middle
+
+
+def damage(path: Path, seed: int = 0) -> Path:
+    """Write 40 random bytes into the middle of a file."""
+    return patch(path, path.stat().st_size // 2, np.random.default_rng(seed).bytes(40))
+
+
+@pytest.mark.parametrize("name, subtype", [("a.flac", "PCM_16"), ("a.ogg", "VORBIS"), ("b.ogg", "OPUS")])
+def test_damage_that_costs_sound_is_named(tmp_path: Path, name: str, subtype: str) -> None:
+    assert "damaged" in assert_refused(damage(write(tmp_path / name, make_noise(9.0), subtype=subtype)), "unreadable")
+
+
+def test_a_packet_that_cannot_be_decoded_is_a_warning(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.mp3", make_noise(9.0))
+    whole = read_audio(path).samples
+    samples, _, warnings = read_audio(damage(path))
+    assert len(samples) == pytest.approx(len(whole), abs=0.2 * RATE)
+    assert [warning.reason for warning in warnings] == ["damaged"]
+
+
 # --- not cut off
 
 

@@ -108,7 +108,7 @@ def test_bit_depths_read_alike(tmp_path: Path, subtype: str, tolerance: float) -
 
 
 def test_joined_streams_are_read_to_the_end_of_the_last(sound: Path, tmp_path: Path) -> None:
-    for name, options in {"a.mp3": "", "b.ogg": "-c:a libvorbis", "c.opus": "", "d.aac": ""}.items():
+    for name, options in {"a.mp3": "", "b.ogg": "-c:a libvorbis", "c.opus": "", "d.aac": "", "e.flac": ""}.items():
         part, joined = tmp_path / name, tmp_path / f"joined_{name}"
         ffmpeg("-i", str(sound), *options.split(), str(part))
         joined.write_bytes(2 * part.read_bytes())

@@ -96,6 +96,7 @@ def _decode(path: Path | str, container: Any, stream: Any, warnings: list[AudioW
     samples = packets = 0
     rate = channels = 0
     damage: list[str] = []
+    holes = _Holes(container.format.name == "ogg")
     for frames in _frames(container, stream):
         packets += 1
         if isinstance(frames, str):
@@ -109,6 +110,8 @@ def _decode(path: Path | str, container: Any, stream: Any, warnings: list[AudioW
             if form != (rate, channels):
                 change = f"{rate} Hz, {channels} channels, to {form[0]} Hz, {form[1]} channels"
                 raise AudioError(path, "unsupported format", f"changes after {samples / rate:.2f} s from {change}")
+            if holes.seconds_before(frame) > _CONTAINER_SLACK_S:
+                raise AudioError(path, "unreadable", f"damaged: sound is missing after {samples / rate:.2f} s")
             samples += frame.samples
             check_length(path, samples * channels, samples / rate)
             yield Block(_to_float(frame), rate)
@@ -121,24 +124,38 @@ def _decode(path: Path | str, container: Any, stream: Any, warnings: list[AudioW
         warnings.append(AudioWarning(Path(path), "damaged", f"skipped {len(damage)} of {packets} packets: {damage[0]}"))
 
 
+class _Holes:
+    """Sound that is missing between the frames of an Ogg, whose time stamps count samples exactly."""
+
+    def __init__(self, exact: bool) -> None:
+        self.exact, self.end, self.total = exact, None, 0.0
+
+    def seconds_before(self, frame: Any) -> float:
+        """Seconds that are missing so far, up to `frame`."""
+        if self.exact and frame.time is not None:
+            if self.end is not None:  # the next stream of a chain begins at 0 again
+                self.total += max(0.0, frame.time - self.end)
+            self.end = frame.time + frame.samples / frame.sample_rate
+        return self.total
+
+
 def _frames(container: Any, stream: Any) -> Iterator[list[Any] | str]:
-    """Yield the frames of each packet, or what was wrong with it."""
+    """Yield the frames of each packet, or what is wrong with it."""
     import av
 
     packets = container.demux(stream)
     while True:
         try:
             packet = next(packets, None)
-            if packet is None:
-                return
-            yield packet.decode()
-        except av.FFmpegError as error:
+        except av.FFmpegError as error:  # nothing behind it can be read
             yield error.strerror or str(error)
-            if not isinstance(error, av.InvalidDataError):
-                return
-        except (ValueError, AttributeError) as error:  # a frame or codec that PyAV does not know
-            yield str(error)
             return
+        if packet is None:
+            return
+        try:
+            yield packet.decode()
+        except (av.FFmpegError, ValueError, AttributeError) as error:  # also frames that PyAV does not know
+            yield getattr(error, "strerror", None) or str(error)
 
 
 def _to_float(frame: Any) -> np.ndarray:

@@ -20,7 +20,8 @@ _AIFF_STREAMED_BYTES = 0x7F00_0000  # likewise: sox and others put this or more,
 _UNKNOWN_64 = 1 << 62  # any larger 64-bit size means "unknown"
 _MP3_IN_WAV = (0x50, 0x55)
 _OGG_PAGE_BYTES = 65_307  # the largest page that Ogg allows
-_OGG_BLOCK_BYTES = 1 << 20
+_SCAN_BYTES, _START_BYTES = 1 << 20, 6
+_FLAC_START = re.compile(rb"fLaC\x00\x00")
 _OGG_FIRST_PAGE = re.compile(rb"OggS\x00[\x02\x03\x06\x07]")  # a page that begins a stream
 _W64_DATA = b"data\xf3\xac\xd3\x11\x8c\xd1\x00\xc0O\x8e\xdb\x8a"
 _XING = re.compile(rb"Xing|Info")
@@ -78,7 +79,8 @@ def read_header(file: FileIO) -> Header:
         return _ogg(file, head, size)
     if head[:4] == b"fLaC":
         tail = _read_at(file, max(0, size - TAIL_BYTES), TAIL_BYTES)
-        return Header(head, size, for_ffmpeg=outlasts_header(_read_at(file, 0, 42), tail))
+        longer = outlasts_header(_read_at(file, 0, 42), tail) or _count(file, _FLAC_START) > 1
+        return Header(head, size, for_ffmpeg=longer)
     if head[:4] == b"FORM":
         form = int.from_bytes(head[4:8], "big")
         # Some writers count a last pad byte that they do not write.
@@ -106,6 +108,17 @@ def read_header(file: FileIO) -> Header:
 def _read_at(file: FileIO, at: int, count: int) -> bytes:
     file.seek(at)
     return file.read(count)
+
+
+def _count(file: FileIO, start: re.Pattern[bytes]) -> int:
+    """How often a pattern of _START_BYTES bytes occurs in a file."""
+    count, overlap = 0, b""
+    file.seek(0)
+    while block := file.read(_SCAN_BYTES):
+        window = overlap + block
+        count += len(start.findall(window))
+        overlap = window[1 - _START_BYTES :]
+    return count
 
 
 # --- chunked formats ---
@@ -256,13 +269,8 @@ def _ogg(file: FileIO, head: bytes, size: int) -> Header:
 
     libsndfile reads the first stream of a chain alone, and takes the length of Opus from the last page.
     """
-    streams, overlap = 0, b""
+    streams = _count(file, _OGG_FIRST_PAGE)
     opus = b"OpusHead" in _read_at(file, 0, 64)
-    file.seek(0)
-    while block := file.read(_OGG_BLOCK_BYTES):
-        window = overlap + block
-        streams += len(_OGG_FIRST_PAGE.findall(window))
-        overlap = window[-5:]  # one byte less than a match
     first = max(0, size - _OGG_PAGE_BYTES)
     tail = _read_at(file, first, _OGG_PAGE_BYTES)
     at = tail.rfind(b"OggS")

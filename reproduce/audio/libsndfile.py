@@ -33,7 +33,7 @@ def stream_sndfile(sound: soundfile.SoundFile, path: Path, stretch: Stretch) -> 
     """Decode a stretch, block by block; no bytes beyond it are read, save to see whether a FLAC is whole.
 
     Raises:
-        AudioError: truncated, empty, unsupported format or too long.
+        AudioError: truncated, unreadable, empty, unsupported format or too long.
     """
     rate, frames = sound.samplerate, sound.frames
     check_format(path, rate, sound.channels)
@@ -49,21 +49,31 @@ def stream_sndfile(sound: soundfile.SoundFile, path: Path, stretch: Stretch) -> 
         position = 0 if sound.format == "OGG" else first
         sound.seek(position)
         while position < last:
-            samples = sound.read(min(BLOCK_SAMPLES, last - position), dtype="float32", always_2d=True)
-            if not len(samples):
-                if sound.format == "OGG" and last - position <= _VORBIS_BLOCK:
-                    return
-                raise AudioError(path, "truncated", f"decodes to {position / rate:.2f} s of {frames / rate:.2f} s")
+            asked = min(BLOCK_SAMPLES, last - position)
+            samples = sound.read(asked, dtype="float32", always_2d=True)
             skipped = max(0, first - position)
             position += len(samples)
             if skipped < len(samples):
                 yield Block(samples[skipped:], rate)
+            if len(samples) < asked:
+                if sound.format == "OGG" and frames - position <= _VORBIS_BLOCK:
+                    return
+                raise AudioError(path, "unreadable", f"damaged after {position / rate:.2f} of {frames / rate:.2f} s")
     except soundfile.LibsndfileError as error:
-        raise AudioError(path, "truncated", error.error_string) from None
+        if sound.format == "FLAC":  # a decoder that has failed cannot seek any more: open the file anew
+            os.lseek(sound.name, 0, os.SEEK_SET)
+            with soundfile.SoundFile(sound.name, closefd=False) as again:
+                _read_last_sample(again, path)
+        raise AudioError(path, "unreadable", f"damaged: {error.error_string}") from None
 
 
 def _read_last_sample(sound: soundfile.SoundFile, path: Path) -> None:
     """Raise AudioError where the header promises more than the file holds."""
-    sound.seek(sound.frames - 1)
-    if not len(sound.read(1, always_2d=True)):
-        raise AudioError(path, "truncated", f"less than the {sound.frames / sound.samplerate:.2f} s of its header")
+    try:
+        sound.seek(sound.frames - 1)
+        found = len(sound.read(1, always_2d=True))
+    except soundfile.LibsndfileError:
+        found = 0
+    if not found:
+        seconds = sound.frames / sound.samplerate
+        raise AudioError(path, "truncated", f"the header promises {seconds:.2f} s, the last of which are missing")
