@@ -41,7 +41,7 @@ from reproduce.pool import ordered_map
 CLIPS_PER_TASK = 8  # handing single clips to threads costs more than looking up a known examination
 WIDEST_VARIANT: Mapping[str, str] = {"audioset": "full"}
 
-Looked = tuple[Examination, ClipVersion | None, str]
+Examined = tuple[Examination, ClipVersion | None, str]
 
 
 def read_for_audit(name: str, root: str | Path, variant: str | None = None) -> ClipIndex:
@@ -79,7 +79,7 @@ def examine_clips(
     file_version = lru_cache(maxsize=1024)(_file_version)  # a pack or a long video holds many clips
     with open_journal(Path(state)) as journal:
 
-        def look_up_or_examine(clip: Clip) -> Looked:
+        def look_up_or_examine(clip: Clip) -> Examined:
             """The result; the version and message too where it is new."""
             on_disk = file_version(str(clip.path).rpartition(SEPARATOR)[0] if is_packed(clip.path) else str(clip.path))
             if on_disk is None:
@@ -91,7 +91,7 @@ def examine_clips(
             examination, message = examine(clip)
             return examination, version, message
 
-        def task(positions: range) -> list[Looked]:
+        def task(positions: range) -> list[Examined]:
             return [look_up_or_examine(index.clip(i)) for i in positions]
 
         tasks = (range(i, min(i + CLIPS_PER_TASK, len(index))) for i in range(0, len(index), CLIPS_PER_TASK))
