@@ -14,6 +14,7 @@ from reproduce.audio.errors import AudioError
 BLOCK_SAMPLES = 1 << 20  # per channel and block: 24 s at 44.1 kHz
 MIN_RATE, MAX_RATE = 1_000, 1_000_000  # Hz
 MAX_CHANNELS = 64
+_FOREVER_S = 1e9  # keeps sample numbers finite
 MAX_SECONDS = 7200  # per clip
 MAX_DECODED = 1 << 30  # samples times channels per clip
 # Full scale is 1. Recorders in float may exceed it; by 60 dB none does, and samples of 16-bit integers do.
@@ -42,11 +43,11 @@ class Stretch:
 
     def first(self, rate: int) -> int:
         """Index of its first sample."""
-        return 0 if self.start is None else round(self.start * rate)
+        return 0 if self.start is None else round(min(self.start, _FOREVER_S) * rate)
 
     def last(self, rate: int) -> int | None:
         """Index behind its last sample, None for the file's end."""
-        return None if self.stop is None else round(min(self.stop, 1e9) * rate)
+        return None if self.stop is None else round(min(self.stop, _FOREVER_S) * rate)
 
     def cut(self, path: Path | str, blocks: Iterator[Block]) -> Iterator[Block]:
         """Keep of `blocks`, which begin with a file's first sample, those samples that lie in the stretch."""
@@ -77,10 +78,10 @@ def check_format(path: Path | str, rate: int, channels: int) -> None:
         raise AudioError(path, "unsupported format", f"{channels} channels")
 
 
-def check_length(path: Path | str, values: int, seconds: float) -> None:
-    """Raise AudioError where a clip is longer, or has more values (samples times channels), than is decoded."""
-    if values > MAX_DECODED or seconds > MAX_SECONDS:
-        raise AudioError(path, "too long", f"{seconds / 60:.0f} min")
+def check_length(path: Path | str, samples: int, channels: int, rate: int) -> None:
+    """Raise AudioError where a clip has more samples than are decoded."""
+    if samples * channels > MAX_DECODED or samples > MAX_SECONDS * rate:
+        raise AudioError(path, "too long", f"{samples / rate / 60:.0f} min")
 
 
 def check_values(path: Path | str, samples: np.ndarray) -> None:

@@ -8,11 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 
-from reproduce.audio.blocks import Block, Stretch, check_values
+from reproduce.audio.blocks import Block, Stretch, check_length, check_values
 from reproduce.audio.errors import AudioError, AudioWarning
 from reproduce.audio.ffmpeg import NotAudioError, stream_ffmpeg
 from reproduce.audio.headers import Header, open_regular, read_header
@@ -23,37 +22,23 @@ _AUDIO_MAGIC = (b"RIFF", b"RF64", b"BW64", b"fLaC", b"OggS", b"FORM", b"caff", b
 _MAX_HELD = 1 << 26  # values: 256 MiB of float32
 
 
-class Decoded(NamedTuple):
-    """A clip as its file holds it.
+def read_audio(
+    path: str | Path, start: float | None = None, stop: float | None = None, warnings: list[AudioWarning] | None = None
+) -> Block:
+    """Decode a file, or a stretch of it, as one block: (samples, channels) float32 and the file's rate in Hz.
 
-    Args:
-        samples: (samples, channels) float32, full scale = 1 (float files may exceed it).
-        sample_rate: Hz.
-        warnings: what there is to know about the file.
-    """
-
-    samples: np.ndarray
-    sample_rate: int
-    warnings: tuple[AudioWarning, ...] = ()
-
-
-def read_audio(path: str | Path, start: float | None = None, stop: float | None = None) -> Decoded:
-    """Decode a file, or the stretch from `start` to `stop` seconds of it; a `stop` past the end reads to the end.
-
-    Args:
-        path: a sound file, or "FILE.h5::KEY" for a clip inside a pack.
+    The arguments and errors are those of `stream_audio`.
 
     Raises:
-        AudioError: as `stream_audio`; also too long, for more than 256 MiB of samples.
+        AudioError: also too long, for more than 256 MiB of samples.
     """
-    warnings: list[AudioWarning] = []
     parts, held, rate = [], 0, 0
     for samples, rate in stream_audio(path, start, stop, warnings):
         held += samples.size
         if held > _MAX_HELD:
             raise AudioError(path, "too long", f"more than {held // samples.shape[1] / rate / 60:.0f} min")
         parts.append(samples)
-    return Decoded(parts[0] if len(parts) == 1 else np.concatenate(parts), rate, tuple(warnings))
+    return Block(parts[0] if len(parts) == 1 else np.concatenate(parts), rate)
 
 
 def stream_audio(
@@ -78,12 +63,13 @@ def stream_audio(
         blocks = stream_packed(path, Stretch(start, stop))
     else:
         blocks = _stream_file(Path(path), Stretch(start, stop), [] if warnings is None else warnings)
-    empty = True
+    count = 0
     for block in blocks:
+        count += len(block.samples)
+        check_length(path, count, block.samples.shape[1], block.sample_rate)
         check_values(path, block.samples)
-        empty = empty and not len(block.samples)
         yield block
-    if empty:
+    if not count:
         raise AudioError(path, "empty", "no samples")
 
 

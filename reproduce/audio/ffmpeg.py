@@ -9,7 +9,7 @@ from typing import IO, Any
 
 import numpy as np
 
-from reproduce.audio.blocks import BLOCK_SAMPLES, Block, Stretch, check_format, check_length
+from reproduce.audio.blocks import BLOCK_SAMPLES, Block, Stretch, check_format
 from reproduce.audio.errors import AudioError, AudioWarning
 
 # Demuxers that read one file and open no other. Playlists (concat, hls, sdp, dash, ...) are not among them.
@@ -113,7 +113,6 @@ def _decode(path: Path | str, container: Any, stream: Any, warnings: list[AudioW
             if holes.seconds_before(frame) > _CONTAINER_SLACK_S:
                 raise AudioError(path, "unreadable", f"damaged: sound is missing after {samples / rate:.2f} s")
             samples += frame.samples
-            check_length(path, samples * channels, samples / rate)
             yield Block(_to_float(frame), rate)
     if not samples or len(damage) > max(_MAX_BAD_PACKETS, packets * _MAX_BAD_SHARE):
         raise AudioError(path, "unreadable", f"{len(damage)} of {packets} packets cannot be decoded")

@@ -44,7 +44,7 @@ def stream_sndfile(sound: soundfile.SoundFile, path: Path, stretch: Stretch) -> 
             _read_last_sample(sound, path)
         if first >= frames > 0:
             raise stretch.beyond(path, frames / rate)
-        check_length(path, (last - first) * sound.channels, (last - first) / rate)
+        check_length(path, last - first, sound.channels, rate)
         # In Ogg libsndfile finds a position to within a few thousand samples only, so it decodes what precedes.
         position = 0 if sound.format == "OGG" else first
         sound.seek(position)
@@ -71,9 +71,9 @@ def _read_last_sample(sound: soundfile.SoundFile, path: Path) -> None:
     """Raise AudioError where the header promises more than the file holds."""
     try:
         sound.seek(sound.frames - 1)
-        found = len(sound.read(1, always_2d=True))
+        count = len(sound.read(1, always_2d=True))
     except soundfile.LibsndfileError:
-        found = 0
-    if not found:
+        count = 0
+    if not count:
         seconds = sound.frames / sound.samplerate
-        raise AudioError(path, "truncated", f"the header promises {seconds:.2f} s, the last of which are missing")
+        raise AudioError(path, "truncated", f"holds less than the {seconds:.2f} s that its header promises")

@@ -89,7 +89,9 @@ def load_clip(
         count += len(part)
         if count > _MAX_SAMPLES:
             raise AudioError(path, "too long", f"more than {count // sample_rate // 60} min")
-    waveform = (parts[0] if len(parts) == 1 else np.concatenate(parts))[:max_samples]
+    waveform = parts[0] if len(parts) == 1 else np.concatenate(parts)
+    if max_samples is not None:
+        waveform = waveform[:max_samples]
     if not len(waveform):
         raise AudioError(path, "empty", f"{signal.samples} samples at {signal.rate} Hz leave none at {sample_rate} Hz")
     if is_silent(waveform):
@@ -178,7 +180,9 @@ def remove_mean(waveform: np.ndarray) -> np.ndarray:
 
 
 def _centre(waveform: np.ndarray) -> np.ndarray:
-    """`remove_mean` in place."""
+    """`remove_mean`, in place where the array is whole; of a view it makes an array."""
+    if waveform.base is not None:
+        return remove_mean(waveform)
     return np.subtract(waveform, waveform.mean(dtype=np.float64).astype(np.float32), out=waveform)
 
 

@@ -63,28 +63,21 @@ class DecodedWaveforms(tuple[np.ndarray, ...]):
 
 @dataclass(frozen=True)
 class FileWaveforms:
-    """Waveforms that are decoded from the corpus' files on every access, for corpora larger than memory.
-
-    Args:
-        index: the clips.
-        spec: front end.
-        max_samples: decode only the first so many samples of a clip, and remove their mean; None decodes all.
-    """
+    """Waveforms that are decoded from the corpus' files on every access, for corpora larger than memory."""
 
     index: ClipIndex
     spec: AudioSpec
-    max_samples: int | None = None
 
     def __len__(self) -> int:
         return len(self.index)
 
     def __getitem__(self, position: int, /) -> np.ndarray:
         clip = self.index.clip(int(position))
-        return load_waveform(clip.path, self.spec, clip.start, clip.stop, self.max_samples)
+        return load_waveform(clip.path, self.spec, clip.start, clip.stop)
 
     def take(self, positions: np.ndarray) -> FileWaveforms:
         """The waveforms at `positions`, in that order; nothing is read."""
-        return replace(self, index=self.index.take(positions))
+        return FileWaveforms(self.index.take(positions), self.spec)
 
     def memory_bytes(self, spec: AudioSpec, whole: bool) -> int:
         """Bytes that all waveforms need in memory: an upper bound where clips are trimmed, an estimate where not.
@@ -240,23 +233,17 @@ def trimmed(waveform: np.ndarray, spec: AudioSpec, whole: bool) -> np.ndarray:
     return waveform if whole or len(waveform) <= spec.samples else waveform[: spec.samples].copy()
 
 
-def stream_waveforms(index: ClipIndex, spec: AudioSpec, whole: bool = True) -> WaveformStore:
+def stream_waveforms(index: ClipIndex, spec: AudioSpec) -> WaveformStore:
     """Decode the clips of `index` on every access; nothing is read yet.
 
     A clip that turns out to be unusable has weight 0 in its batch and is reported with the run.
-
-    Args:
-        index: the clips.
-        spec: front end.
-        whole: decode longer clips whole, for random or several crops; else only their first `spec.samples`.
 
     Raises:
         InputError: `index` has no clip.
     """
     if not len(index):
         raise InputError(f"{index.root}: none of {sum(index.listed.values())} listed clips has a file")
-    waveforms = FileWaveforms(index, spec, None if whole else spec.samples)
-    return WaveformStore(index, spec, waveforms, index.problems, standin_marker(index.root))
+    return WaveformStore(index, spec, FileWaveforms(index, spec), index.problems, standin_marker(index.root))
 
 
 def check_memory(clips: int, needed: int, limit: int | None) -> None:

@@ -95,7 +95,7 @@ def predict_files(trained: TrainedModel, sounds: list[Path], crops: int, device:
     Args:
         crops: of a sound longer than the input, evenly spaced; their probabilities are averaged.
     """
-    store = stream_waveforms(_index_of(sounds, trained), trained.front_end, whole=crops > 1)
+    store = stream_waveforms(_index_of(sounds, trained), trained.front_end)
     predictions = _predict(trained, store, crops, device)
     return [sounds[i] for i in predictions.positions], predictions
 

@@ -54,7 +54,7 @@ class Recipe:
         label_smoothing: for cross-entropy; BCE takes none.
         mixup: probability of mixing a clip's waveform with another's.
         freq_mask, time_mask: SpecAugment's exclusive bounds, in mels and frames.
-        roll: always 0, as AST rotates Speech Commands alone; stored recipes and keys carry it.
+        roll: 0; kept so that the keys of existing records stay the same.
         optimizer: "adamw", or "adam" (AST's).
         schedule: "cosine" per step from the end of the warm-up down to 0, or "steps" (AST's): after epoch
             `decay_start`, and every `decay_every` epochs from there, the rate is multiplied by `decay`.
@@ -98,10 +98,10 @@ class Recipe:
         for name, known in CHOICES.items():
             if getattr(self, name) not in known:
                 raise ValueError(f"Recipe.{name} must be one of {', '.join(known)}, not {getattr(self, name)!r}")
-        if self.roll:
-            raise ValueError(f"Recipe.roll must be 0, not {self.roll!r}: clips are not rotated along time")
         if self.schedule == "steps" and min(self.decay_start, self.decay_every) < 1:
             raise ValueError("Recipe: the schedule 'steps' needs decay_start and decay_every of at least 1")
+        if self.roll:
+            raise ValueError("Recipe.roll must be 0: rotation along time (Speech Commands only) is not supported")
         if self.primary == "averaged" and not self.average_from:
             raise ValueError("Recipe: the primary weights are 'averaged', but average_from is 0")
         object.__setattr__(self, "betas", tuple(self.betas))  # JSON gives lists back
