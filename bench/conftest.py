@@ -1,4 +1,4 @@
-"""What every bench shares: its options, devices, and `contest`, which times contenders in turns and records them.
+"""What all benches share: options, devices, and `compare`, which times candidates in turns and records them.
 
 `pytest bench/ --benchmark-only` appends to `reports/records/speed.jsonl`; `python -m reproduce speed` prints them.
 With `--benchmark-disable` every bench runs once, untimed, on the debug models, and records nothing.
@@ -6,7 +6,7 @@ With `--benchmark-disable` every bench runs once, untimed, on the debug models, 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,25 +14,25 @@ import pytest
 import torch
 from pytest_benchmark.fixture import BenchmarkFixture
 
-from reproduce.efficiency.contenders import DTYPES
-from reproduce.efficiency.contest import Budget, Contender, Contest, Measurement, measurement_key
+from reproduce.efficiency.candidates import DTYPES
+from reproduce.efficiency.interleaved import Candidate, InterleavedBenchmark, Measurement, measurement_key
 from reproduce.efficiency.memory import bounded_memory
+from reproduce.efficiency.stopping import MAX_SAMPLES, Budget
 from reproduce.environment import describe_environment
+from reproduce.machine import has_bfloat16
 from reproduce.records.record import RunRecord, now
 from reproduce.records.store import RECORDS_DIR, append_record
 
 DEVICES = ("cpu", "cuda")
 PRESETS, UNTIMED_PRESETS = "tiny,small,base", "debug"
-# Of the largest preset; a step at batch 1 is no way to train. The smaller presets need less to tell their ratio.
+# Batches of the largest preset: nobody trains with a batch of 1. One batch of the smaller presets shows their ratio.
 BATCHES, SMALLER_BATCH = {"inference": (1, 4), "training": (4,)}, 2
 SUMMARY = pytest.StashKey[list[str]]()
-# Without these a CPU computes bfloat16 by converting every operand: torch is then several times slower than in float32.
-BFLOAT16_FLAGS = {"avx512_bf16", "amx_bf16", "bf16"}  # the last is ARM's
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     group = parser.getgroup("bench", "AST and MAST")
-    group.addoption("--records", type=Path, metavar="DIR", help=f"where speed records go (default: {RECORDS_DIR})")
+    group.addoption("--records", type=Path, metavar="DIR", help=f"folder of speed records (default: {RECORDS_DIR})")
     group.addoption(
         "--presets",
         metavar="NAMES",
@@ -65,27 +65,33 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 @pytest.fixture(params=DEVICES)
 def device(request: pytest.FixtureRequest) -> str:
-    """Each device in turn; the GPU skips, out loud, where there is none."""
+    """Each device in turn; without a GPU its benches skip with the reason."""
     if request.param == "cuda" and not torch.cuda.is_available():
         pytest.skip("needs a CUDA device: torch.cuda.is_available() is False")
     return str(request.param)
 
 
-@pytest.fixture(params=DTYPES)
-def precision(request: pytest.FixtureRequest, device: str, benchmark: BenchmarkFixture) -> str:
-    """float32 and bfloat16 (autocast); on a CPU without bfloat16 instructions the latter skips when timed."""
-    if request.param == "bfloat16" and device == "cpu" and benchmark.enabled and not _cpu_has_bfloat16():
+@pytest.fixture
+def native_bfloat16(device: str, benchmark: BenchmarkFixture) -> None:
+    """Skip a timed bench of bfloat16 on a CPU without bfloat16 instructions."""
+    if device == "cpu" and benchmark.enabled and not has_bfloat16():
         pytest.skip("this processor has no bfloat16 instructions: torch emulates them, slower than float32")
+
+
+@pytest.fixture(params=DTYPES)
+def precision(request: pytest.FixtureRequest, device: str) -> str:
+    """float32 and bfloat16 (autocast)."""
+    if request.param == "bfloat16":
+        request.getfixturevalue("native_bfloat16")
     return str(request.param)
 
 
-def _cpu_has_bfloat16() -> bool:
-    cpuinfo = Path("/proc/cpuinfo")
-    return cpuinfo.exists() and bool(BFLOAT16_FLAGS & set(cpuinfo.read_text().split()))
+class _Enough(Exception):
+    """Ends pytest-benchmark's rounds."""
 
 
-class ContestRunner:
-    """Runs contests and records them. Called as `contest(bench, contenders, device, budget, **conditions)`."""
+class Comparison:
+    """Runs interleaved benchmarks and records them. Called as `compare(bench, candidates, device, budget, ...)`."""
 
     def __init__(self, benchmark: BenchmarkFixture, config: pytest.Config) -> None:
         self.benchmark = benchmark
@@ -93,86 +99,109 @@ class ContestRunner:
         self.summary = config.stash[SUMMARY]
 
     def __call__(
-        self,
-        bench: str,
-        contenders: Sequence[Contender],
-        device: str,
-        budget: Budget,
-        *,
-        precision: str = "float32",
-        **conditions: Any,
-    ) -> dict[str, Measurement]:
-        """Time `contenders` in turns; one "speed" record each, where timing is enabled.
+        self, bench: str, candidates: Sequence[Candidate], device: str, budget: Budget, **conditions: Any
+    ) -> Mapping[str, Measurement]:
+        """Time `candidates` in turns; where timing is enabled, append one "speed" record each.
 
-        pytest-benchmark's own row is the first contender: its rivals are timed between that one's rounds, outside its
-        clock. All of them, with the ratios, are in `extra_info`, in the records and in the summary.
+        pytest-benchmark's own row is the baseline: the others are timed between its rounds, outside its clock. All
+        candidates, with their ratios, are in `extra_info`, in the records and in the summary.
 
         Args:
-            bench: what is measured; with `conditions` and the contenders' names it identifies the record.
-            contenders: the first is the one that the others are compared with.
-            device, precision: of all of them. conditions: what else a reader must know, such as the batch.
+            bench: what is measured; with `conditions` and the candidates' names it identifies the record.
+            candidates: the first is the baseline of the others.
+            device: of all candidates.
+            budget: when the rounds end.
+            conditions: what else a reader must know, such as the batch; "precision" is float32 unless given.
         """
-        contest = Contest(contenders, device)
-        conditions = {"device": torch.device(device).type, "precision": precision, **conditions}
+        benchmark = InterleavedBenchmark(candidates, device)
         self.benchmark.group = bench
         if not self.benchmark.enabled:
-            self.benchmark.pedantic(contest.first, setup=contest.rivals)
-            return contest.measurements
+            self.benchmark.pedantic(benchmark.time_baseline, setup=benchmark.time_others)
+            return benchmark.measurements
         with bounded_memory(device):
-            contest.prepare()
-            rounds = contest.rounds(budget)
-            self.benchmark.pedantic(contest.first, setup=contest.rivals, rounds=rounds)
-        self.benchmark.has_error = contest.reference.failure is not None  # its row would show the time of nothing
-        for measurement in contest.measurements.values():
-            self._keep(bench, conditions, measurement, contest, device)
-        return contest.measurements
+            benchmark.prepare()
+            self._run_rounds(benchmark, budget)
+        self.benchmark.has_error = benchmark.baseline.failure is not None  # its row would show the time of nothing
+        conditions = {"device": torch.device(device).type, "precision": "float32", **conditions}
+        environment = {**describe_environment(device, conditions["precision"]), **benchmark.meters.conditions()}
+        self.summary.append(f"{bench}: " + ", ".join(f"{key} {value}" for key, value in conditions.items()))
+        if environment["busy"]:
+            self.summary.append(f"  {busy_warning(environment)}")
+        for measurement in benchmark.measurements.values():
+            self._store({"bench": bench, **conditions}, measurement, benchmark, environment)
+        return benchmark.measurements
 
-    def _keep(
-        self, bench: str, conditions: dict[str, Any], measurement: Measurement, contest: Contest, device: str
+    def _run_rounds(self, benchmark: InterleavedBenchmark, budget: Budget) -> None:
+        """Run rounds within pytest-benchmark, whose number of rounds is fixed beforehand, until the budget is spent."""
+
+        def setup() -> None:
+            if benchmark.is_done(budget):
+                raise _Enough
+            benchmark.time_others()
+
+        try:
+            rounds = max(budget.most, MAX_SAMPLES) + 1
+            self.benchmark.pedantic(benchmark.time_baseline, setup=setup, rounds=rounds)
+        except _Enough:
+            pass
+
+    def _store(
+        self,
+        conditions: Mapping[str, Any],
+        measurement: Measurement,
+        benchmark: InterleavedBenchmark,
+        environment: Mapping[str, Any],
     ) -> None:
-        name, reference = measurement.contender.name, contest.reference
-        experiment = {"bench": bench, "contender": name, "contenders": list(contest.measurements), **conditions}
-        environment = {
-            **describe_environment(device, conditions["precision"]),
-            "attention": measurement.contender.attention,
-        }
-        metrics = {**measurement.metrics(), **measurement.times(reference)}
+        name = measurement.candidate.name
+        # Records call a candidate "contender".
+        experiment = {**conditions, "contender": name, "contenders": list(benchmark.measurements)}
+        metrics = {**measurement.metrics(), **measurement.time_ratios(benchmark.baseline)}
         record = RunRecord(
             kind="speed",
             key=measurement_key(experiment, environment),
             experiment=experiment,
             scale="paper" if conditions.get("preset") == "base" else "demo",
             metrics=metrics,
-            environment=environment,
-            details={"samples_s": measurement.samples_s, "failure": measurement.failure},
+            environment={**environment, "attention": measurement.candidate.attention},
+            details=measurement.details(),
             created=now(),
         )
         append_record(self.records_dir, record)
         self.benchmark.extra_info[name] = {**metrics, "failure": measurement.failure}
-        if name == reference.contender.name:
-            self.summary.append(f"{bench}: " + ", ".join(f"{key} {value}" for key, value in conditions.items()))
         self.summary.append("  " + summary_line(measurement, metrics))
 
 
-def summary_line(measurement: Measurement, metrics: dict[str, Any]) -> str:
-    """One contender in words: time, throughput, memory, and times the reference."""
-    name = f"{measurement.contender.name:<28}"
+def busy_warning(environment: Mapping[str, Any]) -> str:
+    """Say how much other processes used, and that the record fills no table."""
+    gpu = environment.get("other_gpu_utilisation")
+    also = "" if gpu is None else f" and {gpu:.0%} of the GPU"
+    return (
+        f"BUSY: other processes used {environment['other_cores']:.2f} cores{also}; the record is marked and fills no "
+        "table: repeat on an idle machine"
+    )
+
+
+def summary_line(measurement: Measurement, metrics: Mapping[str, Any]) -> str:
+    """One candidate in words: time, throughput, memory, energy, and the time ratio to the baseline."""
+    name = f"{measurement.candidate.name:<28}"
     if metrics["latency_s"] is None:
         return f"{name} not run: {measurement.failure}"
-    clips = measurement.contender.clips
+    clips = measurement.candidate.clips
     low, middle, high = (1e3 * metrics[f"latency_s{which}"] / clips for which in ("_q1", "", "_q3"))
-    peak = metrics["peak_memory_bytes"]
+    peak, joules = metrics["peak_memory_bytes"], metrics["joules_per_clip"]
     memory = "" if peak is None else f"{peak / 2**20:10,.0f} MiB"
+    energy = "" if joules is None else f"{joules:10,.3f} J/clip"
     ratio = ""
-    if metrics["time_ratio"] is not None:  # the reference may have run out of memory
+    if metrics["time_ratio"] is not None:  # None if the baseline ran out of memory
         ratio = "   {time_ratio:.2f}x [{time_ratio_q1:.2f}, {time_ratio_q3:.2f}]".format(**metrics)
     times = f"{middle:12,.3f} ms/clip [{low:,.3f}, {high:,.3f}]"
-    return f"{name} {times} {metrics['clips_per_s']:12,.2f} clips/s{memory}{ratio}"
+    return f"{name} {times} {metrics['clips_per_s']:12,.2f} clips/s{memory}{energy}{ratio}"
 
 
 @pytest.fixture
-def contest(benchmark: BenchmarkFixture, request: pytest.FixtureRequest) -> ContestRunner:
-    return ContestRunner(benchmark, request.config)
+def compare(benchmark: BenchmarkFixture, request: pytest.FixtureRequest) -> Comparison:
+    """Time and record candidates in turns."""
+    return Comparison(benchmark, request.config)
 
 
 @pytest.fixture
@@ -182,17 +211,17 @@ def compiled(request: pytest.FixtureRequest) -> bool:
 
 
 def pytest_benchmark_update_machine_info(config: pytest.Config, machine_info: dict[str, Any]) -> None:
-    """Versions, threads, processor and commit go into pytest-benchmark's own files too."""
+    """Add versions, threads, processor and commit to pytest-benchmark's own files."""
     machine_info["environment"] = describe_environment("cuda" if torch.cuda.is_available() else "cpu")
 
 
 @pytest.hookimpl(trylast=True)  # below pytest-benchmark's own table
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
-    """Every contender of every contest: pytest-benchmark's table has the first of each alone."""
+    """Print every candidate of every benchmark: pytest-benchmark's table has the baselines alone."""
     lines = config.stash[SUMMARY]
     if lines:
         folder = config.getoption("records") or config.rootpath / RECORDS_DIR
-        terminalreporter.section("contests: median [quartiles], times the first")
+        terminalreporter.section("interleaved benchmarks: median [quartiles], times the first")
         for line in lines:
             terminalreporter.line(line)
         terminalreporter.line(f"recorded in {folder}/speed.jsonl; `python -m reproduce speed` prints the table")

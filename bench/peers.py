@@ -1,4 +1,4 @@
-"""The public implementations that ours are compared with. Their weights are random or ours: nothing is downloaded."""
+"""Public implementations that ours are compared with. Their weights are random or copied from ours; no download."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ from models import AST, MAST, create_model
 
 
 class LogitsOf(nn.Module):
-    """transformers' AST with our interface: (batch, 1, mels, frames) to logits."""
+    """Give transformers' AST our interface: (batch, 1, mels, frames) -> (batch, classes) logits."""
 
     def __init__(self, model: Any) -> None:
         super().__init__()
         self.model = model
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.model(x[:, 0].transpose(1, 2)).logits  # theirs takes (batch, frames, mels)
+        return self.model(x[:, 0].transpose(1, 2)).logits  # transformers takes (batch, frames, mels)
 
 
 def transformers_ast(ours: AST) -> nn.Module:
-    """transformers' ASTForAudioClassification of the same geometry and random weights, on its own default path."""
+    """Build transformers' ASTForAudioClassification: the same geometry, random weights, its default attention path."""
     transformers = pytest.importorskip("transformers", reason="the peer needs transformers")
     config = ours.config
     theirs = transformers.ASTConfig(
@@ -42,12 +42,16 @@ def transformers_ast(ours: AST) -> nn.Module:
 
 
 def timm_mvitv2(ours: MAST) -> nn.Module:
-    """timm's MViTv2 with the weights of `ours`, which must be square: timm's asserts it."""
+    """Build timm's MViTv2 with the weights of `ours`.
+
+    Raises:
+        ValueError: the input is not square; timm's model takes square inputs alone.
+    """
     mvitv2 = pytest.importorskip("timm.models.mvitv2", reason="the peer needs timm")
     config = ours.config
     size, frames = config.input_size
     if size != frames:
-        raise ValueError(f"timm's MViTv2 takes square inputs alone, not {config.input_size}")
+        raise ValueError(f"timm's MViTv2 takes square inputs only, not {config.input_size}")
     cfg = mvitv2.MultiScaleVitCfg(
         depths=config.depths,
         embed_dim=config.embed_dim,
@@ -60,35 +64,35 @@ def timm_mvitv2(ours: MAST) -> nn.Module:
 
 
 def timm_names(ours: MAST) -> dict[str, Tensor]:
-    """Our weights under timm's names."""
+    """Return our weights under timm's names."""
     blocks = [(stage, block) for stage, depth in enumerate(ours.config.depths) for block in range(depth)]
     renamed = {}
     for key, value in ours.state_dict().items():
         if key.startswith("blocks."):
-            _, index, rest = key.split(".", 2)
+            _, index, name = key.split(".", 2)
             stage, block = blocks[int(index)]
-            if rest.startswith("proj."):
-                rest = "shortcut_proj_attn" + rest.removeprefix("proj")
-            rest = rest.replace("rel_pos_freq", "rel_pos_h").replace("rel_pos_time", "rel_pos_w")
-            key = f"stages.{stage}.blocks.{block}.{rest}"
+            if name.startswith("proj."):
+                name = "shortcut_proj_attn" + name.removeprefix("proj")
+            name = name.replace("rel_pos_freq", "rel_pos_h").replace("rel_pos_time", "rel_pos_w")
+            key = f"stages.{stage}.blocks.{block}.{name}"
         renamed[key] = value
     return renamed
 
 
 def square_mast(name: str, size: int) -> MAST:
-    """The preset `name` on `size` x `size`, pooling both axes as MViTv2 does, also where the paper pools one.
+    """Build the preset `name` for `size` x `size`, pooling both axes everywhere, as MViTv2 does.
 
     Raises:
-        TypeError: the preset is no MAST.
+        TypeError: the preset is not a MAST.
     """
     model = create_model(name, input_size=(size, size), pool_strides=((2, 2), (2, 2), (2, 2)))
     if not isinstance(model, MAST):
-        raise TypeError(f"{name} is no MAST")
+        raise TypeError(f"{name} is not a MAST")
     return model
 
 
 @torch.no_grad()
 def check_equal(ours: nn.Module, theirs: nn.Module, x: Tensor, tolerance: float) -> None:
-    """Fail unless both give the same logits: a peer that computes something else proves nothing."""
+    """Fail unless both models give the same logits for x: only then does comparing their times mean anything."""
     expected = theirs.eval()(x)
     torch.testing.assert_close(ours.eval()(x), expected, rtol=0, atol=tolerance)

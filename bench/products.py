@@ -1,4 +1,4 @@
-"""The matrix products of a model and nothing else: how much of a time is left for everything around them."""
+"""The matrix products of a model and nothing else: a lower bound of its time."""
 
 from __future__ import annotations
 
@@ -11,10 +11,11 @@ import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from reproduce.efficiency.contenders import tensor_bytes
-from reproduce.efficiency.contest import Contender
+from bench.candidates import ModelCase
+from reproduce.efficiency.candidates import DTYPES, tensor_bytes
+from reproduce.efficiency.interleaved import Candidate
 
-# Which two operands of an operator are multiplied.
+# Positions of the two operands that an operator multiplies.
 OPERANDS = {
     torch.ops.aten.mm: (0, 1),
     torch.ops.aten.bmm: (0, 1),
@@ -25,14 +26,19 @@ OPERANDS = {
 
 @dataclass(frozen=True)
 class Operand:
-    """A matrix or a batch of them: how it lies in memory decides the speed of a product."""
+    """Layout of a matrix, or of a batch of them, in memory: it decides the speed of a product.
+
+    Args:
+        shape: of the tensor.
+        stride: in elements.
+    """
 
     shape: tuple[int, ...]
     stride: tuple[int, ...]
 
     @property
     def extent(self) -> int:
-        """Numbers of memory that it spans."""
+        """Elements of memory from its first to its last element."""
         return 1 + sum((size - 1) * step for size, step in zip(self.shape, self.stride, strict=True))
 
 
@@ -40,49 +46,55 @@ Product = tuple[Operand, Operand]
 
 
 class _Products(TorchDispatchMode):
-    """Notes every matrix product that is computed under it."""
+    """Record every matrix product that is computed while the mode is active."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.found: list[Product] = []
+        self.products: list[Product] = []
 
     def __torch_dispatch__(self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None) -> Any:
-        if places := OPERANDS.get(func.overloadpacket):
-            first, second = (Operand(tuple(args[place].shape), args[place].stride()) for place in places)
-            self.found.append((first, second))
+        if positions := OPERANDS.get(func.overloadpacket):
+            first, second = (Operand(tuple(args[i].shape), args[i].stride()) for i in positions)
+            self.products.append((first, second))
         return func(*args, **(kwargs or {}))
 
 
 def matrix_products(model: nn.Module, x: Tensor, mode: str) -> list[Product]:
-    """Those of a forward pass on x (batch, 1, mels, frames), in "training" of a backward pass too, in order.
+    """List the matrix products of a forward pass, in mode "training" of the backward pass too, in order.
 
-    Attention's are taken from the path that writes them out. Convolutions are none.
+    Attention takes the "reference" path, which writes its products out. Convolutions are not counted.
+
+    Args:
+        model: AST or MAST; it is copied, not changed.
+        x: (batch, 1, mels, frames).
+        mode: "inference" or "training".
     """
     twin: Any = copy.deepcopy(model).to("meta")
     twin.set_attention("reference").train(mode == "training")
-    with torch.set_grad_enabled(mode == "training"), _Products() as products:
+    with torch.set_grad_enabled(mode == "training"), _Products() as recorder:
         logits = twin(x.to("meta"))
         if mode == "training":
             logits.sum().backward()
-    return products.found
+    return recorder.products
 
 
 def macs(products: list[Product]) -> int:
-    """Multiply-accumulates of all of them."""
+    """Add up the multiply-accumulates."""
     return sum(prod(first.shape) * second.shape[-1] for first, second in products)
 
 
-def products_contender(mode: str, name: str, model: nn.Module, x: Tensor) -> Contender:
-    """`matrix_products` of `model`, a BLAS call each, one after another.
+def products_candidate(case: ModelCase, model: nn.Module) -> Candidate:
+    """Make a candidate of the `matrix_products` of MAST alone, one BLAS call after another, in the case's precision.
 
-    A yardstick: their operands all lie in the same memory, where a model's own come from further away; its scores are
-    written out, which some paths of attention spare themselves.
+    It is a lower bound: all operands share one piece of memory, where those of a model come from further away. It
+    writes attention scores out, which some attention paths avoid.
     """
-    products = matrix_products(model, x, mode)
+    products = matrix_products(model, case.spectrograms(), case.mode)
+    like: dict[str, Any] = {"device": case.device, "dtype": DTYPES[case.precision]}
     extents = (max(pair[side].extent for pair in products) for side in (0, 1))
-    first, second = (torch.randn(extent, device=x.device) for extent in extents)
+    first, second = (torch.randn(extent, **like) for extent in extents)
     shapes = [(*a.shape[:-1], b.shape[-1]) for a, b in products]
-    result = torch.empty(max(map(prod, shapes)), device=x.device)
+    result = torch.empty(max(map(prod, shapes)), **like)
     calls = [
         (first.as_strided(a.shape, a.stride), second.as_strided(b.shape, b.stride), result[: prod(shape)].view(shape))
         for (a, b), shape in zip(products, shapes, strict=True)
@@ -94,4 +106,5 @@ def products_contender(mode: str, name: str, model: nn.Module, x: Tensor) -> Con
                 torch.matmul(a, b, out=out)
 
     buffers = (first, second, result)
-    return Contender(f"{name}, its products alone", call, len(x), lambda: tensor_bytes(buffers))
+    name = f"mast_{case.preset}, its products alone"
+    return Candidate(name, call, case.batch, lambda: tensor_bytes(buffers))

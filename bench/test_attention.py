@@ -1,4 +1,4 @@
-"""Attention alone, by path: the same block of MAST or AST, the same input, each way of computing it."""
+"""Attention alone, by path: one block of MAST or AST, one input, every way to compute it."""
 
 from __future__ import annotations
 
@@ -7,19 +7,20 @@ from typing import Any
 import pytest
 import torch
 
-from bench.conftest import ContestRunner
-from bench.contenders import MODES, input_size
+from bench.candidates import MODES, input_size
+from bench.conftest import Comparison
 from models import create_model
-from reproduce.efficiency.contenders import tensor_bytes
-from reproduce.efficiency.contest import Budget, Contender
+from reproduce.efficiency.candidates import tensor_bytes
+from reproduce.efficiency.interleaved import Candidate
+from reproduce.efficiency.stopping import Budget
 
 FAMILY_BLOCKS = [("ast", "first"), *(("mast", which) for which in ("first", "widest keys", "deepest", "last"))]
-BUDGET = Budget(least=5, most=15, seconds=2)
+BUDGET = Budget(least=3, most=15, seconds=2)
 BATCH = 1
 
 
 def block_of(model: Any, which: str) -> tuple[int, Any]:
-    """Number and block: MAST's blocks differ in grid, strides and heads, AST's are all alike."""
+    """Return a block and its number: MAST's blocks differ in grid, strides and heads, AST's are all alike."""
     blocks = list(model.blocks)
     if which == "widest keys":
         number = max(range(len(blocks)), key=lambda n: blocks[n].attn.k_grid[0] * blocks[n].attn.k_grid[1])
@@ -29,7 +30,7 @@ def block_of(model: Any, which: str) -> tuple[int, Any]:
 
 
 def tokens_of(model: Any, block: Any, device: str) -> torch.Tensor:
-    """(batch, tokens, width) as the block's attention takes them."""
+    """Make the input of the block's attention: (batch, tokens, width)."""
     pooling = hasattr(block, "plan")
     rows, columns = block.plan.grid if pooling else model.config.grid
     return torch.randn(BATCH, rows * columns, block.plan.dim if pooling else model.embedding_dim, device=device)
@@ -37,16 +38,14 @@ def tokens_of(model: Any, block: Any, device: str) -> torch.Tensor:
 
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize(("family", "which"), FAMILY_BLOCKS)
-def test_attention_by_path(
-    contest: ContestRunner, device: str, largest: str, family: str, which: str, mode: str
-) -> None:
+def test_attention_by_path(compare: Comparison, device: str, largest: str, family: str, which: str, mode: str) -> None:
     model: Any = create_model(f"{family}_{largest}", input_size=input_size(largest)).to(device)
     number, block = block_of(model, which)
     x = tokens_of(model, block, device)
-    contenders = [attention_contender(model, block.attn, x, path, mode) for path in model.attention_paths]
-    contest(
+    candidates = [attention_candidate(model, block.attn, x, path, mode) for path in model.attention_paths]
+    compare(
         "attention",
-        contenders,
+        candidates,
         device,
         BUDGET,
         mode=mode,
@@ -58,8 +57,8 @@ def test_attention_by_path(
     )
 
 
-def attention_contender(model: Any, attention: Any, x: torch.Tensor, path: str, mode: str) -> Contender:
-    """One attention layer by one path; "training" adds the backward pass, to the input and the weights."""
+def attention_candidate(model: Any, attention: Any, x: torch.Tensor, path: str, mode: str) -> Candidate:
+    """Make a candidate of one attention layer by one path; "training" adds the backward pass to input and weights."""
 
     def forward() -> None:
         model.set_attention(path)
@@ -73,4 +72,4 @@ def attention_contender(model: Any, attention: Any, x: torch.Tensor, path: str, 
         attention.zero_grad(set_to_none=True)
 
     call = forward if mode == "inference" else forward_and_backward
-    return Contender(path, call, len(x), lambda: tensor_bytes(attention.parameters()), attention=path)
+    return Candidate(path, call, len(x), lambda: tensor_bytes(attention.parameters()), attention=path)

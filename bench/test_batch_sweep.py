@@ -1,53 +1,50 @@
-"""Throughput by batch, doubled until memory runs out: what a GPU gives when it is kept full."""
+"""Throughput by batch, doubled until memory runs out: what a GPU gives when it is fully used."""
 
 from __future__ import annotations
+
+from itertools import product
 
 import pytest
 import torch
 
-from bench.conftest import ContestRunner
-from bench.contenders import FAMILIES, MODES, input_size, our_contender
-from reproduce.efficiency.contenders import DTYPES
-from reproduce.efficiency.contest import Budget
+from bench.candidates import FAMILIES, MODES, ModelCase, input_size
+from bench.conftest import Comparison
+from reproduce.efficiency.candidates import DTYPES
+from reproduce.efficiency.stopping import Budget
 
-# Without a GPU one case is enough to say that it was skipped.
+# Without a GPU one case is enough to report the skip.
 BATCHES = tuple(2**power for power in range(13)) if torch.cuda.is_available() else (1,)
 BUDGET = Budget(least=3, most=10, seconds=5)
 EXHAUSTED = pytest.StashKey[set[tuple[str, str, str]]]()
 
 
-@pytest.mark.parametrize("batch", BATCHES)
-@pytest.mark.parametrize("precision", DTYPES)
-@pytest.mark.parametrize("family", FAMILIES)
-@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize(
+    "sweep", product(MODES, FAMILIES, DTYPES, BATCHES), ids=lambda sweep: "-".join(map(str, sweep))
+)
 def test_throughput_by_batch(
-    contest: ContestRunner,
+    compare: Comparison,
     request: pytest.FixtureRequest,
     largest: str,
-    mode: str,
-    family: str,
-    precision: str,
     compiled: bool,
-    batch: int,
+    sweep: tuple[str, str, str, int],  # a model's batches come in ascending order
 ) -> None:
-    """One model at a time: together they would share the memory that is to be filled."""
+    """Time one model alone: two would share the memory that is to be filled."""
     if not torch.cuda.is_available():
         pytest.skip("fills a GPU's memory, and torch.cuda.is_available() is False")
+    mode, family, precision, batch = sweep
     exhausted = request.config.stash.setdefault(EXHAUSTED, set())
-    name, size = f"{family}_{largest}", input_size(largest)
+    name = f"{family}_{largest}"
     if (name, mode, precision) in exhausted:
         pytest.skip(f"{name}, {mode}, {precision}: a smaller batch ran out of memory")
-    measurements = contest(
-        "batch sweep",
-        [our_contender(mode, name, batch=batch, device="cuda", precision=precision, compiled=compiled, size=size)],
-        "cuda",
-        BUDGET,
-        precision=precision,
-        mode=mode,
+    case = ModelCase(
         preset=largest,
+        device="cuda",
+        size=input_size(largest),
+        mode=mode,
         batch=batch,
-        compile=compiled,
-        input_size=size,
+        precision=precision,
+        compiled=compiled,
     )
-    if measurements[name].failure is not None:
+    measured = compare("batch sweep", case.our_candidates((family,)), "cuda", BUDGET, **case.conditions())
+    if measured[name].failure is not None:
         exhausted.add((name, mode, precision))

@@ -5,17 +5,18 @@ from __future__ import annotations
 import pytest
 import torch
 
-from bench.conftest import ContestRunner
+from bench.conftest import Comparison
 from reproduce.audio.log_mel import log_mel
 from reproduce.audio.spec import AudioSpec
-from reproduce.efficiency.contest import Budget, Contender
+from reproduce.efficiency.interleaved import Candidate
+from reproduce.efficiency.stopping import Budget
 
 CLIPS, SECONDS = 16, 10
 SPEC = AudioSpec()
 BUDGET = Budget(least=5, most=25, seconds=5)
 
 
-def test_log_mel(contest: ContestRunner, device: str) -> None:
+def test_log_mel(compare: Comparison, device: str) -> None:
     kaldi = pytest.importorskip("torchaudio.compliance.kaldi", reason="the peer needs torchaudio")
     waveforms = 0.1 * torch.randn(CLIPS, SECONDS * SPEC.sample_rate, generator=torch.Generator().manual_seed(0))
     waveforms = waveforms.to(device)
@@ -33,8 +34,8 @@ def test_log_mel(contest: ContestRunner, device: str) -> None:
                 frame_shift=SPEC.frame_shift_ms,
             )
 
-    contenders = [
-        Contender("log_mel, batched", lambda: log_mel(waveforms, None, SPEC), CLIPS),
-        Contender("torchaudio fbank, loop", loop, CLIPS),
+    candidates = [
+        Candidate("log_mel, batched", lambda: log_mel(waveforms, None, SPEC), CLIPS),
+        Candidate("torchaudio fbank, loop", loop, CLIPS),
     ]
-    contest("front end", contenders, device, BUDGET, batch=CLIPS, seconds=SECONDS)
+    compare("front end", candidates, device, BUDGET, batch=CLIPS, seconds=SECONDS)

@@ -1,10 +1,11 @@
-"""The floor of the harness itself: timings near this one measure the stopwatch."""
+"""The floor of the harness: times near this one measure the stopwatch."""
 
 from __future__ import annotations
 
-from bench.conftest import ContestRunner
-from reproduce.efficiency.contest import Budget, Contender
+from bench.conftest import Comparison
+from reproduce.efficiency.interleaved import Candidate
+from reproduce.efficiency.stopping import Budget
 
 
-def test_an_empty_call(contest: ContestRunner, device: str) -> None:
-    contest("empty call", [Contender("nothing", lambda: None)], device, Budget(least=100, most=100))
+def test_an_empty_call(compare: Comparison, device: str) -> None:
+    compare("empty call", [Candidate("nothing", lambda: None)], device, Budget(least=100, most=100))

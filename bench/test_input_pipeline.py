@@ -16,15 +16,17 @@ import pytest
 import soundfile
 import torch
 
-from bench.conftest import ContestRunner
+from bench.conftest import Comparison
 from models import create_model
 from reproduce.audio.errors import AudioError
 from reproduce.audio.log_mel import log_mel, normalise, stack_waveforms
 from reproduce.audio.spec import AudioSpec
 from reproduce.audio.waveforms import LoadedClip, decode_many, load_waveform
-from reproduce.efficiency.contenders import inference_contender
-from reproduce.efficiency.contest import Budget, Contender, synchronise
-from reproduce.environment import decoding_threads
+from reproduce.efficiency.candidates import inference_candidate
+from reproduce.efficiency.interleaved import Candidate
+from reproduce.efficiency.stopping import Budget
+from reproduce.environment import synchronise
+from reproduce.machine import decoding_threads
 
 SHARED = Path(os.environ.get("MAST_SHARED", Path(__file__).resolve().parents[2] / "shared"))
 RATE, SECONDS = 44_100, 5
@@ -36,7 +38,7 @@ BUDGET = Budget(least=3, most=9, seconds=10)
 
 @pytest.fixture(scope="session")
 def recordings(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, list[Path]]:
-    """What they are, and FILES ogg files."""
+    """Return the name of the recordings and FILES Ogg files."""
     real = sorted((SHARED / "data/esc10/audio").glob("*.ogg"))[:FILES]
     if len(real) == FILES:
         return "ESC-10", real
@@ -50,11 +52,11 @@ def recordings(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, list[Path
 
 
 def spectrograms_of(files: Sequence[Path], device: str) -> torch.Tensor:
-    """Decoded on every core; log-mels in batches on the device while the next clips decode."""
+    """Decode on every core, and compute log-mels in batches on the device while the next clips decode."""
     decoded = decode_many(((path, None, None) for path in files), SPEC, decoding_threads(), SPEC.samples)
     groups = iter(lambda: list(islice(decoded, BATCH)), [])
     threads = torch.get_num_threads()
-    torch.set_num_threads(1)  # the decoders have the other cores
+    torch.set_num_threads(1)  # the decoding threads use the other cores
     try:
         return torch.cat([_spectrograms(group, device) for group in groups])
     finally:
@@ -72,7 +74,7 @@ def _spectrograms(group: Sequence[LoadedClip | AudioError], device: str) -> torc
 
 
 def spectrograms_one_by_one(files: Sequence[Path], device: str) -> None:
-    """The plain loop: a file at a time on one core."""
+    """Decode and transform one file after another on one core."""
     for path in files:
         batch, lengths = stack_waveforms([load_waveform(path, SPEC, max_samples=SPEC.samples)])
         normalise(log_mel(batch.to(device), lengths, SPEC), SPEC)
@@ -80,7 +82,7 @@ def spectrograms_one_by_one(files: Sequence[Path], device: str) -> None:
 
 @pytest.fixture(scope="session")
 def kept_decoded(recordings: tuple[str, list[Path]], tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
-    """The recordings as `data shard` keeps them: decoded and resampled once, 16 kHz FLAC."""
+    """Write the recordings as `data shard` does: decoded and resampled once, 16 kHz FLAC."""
     folder = tmp_path_factory.mktemp("flac")
     paths = [folder / f"{file.stem}.flac" for file in recordings[1]]
     for file, path in zip(recordings[1], paths, strict=True):
@@ -89,39 +91,39 @@ def kept_decoded(recordings: tuple[str, list[Path]], tmp_path_factory: pytest.Te
 
 
 def test_files_to_log_mels(
-    contest: ContestRunner, recordings: tuple[str, list[Path]], kept_decoded: list[Path], device: str, largest: str
+    compare: Comparison, recordings: tuple[str, list[Path]], kept_decoded: list[Path], device: str, largest: str
 ) -> None:
     source, files = recordings
     count = DEBUG_FILES if largest == "debug" else FILES
     files, kept = files[:count], kept_decoded[:count]
-    contenders = [
-        Contender(f"{decoding_threads()} threads, batched", lambda: spectrograms_of(files, device), len(files)),
-        Contender("plain loop", lambda: spectrograms_one_by_one(files, device), len(files)),
-        Contender("kept as 16 kHz flac, batched", lambda: spectrograms_of(kept, device), len(kept)),
+    candidates = [
+        Candidate(f"{decoding_threads()} threads, batched", lambda: spectrograms_of(files, device), len(files)),
+        Candidate("plain loop", lambda: spectrograms_one_by_one(files, device), len(files)),
+        Candidate("kept as 16 kHz flac, batched", lambda: spectrograms_of(kept, device), len(kept)),
     ]
-    contest("input pipeline", contenders, device, BUDGET, source=source, rate=RATE, seconds=SECONDS, files=len(files))
+    compare("input pipeline", candidates, device, BUDGET, source=source, rate=RATE, seconds=SECONDS, files=len(files))
 
 
 def test_end_to_end_beside_the_model_alone(
-    contest: ContestRunner, recordings: tuple[str, list[Path]], device: str, largest: str
+    compare: Comparison, recordings: tuple[str, list[Path]], device: str, largest: str
 ) -> None:
-    """Whether the input side starves the model: files to logits, and logits of a batch that is there already."""
+    """Time files to logits beside the logits of a batch in memory: decoding must not hold the model up."""
     source, files = recordings
     files = files[: DEBUG_FILES if largest == "debug" else FILES_BEFORE_A_MODEL]
     name = f"mast_{largest}"
     model = create_model(name, input_size=(SPEC.mels, SPEC.frames)).eval().to(device)
     ready = spectrograms_of(files, device)
-    alone = inference_contender(f"{name} alone", model, ready)
+    alone = inference_candidate(f"{name} alone", model, ready)
 
     def end_to_end() -> None:
         with torch.inference_mode():
             model(spectrograms_of(files, device))
         synchronise(device)
 
-    contenders = [alone, Contender(f"files to {name}", end_to_end, len(files), alone.held_bytes, alone.attention)]
-    contest(
+    candidates = [alone, Candidate(f"files to {name}", end_to_end, len(files), alone.held_bytes, alone.attention)]
+    compare(
         "end to end",
-        contenders,
+        candidates,
         device,
         BUDGET,
         source=source,

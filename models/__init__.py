@@ -1,9 +1,13 @@
-"""AST and MAST. Ask `create_model(name)`; nothing here downloads, prints or patches."""
+"""AST and MAST. Ask `create_model(name)`; nothing here downloads or prints.
+
+Programs that use timm can ask `timm.create_model(name)` too.
+"""
 
 from models.ast_model import AST, ASTConfig
 from models.base import SpectrogramTransformer
 from models.mast_model import MAST, MASTConfig
-from models.registry import create_model, list_models, register_model
+from models.registry import create_model, list_models, register_presets
+from models.timm_registry import register_when_timm_is_imported
 
 __all__ = [
     "AST",
@@ -13,5 +17,7 @@ __all__ = [
     "SpectrogramTransformer",
     "create_model",
     "list_models",
-    "register_model",
+    "register_presets",
 ]
+
+register_when_timm_is_imported()

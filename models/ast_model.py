@@ -6,19 +6,104 @@ H heads, D = C / H.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import json
+import math
+import re
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from math import prod
+from pathlib import Path
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from models.base import SpectrogramTransformer
-from models.layers import ClassifierHead, DropPath, Mlp, check_heads, check_input, drop_path_rates, init_linear_weights
-from models.registry import register_model
+from models.cost_items import (
+    BlockShape,
+    CostItem,
+    SavedActivations,
+    conv_macs,
+    head_items,
+    linear_items,
+    mlp_items,
+    mlp_saved,
+    norm_macs,
+)
+from models.layers import (
+    ClassifierHead,
+    DropPath,
+    Mlp,
+    at_least_float32,
+    check_config,
+    drop_path_rates,
+    init_linear_weights,
+)
+from models.registry import register_presets
+from models.weight_files import CheckpointError
+from models.weight_formats import Action, Grid, PublishedWeights, WeightFormat, WeightSource
 
 ATTENTION_PATHS = ("sdpa", "reference")
+PREFIX_TOKENS = 2  # class and distillation token
+DEIT_HEAD_CLASSES, DEIT_UNUSED_HEADS = 1000, 2
+AUDIOSET_GRID = (12, 101)  # patches of the published AST weights, 128 mels x 1024 frames
+
+HUGGINGFACE_PREFIX = re.escape("audio_spectrogram_transformer.")
+PRETRAINED_FORMATS = {
+    "ours": WeightFormat(marker=r"head_norm\.weight"),
+    "ast-official": WeightFormat(
+        marker=r"v\.blocks\.\d+\.attn\.qkv\.weight",
+        rules=((r"^v\.", ""), (r"^mlp_head\.0\.", "head_norm."), (r"^mlp_head\.1\.", "head.fc.")),
+        dropped=r"v\.head(_dist)?\.(weight|bias)",  # DeiT's, allocated and unused in AST
+        head=("head_norm", "head.fc"),
+    ),
+    "ast-huggingface": WeightFormat(
+        marker=rf"({HUGGINGFACE_PREFIX})?embeddings\.(distillation_token|patch_embeddings\.projection\.weight)",
+        # Of two spellings, the first is on disk (transformers 4), the second in memory (transformers 5).
+        rules=(
+            (rf"^{HUGGINGFACE_PREFIX}", ""),
+            (r"^embeddings\.cls_token$", "cls_token"),
+            (r"^embeddings\.distillation_token$", "dist_token"),
+            (r"^embeddings\.position_embeddings$", "pos_embed"),
+            (r"^embeddings\.patch_embeddings\.projection\.", "patch_embed.proj."),
+            (r"^(?:encoder\.layer|layers)\.(\d+)\.", r"blocks.\1."),
+            (r"\.layernorm_before\.", ".norm1."),
+            (r"\.layernorm_after\.", ".norm2."),
+            (r"\.attention\.attention\.(query|key|value)\.", r".attn.\1."),
+            (r"\.attention\.q_proj\.", ".attn.query."),
+            (r"\.attention\.k_proj\.", ".attn.key."),
+            (r"\.attention\.v_proj\.", ".attn.value."),
+            (r"\.attention\.(?:output\.dense|o_proj)\.", ".attn.proj."),
+            (r"\.intermediate\.dense\.", ".mlp.fc1."),
+            (r"^(blocks\.\d+)\.output\.dense\.", r"\1.mlp.fc2."),
+            (r"^layernorm\.", "norm."),
+            (r"^classifier\.layernorm\.", "head_norm."),
+            (r"^classifier\.dense\.", "head.fc."),
+        ),
+        head=("head_norm", "head.fc"),
+        head_marker=rf"{HUGGINGFACE_PREFIX}.*",  # the bare ASTModel has neither prefix nor classifier
+    ),
+    "deit": WeightFormat(
+        marker=r"blocks\.\d+\.attn\.qkv\.weight",
+        absent=r".*\.rel_pos_\w+|head_norm\.weight",
+        dropped=r"head(_dist)?\.(weight|bias)",
+    ),
+}
+BASE_FIELDS = ("embed_dim", "depth", "num_heads", "mlp_ratio", "patch_size")
+PUBLISHED = {
+    "imagenet": PublishedWeights(
+        repo_id="timm/deit_base_distilled_patch16_384.fb_in1k",
+        url="https://dl.fbaipublicfiles.com/deit/deit_base_distilled_patch16_384-d0272ac0.pth",
+        preset="ast_base",
+        fields=BASE_FIELDS,
+    ),
+    "audioset": PublishedWeights(
+        repo_id="MIT/ast-finetuned-audioset-10-10-0.4593",
+        url="https://huggingface.co/MIT/ast-finetuned-audioset-10-10-0.4593/resolve/main/model.safetensors",
+        preset="ast_base",
+        fields=BASE_FIELDS,
+    ),
+}
 
 
 @dataclass(frozen=True)
@@ -29,11 +114,19 @@ class ASTConfig:
         num_classes: int, or {head name: classes}.
         input_size: (mels, frames).
         in_chans: spectrogram channels.
-        embed_dim, depth, num_heads, mlp_ratio: DeiT-B's.
-        patch_size, patch_stride: square patches that overlap where the stride is smaller.
+        embed_dim: width, DeiT-B's.
+        depth: blocks, DeiT-B's.
+        num_heads: heads per block, DeiT-B's.
+        mlp_ratio: hidden width over width.
+        patch_size: side of the square patches.
+        patch_stride: step between patches, which overlap where it is smaller than patch_size.
         drop_path_rate: linear over the blocks, on both branches.
-        norm_eps, head_norm_eps: DeiT's, and torch's default, which AST's `mlp_head` uses.
+        norm_eps: LayerNorm epsilon, DeiT's.
+        head_norm_eps: of the head's LayerNorm; torch's default, which AST's `mlp_head` uses.
         attention: "sdpa" (fused) or "reference" (plain products, which MAC counters can see).
+
+    Raises:
+        ValueError: sizes that cannot be built.
     """
 
     num_classes: int | Mapping[str, int] = 527
@@ -52,16 +145,16 @@ class ASTConfig:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "input_size", tuple(self.input_size))
-        check_heads(self.num_classes)
+        check_config(self, self.depth)
+        if min(self.patch_size, self.patch_stride) < 1:
+            raise ValueError(f"patches must be positive, got size {self.patch_size} and stride {self.patch_stride}")
         if min(self.input_size) < self.patch_size:
             raise ValueError(f"input_size {self.input_size} is smaller than a patch of {self.patch_size}")
-        if self.embed_dim % self.num_heads:
-            raise ValueError(f"embed_dim {self.embed_dim} is not a multiple of num_heads {self.num_heads}")
         if self.attention not in ATTENTION_PATHS:
             raise ValueError(f"attention must be one of {ATTENTION_PATHS}, got {self.attention!r}")
 
     @property
-    def grid(self) -> tuple[int, int]:
+    def grid(self) -> Grid:
         """Patches along (frequency, time): 12 x 101 at 128 x 1024."""
         rows, columns = ((size - self.patch_size) // self.patch_stride + 1 for size in self.input_size)
         return rows, columns
@@ -76,6 +169,10 @@ class Attention(nn.Module):
         self.path = path
         self.qkv = nn.Linear(dim, 3 * dim)
         self.proj = nn.Linear(dim, dim)
+
+    def path_on(self, device: torch.device) -> str:
+        """The path taken on `device`: the same on all."""
+        return self.path
 
     def forward(self, x: Tensor) -> Tensor:
         B, N, C = x.shape
@@ -124,16 +221,18 @@ class AST(SpectrogramTransformer):
     """
 
     config: ASTConfig
+    config_class = ASTConfig
     attention_paths = ATTENTION_PATHS
+    pretrained_formats = PRETRAINED_FORMATS
+    published = PUBLISHED
 
     def __init__(self, config: ASTConfig) -> None:
-        super().__init__()
-        self.config = config
-        dim, patches = config.embed_dim, config.grid[0] * config.grid[1]
+        super().__init__(config)
+        dim, patches = config.embed_dim, prod(config.grid)
         self.patch_embed = PatchEmbed(config)
         self.cls_token = nn.Parameter(torch.zeros(1, 1, dim))
         self.dist_token = nn.Parameter(torch.zeros(1, 1, dim))
-        self.pos_embed = nn.Parameter(torch.zeros(1, 2 + patches, dim))
+        self.pos_embed = nn.Parameter(torch.zeros(1, PREFIX_TOKENS + patches, dim))
         rates = drop_path_rates(config.drop_path_rate, config.depth)
         self.blocks = nn.ModuleList(Block(config, rate) for rate in rates)
         self.norm = nn.LayerNorm(dim, eps=config.norm_eps)
@@ -148,49 +247,158 @@ class AST(SpectrogramTransformer):
         return self.config.embed_dim
 
     def no_weight_decay(self) -> set[str]:
-        """Names of parameters that DeiT leaves undecayed besides biases and norms."""
+        """Names of parameters that DeiT does not decay besides biases and norms."""
         return {"cls_token", "dist_token", "pos_embed"}
 
-    def forward_features(self, x: Tensor) -> Tensor:
-        """(B, in_chans, mels, frames) to tokens (B, 2 + patches, C) after the last LayerNorm."""
-        check_input(x, self.config.in_chans, self.config.input_size)
+    def embed(self, x: Tensor) -> Tensor:
+        """(B, in_chans, mels, frames) to tokens (B, 2 + patches, C) with their positions."""
         x = self.patch_embed(x)
         prefix = torch.cat((self.cls_token, self.dist_token), dim=1).expand(x.shape[0], -1, -1)
-        x = torch.cat((prefix, x), dim=1) + self.pos_embed
-        return self.norm(self.run_blocks(x))
+        return torch.cat((prefix, x), dim=1) + self.pos_embed
 
     def pool(self, tokens: Tensor) -> Tensor:
         """Mean of the class and the distillation token, (B, C)."""
-        return (tokens[:, 0] + tokens[:, 1]) / 2
+        class_token, distillation_token = at_least_float32(tokens[:, :PREFIX_TOKENS]).unbind(dim=1)
+        return (class_token + distillation_token) / 2
 
-    def classify(self, embedding: Tensor) -> Tensor | dict[str, Tensor]:
-        """Embedding (B, C) to logits, through the head's own LayerNorm."""
+    def head_logits(self, embedding: Tensor) -> Tensor | dict[str, Tensor]:
+        """Embedding (B, C) to logits, through the head's LayerNorm."""
         return self.head(self.head_norm(embedding))
 
+    # --- Cost of one clip
 
-def _ast(preset: dict[str, Any], arguments: dict[str, Any]) -> AST:
-    return AST(ASTConfig(**{**preset, **arguments}))
+    @property
+    def paper_only_parameters(self) -> int:
+        """AST's code keeps DeiT's two 1000-way heads allocated and unused, and counts them."""
+        return DEIT_UNUSED_HEADS * (self.config.embed_dim + 1) * DEIT_HEAD_CLASSES
+
+    def cost_items(self) -> Iterator[CostItem]:
+        patches, dim = prod(self.config.grid), self.config.embed_dim
+        tokens = PREFIX_TOKENS + patches
+        yield CostItem("patch embedding", "conv", conv_macs(self.patch_embed.proj, patches))
+        for number, block in enumerate(self.blocks):
+            name = f"block {number}"
+            yield CostItem(name, "norm", 2 * norm_macs(tokens * dim))
+            yield from linear_items(name, block.attn.qkv, tokens)
+            yield from linear_items(name, block.attn.proj, tokens)
+            yield CostItem(name, "attention", 2 * tokens * tokens * dim)
+            yield from mlp_items(name, block.mlp, tokens)
+        yield CostItem("head", "norm", norm_macs(tokens * dim) + norm_macs(dim))
+        yield from head_items(self.head)
+
+    def block_shapes(self) -> Iterator[BlockShape]:
+        grid, dim = self.config.grid, self.config.embed_dim
+        yield BlockShape("patch embedding", prod(grid), grid, dim)
+        for number in range(self.config.depth):
+            yield BlockShape(f"block {number}", prod(grid), grid, dim, PREFIX_TOKENS)
+
+    def saved_activations(self, batch: int, device: torch.device) -> Iterator[SavedActivations]:
+        tokens, dim = PREFIX_TOKENS + prod(self.config.grid), self.config.embed_dim
+        elements = tokens * dim
+        for number, block in enumerate(self.blocks):
+            saved = 5 * elements  # the normed input; q, k and v; the projection's input
+            if block.attn.path == "reference":
+                saved += block.attn.num_heads * tokens**2  # the probabilities
+            saved += mlp_saved(block.mlp, tokens, batch, device.type)
+            yield SavedActivations(block=f"block {number}", inputs=elements, float32=2 * elements, autocast=saved)
+        inputs = prod(self.config.input_size) * self.config.in_chans
+        yield SavedActivations(block="head", inputs=elements, float32=elements, autocast=inputs)
+
+    # --- Weights of other sources
+
+    @classmethod
+    def grid_of_config(cls, config: ASTConfig) -> Grid | None:
+        return config.grid
+
+    def grid_of_file(self, path: Path) -> Grid | None:
+        """The grid by transformers' config.json in the folder of `path`, None without one."""
+        try:
+            described = json.loads((path.parent / "config.json").read_text(encoding="utf-8"))
+            sizes = described["num_mel_bins"], described["max_length"]
+            strides = described["frequency_stride"], described["time_stride"]
+            rows, columns = (
+                (int(size) - int(described["patch_size"])) // int(stride) + 1
+                for size, stride in zip(sizes, strides, strict=True)
+            )
+        except (OSError, ValueError, LookupError, TypeError, ArithmeticError, RecursionError):  # none, or no AST's
+            return None
+        return (rows, columns) if min(rows, columns) > 0 else None
+
+    def adapt(self, key: str, tensor: Tensor, target: Tensor, source: WeightSource) -> tuple[Tensor, Action]:
+        if key != "pos_embed":
+            return super().adapt(key, tensor, target, source)
+        grid = position_grid(tensor, source)
+        if grid == self.config.grid:
+            return tensor, "matched"
+        # Two grids of the same number of patches still differ.
+        return resize_position_embedding(tensor.to(target.dtype), grid, self.config.grid), "resized"
 
 
-@register_model
-def ast_base(**arguments: Any) -> AST:
-    """The paper's AST: 86.6 M parameters, 103.4 G module-only MACs at 128 x 1024."""
-    return _ast({}, arguments)
+def position_grid(pos_embed: Tensor, source: WeightSource) -> Grid:
+    """The (frequency, time) grid of a position embedding (1, 2 + patches, C), which the tensor itself does not give.
+
+    DeiT's is square, published AST's 12 x 101. Other counts have several layouts: 192 patches are 12 x 16 at 128 mels
+    and 8 x 24 at 96.
+
+    Raises:
+        CheckpointError: wrong shape, or a grid that is unknown or does not fit.
+    """
+    shape = tuple(pos_embed.shape)
+    if pos_embed.ndim != 3 or shape[0] != 1 or shape[1] <= PREFIX_TOKENS:
+        raise CheckpointError(f"{source.name}: 'pos_embed' is {shape}, not (1, 2 + patches, width): get the file again")
+    patches = shape[1] - PREFIX_TOKENS
+    if source.grid is not None:
+        if min(source.grid) < 1 or prod(source.grid) != patches:
+            raise CheckpointError(
+                f"{source.name}: 'pos_embed' has {patches} patches, unlike source_grid {source.grid}: "
+                "pass the grid that the weights were trained with"
+            )
+        return source.grid
+    side = math.isqrt(patches)
+    if source.format == "deit" and side * side == patches:
+        return side, side
+    if source.format != "deit" and patches == prod(AUDIOSET_GRID):
+        return AUDIOSET_GRID
+    raise CheckpointError(
+        f"{source.name}: 'pos_embed' has {patches} patches of unknown layout: pass source_grid=(rows, columns), "
+        "or put transformers' config.json of the model beside the file"
+    )
 
 
-@register_model
-def ast_small(**arguments: Any) -> AST:
-    """Half of ast_base's width at the same depth and head size."""
-    return _ast({"embed_dim": 384, "num_heads": 6}, arguments)
+def resize_position_embedding(pos_embed: Tensor, source_grid: Grid, grid: Grid) -> Tensor:
+    """AST's rule: per axis, time first, cut from the centre where the target is not longer, else interpolate linearly.
+
+    The two prefix tokens are kept. After `src/models/ast_models.py` of YuanGongND/ast.
+
+    Args:
+        pos_embed: (1, 2 + rows * columns of source_grid, C), frequency-major.
+        source_grid: patches along (frequency, time) of the source.
+        grid: patches along (frequency, time) of the result.
+
+    Returns:
+        (1, 2 + rows * columns of grid, C).
+    """
+    prefix, patches = pos_embed[:, :PREFIX_TOKENS], pos_embed[:, PREFIX_TOKENS:]
+    C = patches.shape[-1]
+    patches = patches.transpose(1, 2).reshape(1, C, *source_grid)
+    for axis in (3, 2):
+        size, target = patches.shape[axis], grid[axis - 2]
+        if target <= size:
+            patches = patches.narrow(axis, size // 2 - target // 2, target)
+        else:
+            shape = (patches.shape[2], target) if axis == 3 else (target, patches.shape[3])
+            patches = F.interpolate(patches, size=shape, mode="bilinear", align_corners=False)
+    return torch.cat((prefix, patches.reshape(1, C, -1).transpose(1, 2)), dim=1)
 
 
-@register_model
-def ast_tiny(**arguments: Any) -> AST:
-    """A quarter of ast_base's width at the same depth and head size."""
-    return _ast({"embed_dim": 192, "num_heads": 3}, arguments)
-
-
-@register_model
-def ast_debug(**arguments: Any) -> AST:
-    """Seconds on a CPU; for tests of the path, not for accuracy."""
-    return _ast({"embed_dim": 32, "num_heads": 2, "depth": 2}, arguments)
+# ast_base is the paper's AST: 86.6 M parameters, 103.4 G module-only MACs at 128 x 1024. small and tiny have a half and
+# a quarter of its width at the same depth and head size; debug runs in seconds on a CPU, to test the path.
+register_presets(
+    AST,
+    {
+        "ast_base": {},
+        "ast_small": {"embed_dim": 384, "num_heads": 6},
+        "ast_tiny": {"embed_dim": 192, "num_heads": 3},
+        "ast_debug": {"embed_dim": 32, "num_heads": 2, "depth": 2},
+    },
+)

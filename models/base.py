@@ -1,41 +1,122 @@
-"""What AST and MAST have in common from the outside: the interface that the harness, the counters and tests rely on."""
+"""What every model has in common from the outside: the interface of training, counting, weight loading and timm."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from models.layers import ClassifierHead
+from models.cost_items import BlockShape, CostItem, SavedActivations
+from models.layers import ClassifierHead, autocast_dtype, check_heads, check_input, init_linear_weights
+from models.weight_formats import Action, Grid, PublishedWeights, WeightFormat, WeightSource
 
 
 class SpectrogramTransformer(nn.Module):
     """Maps (B, in_chans, mels, frames) to raw logits (B, classes), or to {head: (B, classes)}.
 
-    Subclasses build `blocks`, set `config` (a frozen dataclass with num_classes, input_size, in_chans, attention) and
-    say how a spectrogram becomes tokens and tokens an embedding. Raw logits in training and evaluation alike.
+    A subclass builds `config`, `blocks`, `norm` and `head`, and defines `embedding_dim`, `no_weight_decay`, `embed`,
+    `pool`, `cost_items`, `block_shapes` and `saved_activations`. The other methods have defaults. Its presets are
+    registered by `register_presets`.
+
+    Attributes:
+        config_class: frozen dataclass with at least num_classes, input_size and in_chans.
+        attention_paths: names that `set_attention` accepts.
+        pretrained_formats: published formats by name; "ours" is a state dict of this model.
+        published: published weights by the name that `load_by_name` takes.
+        retired_fields: fields that configs of old checkpoints have, with the one value that is still understood.
+        blocks: Transformer blocks. Those with attention have an `attn` with `path` and `path_on`.
+        head: the classifier.
     """
 
-    attention_paths: ClassVar[tuple[str, ...]]
+    config_class: ClassVar[type[Any]]
+    attention_paths: ClassVar[tuple[str, ...]] = ()
+    pretrained_formats: ClassVar[Mapping[str, WeightFormat]] = {}
+    published: ClassVar[Mapping[str, PublishedWeights]] = {}
+    retired_fields: ClassVar[Mapping[str, Any]] = {}
     config: Any
-    blocks: Any  # nn.ModuleList of the subclass's own Block
+    blocks: Any  # nn.ModuleList of the subclass's blocks
+    norm: nn.Module
     head: ClassifierHead
 
-    def __init__(self) -> None:
+    def __init__(self, config: Any) -> None:
         super().__init__()
+        self.config = config
         self.grad_checkpointing = False
+
+    # --- Forward pass
 
     @property
     def embedding_dim(self) -> int:
         """Width of the pooled embedding."""
         raise NotImplementedError
 
+    def embed(self, x: Tensor) -> Tensor:
+        """(B, in_chans, mels, frames) to the tokens (B, N, C) that enter the first block."""
+        raise NotImplementedError
+
+    def run_blocks(self, x: Tensor) -> Tensor:
+        """Tokens (B, N, C) through every block."""
+        for block in self.blocks:
+            x = self._run_block(block, x)
+        return x
+
+    def _run_block(self, block: nn.Module, x: Tensor) -> Tensor:
+        if self.grad_checkpointing and self.training and torch.is_grad_enabled():
+            result: Tensor = checkpoint(block, x, use_reentrant=False)
+            return result
+        return block(x)
+
+    def forward_features(self, x: Tensor) -> Tensor:
+        """(B, in_chans, mels, frames) to tokens (B, N, C) after the last LayerNorm.
+
+        Raises:
+            ValueError: `x` does not have the size that the model was built for.
+        """
+        check_input(x, self.config.in_chans, self.config.input_size)
+        return self.norm(self.run_blocks(self.embed(x)))
+
+    def pool(self, tokens: Tensor) -> Tensor:
+        """Tokens (B, N, C) to the embedding (B, C), at least in float32."""
+        raise NotImplementedError
+
+    def classify(self, embedding: Tensor) -> Tensor | dict[str, Tensor]:
+        """Embedding (B, C) to logits, in the weights' precision under any autocast.
+
+        Rounding logits to bfloat16 makes ties, which cost 0.12 to 0.15 mAP on AudioSet (simulated, 15,818 x 527).
+        """
+        if isinstance(self.head.fc, nn.Identity):
+            return embedding
+        device_type = embedding.device.type
+        embedding = embedding.to(next(self.head.parameters()).dtype)
+        if autocast_dtype(device_type) is None:
+            return self.head_logits(embedding)
+        with torch.autocast(device_type, enabled=False):
+            return self.head_logits(embedding)
+
+    def head_logits(self, embedding: Tensor) -> Tensor | dict[str, Tensor]:
+        """Embedding (B, C) in the weights' precision to logits."""
+        return self.head(embedding)
+
+    def forward_head(self, tokens: Tensor, pre_logits: bool = False) -> Tensor | dict[str, Tensor]:
+        """Tokens to logits, or with `pre_logits` to the pooled embedding (B, C)."""
+        embedding = self.pool(tokens)
+        return embedding if pre_logits else self.classify(embedding)
+
+    def forward(self, x: Tensor) -> Tensor | dict[str, Tensor]:
+        return self.forward_head(self.forward_features(x))
+
+    # --- How it is computed
+
     @property
     def attention(self) -> str:
-        """The path by which attention is computed, one of `attention_paths`."""
-        return str(self.blocks[0].attn.path)
+        """The paths by which the blocks compute attention on the model's device, such as "chunked, sdpa"."""
+        device = next(self.parameters()).device
+        paths = dict.fromkeys(block.attn.path_on(device) for block in self.blocks if hasattr(block, "attn"))
+        return ", ".join(paths) or "none"
 
     def set_attention(self, path: str) -> SpectrogramTransformer:
         """Choose how attention is computed, one of `attention_paths`; outputs agree. Returns self."""
@@ -46,39 +127,149 @@ class SpectrogramTransformer(nn.Module):
         return self
 
     def set_grad_checkpointing(self, enable: bool = True) -> SpectrogramTransformer:
-        """Recompute each block in the backward pass instead of keeping its activations. Returns self."""
+        """Recompute each block in the backward pass instead of saving its activations. Returns self."""
         self.grad_checkpointing = enable
         return self
 
+    def set_recompute(self, elements: int | None) -> SpectrogramTransformer:
+        """Recompute LayerNorms, GELUs and poolings of at least `elements` elements in the backward pass.
+
+        0 saves most memory; None takes the default for the device. Returns self.
+        """
+        module: Any
+        for module in self.modules():
+            if hasattr(module, "recompute_from"):
+                module.recompute_from = elements
+        return self
+
     def no_weight_decay(self) -> set[str]:
-        """Names of parameters that the reference leaves undecayed, besides biases and norms."""
+        """Names of parameters that the reference does not decay, besides biases and norms."""
         raise NotImplementedError
 
-    def run_blocks(self, x: Tensor) -> Tensor:
-        """Tokens (B, N, C) through every block."""
-        for block in self.blocks:
-            if self.grad_checkpointing and self.training and torch.is_grad_enabled():
-                x = checkpoint(block, x, use_reentrant=False)
-            else:
-                x = block(x)
-        return x
+    # --- Cost of one clip
 
-    def forward_features(self, x: Tensor) -> Tensor:
-        """(B, in_chans, mels, frames) to tokens (B, N, C) after the last LayerNorm."""
+    @property
+    def paper_only_parameters(self) -> int:
+        """Parameters that the paper counts and this model does not have."""
+        return 0
+
+    def cost_items(self) -> Iterator[CostItem]:
+        """MACs of one clip, by block and kind."""
         raise NotImplementedError
 
-    def pool(self, tokens: Tensor) -> Tensor:
-        """Tokens (B, N, C) to the embedding (B, C)."""
+    def block_shapes(self) -> Iterator[BlockShape]:
+        """Tokens that leave the patch embedding and each block, in order."""
         raise NotImplementedError
 
-    def classify(self, embedding: Tensor) -> Tensor | dict[str, Tensor]:
-        """Embedding (B, C) to logits."""
-        return self.head(embedding)
+    def saved_activations(self, batch: int, device: torch.device) -> Iterator[SavedActivations]:
+        """Activations that autograd saves of one clip of `batch` on `device`: per block, in order, and of the head."""
+        raise NotImplementedError
 
-    def forward_head(self, tokens: Tensor, pre_logits: bool = False) -> Tensor | dict[str, Tensor]:
-        """Tokens to logits, or with `pre_logits` to the pooled embedding (B, C)."""
-        embedding = self.pool(tokens)
-        return embedding if pre_logits else self.classify(embedding)
+    def relative_position_terms(self, x: Tensor) -> list[tuple[Tensor, Tensor]]:
+        """Mean term that relative positions add to the scores of x (B, in_chans, mels, frames).
 
-    def forward(self, x: Tensor) -> Tensor | dict[str, Tensor]:
-        return self.forward_head(self.forward_features(x))
+        Returns:
+            Per block, along frequency (queries, keys) and along time (queries, keys); empty if the model has none.
+        """
+        return []
+
+    # --- Weights of other sources
+
+    def rename_key(self, key: str) -> str:
+        """A key of published weights before the rules of its format, for what no pattern can express."""
+        return key
+
+    @classmethod
+    def grid_of_config(cls, config: Any) -> Grid | None:
+        """The (frequency, time) grid of the position embedding by a config; None if the model needs no grid."""
+        return None
+
+    def grid_of_file(self, path: Path) -> Grid | None:
+        """The (frequency, time) grid of the position embedding in a file of published weights, None if unknown."""
+        return None
+
+    def adapt(self, key: str, tensor: Tensor, target: Tensor, source: WeightSource) -> tuple[Tensor, Action]:
+        """Bring a source tensor to the shape of `target` where a rule allows it; otherwise return it as it is.
+
+        Args:
+            key: our name.
+            tensor: of the source.
+            target: of the model.
+            source: the weights that are being loaded.
+
+        Raises:
+            CheckpointError: a rule applies, but the source lacks the information for it.
+        """
+        if key == "patch_embed.proj.weight" and tensor.ndim == 4 and tensor.shape[1] == 3 and target.shape[1] == 1:
+            return tensor.to(target.dtype).sum(dim=1, keepdim=True), "summed channels"
+        return tensor, "matched"
+
+    # --- What timm expects of a model
+
+    @property
+    def num_classes(self) -> int | Mapping[str, int]:
+        """Classes of the one head, or of every head by name; 0 after `reset_classifier(0)`."""
+        return 0 if isinstance(self.head.fc, nn.Identity) else self.config.num_classes
+
+    @property
+    def num_features(self) -> int:
+        """timm's name of `embedding_dim`."""
+        return self.embedding_dim
+
+    head_hidden_size = num_features
+
+    def get_classifier(self) -> nn.Module:
+        """The Linear of the one head, or a ModuleDict of them."""
+        return self.head.fc
+
+    def reset_classifier(self, num_classes: int | Mapping[str, int], global_pool: str | None = None) -> None:
+        """Replace the classifier by a new one; with 0 classes `forward` returns the embedding.
+
+        Raises:
+            ValueError: `global_pool`, which the models fix, or a number of classes that cannot be built.
+        """
+        if global_pool is not None:
+            raise ValueError(f"global_pool is fixed by the model, got {global_pool!r}: leave it out")
+        if num_classes != 0:
+            check_heads(num_classes)
+            self.config = self.config_class(**{**vars(self.config), "num_classes": num_classes})
+        reference = next(self.parameters())
+        self.head = ClassifierHead(self.embedding_dim, num_classes).to(reference.device, reference.dtype)
+        self.head.apply(init_linear_weights)
+
+    def forward_intermediates(
+        self,
+        x: Tensor,
+        indices: int | list[int] | None = None,
+        norm: bool = False,
+        output_fmt: str = "NCHW",
+        intermediates_only: bool = False,
+    ) -> Any:
+        """Token grids after chosen blocks, as timm's models give them.
+
+        Args:
+            x: (B, in_chans, mels, frames).
+            indices: the last n blocks, or block numbers; None for all.
+            norm: apply the last LayerNorm to the last block's tokens.
+            output_fmt: "NCHW" for (B, C, frequency, time), "NLC" for (B, frequency * time, C).
+            intermediates_only: leave the tokens of `forward_features` out.
+
+        Returns:
+            The list of grids without prefix tokens, or (tokens (B, N, C), the list).
+        """
+        if output_fmt not in ("NCHW", "NLC"):
+            raise ValueError(f"output_fmt must be NCHW or NLC, got {output_fmt!r}")
+        depth = len(self.blocks)
+        numbers = range(depth) if indices is None else range(depth)[-indices:] if isinstance(indices, int) else indices
+        wanted = {range(depth)[number] for number in numbers}
+        check_input(x, self.config.in_chans, self.config.input_size)
+        shapes = list(self.block_shapes())[1:]
+        grids: list[Tensor] = []
+        x = self.embed(x)
+        for number, (block, shape) in enumerate(zip(self.blocks, shapes, strict=True)):
+            x = self._run_block(block, x)
+            if number in wanted:
+                tokens = self.norm(x) if norm and number == depth - 1 else x
+                tokens = tokens[:, shape.prefix_tokens :]
+                grids.append(tokens if output_fmt == "NLC" else tokens.transpose(1, 2).unflatten(2, shape.grid))
+        return grids if intermediates_only else (self.norm(x), grids)

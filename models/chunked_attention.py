@@ -1,10 +1,9 @@
-"""Pooled attention in pieces, cache-sized but for long clips: no (queries x keys) tensor outlives its piece.
+"""Pooled attention in pieces that fit a CPU's cache, except of long clips. No (queries x keys) tensor is kept.
 
-Operators of torch's own kind, so that torch.compile, torch.export and meta tensors see one node and no loop.
+The operators are custom operators of torch, so torch.compile, torch.export and meta tensors see one node and no loop.
 
-Shapes as in pooling_attention.py with the heads inside, q (B, N, H, D), k and v (B, M, H, D); the relative-position
-tables (rows, D) and the row of every pair on an axis, freq_index (F, f) and time_index (T, t). What N and M exceed F*T
-and f*t by are prefix tokens, which come first and carry no relative position.
+Shapes as in pooling_attention.py with the heads inside: q (B, N, H, D), k and v (B, M, H, D); the relative-position
+tables (rows, D) and the table row of every pair on an axis, freq_index (F, f) and time_index (T, t).
 """
 
 from __future__ import annotations
@@ -16,35 +15,38 @@ from typing import Any
 import torch
 from torch import Tensor
 
-PIECE_SCORES = 2**20  # scores of a piece, 4 MiB in float32, and its probabilities as much again
-PIECE_QUERIES = 256  # or what so many queries need: with fewer rows the products of long clips lose their speed
-# Of a table's rows gathered for pairs at a time, 16 MiB; a 60 s clip's fill 206 MiB, as their gradient still does.
-PAIR_NUMBERS = 2**22
+PIECE_SCORES = 2**20  # scores per piece, 4 MiB in float32; its probabilities take as much again
+PIECE_QUERIES = 256  # least queries per piece: with fewer rows the matrix products of long clips are slow
+# Elements of a relative-position table gathered at once (16 MiB in float32). A 60 s clip needs 206 MiB in total; its
+# gradient is not sliced.
+PAIR_ELEMENTS = 2**22
 
-_unused = ContextVar("unused", default=False)
+_inputs_only: ContextVar[bool] = ContextVar("inputs_only", default=False)
 
 
-class ResultUnused:
-    """A context, to be entered any number of times, where `chunked_attention` is redone for its inputs' sake alone.
+class InputsOnly:
+    """Context for the second run of an activation checkpoint that ends in `chunked_attention`. Re-entrant.
 
-    It computes nothing there, and its result holds whatever lay in memory.
+    The checkpoint needs that run for the tensors that operators save for the backward pass, and drops its result.
+    `chunked_attention` saves its inputs alone, so under this context it returns zeros instead of computing the
+    attention a second time (a third of the attention's time in training).
     """
 
     def __enter__(self) -> None:
-        _unused.set(True)
+        _inputs_only.set(True)
 
     def __exit__(self, *error: object) -> None:
-        _unused.set(False)
+        _inputs_only.set(False)
 
 
-def _by_freq(x: Tensor, freqs: int, times: int) -> Tensor:
-    """One clip's (N, H, X) without its prefix as a view (F, T*H, X)."""
-    return x[x.shape[0] - freqs * times :].view(freqs, -1, x.shape[-1])
+def _by_freq(x: Tensor, freqs: int) -> Tensor:
+    """One clip's (N, H, X) as a view (F, T*H, X)."""
+    return x.view(freqs, -1, x.shape[-1])
 
 
 def _by_time(x: Tensor, freqs: int, times: int) -> Tensor:
-    """One clip's (N, H, X) without its prefix as a view (T, F, H, X)."""
-    return x[x.shape[0] - freqs * times :].view(freqs, times, -1, x.shape[-1]).transpose(0, 1)
+    """One clip's (N, H, X) as a view (T, F, H, X)."""
+    return x.view(freqs, times, -1, x.shape[-1]).transpose(0, 1)
 
 
 class _Axis:
@@ -53,26 +55,26 @@ class _Axis:
     def __init__(self, table: Tensor, index: Tensor) -> None:
         self.table, self.index = table, index
         self.queries, self.keys = index.shape
-        self._step = max(1, PAIR_NUMBERS // (self.keys * table.shape[1]))
-        self._whole = table[index] if self._step >= self.queries else None  # for every clip
+        self._step = max(1, PAIR_ELEMENTS // (self.keys * table.shape[1]))
+        self._all_rows = table[index] if self._step >= self.queries else None  # gathered once for every clip
 
     def rows(self) -> Iterator[tuple[slice, Tensor]]:
-        """By slices of the queries: which, and the rows of their pairs (queries, keys, D)."""
+        """Slices of the queries, each with the table rows of its pairs (queries, keys, D)."""
         for start in range(0, self.queries, self._step):
             part = slice(start, start + self._step)
-            yield part, self.table[self.index[part]] if self._whole is None else self._whole
+            yield part, self.table[self.index[part]] if self._all_rows is None else self._all_rows
 
     def gradient(self, of_pairs: Tensor) -> Tensor:
-        """(queries, keys, D), of every pair's row, to the table's (rows, D)."""
+        """Sum the gradient of every pair's row (queries, keys, D) to the table's (rows, D)."""
         return of_pairs.new_zeros(self.table.shape).index_put_((self.index,), of_pairs, accumulate=True)
 
 
 def _relative_terms(q: Tensor, freq: _Axis, time: _Axis) -> tuple[Tensor, Tensor]:
-    """q.R per axis of one clip's q (N, H, D): (N, H, f) and (N, H, t), zero on prefix tokens."""
+    """q.R per axis of one clip's q (N, H, D): (N, H, f) and (N, H, t)."""
     F, T = freq.queries, time.queries
-    freq_terms, time_terms = (q.new_zeros(*q.shape[:2], axis.keys) for axis in (freq, time))
+    freq_terms, time_terms = (q.new_empty(*q.shape[:2], axis.keys) for axis in (freq, time))
     for part, rows in freq.rows():
-        torch.bmm(_by_freq(q, F, T)[part], rows.mT, out=_by_freq(freq_terms, F, T)[part])
+        torch.bmm(_by_freq(q, F)[part], rows.mT, out=_by_freq(freq_terms, F)[part])
     for part, rows in time.rows():
         terms = torch.bmm(_by_time(q, F, T)[part].flatten(1, 2), rows.mT)
         _by_time(time_terms, F, T)[part].copy_(terms.view(len(terms), F, -1, time.keys))
@@ -80,19 +82,19 @@ def _relative_terms(q: Tensor, freq: _Axis, time: _Axis) -> tuple[Tensor, Tensor
 
 
 def _pieces(q: Tensor, k: Tensor, freq: _Axis, time: _Axis) -> Iterator[tuple[slice, Tensor, Tensor]]:
-    """One clip's pieces: which queries, their probabilities (H, n, M) and as much scratch; the next overwrites both."""
+    """One clip's pieces: a slice of the queries, their probabilities (H, n, M) and as much working space.
+
+    The next piece overwrites both tensors.
+    """
     (N, H, D), M = q.shape, k.shape[0]
     freq_terms, time_terms = (terms.transpose(0, 1) for terms in _relative_terms(q, freq, time))  # (H, N, f or t)
-    pairs = freq.keys, time.keys
-    prefix = M - pairs[0] * pairs[1]
     rows = min(N, max(PIECE_QUERIES, PIECE_SCORES // (H * M)))
     buffers = q.new_empty(2, H * rows * M)
     for start in range(0, N, rows):
         piece = slice(start, min(start + rows, N))
         n = piece.stop - piece.start
         scores, probabilities = (buffer[: H * n * M].view(H, n, M) for buffer in buffers)
-        scores[..., :prefix] = 0
-        bias = scores[..., prefix:].unflatten(-1, pairs)
+        bias = scores.unflatten(-1, (freq.keys, time.keys))
         torch.add(freq_terms[:, piece].unsqueeze(-1), time_terms[:, piece].unsqueeze(-2), out=bias)
         scores.baddbmm_(q[piece].transpose(0, 1), k.permute(1, 2, 0), alpha=D**-0.5)
         yield piece, torch.softmax(scores, -1, out=probabilities), scores
@@ -103,9 +105,9 @@ def chunked_attention(
     q: Tensor, k: Tensor, v: Tensor, freq_table: Tensor, time_table: Tensor, freq_index: Tensor, time_index: Tensor
 ) -> Tensor:
     """softmax(q.k / sqrt(D) + q.R_freq + q.R_time) v + q, (B, N, H, D)."""
+    if _inputs_only.get():
+        return torch.zeros_like(q)
     y = torch.empty_like(q)
-    if _unused.get():
-        return y
     freq, time = _Axis(freq_table, freq_index), _Axis(time_table, time_index)
     for q_, k_, v_, y_ in zip(q, k, v, y, strict=True):
         for piece, probabilities, _ in _pieces(q_, k_, freq, time):
@@ -125,6 +127,7 @@ def _chunked_attention_backward(
     freq_index: Tensor,
     time_index: Tensor,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+    """Gradients of q, k, v (shapes as theirs) and of both tables (rows, D) for `grad` (B, N, H, D)."""
     freq, time = _Axis(freq_table, freq_index), _Axis(time_table, time_index)
     (F, f), (T, t), scale = freq_index.shape, time_index.shape, q.shape[-1] ** -0.5
     # Sums over pieces and clips lose too much in bfloat16.
@@ -132,7 +135,7 @@ def _chunked_attention_backward(
     grad_k, grad_v = (torch.zeros_like(x, dtype=wide) for x in (k, v))
     grad_freq_rows, grad_time_rows = (q.new_zeros(*x.shape, q.shape[-1], dtype=wide) for x in (freq_index, time_index))
     grad_q = grad.clone()  # of the residual
-    grad_freq, grad_time = (q.new_empty(*q.shape[1:3], size) for size in (f, t))  # (N, H, f or t), of one clip
+    grad_freq, grad_time = (q.new_empty(*q.shape[1:3], size) for size in (f, t))  # one clip's (N, H, f or t)
     for clip, (g_, q_, k_, v_, gq_) in enumerate(zip(grad, q, k, v, grad_q, strict=True)):
         for piece, probabilities, scratch in _pieces(q_, k_, freq, time):
             g, rows, grad_rows = (x[piece].transpose(0, 1) for x in (g_, q_, gq_))  # (H, n, D)
@@ -141,16 +144,16 @@ def _chunked_attention_backward(
             grad_s = torch._softmax_backward_data(grad_p, probabilities, -1, q.dtype, grad_input=scratch)
             grad_rows.baddbmm_(grad_s, k_.transpose(0, 1), alpha=scale)
             grad_k[clip].transpose(0, 1).add_(torch.bmm(grad_s.mT, rows), alpha=scale)
-            grad_bias = grad_s[..., k.shape[1] - f * t :].unflatten(-1, (f, t))
+            grad_bias = grad_s.unflatten(-1, (f, t))
             torch.sum(grad_bias, -1, out=grad_freq[piece].transpose(0, 1))
             torch.sum(grad_bias, -2, out=grad_time[piece].transpose(0, 1))
-        by_freq, by_time = _by_freq(grad_freq, F, T), _by_time(grad_time, F, T).flatten(1, 2)
+        by_freq, by_time = _by_freq(grad_freq, F), _by_time(grad_time, F, T).flatten(1, 2)
         for part, pair_rows in freq.rows():
-            _by_freq(gq_, F, T)[part].baddbmm_(by_freq[part], pair_rows)
+            _by_freq(gq_, F)[part].baddbmm_(by_freq[part], pair_rows)
         for part, pair_rows in time.rows():
             terms = torch.bmm(by_time[part], pair_rows)
             _by_time(gq_, F, T)[part].add_(terms.view(len(terms), F, *q.shape[2:]))
-        grad_freq_rows.add_(torch.bmm(by_freq.mT, _by_freq(q_, F, T)))
+        grad_freq_rows.add_(torch.bmm(by_freq.mT, _by_freq(q_, F)))
         grad_time_rows.add_(torch.bmm(by_time.mT, _by_time(q_, F, T).flatten(1, 2)))
     grads = (grad_k, grad_v, freq.gradient(grad_freq_rows), time.gradient(grad_time_rows))
     grad_k, grad_v, grad_freq_table, grad_time_table = (x.to(q.dtype) for x in grads)

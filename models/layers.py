@@ -1,42 +1,24 @@
-"""Parts that AST and MAST share: the MLP, drop path and the classifier head."""
+"""Layers that both models use: the MLP, drop path and the classifier head; and checks of their sizes."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Mapping
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils.checkpoint import checkpoint, noop_context_fn
 
-RECOMPUTED_FROM = 2**19  # numbers: 2 MiB in float32
+from models.recompute import recompute
 
-
-def is_recomputed(numbers: int) -> bool:
-    """Whether `recompute` redoes what follows from a tensor of so many numbers: small ones cost less to keep."""
-    return numbers >= RECOMPUTED_FROM
-
-
-def recompute(
-    function: Callable[..., Tensor], *inputs: Any, again: Callable[[], AbstractContextManager[None]] | None = None
-) -> Tensor:
-    """function(*inputs), of which only the inputs are kept for the backward pass, to redo what is cheap.
-
-    Nothing is redone after the last tensor that the backward pass needs: not the matrix product that ends `function`.
-    `again` makes the context in which it is redone, once for every backward pass over the graph.
-    """
-    # A compiler decides by itself what to keep.
-    if not torch.is_grad_enabled() or torch.compiler.is_compiling() or not is_recomputed(inputs[0].numel()):
-        return function(*inputs)
-    contexts = noop_context_fn if again is None else lambda: (nullcontext(), again())
-    # No draw of random numbers to repeat.
-    result: Tensor = checkpoint(function, *inputs, use_reentrant=False, preserve_rng_state=False, context_fn=contexts)
-    return result
+# A damaged checkpoint may ask for any size. 32,768 frames are 5.5 minutes at 10 ms per frame.
+MAX_SIZE, MAX_BLOCKS = 2**15, 1000
 
 
 class DropPath(nn.Module):
-    """Drop a residual branch per sample with probability `rate` in training (stochastic depth, Huang 2016)."""
+    """Drop a residual branch per sample with probability `rate` in training (stochastic depth, Huang 2016).
+
+    Equal to timm's DropPath bit for bit; timm itself takes 1.8 s of CPU time to import.
+    """
 
     def __init__(self, rate: float) -> None:
         super().__init__()
@@ -54,7 +36,12 @@ class DropPath(nn.Module):
 
 
 class Mlp(nn.Module):
-    """Linear, GELU, Linear on (batch, tokens, dim), after a LayerNorm that the block owns."""
+    """LayerNorm, Linear, GELU, Linear on (batch, tokens, dim); the LayerNorm belongs to the block.
+
+    `recompute_from`: see `SpectrogramTransformer.set_recompute`.
+    """
+
+    recompute_from: int | None = None
 
     def __init__(self, dim: int, hidden_dim: int) -> None:
         super().__init__()
@@ -63,25 +50,25 @@ class Mlp(nn.Module):
         self.fc2 = nn.Linear(hidden_dim, dim)
 
     def forward(self, x: Tensor, norm: nn.LayerNorm) -> Tensor:
-        hidden = recompute(lambda x: self.fc1(norm(x)), x)
-        return recompute(lambda hidden: self.fc2(self.act(hidden)), hidden)
+        hidden = recompute(lambda x: self.fc1(norm(x)), x, threshold=self.recompute_from)
+        return recompute(lambda hidden: self.fc2(self.act(hidden)), hidden, threshold=self.recompute_from)
 
 
 class ClassifierHead(nn.Module):
     """One linear classifier, or one per named head on the same embedding.
 
+    Maps (batch, dim) to (batch, classes), or to {head name: (batch, classes)}; with 0 classes to the embedding itself.
+
     Args:
         dim: embedding size.
         num_classes: int, or {head name: classes}.
-
-    Maps (batch, dim) to (batch, classes), or to {head name: (batch, classes)}.
     """
 
     def __init__(self, dim: int, num_classes: int | Mapping[str, int]) -> None:
         super().__init__()
         self.fc: nn.Module
         if isinstance(num_classes, int):
-            self.fc = nn.Linear(dim, num_classes)
+            self.fc = nn.Linear(dim, num_classes) if num_classes else nn.Identity()
         else:
             self.fc = nn.ModuleDict({head: nn.Linear(dim, classes) for head, classes in num_classes.items()})
 
@@ -91,22 +78,57 @@ class ClassifierHead(nn.Module):
         return self.fc(embedding)
 
 
+def autocast_dtype(device_type: str) -> torch.dtype | None:
+    """The dtype to which autocast casts matrix products on devices of this type; None where autocast is off."""
+    if torch.amp.is_autocast_available(device_type) and torch.is_autocast_enabled(device_type):
+        return torch.get_autocast_dtype(device_type)
+    return None
+
+
 def init_linear_weights(module: nn.Module) -> None:
-    """ViT's initialisation: linear weights from a truncated normal of deviation 0.02, biases zero."""
+    """Initialise a Linear as ViT does: weights from a truncated normal of deviation 0.02, biases zero."""
     if isinstance(module, nn.Linear):
         nn.init.trunc_normal_(module.weight, std=0.02)
         if module.bias is not None:
             nn.init.zeros_(module.bias)
 
 
+def at_least_float32(x: Tensor) -> Tensor:
+    """x in float32 if it is narrower, otherwise as it is."""
+    return x.to(torch.promote_types(x.dtype, torch.float32))
+
+
 def check_heads(num_classes: int | Mapping[str, int]) -> None:
+    """Raise ValueError unless there is at least one head and every head has at least one class."""
     sizes = [num_classes] if isinstance(num_classes, int) else list(num_classes.values())
     if not sizes or any(size < 1 for size in sizes):
         raise ValueError(f"num_classes must be a positive int or a non-empty dict of them, got {num_classes!r}")
 
 
+def check_config(config: Any, depth: int) -> None:
+    """Check the fields that the models' configs share.
+
+    Args:
+        config: has num_classes, input_size, in_chans, embed_dim and num_heads.
+        depth: its number of blocks.
+
+    Raises:
+        ValueError: sizes that cannot be built, or beyond `MAX_SIZE` and `MAX_BLOCKS`.
+    """
+    check_heads(config.num_classes)
+    if len(config.input_size) != 2 or min(config.input_size) < 1 or max(config.input_size) > MAX_SIZE:
+        raise ValueError(f"input_size must be (mels, frames) from 1 to {MAX_SIZE}, got {config.input_size}")
+    if not 1 <= depth <= MAX_BLOCKS:
+        raise ValueError(f"a model has 1 to {MAX_BLOCKS} blocks, got {depth}")
+    for name in ("in_chans", "embed_dim", "num_heads"):
+        if getattr(config, name) < 1:
+            raise ValueError(f"{name} must be positive, got {getattr(config, name)}")
+    if config.embed_dim % config.num_heads:
+        raise ValueError(f"embed_dim {config.embed_dim} is not a multiple of num_heads {config.num_heads}")
+
+
 def check_input(x: Tensor, in_chans: int, input_size: tuple[int, int]) -> None:
-    """Raise ValueError unless x is (batch, in_chans, mels, frames) of the size the model was built for."""
+    """Raise ValueError unless x is (batch, in_chans, mels, frames) of the size that the model was built for."""
     if x.ndim != 4 or tuple(x.shape[1:]) != (in_chans, *input_size):
         raise ValueError(
             f"expected (batch, {in_chans}, {input_size[0]} mels, {input_size[1]} frames), got {tuple(x.shape)}: "
@@ -115,7 +137,11 @@ def check_input(x: Tensor, in_chans: int, input_size: tuple[int, int]) -> None:
 
 
 def drop_path_rates(rate: float, depth: int) -> list[float]:
-    """Linear from 0 at the first block to `rate` at the last, as in DeiT and MViTv2. ValueError outside [0, 1)."""
+    """Rates that rise linearly from 0 at the first block to `rate` at the last, as in DeiT and MViTv2.
+
+    Raises:
+        ValueError: `rate` outside [0, 1).
+    """
     if not 0.0 <= rate < 1.0:
         raise ValueError(f"drop_path_rate must be in [0, 1), got {rate}")
     return [float(r) for r in torch.linspace(0, rate, depth, device="cpu")]

@@ -1,27 +1,33 @@
 """Pooled self-attention with decomposed relative positions on (frequency, time) grids, square or not.
 
 After facebookresearch/mvit `mvit/models/attention.py` (MViTv2, Li 2022), which asserts square grids; here each
-axis keeps its own table. Where the MAST paper's eq. (2) differs (it scales the relative term and drops LN), the
+axis has a table. Where the MAST paper's eq. (2) differs (it scales the relative term and has no LayerNorm), the
 code is followed: the ImageNet weights were trained with softmax(QK^T / sqrt(D) + Q.R) and scaled by D, the head size.
 
-Shapes: B batch, C width, H heads, D = C / H, (F, T) the queries' grid, (f, t) the keys' grid, P prefix tokens
-(0, or 1 with a class token), N = P + F*T queries, M = P + f*t keys.
+Shapes: B batch, C width, H heads, D = C / H, (F, T) the queries' grid, (f, t) the keys' grid, N = F*T queries,
+M = f*t keys.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from models.chunked_attention import PIECE_SCORES, ResultUnused, chunked_attention
-from models.layers import recompute
+from models.chunked_attention import PIECE_SCORES, InputsOnly, chunked_attention
+from models.layers import autocast_dtype
+from models.recompute import recompute
+from models.weight_formats import Grid
 
 ATTENTION_PATHS = ("chunked", "folded", "sdpa", "reference")
-# Scores of a clip. A fused kernel whose bias is learned writes its scores out in the backward pass; below this they are
-# small, and going clip by clip costs more than it saves.
+# Scores per clip. A fused kernel whose bias is learned writes its scores out in the backward pass; with fewer scores
+# than this, looping over clips costs more than it saves.
 CHUNKED_FROM = PIECE_SCORES // 4
-Grid = tuple[int, int]
+FLASH_HEAD_SIZE = 256  # no flash kernel takes larger heads
 
 
 def pooled_grid(grid: Grid, stride: Grid) -> Grid:
@@ -30,68 +36,107 @@ def pooled_grid(grid: Grid, stride: Grid) -> Grid:
     return freq, time
 
 
-def relative_index(queries: int, keys: int) -> Tensor:
-    """Row of the relative-position table for every (query, key) pair along one axis, (queries, keys) int64.
+@dataclass(frozen=True, kw_only=True)
+class BlockPlan:
+    """Sizes of one block, derived from the config.
 
-    The finer of the two axes sets the unit, so a pooled axis steps in strides (MViTv2, `cal_rel_pos_spatial`).
+    Args:
+        dim: width in.
+        dim_out: width out (MViTv2 widens inside the attention, DIM_MUL_IN_ATT).
+        num_heads: heads of the attention.
+        grid: (frequency, time) of the tokens that enter.
+        stride_q: query pooling along (frequency, time).
+        stride_kv: key and value pooling along (frequency, time).
     """
+
+    dim: int
+    dim_out: int
+    num_heads: int
+    grid: Grid
+    stride_q: Grid = (1, 1)
+    stride_kv: Grid = (1, 1)
+
+    @property
+    def head_dim(self) -> int:
+        """Width of one head."""
+        return self.dim_out // self.num_heads
+
+    @property
+    def grid_out(self) -> Grid:
+        """Grid of the queries, and so of the tokens that leave."""
+        return pooled_grid(self.grid, self.stride_q)
+
+    @property
+    def key_grid(self) -> Grid:
+        """Grid of the keys and values."""
+        return pooled_grid(self.grid, self.stride_kv)
+
+
+# On torch's meta device the same sums import sympy, which takes 1.2 s; blocks of equal grids share the memory.
+@lru_cache(maxsize=64)
+def _relative_rows(queries: int, keys: int) -> np.ndarray:
     finer = max(queries, keys)
     # Integers, because float32 (FAIR's and timm's) truncates to the wrong row at some sizes, such as 57 over 29.
-    query_place = torch.arange(queries)[:, None] * (finer * keys)
-    key_place = torch.arange(keys).flip(0)[None, :] * (finer * queries)
-    return (query_place + key_place) // (queries * keys)
+    query_position = np.arange(queries)[:, None] * (finer * keys)
+    key_position = np.arange(keys)[::-1][None, :] * (finer * queries)
+    return (query_position + key_position) // (queries * keys)
+
+
+@lru_cache(maxsize=64)
+def _unit_vectors(keys: int) -> np.ndarray:
+    return np.eye(keys, dtype=bool)
+
+
+def relative_index(queries: int, keys: int) -> Tensor:
+    """Row of the relative-position table for every (query, key) pair along one axis, (queries, keys) int64, on the CPU.
+
+    The finer of the two axes sets the unit, so a pooled axis steps in strides (MViTv2, `cal_rel_pos_spatial`).
+    Calls with equal sizes share memory: do not write to it.
+    """
+    return torch.from_numpy(_relative_rows(queries, keys))
 
 
 class PoolingAttention(nn.Module):
     """Attention whose queries, keys and values are each pooled by a strided depthwise 3x3 convolution + LayerNorm.
 
-    Args:
-        dim, dim_out: width in and out (MViTv2 widens inside the attention, DIM_MUL_IN_ATT).
-        num_heads: heads; the pooling kernel is shared by them.
-        grid: (frequency, time) of the input tokens.
-        stride_q, stride_kv: pooling strides (frequency, time).
-        prefix_tokens: leading tokens that are not pooled and carry no relative position.
-        norm_eps: LayerNorm epsilon.
-        path: "reference" materialises scores and bias, "sdpa" hands the bias to the fused kernel, "folded" makes
-            the bias part of the product, [q / sqrt(D), q.R_f, q.R_t] . [k, onehot_f, onehot_t], and "chunked" goes
-            in pieces sized for the cache; the last two keep no (queries x keys) tensor. "auto" is `path_on` the
-            input's device. All agree.
+    `forward`: (B, tokens of plan.grid, dim) to (B, N, dim_out).
 
-    `forward`: (B, P + tokens, dim) to (B, N, dim_out).
+    Paths, which all agree:
+        reference: scores and bias are plain tensors, so MAC counters see every product.
+        sdpa: the fused kernel with the bias as its mask.
+        folded: the fused kernel without a mask; the bias is part of the product,
+            [q / sqrt(D), q.R_f, q.R_t] . [k, onehot_f, onehot_t]. For GPUs, whose flash kernels take no mask.
+        chunked: in pieces that fit a CPU's cache. Like folded it keeps no (queries x keys) tensor.
+        auto: see `path_on`.
+
+    Args:
+        plan: sizes of the block.
+        norm_eps: LayerNorm epsilon.
+        path: one of the paths.
+
+    `recompute_from`: see `SpectrogramTransformer.set_recompute`.
     """
 
     freq_index: Tensor
     time_index: Tensor
+    freq_one_hot: Tensor
+    time_one_hot: Tensor
+    recompute_from: int | None = None
 
-    def __init__(
-        self,
-        dim: int,
-        dim_out: int,
-        num_heads: int,
-        grid: Grid,
-        stride_q: Grid = (1, 1),
-        stride_kv: Grid = (1, 1),
-        prefix_tokens: int = 0,
-        norm_eps: float = 1e-6,
-        path: str = "auto",
-    ) -> None:
+    def __init__(self, plan: BlockPlan, norm_eps: float = 1e-6, path: str = "auto") -> None:
         super().__init__()
-        self.num_heads = num_heads
-        self.head_dim = head_dim = dim_out // num_heads
-        self.prefix_tokens = prefix_tokens
+        self.plan = plan
         self.path = path
-        self.grid = grid
-        self.stride_q, self.stride_kv = stride_q, stride_kv
-        self.q_grid, self.k_grid = pooled_grid(grid, stride_q), pooled_grid(grid, stride_kv)
-
-        self.qkv = nn.Linear(dim, 3 * dim_out)
-        self.proj = nn.Linear(dim_out, dim_out)
+        self.q_grid, self.k_grid = plan.grid_out, plan.key_grid
+        head_dim = plan.head_dim
+        self.qkv = nn.Linear(plan.dim, 3 * plan.dim_out)
+        self.proj = nn.Linear(plan.dim_out, plan.dim_out)
 
         def pool(stride: Grid) -> nn.Conv2d:
-            # In MViTv2 even stride 1 convolves: the 3x3 kernel is never skipped.
+            # In MViTv2 stride 1 convolves too: the 3x3 kernel is never skipped.
             return nn.Conv2d(head_dim, head_dim, 3, stride, 1, groups=head_dim, bias=False)
 
-        self.pool_q, self.pool_k, self.pool_v = pool(stride_q), pool(stride_kv), pool(stride_kv)
+        self.pool_q, self.pool_k, self.pool_v = pool(plan.stride_q), pool(plan.stride_kv), pool(plan.stride_kv)
         self.norm_q, self.norm_k, self.norm_v = (nn.LayerNorm(head_dim, eps=norm_eps) for _ in range(3))
 
         (F_, T), (f, t) = self.q_grid, self.k_grid
@@ -101,87 +146,94 @@ class PoolingAttention(nn.Module):
         nn.init.trunc_normal_(self.rel_pos_time, std=0.02)
         self.register_buffer("freq_index", relative_index(F_, f), persistent=False)
         self.register_buffer("time_index", relative_index(T, t), persistent=False)
+        self.register_buffer("freq_one_hot", torch.from_numpy(_unit_vectors(f)), persistent=False)
+        self.register_buffer("time_one_hot", torch.from_numpy(_unit_vectors(t)), persistent=False)
+
+    @property
+    def folded_head_dim(self) -> int:
+        """Head size of the folded path: 136 to 240 in mast_base at 10 s, 368 at 20 s."""
+        return self.plan.head_dim + sum(self.k_grid)
 
     def path_on(self, device: torch.device) -> str:
-        """The path taken on `device`: "auto" is "folded" on a GPU; on a CPU the fused kernel for at most CHUNKED_FROM
-        scores a clip, then "chunked"."""
+        """The path taken on `device`.
+
+        "auto" on a CPU: "sdpa" up to CHUNKED_FROM scores per clip, then "chunked". Elsewhere: "folded" up to
+        FLASH_HEAD_SIZE, then "sdpa", which has a (queries x keys) mask but works on the true head size; "folded" would
+        take less memory, by a slower kernel on a head several times as large. Neither was measured.
+        """
         if self.path != "auto":
             return self.path
         if device.type != "cpu":
-            return "folded"
+            return "folded" if self.folded_head_dim <= FLASH_HEAD_SIZE else "sdpa"
         (F_, T), (f, t) = self.q_grid, self.k_grid
-        return "chunked" if self.num_heads * F_ * T * f * t > CHUNKED_FROM else "sdpa"
+        return "chunked" if self.plan.num_heads * F_ * T * f * t > CHUNKED_FROM else "sdpa"
 
     def _pool(self, x: Tensor, pool: nn.Conv2d, norm: nn.LayerNorm) -> Tensor:
-        """(B, P + tokens, H*D) to (B, P + pooled tokens, H, D)."""
+        """(B, tokens, H*D) to (B, pooled tokens, H, D)."""
         B, _, C = x.shape
-        prefix, body = x[:, : self.prefix_tokens], x[:, self.prefix_tokens :]
-        # Heads become channels, and the tokens' layout is channels-last as it is: no permuting copies.
-        body = body.reshape(B, *self.grid, C).permute(0, 3, 1, 2)
-        weight = pool.weight.repeat(self.num_heads, 1, 1, 1)
-        body = F.conv2d(body, weight, None, pool.stride, pool.padding, groups=C)
-        body = body.permute(0, 2, 3, 1).reshape(B, -1, C)
-        if self.prefix_tokens:
-            body = torch.cat((prefix, body), dim=1)
-        return norm(body.unflatten(-1, (self.num_heads, self.head_dim)))
+        # Heads become channels, and the tokens' layout is already channels-last: no permuting copies.
+        grid = x.reshape(B, *self.plan.grid, C).permute(0, 3, 1, 2)
+        weight = pool.weight.repeat(self.plan.num_heads, 1, 1, 1)
+        grid = F.conv2d(grid, weight, None, pool.stride, pool.padding, groups=C)
+        pooled = grid.permute(0, 2, 3, 1).reshape(B, -1, C)
+        return norm(pooled.unflatten(-1, (self.plan.num_heads, self.plan.head_dim)))
+
+    def _indices(self) -> tuple[Tensor, Tensor]:
+        """Both indices on the tables' device: a model built on the meta device has them on the CPU."""
+        return self.freq_index.to(self.rel_pos_freq.device), self.time_index.to(self.rel_pos_time.device)
 
     def relative_terms(self, q: Tensor) -> tuple[Tensor, Tensor]:
-        """Unscaled q.R per axis for q (B, H, F*T, D): (B, H, F, T, f) and (B, H, F, T, t)."""
+        """Unscaled q.R per axis for q (B, H, N, D): (B, H, F, T, f) and (B, H, F, T, t)."""
         B, H, _, D = q.shape
         grid = q.reshape(B, H, *self.q_grid, D)
-        freq_table, time_table = self.rel_pos_freq[self.freq_index], self.rel_pos_time[self.time_index]
+        freq_index, time_index = self._indices()
+        freq_table, time_table = self.rel_pos_freq[freq_index], self.rel_pos_time[time_index]
         freq = torch.einsum("bhyxd,yfd->bhyxf", grid, freq_table)
         time = torch.einsum("bhyxd,xtd->bhyxt", grid, time_table)
         return freq, time
 
     def relative_bias(self, q: Tensor) -> Tensor:
-        """The whole additive bias, (B, H, N, M); rows and columns of prefix tokens are zero."""
-        P = self.prefix_tokens
-        freq, time = self.relative_terms(q[:, :, P:])
-        bias = (freq.unsqueeze(-1) + time.unsqueeze(-2)).flatten(4).flatten(2, 3)  # (B, H, F*T, f*t)
-        return F.pad(bias, (P, 0, P, 0)) if P else bias
+        """The whole additive bias for q (B, H, N, D), (B, H, N, M)."""
+        freq, time = self.relative_terms(q)
+        return (freq.unsqueeze(-1) + time.unsqueeze(-2)).flatten(4).flatten(2, 3)
 
     def _folded(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         """Attention with the bias as extra dimensions of the product; needs no (N, M) bias tensor."""
-        P = self.prefix_tokens
-        freq, time = self.relative_terms(q[:, :, P:])
-        terms = torch.cat((freq, time), dim=-1).flatten(2, 3)  # (B, H, F*T, f + t)
+        terms = [term.flatten(2, 3) for term in self.relative_terms(q)]  # (B, H, N, f) and (B, H, N, t)
         (f, t), B, H = self.k_grid, q.shape[0], q.shape[1]
-        onehot_f = torch.eye(f, dtype=q.dtype, device=q.device).repeat_interleave(t, dim=0)
-        onehot_t = torch.eye(t, dtype=q.dtype, device=q.device).repeat(f, 1)
-        onehot = torch.cat((onehot_f, onehot_t), dim=-1)  # (f*t, f + t)
-        if P:
-            terms, onehot = F.pad(terms, (0, 0, P, 0)), F.pad(onehot, (0, 0, P, 0))
-        q = torch.cat((q * self.head_dim**-0.5, terms), dim=-1)
-        k = torch.cat((k, onehot.expand(B, H, -1, -1)), dim=-1)
-        # Fused kernels want one head size for q, k and v.
-        v = F.pad(v, (0, q.shape[-1] - v.shape[-1]))
-        return F.scaled_dot_product_attention(q, k, v, scale=1.0)[..., : self.head_dim]
+        dtype = autocast_dtype(q.device.type) or q.dtype  # on CUDA, LayerNorm returns float32 under autocast
+        freq = self.freq_one_hot.to(q.device, dtype)[:, None, :].expand(B, H, f, t, f)
+        time = self.time_one_hot.to(q.device, dtype)[None, :, :].expand(B, H, f, t, t)
+        q = torch.cat([part.to(dtype) for part in (q * self.plan.head_dim**-0.5, *terms)], dim=-1)
+        k = torch.cat((k.to(dtype).unflatten(2, (f, t)), freq, time), dim=-1).flatten(2, 3)
+        # Flash kernels want one head size for q, k and v.
+        v = F.pad(v.to(dtype), (0, f + t))
+        return F.scaled_dot_product_attention(q, k, v, scale=1.0)[..., : self.plan.head_dim]
 
     def _chunked(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-        """(B, P + tokens, H*D) each to (B, N, H, D), the residual of the queries included."""
+        """(B, tokens, H*D) each to (B, N, H, D), the residual of the queries included."""
         q = self._pool(q, self.pool_q, self.norm_q)
         k = self._pool(k, self.pool_k, self.norm_k)
         v = self._pool(v, self.pool_v, self.norm_v)
-        return chunked_attention(q, k, v, self.rel_pos_freq, self.rel_pos_time, self.freq_index, self.time_index)
+        return chunked_attention(q, k, v, self.rel_pos_freq, self.rel_pos_time, *self._indices())
 
     def forward(self, x: Tensor) -> Tensor:
-        # Three products instead of one, so that each result lies contiguous for its convolution.
+        # Three products instead of one, so that each result is contiguous for its convolution.
         (w_q, w_k, w_v), (b_q, b_k, b_v) = self.qkv.weight.chunk(3), self.qkv.bias.chunk(3)
         q, k, v = F.linear(x, w_q, b_q), F.linear(x, w_k, b_k), F.linear(x, w_v, b_v)
-        path = self.path_on(x.device)
+        path, threshold = self.path_on(x.device), self.recompute_from
         if path == "chunked":
-            # Pooled twice, attended once: what the backward pass lacks are the pooled q, k and v.
-            return self.proj(recompute(self._chunked, q, k, v, again=ResultUnused).flatten(2))
-        q = recompute(self._pool, q, self.pool_q, self.norm_q).transpose(1, 2)  # (B, H, N, D)
-        k = recompute(self._pool, k, self.pool_k, self.norm_k).transpose(1, 2)  # (B, H, M, D)
-        v = recompute(self._pool, v, self.pool_v, self.norm_v).transpose(1, 2)  # (B, H, M, D)
+            # The backward pass needs the pooled q, k and v: the pooling is computed twice, the attention once.
+            return self.proj(recompute(self._chunked, q, k, v, threshold=threshold, second_run=InputsOnly).flatten(2))
+        q = recompute(self._pool, q, self.pool_q, self.norm_q, threshold=threshold).transpose(1, 2)  # (B, H, N, D)
+        k = recompute(self._pool, k, self.pool_k, self.norm_k, threshold=threshold).transpose(1, 2)  # (B, H, M, D)
+        v = recompute(self._pool, v, self.pool_v, self.norm_v, threshold=threshold).transpose(1, 2)  # (B, H, M, D)
         if path == "folded":
             y = self._folded(q, k, v)
         elif path == "sdpa":
             y = F.scaled_dot_product_attention(q, k, v, attn_mask=self.relative_bias(q))
         else:
-            scores = torch.matmul(q * self.head_dim**-0.5, k.transpose(-2, -1)) + self.relative_bias(q)
+            scores = torch.matmul(q * self.plan.head_dim**-0.5, k.transpose(-2, -1)) + self.relative_bias(q)
             y = torch.matmul(scores.softmax(dim=-1), v)
-        y = y + q  # residual pooling; on prefix tokens too, as timm does (FAIR leaves them out)
+        y = y + q  # residual pooling
         return self.proj(y.transpose(1, 2).flatten(2))

@@ -2,26 +2,49 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from models.base import SpectrogramTransformer
 
-_BUILDERS: dict[str, Callable[..., SpectrogramTransformer]] = {}
+
+@dataclass(frozen=True)
+class Preset:
+    """A named model.
+
+    Args:
+        family: its class.
+        fields: fields of the family's config that differ from the defaults.
+    """
+
+    family: type[SpectrogramTransformer]
+    fields: Mapping[str, Any]
 
 
-def register_model(builder: Callable[..., SpectrogramTransformer]) -> Callable[..., SpectrogramTransformer]:
-    """Register a preset under its function's name. A repeated name is an error."""
-    name = builder.__name__
-    if name in _BUILDERS:
-        raise ValueError(f"model {name!r} is registered twice")
-    _BUILDERS[name] = builder
-    return builder
+PRESETS: dict[str, Preset] = {}
+
+
+def register_presets(family: type[SpectrogramTransformer], presets: Mapping[str, Mapping[str, Any]]) -> None:
+    """Register {name: fields of the family's config} for `create_model`.
+
+    Raises:
+        ValueError: a name is registered already; then none of `presets` is.
+    """
+    for name in presets:
+        if name in PRESETS:
+            raise ValueError(f"model {name!r} is registered twice")
+    PRESETS.update({name: Preset(family, fields) for name, fields in presets.items()})
 
 
 def list_models() -> list[str]:
     """Names that `create_model` accepts, sorted."""
-    return sorted(_BUILDERS)
+    return sorted(PRESETS)
+
+
+def families() -> list[type[SpectrogramTransformer]]:
+    """Classes that have presets, in order of registration."""
+    return list(dict.fromkeys(preset.family for preset in PRESETS.values()))
 
 
 def create_model(
@@ -38,15 +61,17 @@ def create_model(
         num_classes: size of the one head, or {head name: size}; then `forward` returns {head name: logits}.
         input_size: (mels, frames) of the spectrogram.
         in_chans: spectrogram channels.
-        overrides: fields of the preset's config (`ASTConfig` or `MASTConfig`).
+        overrides: fields of the family's config (`ASTConfig`, `MASTConfig`).
 
     Returns:
         A model that maps (batch, in_chans, mels, frames) to (batch, num_classes).
 
     Raises:
         ValueError: unknown name, or a config that cannot be built.
-        TypeError: an override that is no field of the config.
+        TypeError: an override that is not a field of the config.
     """
-    if name not in _BUILDERS:
+    if name not in PRESETS:
         raise ValueError(f"unknown model {name!r}: choose one of {', '.join(list_models())}")
-    return _BUILDERS[name](num_classes=num_classes, input_size=input_size, in_chans=in_chans, **overrides)
+    preset = PRESETS[name]
+    fields = {**preset.fields, "num_classes": num_classes, "input_size": input_size, "in_chans": in_chans}
+    return preset.family(preset.family.config_class(**{**fields, **overrides}))

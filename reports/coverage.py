@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 
 from reports.commands import command_of
 from reports.markdown import bullets, code, escape, escape_note, table
 from reproduce.paper import Paper
-from reproduce.records.record import RunRecord, of_kind
 from reproduce.tables import TableInputs, TableSpec
 
 NOTHING = "–"
@@ -80,15 +79,15 @@ def _identity(record: RunRecord) -> tuple[str, ...]:
     return (data["name"], data.get("protocol", ""), str(bool(data.get("standin"))), *counts)
 
 
-def _problems(records: Iterable[RunRecord]) -> list[str]:
+def _problems(records: Records) -> list[str]:
     """One note a data set that has problems, the first few named."""
     notes = []
     for record in records:
-        problems = record.dataset.get("problems", ())
+        problems = record.problems
         named = sorted(f"{clip} ({reason})" if clip else str(message) for clip, reason, _, message in problems)
         if named:
             more = f" and {len(named) - PROBLEMS_NAMED} more" if len(named) > PROBLEMS_NAMED else ""
-            notes.append(f"{record.dataset['name']}: {', '.join(named[:PROBLEMS_NAMED])}{more}.")
+            notes.append(f"{record.dataset}: {', '.join(named[:PROBLEMS_NAMED])}{more}.")
     return notes
 
 
@@ -127,7 +126,7 @@ def commands_text(specs: Iterable[TableSpec]) -> str:
     return f"{intro}\n{table(['Command', 'What it gives'], rows, left=(0, 1))}"
 
 
-def kinds_text(records: Sequence[RunRecord]) -> str:
+def kinds_text(records: Records) -> str:
     """ "2 cost, 4 train"."""
     counts = {kind: len(of_kind(records, kind)) for kind in dict.fromkeys(record.kind for record in records)}
     return ", ".join(f"{count} {kind}" for kind, count in counts.items()) or "none"

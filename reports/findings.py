@@ -14,7 +14,7 @@ from reports.plots.base import by_model, group_title, groups_of, label_of, runs_
 from reports.tables_text import count_cells
 from reproduce.metrics.intervals import wilson_interval
 from reproduce.records.pooled import Pooled, pooled
-from reproduce.records.record import RunRecord, number, of_kind
+from reproduce.records.runs import SpeedRun, TrainedRun
 from reproduce.tables import MEASURED, NOT_RUN, Table, TableInputs, table_specs
 from reproduce.tables.base import GIGA, MEGA
 
@@ -106,7 +106,7 @@ def _accuracy_findings(inputs: TableInputs) -> list[str]:
     for group in groups_of(inputs.records):
         runs = by_model(group)
         # Runs by a named recipe have tables of their own; these are the comparisons of `esc50` and `train`.
-        compared = not group[0].experiment.get("recipe_name") and not group[0].dataset.get("standin")
+        compared = not group[0].recipe_name and not group[0].standin
         if len(runs) == 2 and compared and "top1" in group[0].metrics:
             found.append(_pair_text(group, runs))
     return found or [f"**Real audio:** not run; {code(command_of('esc50'))} trains both models on the same recordings."]
@@ -132,24 +132,24 @@ def _study_findings(inputs: TableInputs) -> list[str]:
 
 def _speed_findings(inputs: TableInputs) -> list[str]:
     """AST's time over MAST's at the paper's input, of the largest batch on every machine where it was measured."""
-    chosen: dict[tuple[str, str, str], RunRecord] = {}
-    for record in sorted(of_kind(inputs.records, "speed"), key=lambda r: (r.experiment.get("batch", 0), r.created)):
+    chosen: dict[tuple[str, str, str], TrainedRun] = {}
+    for record in sorted(inputs.records.of_kind(SpeedRun), key=lambda r: (r.experiment.get("batch", 0), r.created)):
         told, ratio = record.experiment, record.metrics["time_ratio"]
         second = told["contender"] != told["contenders"][0]
         if second and told["bench"] == "models" and record.scale == "paper" and not told["compile"] and ratio:
-            chosen[record.environment["device"], told["mode"], told["precision"]] = record
+            chosen[record.environment.device, told["mode"], told["precision"]] = record
     found = []
     for (device, mode, precision), record in chosen.items():
-        ratio = number(record.metrics["time_ratio"])
-        times = ratio if record.experiment["contender"].startswith("ast") else 1 / ratio
+        ratio = record.metric("time_ratio")
+        times = ratio if record.candidate.startswith("ast") else 1 / ratio
         found.append(
-            f"**Speed** ({escape(device)}, {record.environment['torch_threads']} threads, {escape(mode)}, batch "
-            f"{record.experiment['batch']}, {escape(precision)}): AST takes **{times:.2f} times** MAST's time."
+            f"**Speed** ({escape(device)}, {record.environment.torch_threads} threads, {escape(mode)}, batch "
+            f"{record.batch}, {escape(precision)}): AST takes **{times:.2f} times** MAST's time."
         )
     return found
 
 
-def _pair_text(group: Sequence[RunRecord], runs: Mapping[str, Sequence[RunRecord]]) -> str:
+def _pair_text(group: Sequence[TrainedRun], runs: Mapping[str, Sequence[TrainedRun]]) -> str:
     scores = {model: pooled(records) for model, records in runs.items()}
     told = " and ".join(f"{label_of(model)} {_with_interval(score)}" for model, score in scores.items())
     clips = next(iter(scores.values())).clips
@@ -160,11 +160,11 @@ def _pair_text(group: Sequence[RunRecord], runs: Mapping[str, Sequence[RunRecord
     )
 
 
-def _cause_text(runs: Mapping[str, Sequence[RunRecord]], scores: Mapping[str, Pooled]) -> str:
+def _cause_text(runs: Mapping[str, Sequence[TrainedRun]], scores: Mapping[str, Pooled]) -> str:
     """What the training curves say of the order: whether who is ahead on test clips fits the training clips better."""
     if any(r.metrics.get("train_loss") is None for records in runs.values() for r in records):
         return ""
-    losses = {model: fmean(number(r.metrics["train_loss"]) for r in records) for model, records in runs.items()}
+    losses = {model: fmean(r.metric("train_loss") for r in records) for model, records in runs.items()}
     ahead, behind = sorted(scores, key=lambda model: scores[model].value, reverse=True)
     told = f"(loss of the last epoch {losses[ahead]:.2f} against {losses[behind]:.2f})"
     if losses[ahead] < losses[behind]:

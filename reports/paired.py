@@ -10,7 +10,7 @@ import numpy as np
 
 from reproduce.records.pooled import common_runs
 from reproduce.records.predictions import load_predictions
-from reproduce.records.record import RunRecord
+from reproduce.records.runs import TrainedRun
 from reproduce.tables import TableInputs
 
 Z_95 = 1.959963984540054
@@ -24,7 +24,7 @@ class Outcomes:
     target: np.ndarray
     first: np.ndarray
     second: np.ndarray
-    records: tuple[RunRecord, ...]
+    records: tuple[TrainedRun, ...]
 
 
 @dataclass(frozen=True)
@@ -38,15 +38,15 @@ class Difference:
     high: float
 
 
-def outcomes_of(inputs: TableInputs, first: Sequence[RunRecord], second: Sequence[RunRecord]) -> Outcomes | None:
+def outcomes_of(inputs: TableInputs, first: Sequence[TrainedRun], second: Sequence[TrainedRun]) -> Outcomes | None:
     """Both models' predictions on the clips that both have, folds put together; the lowest seed alone.
 
     Seeds repeat the same clips, so that one of them keeps each clip once. None without stored predictions, or where
     clips have several labels or heads.
     """
     pairs = list(zip(*common_runs(first, second), strict=True))
-    seed = min((a.seed or 0 for a, _ in pairs), default=0)
-    pairs = [(a, b) for a, b in pairs if (a.seed or 0) == seed]
+    seed = min((a.seed for a, _ in pairs), default=0)
+    pairs = [(a, b) for a, b in pairs if (a.seed) == seed]
     columns: list[list[np.ndarray]] = [[], [], []]
     for a, b in pairs:
         stored_a, stored_b = load_predictions(inputs.records_dir, a), load_predictions(inputs.records_dir, b)
@@ -59,7 +59,7 @@ def outcomes_of(inputs: TableInputs, first: Sequence[RunRecord], second: Sequenc
     if not pairs:
         return None
     target, ours, theirs = (np.concatenate(column) for column in columns)
-    names = pairs[0][0].dataset["classes"]["label"]
+    names = pairs[0][0].classes["label"]
     return Outcomes(names, target, ours, theirs, tuple(record for pair in pairs for record in pair))
 
 

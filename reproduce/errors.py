@@ -1,6 +1,12 @@
-"""The one exception for anything a user can mend: bad files, bad rows, bad options."""
+"""The one exception for anything a user can mend, and text that is safe to print. No torch here."""
 
 from __future__ import annotations
+
+import unicodedata
+
+MESSAGE_LIMIT = 2000  # characters: a field of a damaged list can be a megabyte
+_BIDI_CONTROLS = frozenset("\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
+_SHORT_ESCAPES = {"\n": r"\n", "\r": r"\r", "\t": r"\t"}
 
 
 class InputError(Exception):
@@ -8,3 +14,36 @@ class InputError(Exception):
 
     The command line prints the message without a traceback and exits with status 2.
     """
+
+    def __str__(self) -> str:
+        return displayable(super().__str__())
+
+
+def displayable(text: str, limit: int = MESSAGE_LIMIT) -> str:
+    """Make text safe for a terminal, a table and a page: one line, valid Unicode, no control character.
+
+    Control characters (terminal escapes, line breaks), bytes of a file name that are not UTF-8 and marks that reverse
+    the direction of writing are escaped (`\\x1b`, `\\n`). Text without any of them comes back as it is.
+
+    Args:
+        text: any text, with undecodable bytes as `os.fsdecode` gives them.
+        limit: a longer text is cut in its middle to this number of characters.
+    """
+    if not text.isprintable():
+        text = "".join(map(_escaped, text))
+    if len(text) > limit:
+        half = (limit - 5) // 2
+        text = f"{text[:half]} ... {text[-half:]}"
+    return text
+
+
+def _escaped(character: str) -> str:
+    category = unicodedata.category(character)
+    if category not in ("Cc", "Cs", "Zl", "Zp") and character not in _BIDI_CONTROLS:
+        return character
+    if character in _SHORT_ESCAPES:
+        return _SHORT_ESCAPES[character]
+    code = ord(character)
+    if 0xDC80 <= code <= 0xDCFF:  # an undecodable byte, see the "surrogateescape" handler
+        return f"\\x{code - 0xDC00:02x}"
+    return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}"

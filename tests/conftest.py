@@ -44,3 +44,9 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(before)
+
+
+@pytest.fixture
+def fixed_seed() -> None:
+    """torch's random numbers are the same in every run of the test."""
+    torch.manual_seed(0)

@@ -1,4 +1,4 @@
-"""Runs on VGGSound with stored embeddings, for the tests of clustering. Every number in them is invented."""
+"""Runs on VGGSound with stored embeddings, for the tests of clustering. All numbers are made up."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from reproduce.records.store import append_record
 
 
 def blobs(classes: int, per_class: int, apart: float = 20.0, dim: int = 12, seed: int = 0) -> tuple[np.ndarray, ...]:
-    """Embeddings (n, dim) and labels (n,), in turn: normal clouds around corners that lie `apart` from the origin."""
+    """Embeddings (n, dim) and labels (n,), classes in turn: normal clouds at distance `apart` from the origin."""
     labels = np.arange(classes * per_class) % classes
     noise = np.random.default_rng(seed).normal(size=(len(labels), dim))
     return (noise + apart * np.eye(dim)[labels % dim]).astype(np.float32), labels
@@ -35,7 +35,7 @@ def add_run(
     recipe_name: str | None = None,
     dataset: Mapping[str, Any] | None = None,
 ) -> RunRecord:
-    """Store a run, at the paper's scale on VGGSound or the demo on its stand-in; every clip is classified right."""
+    """Store a run in which every clip is classified right: on VGGSound at the paper's scale, else on its stand-in."""
     clips, classes = len(labels), int(labels.max()) + 1
     targets = np.eye(classes, dtype=np.uint8)[labels]
     clip_ids = np.array([f"clip{i:04d}_000030" for i in range(clips)])

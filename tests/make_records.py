@@ -15,6 +15,7 @@ from reproduce.experiments.recipe import Recipe
 from reproduce.metrics.headline import score
 from reproduce.records.predictions import StoredPredictions, save_predictions
 from reproduce.records.record import RunRecord
+from reproduce.records.store import load_records
 
 FOLDS = ("1", "2", "3", "4", "5")
 ENVIRONMENT = {
@@ -82,14 +83,19 @@ def make_record(
 
 
 def make_paper_record(
-    model: str = "mast_base", variant: str = "balanced", mean_ap: float = 30.0, created: str = "2026-01-01", **on: Any
+    model: str = "mast_base",
+    variant: str = "balanced",
+    mean_ap: float = 30.0,
+    created: str = "2026-01-01",
+    on_dataset: str = "audioset",
+    **on: Any,
 ) -> RunRecord:
     """A paper-scale run on AudioSet by the recipe that fills Table 5; `on` overrides fields of its experiment."""
     recipe = {"recipe_name": model.partition("_")[0]}
     record = make_record(
         model,
-        experiment={"dataset": "audioset", "protocol": variant, "scale": "paper", "model_config": {}, **recipe, **on},
-        dataset={"name": "audioset", "protocol": variant},
+        experiment={"dataset": on_dataset, "protocol": variant, "scale": "paper", "model_config": {}, **recipe, **on},
+        dataset={"name": on_dataset, "protocol": variant},
     )
     return replace(record, scale="paper", metrics={"map": mean_ap}, created=created, key=f"{model} {variant} {on}")
 
@@ -122,8 +128,8 @@ def make_run(
     Its scale is "demo" for the recipe "demo", otherwise "paper"; `changes` override fields of the record.
     """
     scale = "demo" if recipe_name == "demo" else "paper"
-    clips, variant = len(predictions), "".join(map(str, (model_config or {}).get("pool_strides", "")))
-    name = "-".join(filter(None, (dataset, variant, model, recipe_name, variant, str(seed), standin * "standin")))
+    clips, strides = len(predictions), "".join(map(str, (model_config or {}).get("pool_strides", "")))
+    name = "-".join(filter(None, (dataset, variant, model, recipe_name, strides, str(seed), standin * "standin")))
     name = "".join(letter for letter in name if letter.isalnum() or letter in "-_")
     record = make_record(
         model,
@@ -223,3 +229,8 @@ def make_cost_record(
         created="2026-01-01T00:00:00+00:00",
     )
     return replace(record, **changes)
+
+
+def load_stored(folder: Path) -> list[RunRecord]:
+    """The stored records behind the runs under `folder`."""
+    return [run.record for run in load_records(folder)]

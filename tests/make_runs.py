@@ -1,4 +1,4 @@
-"""Small training runs for tests, in this process, in another one, or in two that share the run."""
+"""Small training runs for tests: in this process, in another one, or in two that share the run."""
 
 from __future__ import annotations
 
@@ -29,29 +29,29 @@ from reproduce.experiments.experiment import Experiment
 from reproduce.experiments.presets import PRESETS
 from reproduce.experiments.recipe import Recipe
 from reproduce.records.record import RunRecord
+from reproduce.training.execution import SILENT, Execution, Progress, RunSettings
 from reproduce.training.processes import make_accelerator
 from reproduce.training.runner import run_experiment
 from reproduce.training.signals import Stopped
-from reproduce.training.trainer import SILENT, Execution, Progress
 
 SPEC = AudioSpec(mels=32, frames=32, frame_shift_ms=30.0, mean=-6.6, std=5.4)
 RECIPE = Recipe(
     epochs=2, batch_size=8, lr=1e-3, warmup_steps=2, drop_path_rate=0.1, mixup=0.5, freq_mask=4, time_mask=4
 )
-# Everything that a checkpoint must bring back: the schedule, both averages, the best epoch, drop path's draws.
+# Everything that a checkpoint must restore: the schedule, the average, the best epoch, the draws of drop path.
 LONG = replace(RECIPE, epochs=6, average_from=3, report_best=True)
 NEVER_S, ALWAYS_S = 1e9, 0.0  # checkpoint_seconds
-PATIENCE_S = 240.0  # for a machine that is busy with other things
+PATIENCE_S = 240.0  # for a busy machine
 
 
 def make_store(folder: Path, train: int = 32, test: int = 32) -> WaveformStore:
-    """Clips of a low or a high tone: `train` of them in fold 1, `test` in fold 2."""
+    """A store of low and high tones: `train` clips in fold 1, `test` in fold 2."""
     make_uneven_folder(folder, train, test)
     return load_waveforms(read_dataset("esc50", folder), SPEC)
 
 
 def make_uneven_folder(folder: Path, train: int, test: int) -> Path:
-    """ESC-50's layout with so many clips in folds 1 and 2: the table lists no others."""
+    """A folder in ESC-50's layout with `train` clips in fold 1 and `test` in fold 2."""
     make_esc50_folder(folder, per_fold=-(-max(train, test) // 2), folds=2)
     table = folder / "meta/esc50.csv"
     head, *rows = table.read_text().splitlines()
@@ -76,7 +76,7 @@ def make_experiment(model: str = "mast_debug", recipe: Recipe = RECIPE, seed: in
 
 
 def make_execution(**options: Any) -> Execution:
-    return Execution(make_accelerator("cpu"), **options)
+    return Execution(accelerator=make_accelerator("cpu"), **options)
 
 
 def run(
@@ -89,18 +89,21 @@ def run(
     **options: Any,
 ) -> RunRecord:
     """Train in this process; `options` are Execution's."""
-    experiment = make_experiment(model, recipe, seed)
-    return run_experiment(
-        experiment, store, folder / "records", folder / "runs", make_execution(**options), progress=progress
+    settings = RunSettings(
+        records=folder / "records", runs=folder / "runs", execution=make_execution(**options), progress=progress
     )
+    return run_experiment(make_experiment(model, recipe, seed), store, settings)
 
 
 def outcome(record: RunRecord) -> dict[str, Any]:
-    """What two runs of one experiment must share to the last bit: all but speeds, times and places."""
+    """What two runs of one experiment must share to the last bit: everything but speeds, times and folders."""
     return {
         "weights": record.weights_sha256,
         "metrics": {name: value for name, value in record.metrics.items() if not name.endswith("_per_s")},
-        "history": [{name: v for name, v in epoch.items() if not name.endswith("_per_s")} for epoch in record.history],
+        "history": [
+            {name: v for name, v in epoch.items() if not name.endswith(("_per_s", "_share"))}
+            for epoch in record.history
+        ],
         "details": record.details,
         "test": record.dataset["test_sha256"],
     }
@@ -110,9 +113,9 @@ def outcome(record: RunRecord) -> dict[str, Any]:
 
 
 def start(target: Callable[..., None], *arguments: Any, ranks: int = 1) -> list[BaseProcess]:
-    """`target(*arguments)` in a process of its own; in several with what torchrun sets, as ranks of one run.
+    """Start `target(*arguments)` in another process, or in several as ranks of one run, with torchrun's variables.
 
-    A server that has torch imported already forks them, from where it has neither threads nor state.
+    A server process that has imported torch forks them, before it has threads or state.
     """
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["make_runs", "torch.utils.tensorboard"])
@@ -127,7 +130,7 @@ def start(target: Callable[..., None], *arguments: Any, ranks: int = 1) -> list[
 
 
 def finish(processes: Sequence[BaseProcess]) -> list[int | None]:
-    """Their exit statuses, a signal's as a negative number."""
+    """Wait for the processes; their exit statuses, a signal's as a negative number."""
     for process in processes:
         process.join(PATIENCE_S)
         if process.is_alive():
@@ -151,8 +154,8 @@ def free_port() -> int:
 
 
 def _environment_of(rank: int, ranks: int, port: int) -> dict[str, str]:
-    place = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": ranks, "LOCAL_WORLD_SIZE": ranks, "MASTER_PORT": port}
-    return {name: str(value) for name, value in place.items()} | {"MASTER_ADDR": "127.0.0.1"}
+    variables = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": ranks, "LOCAL_WORLD_SIZE": ranks, "MASTER_PORT": port}
+    return {name: str(value) for name, value in variables.items()} | {"MASTER_ADDR": "127.0.0.1"}
 
 
 def _enter(environment: dict[str, str], target: Callable[..., None], arguments: tuple[Any, ...]) -> None:
@@ -168,7 +171,7 @@ def train_tones(
     options: dict[str, Any],
     after_step: Callable[[int], None] = lambda step: None,
 ) -> None:
-    """Train mast_debug on a folder of `make_store`; warnings go to folder/warnings.txt; the CLI's exit statuses.
+    """Train mast_debug on a folder of `make_store`. Warnings go to folder/warnings.txt; exits as the CLI does.
 
     Args:
         after_step: called with the number of steps that this process has taken.
@@ -197,7 +200,7 @@ def train_tones(
 def train_tones_until(
     data: Path, folder: Path, recipe: Recipe, options: dict[str, Any], step: int, number: int, rank: int = 0
 ) -> None:
-    """The same, but at the end of its `step`-th step this process sends itself signal `number`."""
+    """As `train_tones`, but at the end of its `step`-th step this process sends itself signal `number`."""
 
     def kill(steps: int) -> None:
         if steps == step and int(os.environ.get("RANK", "0")) == rank:
@@ -207,7 +210,7 @@ def train_tones_until(
 
 
 def train_tones_until_write(data: Path, folder: Path, recipe: Recipe, options: dict[str, Any], write: int) -> None:
-    """The same, but killed for good while it writes its `write`-th checkpoint: all bytes are there, no name yet."""
+    """As `train_tones`, but killed in its `write`-th fsync, before the file that it flushes gets its name."""
     writes = 0
     fsync = os.fsync
 
@@ -218,7 +221,7 @@ def train_tones_until_write(data: Path, folder: Path, recipe: Recipe, options: d
             os.kill(os.getpid(), signal.SIGKILL)
         fsync(descriptor)
 
-    os.fsync = kill  # this process is a test's own
+    os.fsync = kill  # this process ends with the test
     train_tones(data, folder, recipe, options)
 
 
@@ -238,11 +241,13 @@ class _Tripwire(io.TextIOBase):
 
 
 def command_line(arguments: Sequence[str], epochs: int, out: Path, stop_at: str = "") -> None:
-    """`python -m reproduce ARGUMENTS` with the debug preset's recipe made `epochs` long; output goes to files.
+    """Run `python -m reproduce ARGUMENTS` with `epochs` epochs in the debug preset's recipe.
 
     Args:
-        out: stdout is written there, stderr is appended beside it with the suffix .err.
-        stop_at: SIGTERM comes when stderr says so.
+        arguments: of the command.
+        epochs: of the recipe.
+        out: file of stdout; stderr is appended to the file with the suffix .err.
+        stop_at: this process gets SIGTERM when it writes this text to stderr.
     """
     lengthen_debug(epochs)
     sys.stderr = _Tripwire(out.with_suffix(".err"), stop_at)

@@ -439,7 +439,6 @@ def test_a_stand_in_is_read_turned_into_features_predicted_and_scored(
     [
         (["audit", "vggsoud", "--data", "vggsound=."], "unknown dataset 'vggsoud'"),
         (["audit", "vggsound"], "add --data vggsound=DIR"),
-        (["audit", "vggsound", "--data", "vggsound=.", "--workers", "0"], "--workers 0: give at least 1"),
         (["audit", "vggsound", "--data", "vggsound=.", "--variant", "ks31"], "not a variant of vggsound"),
         (["standin", "esc50"], "no stand-in for 'esc50'"),
         (["standin", "vggsound", "--clips", "1"], "ask for at least 4"),

@@ -33,7 +33,8 @@ from reproduce.data.waveform_store import (
     stream_waveforms,
 )
 from reproduce.datasets import ClipIndex, read_dataset
-from reproduce.datasets.index import STRING, Labels
+from reproduce.datasets.index import Labels
+from reproduce.datasets.strings import Strings
 from reproduce.errors import InputError
 from reproduce.experiments.recipe import Recipe
 
@@ -371,9 +372,9 @@ def make_index(labels: list[list[int]], heads: tuple[str, ...] = ("label",)) -> 
         classes=dict.fromkeys(heads, names),
         multilabel=False,
         root=Path("made"),
-        clip_ids=np.array([f"clip {i}" for i in range(n)], STRING),
-        paths=np.array([f"{i}.wav" for i in range(n)], STRING),
-        splits=np.array(["train"] * n, STRING),
+        clip_ids=Strings.of([f"clip {i}" for i in range(n)]),
+        paths=Strings.of([f"{i}.wav" for i in range(n)]),
+        splits=Strings.of(["train"] * n),
         start=np.full(n, np.nan),
         stop=np.full(n, np.nan),
         labels={head: Labels.from_rows(labels) for head in heads},

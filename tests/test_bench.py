@@ -1,4 +1,4 @@
-"""The benches themselves: each is collected, runs, and leaves its record; untimed they leave none. Debug models."""
+"""The benches on the debug models: each runs and leaves its records; untimed they leave none."""
 
 from __future__ import annotations
 
@@ -9,6 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from reproduce.efficiency.interleaved import Candidate, Measurement
+from reproduce.efficiency.memory import OUT_OF_MEMORY
+from reproduce.machine import has_bfloat16
 from reproduce.paper import load_paper
 from reproduce.records.record import RunRecord
 from reproduce.records.store import load_records
@@ -27,7 +30,7 @@ pytest.importorskip("torchaudio")
 
 def run_benches(records: Path, *options: str) -> str:
     command = [sys.executable, "-m", "pytest", "bench", "--presets", "debug", "--records", str(records), *options]
-    # A worker of pytest-xdist tells its children so, and pytest-benchmark then times nothing.
+    # Under the variables of a pytest-xdist worker pytest-benchmark times nothing.
     environment = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_XDIST")}
     done = subprocess.run(
         [*command, "-p", "no:cacheprovider", "-p", "no:xdist"],
@@ -44,7 +47,7 @@ def run_benches(records: Path, *options: str) -> str:
 
 @pytest.fixture(scope="module")
 def timed(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, Path]:
-    """What a timed run of all benches prints, and where it recorded."""
+    """Output of a timed run of all benches, and its folder of records."""
     records = tmp_path_factory.mktemp("records")
     return run_benches(records, "--benchmark-only", "-rs"), records
 
@@ -60,9 +63,11 @@ def test_every_bench_writes_its_records(recorded: list[RunRecord]) -> None:
     assert len({record.key for record in recorded}) == len(recorded)
 
 
-def test_a_record_names_the_machine_and_what_was_measured(recorded: list[RunRecord]) -> None:
+def test_a_record_names_machine_load_and_what_was_measured(recorded: list[RunRecord]) -> None:
     for record in recorded:
-        assert record.environment["torch_threads"] >= 1 and record.environment["device"]
+        environment = record.environment
+        assert environment["torch_threads"] >= 1 and environment["device"] and environment["processor"]
+        assert environment["busy"] is (environment["other_cores"] > 0.2)
         assert record.environment["precision"] == record.experiment["precision"]
         assert record.experiment["contender"] in record.experiment["contenders"]
         assert len(record.details["samples_s"]) == record.metrics["rounds"] >= 3
@@ -87,15 +92,15 @@ def test_every_attention_path_of_both_models_is_measured(recorded: list[RunRecor
         assert measured == set(create_model(name).attention_paths)
 
 
-def test_what_cannot_run_here_is_skipped_with_its_reason(timed: tuple[str, Path]) -> None:
+def test_benches_that_need_a_gpu_are_skipped_with_the_reason(timed: tuple[str, Path]) -> None:
     import torch
 
     if torch.cuda.is_available():
-        pytest.skip("has a GPU: nothing is skipped for the lack of one")
+        pytest.skip("this machine has a GPU")
     assert "needs a CUDA device" in timed[0] and "fills a GPU's memory" in timed[0]
 
 
-def test_the_summary_lists_every_contender_and_where_it_is_recorded(timed: tuple[str, Path]) -> None:
+def test_the_summary_lists_every_candidate_and_the_record_file(timed: tuple[str, Path]) -> None:
     out, records = timed
     for name in ("transformers AST", "timm MViTv2", "its products alone", "torchaudio fbank, loop", "nothing"):
         assert name in out
@@ -110,16 +115,29 @@ def test_the_table_shows_what_was_recorded(timed: tuple[str, Path]) -> None:
     assert "not run: pytest bench/ --benchmark-only" in text  # the base models
 
 
-def test_the_summary_has_a_line_for_what_ran_out_of_memory_and_for_its_rival() -> None:
-    from bench.conftest import summary_line
-    from reproduce.efficiency.contest import Contender, Measurement
-    from reproduce.efficiency.memory import OUT_OF_MEMORY
+def test_both_precisions_are_measured_where_the_processor_has_bfloat16(recorded: list[RunRecord]) -> None:
+    wanted = {"float32", "bfloat16"} if has_bfloat16() else {"float32"}
+    for bench in ("models", "peer: transformers", "peer: timm"):
+        assert {r.experiment["precision"] for r in recorded if r.experiment["bench"] == bench} == wanted
+    mixed = [r.experiment["contender"] for r in recorded if r.experiment["bench"] == "precisions"]
+    assert len(mixed) == (5 if has_bfloat16() else 0)
 
-    lost = Measurement(Contender("large", lambda: None), failure=OUT_OF_MEMORY)
-    rival = Measurement(Contender("small", lambda: None), samples_s=[0.5, 0.5], added_bytes=2**20)
-    lines = [summary_line(one, {**one.metrics(), **one.times(lost)}) for one in (lost, rival)]
+
+def test_a_candidate_out_of_memory_has_a_line_beside_the_others() -> None:
+    from bench.conftest import summary_line
+
+    failed = Measurement(Candidate("large", lambda: None), failure=OUT_OF_MEMORY)
+    other = Measurement(Candidate("small", lambda: None), samples_s=[0.5, 0.5], added_bytes=2**20)
+    lines = [summary_line(one, {**one.metrics(), **one.time_ratios(failed)}) for one in (failed, other)]
     assert lines[0].split() == ["large", "not", "run:", "out", "of", "memory"]
     assert lines[1].split() == ["small", "500.000", "ms/clip", "[500.000,", "500.000]", "2.00", "clips/s", "1", "MiB"]
+
+
+def test_a_busy_machine_is_named_in_the_summary() -> None:
+    from bench.conftest import busy_warning
+
+    assert "0.75 cores;" in busy_warning({"other_cores": 0.75})
+    assert "0.10 cores and 35% of the GPU;" in busy_warning({"other_cores": 0.1, "other_gpu_utilisation": 0.35})
 
 
 def test_untimed_every_bench_runs_once_and_records_nothing(tmp_path: Path) -> None:

@@ -1,20 +1,33 @@
-"""Run checkpoints: whole or not at all, the one before kept, damage named; and one process a run."""
+"""Run checkpoints: complete or absent, the previous one kept, damage reported, and one process per run."""
 
 from __future__ import annotations
 
-import errno
-import fcntl
-import os
-from collections.abc import Callable
+import hashlib
+import resource
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from make_runs import RECIPE, make_model
 
+from reproduce.datasets import Problem
 from reproduce.errors import InputError
-from reproduce.training import checkpointing
-from reproduce.training.checkpointing import KEPT, delete_run_state, load_run_state, locked, save_run_state
+from reproduce.training.checkpointing import (
+    delete_training_state,
+    load_training_state,
+    lock_run,
+    save_training_state,
+)
+from reproduce.training.epoch_meter import EpochMeter
+from reproduce.training.optimizers import make_optimizer
+from reproduce.training.state import TrainingState, WeightAverage, check_content, weights
+
+MIB = 2**20
 
 
 def state_of(number: float) -> dict[str, Any]:
@@ -29,32 +42,34 @@ def names(folder: Path) -> list[str]:
     return sorted(path.name for path in folder.iterdir())
 
 
-def full_disk(*_: Any, **__: Any) -> None:
-    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-
-
-def test_what_is_saved_comes_back(tmp_path: Path) -> None:
-    path = save_run_state(tmp_path / "run", 3, 120, state_of(3))
+def test_a_saved_state_loads_again(tmp_path: Path) -> None:
+    path = save_training_state(tmp_path / "run", 3, 120, state_of(3))
     assert path.name == "epoch-0003-step-000120.pt"
-    state = load_run_state(tmp_path / "run", refuse)
+    state = load_training_state(tmp_path / "run", refuse)
     assert state is not None
     assert torch.equal(state["model"]["weight"], torch.full((50,), 3.0))
     assert (state["epoch"], state["history"]) == (3, [{"loss": 3.0}])
 
 
 def test_a_folder_without_checkpoints_has_no_state(tmp_path: Path) -> None:
-    assert load_run_state(tmp_path, refuse) is None
-    assert load_run_state(tmp_path / "nowhere", refuse) is None
+    assert load_training_state(tmp_path, refuse) is None
+    assert load_training_state(tmp_path / "nowhere", refuse) is None
 
 
-def test_the_newest_counts_and_the_one_before_is_kept(tmp_path: Path) -> None:
+def test_the_newest_is_loaded_and_the_previous_one_kept(tmp_path: Path) -> None:
     for epoch, step in [(0, 9), (0, 100), (1, 0), (12, 3), (2, 5)]:
-        save_run_state(tmp_path, epoch, step, state_of(epoch))
-    assert KEPT == 2
+        save_training_state(tmp_path, epoch, step, state_of(epoch))
     kept = ["epoch-0002-step-000005.pt", "epoch-0012-step-000003.pt"]
     assert names(tmp_path) == sorted([*kept, *(f"{name}.sha256" for name in kept)])
-    state = load_run_state(tmp_path, refuse)
+    state = load_training_state(tmp_path, refuse)
     assert state is not None and state["epoch"] == 12
+
+
+# --- damage ---------------------------------------------------------------------------------------------------------
+
+
+def sum_of(path: Path) -> Path:
+    return path.with_suffix(".pt.sha256")
 
 
 def truncate(path: Path) -> None:
@@ -72,133 +87,252 @@ def flip_a_byte(path: Path) -> None:
 
 
 def lose_the_sum(path: Path) -> None:
-    path.with_suffix(".pt.sha256").unlink()
+    sum_of(path).unlink()
 
 
 def spoil_the_sum(path: Path) -> None:
-    path.with_suffix(".pt.sha256").write_bytes(b"\xff\xfe\x00")
+    sum_of(path).write_bytes(b"\xff\xfe\x00")
 
 
-DAMAGES = [truncate, empty, flip_a_byte, lose_the_sum, spoil_the_sum]
+def make_a_folder_of_the_sum(path: Path) -> None:
+    sum_of(path).unlink()
+    sum_of(path).mkdir()
+
+
+def write_with_its_sum(path: Path, data: bytes) -> None:
+    path.write_bytes(data)
+    sum_of(path).write_text(hashlib.sha256(data).hexdigest())
+
+
+def hold_another_schema(path: Path) -> None:
+    torch.save({"schema": 2, **state_of(2)}, path)
+    write_with_its_sum(path, path.read_bytes())
+
+
+def hold_no_dictionary(path: Path) -> None:
+    torch.save([1, 2], path)
+    write_with_its_sum(path, path.read_bytes())
+
+
+def hold_no_checkpoint(path: Path) -> None:
+    write_with_its_sum(path, b"\x80\x02not a pickle")
+
+
+def hold_half_a_zip(path: Path) -> None:
+    write_with_its_sum(path, path.read_bytes()[:400])
+
+
+DAMAGES = [
+    truncate,
+    empty,
+    flip_a_byte,
+    lose_the_sum,
+    spoil_the_sum,
+    make_a_folder_of_the_sum,
+    hold_another_schema,
+    hold_no_dictionary,
+    hold_no_checkpoint,
+    hold_half_a_zip,
+]
 
 
 @pytest.mark.parametrize("damage", DAMAGES, ids=lambda damage: damage.__name__)
-def test_a_damaged_checkpoint_is_named_and_the_one_before_taken(tmp_path: Path, damage: Callable[[Path], None]) -> None:
-    earlier, last = (save_run_state(tmp_path, epoch, 0, state_of(epoch)) for epoch in (1, 2))
+def test_a_damaged_checkpoint_is_named_and_the_previous_one_loaded(
+    tmp_path: Path, damage: Callable[[Path], None]
+) -> None:
+    earlier, last = (save_training_state(tmp_path, epoch, 0, state_of(epoch)) for epoch in (1, 2))
     damage(last)
     warned: list[str] = []
-    state = load_run_state(tmp_path, warned.append)
+    state = load_training_state(tmp_path, warned.append)
     assert state is not None and state["epoch"] == 1
     assert warned == [f"{last}: this checkpoint is damaged; going back to {earlier.name}"]
 
 
-def test_where_all_are_damaged_the_run_starts_anew_and_says_so(tmp_path: Path) -> None:
-    earlier, last = (save_run_state(tmp_path, epoch, 0, state_of(epoch)) for epoch in (1, 2))
+def test_without_an_undamaged_checkpoint_there_is_no_state(tmp_path: Path) -> None:
+    earlier, last = (save_training_state(tmp_path, epoch, 0, state_of(epoch)) for epoch in (1, 2))
     truncate(last)
     flip_a_byte(earlier)
     warned: list[str] = []
-    assert load_run_state(tmp_path, warned.append) is None
+    assert load_training_state(tmp_path, warned.append) is None
     assert warned == [
         f"{last}: this checkpoint is damaged; going back to {earlier.name}",
         f"{earlier}: this checkpoint is damaged; starting from the beginning",
     ]
 
 
-def test_a_checkpoint_of_another_schema_is_passed_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    save_run_state(tmp_path, 1, 0, state_of(1))
-    monkeypatch.setattr(checkpointing, "SCHEMA", 2)
-    warned: list[str] = []
-    assert load_run_state(tmp_path, warned.append) is None
-    assert len(warned) == 1
+def content_of_a_run() -> tuple[dict[str, Any], torch.nn.Module, torch.optim.Optimizer]:
+    """A checkpoint of one step, and the model and optimiser that it is of."""
+    model = make_model()
+    optimizer = make_optimizer(model, RECIPE)
+    for parameter in model.parameters():
+        parameter.grad = torch.ones_like(parameter)
+    optimizer.step()
+    average = WeightAverage()
+    average.add(model)
+    state = TrainingState(
+        epoch=1,
+        meter=EpochMeter(loss=1.5, clips=8, steps=1),
+        history=[{"epoch": 1, "loss": 0.5}],
+        average=average,
+        best={"epoch": 1, "metrics": {"top1": 50.0}},
+        seconds=3.0,
+        problems={"a": Problem("a", "truncated", "a.wav: truncated")},
+    )
+    content = {**state.to_dict(), "model": model.state_dict(), "optimizer": optimizer.state_dict(), "scaler": {}}
+    return content, model, optimizer
 
 
-def write_half(content: Any, file: Any) -> None:
-    file.write(b"half of it")
-    full_disk()
+def test_a_state_comes_back_from_its_dictionary_through_a_checkpoint(tmp_path: Path) -> None:
+    content, model, optimizer = content_of_a_run()
+    save_training_state(tmp_path, 1, 1, content)
+    loaded = load_training_state(tmp_path, refuse, lambda content: check_content(content, model, optimizer))
+    assert loaded is not None
+    state = TrainingState.from_dict(loaded)
+    assert (state.epoch, state.meter, state.history) == (1, EpochMeter(1.5, 8, 1), [{"epoch": 1, "loss": 0.5}])
+    assert (state.best["metrics"], state.seconds, state.problems["a"].reason) == ({"top1": 50.0}, 3.0, "truncated")
+    assert state.average.epochs == 1
+    assert all(torch.equal(state.average.mean[name], value) for name, value in content["average"].items())
 
 
-def torchs_own(*_: Any) -> None:
-    raise RuntimeError("[enforce fail at inline_container.cc:664] . PytorchStreamWriter failed writing file\nframe #0")
+def test_a_meter_of_an_earlier_version_is_read() -> None:
+    content = content_of_a_run()[0]
+    content["sums"] = {"loss": 1.5, "clips": 8, "steps": 1, "seconds": 2.0, "lr": 0.1}
+    assert TrainingState.from_dict(content).meter == EpochMeter(1.5, 8, 1, 2.0, 0.1)
+
+
+def drop(*names: str) -> Callable[[dict[str, Any]], None]:
+    return lambda content: [content.pop(name) for name in names] and None
+
+
+def put(name: str, value: Any) -> Callable[[dict[str, Any]], None]:
+    return lambda content: content.update({name: value})
+
+
+def reshape_a_moment(content: dict[str, Any]) -> None:
+    content["optimizer"]["state"][0]["exp_avg"] = torch.zeros(3)
+
+
+def drop_a_weight(content: dict[str, Any]) -> None:
+    content["model"] = dict(list(content["model"].items())[1:])
+
+
+def drop_a_group(content: dict[str, Any]) -> None:
+    content["optimizer"]["param_groups"].pop()
 
 
 @pytest.mark.parametrize(
-    ("module", "function", "failure"),
+    "alter",
     [
-        (torch, "save", write_half),
-        (torch, "save", torchs_own),
-        (os, "fsync", full_disk),
-        (os, "replace", full_disk),
-        (Path, "write_text", full_disk),
+        drop("epoch"),
+        drop("model"),
+        drop("optimizer"),
+        put("history", "[1, 2"),
+        put("history", "[]"),
+        put("sums", {"clips": 1, "unknown": 2}),
+        put("average", {"weight": torch.zeros(2)}),
+        put("problems", '[{"clip_id": "a"}]'),
+        put("optimizer", "text"),
+        put("model", make_model("mast_debug").state_dict()),
+        reshape_a_moment,
+        drop_a_weight,
+        drop_a_group,
     ],
-    ids=["half written", "torch's own error", "fsync", "replace", "sum"],
 )
-def test_a_disk_that_fills_leaves_the_earlier_checkpoint_and_nothing_else(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, module: Any, function: str, failure: Callable[..., None]
+def test_content_of_something_else_is_a_damaged_checkpoint(
+    tmp_path: Path, alter: Callable[[dict[str, Any]], None]
 ) -> None:
-    save_run_state(tmp_path, 1, 0, state_of(1))
+    content, model, optimizer = content_of_a_run()
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    alter(content)
+    save_training_state(tmp_path, 1, 1, content)
+    warned: list[str] = []
+    check = lambda content: check_content(content, model, optimizer)  # noqa: E731
+    assert load_training_state(tmp_path, warned.append, check) is None
+    assert len(warned) == 1 and "this checkpoint is damaged; starting from the beginning" in warned[0]
+    assert all(torch.equal(before[name], value) for name, value in model.state_dict().items())
+
+
+# --- disks that fill ------------------------------------------------------------------------------------------------
+
+
+@contextmanager
+def files_no_larger_than(size: int) -> Iterator[None]:
+    """As on a full disk: the system refuses to write more."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+def test_a_refused_write_leaves_the_earlier_checkpoint_and_no_other_file(tmp_path: Path) -> None:
+    save_training_state(tmp_path, 1, 0, state_of(1))
     before = names(tmp_path)
-    with monkeypatch.context() as patched:
-        patched.setattr(module, function, failure)
-        with pytest.raises(OSError) as error:
-            save_run_state(tmp_path, 2, 0, state_of(2))
+    large = {**state_of(2), "model": {"weight": torch.zeros(MIB)}}
+    with files_no_larger_than(MIB), pytest.raises(InputError, match="no checkpoint written") as error:
+        save_training_state(tmp_path, 2, 0, large)
     assert "\n" not in str(error.value)
     assert names(tmp_path) == before
-    state = load_run_state(tmp_path, refuse)
+    state = load_training_state(tmp_path, refuse)
     assert state is not None and state["epoch"] == 1
-    save_run_state(tmp_path, 2, 0, state_of(2))  # and once there is room again
-    state = load_run_state(tmp_path, refuse)
+    save_training_state(tmp_path, 2, 0, large)
+    state = load_training_state(tmp_path, refuse)
     assert state is not None and state["epoch"] == 2
 
 
-def test_a_real_full_disk_is_an_oserror(tmp_path: Path) -> None:
-    """/dev/full takes the place of the file that is written."""
-    if not Path("/dev/full").exists():
-        pytest.skip("needs /dev/full")
-    folder = tmp_path / "run"
-    folder.mkdir()
-    opened = open
-
-    def open_full(path: Any, mode: str) -> Any:
-        return opened("/dev/full", mode)
-
-    with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(checkpointing, "open", open_full, raising=False)
-        with pytest.raises(OSError):
-            save_run_state(folder, 1, 0, state_of(1))
-    assert names(folder) == []
-
-
-def test_what_a_killed_writer_left_is_swept_away(tmp_path: Path) -> None:
-    (tmp_path / "epoch-0001-step-000003.tmp").write_bytes(b"half")
-    (tmp_path / "epoch-0001-step-000003.pt.tmp").write_bytes(b"half")
+def test_files_of_a_killed_writer_are_deleted(tmp_path: Path) -> None:
+    (tmp_path / ".epoch-0001-step-000003.pt.abc.tmp").write_bytes(b"half")
+    (tmp_path / "epoch-0001-step-000003.tmp").write_bytes(b"half")  # an earlier version's name
     (tmp_path / "epochs.jsonl").write_text("{}\n")
-    save_run_state(tmp_path, 1, 5, state_of(1))
+    save_training_state(tmp_path, 1, 5, state_of(1))
     kept = ["epoch-0001-step-000005.pt", "epoch-0001-step-000005.pt.sha256", "epochs.jsonl"]
     assert names(tmp_path) == kept
 
 
 def test_a_finished_run_keeps_its_logs_and_no_checkpoints(tmp_path: Path) -> None:
     for epoch in (1, 2):
-        save_run_state(tmp_path, epoch, 0, state_of(epoch))
+        save_training_state(tmp_path, epoch, 0, state_of(epoch))
     (tmp_path / "epochs.jsonl").write_text("{}\n")
-    (tmp_path / "epoch-0002-step-000001.tmp").write_bytes(b"half")
-    delete_run_state(tmp_path)
+    (tmp_path / ".epoch-0002-step-000001.pt.abc.tmp").write_bytes(b"half")
+    delete_training_state(tmp_path)
     assert names(tmp_path) == ["epochs.jsonl"]
 
 
-def test_a_run_that_another_process_trains_is_refused_in_one_line(tmp_path: Path) -> None:
-    with (
-        locked(tmp_path / "run"),
-        pytest.raises(InputError, match="another process is training this run") as error,
-        locked(tmp_path / "run"),
-    ):
-        pass
-    assert str(tmp_path / "run") in str(error.value) and "\n" not in str(error.value)
-    with locked(tmp_path / "run"):  # given back
-        pass
+# --- weights --------------------------------------------------------------------------------------------------------
 
 
-def test_a_lock_left_by_a_killed_process_holds_nobody_up(tmp_path: Path) -> None:
-    (tmp_path / "lock").touch()
-    with locked(tmp_path), open(tmp_path / "lock") as file, pytest.raises(BlockingIOError):
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+def test_borrowed_weights_are_given_back_also_after_an_error() -> None:
+    model, other = make_model(seed=0), make_model(seed=1).state_dict()
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    with pytest.raises(KeyError), weights(model, other):
+        assert all(torch.equal(value, other[name]) for name, value in model.state_dict().items())
+        raise KeyError
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+
+
+def test_the_average_is_the_mean_of_the_weights_that_were_added() -> None:
+    average, models = WeightAverage(), [make_model(seed=seed) for seed in range(3)]
+    for model in models:
+        average.add(model)
+    for name, mean in average.mean.items():
+        assert torch.allclose(mean, torch.stack([m.state_dict()[name] for m in models]).mean(dim=0), atol=1e-6)
+
+
+# --- one process per run --------------------------------------------------------------------------------------------
+
+
+def test_a_second_process_is_refused_in_one_line(tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    code = (
+        "import sys\nfrom pathlib import Path\nfrom reproduce.errors import InputError\n"
+        "from reproduce.training.checkpointing import lock_run\n"
+        "try:\n    with lock_run(Path(sys.argv[1])): print('locked')\nexcept InputError as error: print(error)"
+    )
+
+    def other_process() -> str:
+        return subprocess.run([sys.executable, "-c", code, str(folder)], capture_output=True, text=True).stdout
+
+    with lock_run(folder):
+        assert other_process() == f"{folder}: another process is training this run; wait for it, or stop it\n"
+    assert other_process() == "locked\n"

@@ -15,7 +15,10 @@ from make_records import make_cost_record, make_record
 
 from reproduce.paper import load_paper
 from reproduce.records.clusterings import clustering_experiment
+from reproduce.records.reading import read_run
 from reproduce.records.record import RunRecord
+from reproduce.records.records import Records
+from reproduce.records.runs import TrainedRun
 from reproduce.tables import TableInputs, table_specs
 from reproduce.tables.claims import SHORT, claims
 from reproduce.tables.verdicts import (
@@ -46,7 +49,7 @@ def live_costs() -> tuple[RunRecord, ...]:
 
 
 def judge(*records: RunRecord) -> dict[str, Judgement]:
-    return {j.claim.key: j for j in judge_claims(paper, records)}
+    return {j.claim.key: j for j in judge_claims(paper, Records.of(records))}
 
 
 def run(
@@ -283,7 +286,9 @@ def test_a_single_better_variant_refutes_the_best_design() -> None:
 
 
 def clustered(run_record: RunRecord, scores: Mapping[str, float], seed: int = 0) -> RunRecord:
-    experiment = {**clustering_experiment(run_record, "P1", seed), "clusters": 309}
+    run = read_run(run_record)
+    assert isinstance(run, TrainedRun)
+    experiment = {**clustering_experiment(run, "P1", seed), "clusters": 309}
     return replace(
         run_record, kind="clustering", key=f"clustering {run_record.key} {seed}", experiment=experiment,
         metrics=scores, seed=seed,
@@ -332,7 +337,7 @@ def test_demo_scale_is_shown_and_never_decides() -> None:
 
 
 def test_the_table_has_a_row_a_claim_with_its_verdict_in_words() -> None:
-    table = claims(TableInputs(paper, live_costs(), Path("records")))
+    table = claims(TableInputs(paper, Records.of(live_costs()), Path("records")))
     judged = judge(*live_costs())
     assert [row.key for row in table.rows] == list(judged)
     for row in table.rows:
@@ -353,7 +358,8 @@ def test_claims_is_a_target_whose_costs_are_measured_live() -> None:
 def test_judging_needs_no_torch() -> None:
     code = (
         "import sys; from reproduce.tables.verdicts import judge_claims; from reproduce.paper import load_paper; "
-        "judge_claims(load_paper(), []); print('torch' in sys.modules)"
+        "from reproduce.records.records import Records; "
+        "judge_claims(load_paper(), Records()); print('torch' in sys.modules)"
     )
     ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert ran.stdout.strip() == "False"

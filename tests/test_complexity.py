@@ -9,9 +9,7 @@ import torch
 
 from models import create_model
 from models.complexity import (
-    KINDS,
     LIBRARY_COUNTERS,
-    PRODUCT_KINDS,
     count_parameters,
     count_parameters_paper,
     count_with_libraries,
@@ -54,18 +52,21 @@ def test_ablation_costs_are_those_of_ptflops_0_7(variant):
     assert round(macs, 0 if expected == 414.0 else 1) == expected
 
 
-def test_items_add_up_per_block_and_per_kind():
+def macs_of(complexity, kind):
+    return sum(item.macs for item in complexity.items if item.kind == kind)
+
+
+def test_products_of_activations_are_what_module_only_counting_misses():
     complexity = measure_complexity(meta_model("mast_base"))
-    assert sum(complexity.by_block().values()) == complexity.macs_full
-    assert set(complexity.by_kind()) == set(KINDS)
-    products = sum(complexity.by_kind()[kind] for kind in PRODUCT_KINDS)
+    products = macs_of(complexity, "attention") + macs_of(complexity, "relative position")
     assert complexity.macs_full - complexity.macs_module_only == products
-    assert list(complexity.by_block()) == ["patch embedding", *(f"block {n}" for n in range(24)), "head"]
+    assert complexity.macs_ptflops_0_7 - complexity.macs_module_only == macs_of(complexity, "linear bias")
+    blocks = dict.fromkeys(item.block for item in complexity.items)
+    assert list(blocks) == ["patch embedding", *(f"block {n}" for n in range(24)), "head"]
 
 
 def test_attention_macs_equal_two_products_of_tokens_by_tokens():
-    complexity = measure_complexity(meta_model("ast_base"))
-    assert complexity.by_kind()["attention"] == 12 * 2 * 1214**2 * 768
+    assert macs_of(measure_complexity(meta_model("ast_base")), "attention") == 12 * 2 * 1214**2 * 768
 
 
 @pytest.mark.parametrize("name", ["ast_base", "mast_base"])
@@ -75,7 +76,7 @@ def test_attention_macs_equal_two_products_of_tokens_by_tokens():
     ids=["paper", "odd size, two heads"],
 )
 def test_every_library_agrees_with_the_closed_form_within_one_percent(name, config):
-    # At the paper's width: fvcore weighs LayerNorm by a rule of its own, which shows only in narrow models.
+    # At the paper's width: fvcore weighs LayerNorm by another rule, which shows only in narrow models.
     model = create_model(name, **config)
     full = measure_complexity(model).macs_full
     counts = count_with_libraries(model)
@@ -93,8 +94,8 @@ def test_flop_counter_agrees_at_the_papers_size(name):
 
 
 @pytest.mark.parametrize("strides", [strides for strides, _ in ABLATIONS.values()])
-def test_flop_counter_agrees_on_every_ablation_with_class_token(strides):
-    model = meta_model("mast_base", pool_strides=strides, cls_token=True).set_attention("reference")
+def test_flop_counter_agrees_on_every_ablation(strides):
+    model = meta_model("mast_base", pool_strides=strides).set_attention("reference")
     x = torch.zeros(1, 1, 128, 1024, device="meta")
     with torch.no_grad():
         counted = LIBRARY_COUNTERS["torch FlopCounterMode"](model, x)

@@ -18,7 +18,7 @@ from reproduce.audio.spec import AudioSpec
 from reproduce.data.content import UNREADABLE, clip_digests, content_sha256, hash_file
 from reproduce.data.waveform_store import load_waveforms, stream_waveforms
 from reproduce.datasets import ClipIndex, read_dataset
-from reproduce.datasets.index import STRING
+from reproduce.datasets.strings import Strings
 
 SPEC = AudioSpec(mels=16, frames=32)
 CLIPS = 8
@@ -54,14 +54,13 @@ def test_content_follows_the_sound_and_nothing_else(corpus: ClipIndex, tmp_path:
 
 
 def test_two_clips_that_swap_their_files_are_other_content(corpus: ClipIndex) -> None:
-    paths = corpus.paths.copy()
-    paths[[0, 1]] = paths[[1, 0]]
-    assert content(replace(corpus, paths=paths)) != content(corpus)
+    swapped = corpus.paths[np.array([1, 0, *range(2, CLIPS)])]
+    assert content(replace(corpus, paths=swapped)) != content(corpus)
 
 
 def test_stretches_of_one_file_and_clips_of_one_pack_share_its_digest(corpus: ClipIndex) -> None:
     file = str(corpus.paths[0])
-    shared = replace(corpus, paths=np.array([file, f"{file}::3", f"{file}::4", *corpus.paths[3:]], STRING))
+    shared = replace(corpus, paths=Strings.of([file, f"{file}::3", f"{file}::4", *corpus.paths[3:]]))
     files: list[int] = []
     digests = clip_digests(shared, on_file=lambda: files.append(1))
     assert digests[0] == digests[1] == digests[2] == hash_file(corpus.root / file)

@@ -1,12 +1,16 @@
-"""`--dry-run`: one real step of every run, its checkpoint and its resumption, on each data set; nothing is recorded."""
+"""`--dry-run`: one real step of every run, its checkpoint and its resume, on each data set, without a record."""
 
 from __future__ import annotations
 
+import errno
+import os
 import re
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
+import torch
 from make_runs import RECIPE, make_execution, make_experiment, make_store
 
 from reproduce.__main__ import main
@@ -15,7 +19,6 @@ from reproduce.datasets.standin.write import write_standin
 from reproduce.errors import InputError
 from reproduce.experiments import targets
 from reproduce.experiments.paper_recipes import PaperRecipe, paper_recipes
-from reproduce.training import trainer
 from reproduce.training.dry_run import dry_run
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -47,7 +50,7 @@ CASES = [
 
 
 @pytest.mark.parametrize(("target", "dataset", "clips", "runs"), CASES, ids=[case[0] for case in CASES])
-def test_a_step_of_every_paper_recipe_is_taken_saved_and_gone_on_from(
+def test_a_step_of_every_paper_recipe_is_trained_saved_and_resumed(
     target: str,
     dataset: str,
     clips: int,
@@ -64,7 +67,7 @@ def test_a_step_of_every_paper_recipe_is_taken_saved_and_gone_on_from(
     assert main([target, *options, *folders]) == 0
     lines = capsys.readouterr().out.splitlines()
     pattern = (
-        r"(\w+), recipe (\w+), batch_size=4, weights=scratch: a step of 4 clips in 2 pieces took [\d.]+ s, "
+        r"(\w+), recipe (\w+), batch_size=4, weights=scratch: a step of 4 clips in 2 micro-batches took [\d.]+ s, "
         r"loss ([\d.]+) then ([\d.]+), peak memory [\d.]+ GiB; "
         r"checkpoint of [\d.]+ GB written and resumed; [1-8] test clips predicted \(.+ [\d.]+ %\)"
     )
@@ -74,7 +77,7 @@ def test_a_step_of_every_paper_recipe_is_taken_saved_and_gone_on_from(
     assert not (tmp_path / "records").exists() and not list((tmp_path / "runs").iterdir())
 
 
-def test_a_demo_can_be_tried_too_and_only_its_first_seed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_demo_runs_its_first_seed_alone(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     data = write_standin("audioset", tmp_path / "audioset", clips=24)
     options = ["--preset", "debug", "--dry-run", "--seeds", "3", "--data", f"audioset={data}", "--device", "cpu"]
     assert main(["ablations", *options, "--records", str(tmp_path / "records"), "--runs", str(tmp_path / "runs")]) == 0
@@ -88,8 +91,12 @@ def test_without_data_it_says_how_to_give_some(tmp_path: Path, capsys: pytest.Ca
     assert "--dry-run needs data: say --data NAME=DIR" in capsys.readouterr().err
 
 
-def test_a_checkpoint_that_is_not_gone_on_from_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_checkpoint_that_cannot_be_written_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     store = make_store(tmp_path / "data", 8, 8)
-    monkeypatch.setattr(trainer, "load_run_state", lambda folder, warn: None)
-    with pytest.raises(InputError, match="the checkpoint was not gone on from"):
+
+    def full_disk(*_: Any) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(torch, "save", full_disk)
+    with pytest.raises(InputError, match="training did not resume from the checkpoint"):
         dry_run(make_experiment("ast_debug", RECIPE), store, make_execution(), tmp_path / "runs")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
@@ -13,6 +14,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from make_records import load_stored
 from make_runs import RECIPE, make_model, make_store, outcome, run
 
 from models import SpectrogramTransformer, create_model
@@ -23,16 +25,16 @@ from reproduce.data.waveform_store import DecodedWaveforms, WaveformStore
 from reproduce.datasets import Problem
 from reproduce.errors import InputError
 from reproduce.evaluation.predict import Predictions, as_heads, merge, predict
-from reproduce.experiments.paper_recipes import paper_recipe
-from reproduce.experiments.paper_studies import AST_BY_VARIANT
+from reproduce.experiments.paper_recipes import AST_BY_VARIANT, paper_recipe
 from reproduce.experiments.recipe import Recipe
+from reproduce.experiments.schedule import learning_rate
 from reproduce.metrics.scores import accuracy
-from reproduce.records.store import load_records
-from reproduce.training.engine import EpochSums, TrainingDiverged, train_one_epoch
+from reproduce.training.engine import EpochContext, TrainingDiverged, train_one_epoch
+from reproduce.training.epoch_meter import EpochMeter, StepReport
+from reproduce.training.execution import Progress
 from reproduce.training.losses import per_clip_losses
-from reproduce.training.optimizers import learning_rate, make_optimizer
+from reproduce.training.optimizers import make_optimizer
 from reproduce.training.processes import make_accelerator
-from reproduce.training.trainer import Progress
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -54,18 +56,24 @@ def train_epoch(
     batches: Iterable[Batch],
     recipe: Recipe = RECIPE,
     optimizer: torch.optim.Optimizer | None = None,
-    epoch_start: int = 0,
+    first_step: int = 0,
     total_steps: int = 8,
-    multilabel: bool = False,
-    **callbacks: Any,
-) -> EpochSums:
-    """`train_one_epoch` on the CPU, with an optimizer of its own unless one is given."""
-    accelerator, sums = make_accelerator("cpu"), EpochSums()
+    **options: Any,
+) -> EpochMeter:
+    """`train_one_epoch` on the CPU; `options` are EpochContext's. Without an optimizer it makes one."""
+    accelerator, meter = make_accelerator("cpu"), EpochMeter()
     model, optimizer = accelerator.prepare(model, optimizer or make_optimizer(model, recipe))
-    train_one_epoch(
-        accelerator, model, optimizer, batches, recipe, (0, 0), epoch_start, total_steps, multilabel, sums, **callbacks
+    context = EpochContext(
+        accelerator=accelerator,
+        recipe=recipe,
+        seed=(0, 0),
+        first_step=first_step,
+        total_steps=total_steps,
+        multilabel=False,
+        **options,
     )
-    return sums
+    train_one_epoch(context, model, optimizer, batches, meter)
+    return meter
 
 
 # --- schedule and optimizer -----------------------------------------------------------------------------------------
@@ -74,6 +82,7 @@ def train_epoch(
 def test_warmup_rises_linearly_to_the_recipes_rate() -> None:
     recipe = replace(RECIPE, lr=0.4, warmup_steps=4)
     assert [learning_rate(recipe, step, 100) for step in range(5)] == pytest.approx([0.1, 0.2, 0.3, 0.4, 0.4])
+    assert learning_rate(replace(recipe, warmup_steps=0), 0, 10) == pytest.approx(0.4)
 
 
 def test_the_cosine_passes_half_the_rate_halfway_and_ends_near_zero() -> None:
@@ -89,10 +98,6 @@ def test_a_warmup_longer_than_the_run_still_reaches_the_rate(total: int) -> None
     recipe = replace(RECIPE, lr=0.3, warmup_steps=1000)
     rates = [learning_rate(recipe, step, total) for step in range(total)]
     assert rates == pytest.approx([0.3 * (step + 1) / total for step in range(total)])
-
-
-def test_no_warmup_starts_at_the_rate() -> None:
-    assert learning_rate(replace(RECIPE, lr=0.3, warmup_steps=0), 0, 10) == pytest.approx(0.3)
 
 
 def halving(epochs: int, **steps: Any) -> Recipe:
@@ -132,7 +137,7 @@ def test_asts_steps_give_the_rates_of_its_own_logs(recipe: Recipe, rates: list[f
 
 
 @pytest.mark.parametrize("variant", AST_BY_VARIANT)
-def test_asts_own_recipes_warm_up_every_50_steps_from_nothing(variant: str) -> None:
+def test_asts_own_recipes_warm_up_every_50_steps_from_zero(variant: str) -> None:
     recipe = paper_recipe("ast", "ast", "audioset", variant).recipe
     steps = {"balanced": 20_796, "full": 1_953_084}[variant] // recipe.batch_size  # an epoch of AST's own
     rates = [learning_rate(recipe, step, steps * recipe.epochs) for step in range(1100)]
@@ -159,22 +164,17 @@ def test_asts_adam_decays_every_parameter_by_an_l2_term(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", MODELS)
-def test_biases_norms_and_exempt_tensors_are_not_decayed_and_nothing_is_forgotten(name: str) -> None:
+def test_every_parameter_is_in_one_group_and_biases_and_norms_are_not_decayed(name: str) -> None:
     model = make_model(name)
     optimizer = make_optimizer(model, replace(RECIPE, weight_decay=0.07, betas=(0.8, 0.95)))
     decay = {id(p): group["weight_decay"] for group in optimizer.param_groups for p in group["params"]}
     assert len(decay) == sum(len(group["params"]) for group in optimizer.param_groups)
+    assert set(model.no_weight_decay()) <= {name for name, _ in model.named_parameters()}
     for parameter_name, parameter in model.named_parameters():
         exempt = parameter.ndim <= 1 or parameter_name in model.no_weight_decay()
         assert decay.pop(id(parameter)) == (0.0 if exempt else 0.07), parameter_name
     assert not decay
     assert all(group["betas"] == (0.8, 0.95) for group in optimizer.param_groups)
-
-
-def test_the_exempt_names_exist_in_the_model() -> None:
-    for name in MODELS:
-        model = make_model(name)
-        assert set(model.no_weight_decay()) <= {n for n, _ in model.named_parameters()}
 
 
 # --- losses ---------------------------------------------------------------------------------------------------------
@@ -222,7 +222,7 @@ def test_the_loss_of_two_heads_is_their_mean() -> None:
     assert mean_loss(logits, targets, False) == pytest.approx(sum(apart) / 2)
 
 
-def test_a_single_head_answers_to_the_name_that_data_sets_use() -> None:
+def test_a_single_head_has_the_name_that_data_sets_use() -> None:
     logits = torch.zeros(2, 3)
     assert as_heads(logits) == {"label": logits}
     assert as_heads({"verb": logits}) == {"verb": logits}
@@ -231,46 +231,103 @@ def test_a_single_head_answers_to_the_name_that_data_sets_use() -> None:
 # --- training -------------------------------------------------------------------------------------------------------
 
 
-def test_a_loss_that_is_no_number_stops_before_the_weights_change(store: WaveformStore) -> None:
-    model = make_model()
+@pytest.mark.parametrize("lag", [0, 1])
+def test_a_loss_that_is_not_finite_stops_the_run_and_blames_its_clips(store: WaveformStore, lag: int) -> None:
     good, bad = list(make_batches(store))[:2]
-    bad = replace(bad, inputs=torch.full_like(bad.inputs, math.nan))
-    seen: list[str] = []
+    inputs = bad.inputs.clone()
+    inputs[[1, 3]] = math.nan
+    reports: list[StepReport] = []
     with pytest.raises(TrainingDiverged, match="the loss became nan at step 6") as error:
         train_epoch(
-            model,
-            [good, bad, good],
-            epoch_start=5,
+            make_model(),
+            [good, replace(bad, inputs=inputs), good],
+            first_step=5,
             total_steps=10,
-            after_step=lambda *_: seen.append(weights_sha256(model)),
+            on_step=reports.append,
+            lag=lag,
         )
     assert isinstance(error.value, InputError) and "\n" not in str(error.value)
-    assert seen == [weights_sha256(model)]  # one good step, and the weights are still those after it
+    assert len(reports) == 1  # the good step; the others are not reported
+    assert error.value.positions == tuple(int(position) for position in bad.positions[[1, 3]])
 
 
-def test_an_epochs_summary_counts_what_it_did(store: WaveformStore) -> None:
-    steps: list[tuple[int, float, bool]] = []
+def test_gradients_that_are_not_finite_stop_the_run(store: WaveformStore) -> None:
+    model = make_model()
+    next(model.parameters()).register_hook(lambda gradient: gradient * math.inf)
+    batch = next(make_batches(store))
+    with pytest.raises(TrainingDiverged, match=r"the gradients have norm (nan|inf) at step 0") as error:
+        train_epoch(model, [batch])
+    assert error.value.positions == tuple(int(position) for position in batch.positions)
+
+
+def test_an_epochs_summary_counts_its_steps_and_clips(store: WaveformStore) -> None:
+    reports: list[StepReport] = []
     recipe = replace(RECIPE, batch_size=24)
-    summary = train_epoch(
-        make_model(),
-        make_batches(store, recipe),
-        recipe,
-        total_steps=3,
-        after_step=lambda *step: steps.append(step),
-    ).summary()
-    assert [(size, stop) for size, _, stop in steps] == [(24, False), (24, False), (16, False)]
-    assert summary["loss"] == pytest.approx(sum(size * loss for size, loss, _ in steps) / 64)
+    meter = train_epoch(make_model(), make_batches(store, recipe), recipe, total_steps=3, on_step=reports.append)
+    summary = meter.summary()
+    assert [(report.clips, report.stop) for report in reports] == [(24, False), (24, False), (16, False)]
+    assert summary["loss"] == pytest.approx(sum(report.loss for report in reports) / 64)
     assert (summary["steps"], summary["clips"]) == (3, 64)
     assert summary["lr"] == learning_rate(recipe, 2, 3)
     assert summary["clips_per_s"] > 0
+    shares = [summary[name] for name in ("data_share", "model_share", "optimizer_share")]
+    assert sum(shares) == pytest.approx(1, abs=2e-4) and min(shares) > 0
+    assert sum(getattr(meter, name) for name in ("data_s", "model_s", "optimizer_s")) <= meter.seconds
 
 
-def test_a_request_to_stop_is_told_at_the_end_of_the_step(store: WaveformStore) -> None:
-    told: list[bool] = []
-    train_epoch(
-        make_model(), make_batches(store), after_step=lambda *step: told.append(step[2]), stop=lambda: len(told) >= 2
+@pytest.mark.parametrize("lag", [0, 1])
+def test_a_request_to_stop_is_reported_with_every_step_counted(store: WaveformStore, lag: int) -> None:
+    asked = iter([False, False, True, False, False, False, False, False])
+    meter_steps: list[tuple[bool, int]] = []
+    accelerator, meter = make_accelerator("cpu"), EpochMeter()
+    model = make_model()
+    taken: list[int] = []
+    optimizer = make_optimizer(model, RECIPE)
+    optimizer.register_step_post_hook(lambda *_: taken.append(1))
+    context = EpochContext(
+        accelerator=accelerator,
+        recipe=RECIPE,
+        seed=(0, 0),
+        first_step=0,
+        total_steps=8,
+        multilabel=False,
+        stop=lambda: next(asked),
+        on_step=lambda report: meter_steps.append((report.stop, meter.steps - len(taken))),
+        lag=lag,
     )
-    assert told == [False, False] + [True] * 6
+    train_one_epoch(context, *accelerator.prepare(model, optimizer), make_batches(store), meter)
+    assert [stop for stop, _ in meter_steps] == [False, False, True] + [False] * 5
+    assert meter_steps[2] == (True, 0)  # what is counted is what the weights have seen
+    assert len(meter_steps) == len(taken) == meter.steps == 8
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_reading_the_numbers_a_step_later_changes_none(store: WaveformStore, name: str) -> None:
+    weights, losses = [], []
+    for lag in (0, 1, 3):
+        model, reports = make_model(name), list[StepReport]()
+        train_epoch(model, make_batches(store), on_step=reports.append, lag=lag)
+        weights.append(weights_sha256(model))
+        losses.append([report.loss for report in reports])
+    assert weights[0] == weights[1] == weights[2]
+    assert losses[0] == losses[1] == losses[2] and len(losses[0]) == 8
+
+
+def test_a_fused_optimizer_resumes_bit_for_bit(store: WaveformStore) -> None:
+    """GPUs use it; CPUs have it too."""
+    batches = list(make_batches(store))
+    through, resumed = make_model(), make_model()
+    optimizer = make_optimizer(through, RECIPE, fused=True)
+    train_epoch(through, batches, optimizer=optimizer)
+    first = make_optimizer(resumed, RECIPE, fused=True)
+    train_epoch(resumed, batches[:3], optimizer=first)
+    state = copy.deepcopy(first.state_dict())
+    again = make_model(seed=1)
+    again.load_state_dict(resumed.state_dict())
+    second = make_optimizer(again, RECIPE, fused=True)
+    second.load_state_dict(state)
+    train_epoch(again, batches[3:], optimizer=second)
+    assert weights_sha256(again) == weights_sha256(through)
 
 
 def test_every_step_is_taken_at_the_rate_of_the_schedule(store: WaveformStore) -> None:
@@ -281,9 +338,9 @@ def test_every_step_is_taken_at_the_rate_of_the_schedule(store: WaveformStore) -
         model,
         make_batches(store),
         optimizer=optimizer,
-        epoch_start=4,
+        first_step=4,
         total_steps=20,
-        after_step=lambda *_: rates.append({group["lr"] for group in optimizer.param_groups}),
+        on_step=lambda _: rates.append({group["lr"] for group in optimizer.param_groups}),
     )
     assert rates == [{learning_rate(RECIPE, step, 20)} for step in range(4, 12)]
 
@@ -308,8 +365,8 @@ def test_a_norm_of_0_leaves_the_gradients_alone(store: WaveformStore) -> None:
 
 @pytest.mark.parametrize("name", MODELS)
 @pytest.mark.parametrize("micro_batch", [1, 3, 8])
-def test_a_batch_in_pieces_is_learnt_as_the_whole_one(store: WaveformStore, name: str, micro_batch: int) -> None:
-    """By plain gradient descent: Adam would forgive a wrong scale, and amplify rounding where a gradient is 0."""
+def test_micro_batches_train_as_the_whole_batch_does(store: WaveformStore, name: str, micro_batch: int) -> None:
+    """With plain gradient descent: Adam hides a wrong scale, and amplifies rounding where a gradient is 0."""
     recipe, train = replace(RECIPE, batch_size=13, lr=0.05), store.where_split("1")  # 32 = 2 * 13 + 6
     curves: dict[int | None, list[float]] = {}
     models = {pieces: make_model(name) for pieces in (None, micro_batch)}
@@ -322,7 +379,7 @@ def test_a_batch_in_pieces_is_learnt_as_the_whole_one(store: WaveformStore, name
             batches,
             recipe,
             torch.optim.SGD(model.parameters()),
-            after_step=lambda _, loss, stop, losses=losses: losses.append(loss),
+            on_step=lambda report, losses=losses: losses.append(report.loss / report.clips),
         )
         curves[pieces] = losses
     assert len(curves[None]) == 3
@@ -332,8 +389,8 @@ def test_a_batch_in_pieces_is_learnt_as_the_whole_one(store: WaveformStore, name
         assert torch.allclose(value, theirs[key], atol=1e-5), key
 
 
-def test_a_clip_of_weight_0_counts_nothing(store: WaveformStore) -> None:
-    """Its picture may be anything: neither the loss nor the gradients know it."""
+def test_a_clip_of_weight_0_does_not_count(store: WaveformStore) -> None:
+    """Neither the loss nor the gradients depend on its input."""
     (batch, *_), weights = make_batches(store), torch.ones(8)
     weights[[2, 5]] = 0.0
     noisy = batch.inputs.clone()
@@ -375,7 +432,7 @@ def test_a_model_learns_to_tell_a_low_from_a_high_tone(store: WaveformStore, nam
     recipe = Recipe(epochs=6, batch_size=8, lr=3e-3, warmup_steps=4)
     optimizer = make_optimizer(model, recipe)
     for epoch in range(recipe.epochs):
-        train_epoch(model, make_batches(train, recipe, epoch), recipe, optimizer, epoch_start=4 * epoch, total_steps=24)
+        train_epoch(model, make_batches(train, recipe, epoch), recipe, optimizer, first_step=4 * epoch, total_steps=24)
     logits = predict(model, evaluation_batches(test, 32, "cpu"), multilabel=False).logits["label"]
     assert accuracy(logits, test.index.targets().argmax(axis=1)) > 90
 
@@ -393,7 +450,6 @@ def test_predictions_do_not_depend_on_the_batch(store: WaveformStore, name: str)
     assert together.logits["label"].shape == (64, 2)
     assert together.embeddings.shape == (64, model.embedding_dim)
     assert together.positions.tolist() == list(range(64))
-    assert len(together.positions) == 64
 
 
 def test_predictions_of_several_heads_come_by_name(store: WaveformStore) -> None:
@@ -421,7 +477,7 @@ def test_several_crops_of_a_clip_give_the_logits_of_their_mean_probabilities(mul
     assert predictions.positions.tolist() == [4, 7, 9]
 
 
-def test_a_clip_that_cannot_be_used_is_reported_and_a_set_of_none_but_such_is_an_error() -> None:
+def test_unusable_clips_are_reported_and_a_set_of_them_alone_is_an_error() -> None:
     problem = Problem("one", "truncated", "one.wav: truncated")
     nothing = EvaluationBatch(torch.empty(0, 1, 32, 32), np.empty(0, np.int64), np.empty(0, np.int64), (problem,))
     clip = EvaluationBatch(torch.zeros(1, 1, 32, 32), np.array([3]), np.array([1]), ())
@@ -432,18 +488,21 @@ def test_a_clip_that_cannot_be_used_is_reported_and_a_set_of_none_but_such_is_an
     assert merge([predict(make_model(), [nothing], False), predictions]).positions.tolist() == [3]
 
 
-def test_parts_of_several_processes_merge_into_what_one_would_have_made() -> None:
+def test_parts_of_several_processes_merge_in_the_order_of_their_clips() -> None:
     def part(*positions: int, seconds: float) -> Predictions:
         rows = np.array(positions, np.float32)[:, None]
         logits = {"verb": rows, "noun": -rows}
-        return Predictions(np.array(positions), logits, 10 * rows, seconds)
+        timed = len(positions)
+        return Predictions(
+            positions=np.array(positions), logits=logits, embeddings=10 * rows, seconds=seconds, timed=timed
+        )
 
     merged = merge([part(3, 4, seconds=2.0), part(0, 1, 2, seconds=1.0)])
     assert merged.positions.tolist() == [0, 1, 2, 3, 4]
     assert merged.logits["verb"].ravel().tolist() == [0, 1, 2, 3, 4]
     assert merged.logits["noun"].ravel().tolist() == [0, -1, -2, -3, -4]
     assert merged.embeddings.ravel().tolist() == [0, 10, 20, 30, 40]
-    assert merged.seconds == 2.0  # they worked at the same time
+    assert merged.clips_per_s == 2.5  # five clips in two seconds: they work at the same time
 
 
 # --- whole runs -----------------------------------------------------------------------------------------------------
@@ -471,7 +530,7 @@ def test_another_seed_gives_another_key_and_other_weights(store: WaveformStore, 
     first, second = (run(store, tmp_path, seed=seed) for seed in (0, 1))
     assert first.key != second.key
     assert first.weights_sha256 != second.weights_sha256
-    assert load_records(tmp_path / "records") == [first, second]
+    assert load_stored(tmp_path / "records") == [first, second]
 
 
 def test_a_runs_schedule_score_and_files_agree(store: WaveformStore, tmp_path: Path) -> None:
@@ -486,9 +545,11 @@ def test_a_runs_schedule_score_and_files_agree(store: WaveformStore, tmp_path: P
     assert (tmp_path / "runs" / f"{record.key}.safetensors").is_file()
 
 
-def test_a_run_that_diverges_leaves_no_record_and_no_weights(store: WaveformStore, tmp_path: Path) -> None:
-    broken = replace(store, waveforms=DecodedWaveforms(np.full_like(w, np.nan) for w in store.waveforms))
-    with pytest.raises(TrainingDiverged, match="the loss became nan at step 0"):
-        run(broken, tmp_path)
-    assert load_records(tmp_path / "records") == []
+def test_a_run_that_diverges_names_the_clip_and_stores_nothing(store: WaveformStore, tmp_path: Path) -> None:
+    waveforms = [np.full_like(w, np.nan) if i == 5 else w for i, w in enumerate(store.waveforms)]
+    broken = replace(store, waveforms=DecodedWaveforms(waveforms))
+    with pytest.raises(TrainingDiverged, match=r"the loss became nan at step [0-3]") as error:
+        run(broken, tmp_path, recipe=replace(RECIPE, mixup=0.0))
+    assert str(error.value).endswith(f"or check these clips of that step: {store.index.clip_ids[5]}")
+    assert load_stored(tmp_path / "records") == []
     assert list((tmp_path / "runs").rglob("*.safetensors")) == list((tmp_path / "runs").rglob("*.pt")) == []

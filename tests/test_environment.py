@@ -13,14 +13,21 @@ from pathlib import Path
 import pytest
 import torch
 
-from reproduce import environment
-from reproduce.environment import choose_device, describe_environment, git_commit
+from reproduce.environment import choose_device, describe_environment
 from reproduce.errors import InputError
+from reproduce.machine import (
+    CpuTimes,
+    LoadWatch,
+    available_memory_bytes,
+    cpu_name,
+    git_commit,
+    has_bfloat16,
+    instruction_sets,
+    processor,
+)
 
-ROOT = Path(__file__).resolve().parents[1]
 
-
-def test_the_description_is_json_and_names_what_a_measurement_depends_on() -> None:
+def test_the_description_is_json_and_names_the_conditions_of_a_measurement() -> None:
     described = describe_environment("cpu", "bfloat16")
     assert json.loads(json.dumps(described)) == described
     assert described["device"] and described["device_type"] == "cpu"
@@ -30,6 +37,9 @@ def test_the_description_is_json_and_names_what_a_measurement_depends_on() -> No
     assert described["libraries"]["torch"].split("+")[0] == torch.__version__.split("+")[0]
     assert described["python"] == ".".join(map(str, sys.version_info[:3]))
     assert (described["cuda"], described["tf32"]) == (None, False)
+    assert 1 <= described["usable_cores"] <= described["cpu_count"]
+    assert 2**28 < available_memory_bytes() <= described["memory_bytes"]
+    assert described["blas"] and len(described["load_average"]) == 3
 
 
 def test_auto_is_the_gpu_where_there_is_one(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -56,39 +66,50 @@ def make_checkout(folder: Path) -> None:
         subprocess.run([*git, *arguments], check=True)
 
 
-def test_the_commit_says_when_code_has_changed_and_not_when_records_have(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    if shutil.which("git") is None:
-        pytest.skip("needs git")
+@pytest.mark.skipif(shutil.which("git") is None, reason="needs git")
+def test_changed_code_marks_the_commit_and_changed_records_do_not(tmp_path: Path) -> None:
     make_checkout(tmp_path)
-    monkeypatch.setattr(environment, "__file__", str(tmp_path / "reproduce/environment.py"))
 
     def commit() -> str:
         git_commit.cache_clear()
-        return str(git_commit())
+        return str(git_commit(tmp_path / "reproduce"))
 
-    try:
-        assert re.fullmatch("[0-9a-f]{12}", commit())
-        (tmp_path / "reports/records/train.jsonl").write_text("old\nnew\n")
-        assert re.fullmatch("[0-9a-f]{12}", commit())
-        (tmp_path / "reproduce/code.py").write_text("new\n")
-        assert re.fullmatch(r"[0-9a-f]{12}\+changes", commit())
-    finally:
-        git_commit.cache_clear()
+    assert re.fullmatch("[0-9a-f]{12}", commit())
+    (tmp_path / "reports/records/train.jsonl").write_text("old\nnew\n")
+    assert re.fullmatch("[0-9a-f]{12}", commit())
+    (tmp_path / "reproduce/code.py").write_text("new\n")
+    assert re.fullmatch(r"[0-9a-f]{12}\+changes", commit())
 
 
 def test_outside_a_checkout_there_is_no_commit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
-    monkeypatch.setattr(environment, "__file__", str(tmp_path / "environment.py"))
-    git_commit.cache_clear()
+    assert git_commit(tmp_path) is None
+
+
+# --- the machine ---
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="/proc/cpuinfo is Linux's")
+def test_processor_and_instruction_sets_are_those_of_cpuinfo() -> None:
+    cpuinfo = Path("/proc/cpuinfo").read_text()
+    flags = set(cpuinfo.split())
+    assert set(instruction_sets()) <= flags
+    assert has_bfloat16() == bool({"avx512_bf16", "amx_bf16", "bf16"} & flags)
+    assert processor().startswith(cpu_name())
+
+
+def test_other_cores_are_the_busy_time_that_is_not_this_processes() -> None:
+    """Within 10 s two cores were busy for 15 s, 9 s of it with this process."""
+    start, end = CpuTimes(100.0, 1000.0, 50.0), CpuTimes(110.0, 1015.0, 59.0)
+    assert end.other_cores_since(start) == pytest.approx(0.6)
+    assert CpuTimes(110.0, 1008.9, 59.0).other_cores_since(start) == 0.0  # ticks are coarse: never negative
+
+
+def test_a_process_that_computes_makes_the_machine_busy() -> None:
+    """The computing process needs a fifth of one core within half a second: any scheduler grants that."""
+    loop = subprocess.Popen([sys.executable, "-c", "while True: pass"])
     try:
-        assert git_commit() is None
+        assert LoadWatch().conditions()["busy"] is True
     finally:
-        git_commit.cache_clear()
-
-
-def test_importing_it_loads_no_torch() -> None:
-    code = "import sys, reproduce.environment; print('torch' in sys.modules)"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=True)
-    assert done.stdout.strip() == "False"
+        loop.kill()
+        loop.wait()

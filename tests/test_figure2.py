@@ -18,7 +18,7 @@ from reproduce.figures.figure2 import class_style, plot_projection, write_figure
 from reproduce.paper import load_paper
 from reproduce.records.clusterings import missing_projections, projection_of
 from reproduce.records.projections import Projection, load_projection
-from reproduce.records.record import of_kind
+from reproduce.records.runs import ClusteringRun, TrainedRun
 from reproduce.records.store import load_records
 from reproduce.tables import Table, TableInputs, table_specs
 
@@ -56,7 +56,7 @@ def test_a_panel_shows_the_first_thirty_classes_by_sorted_label(tmp_path: Path, 
     add_both(tmp_path, "demo")
     assert fill_projections(tmp_path) == []
     records = load_records(tmp_path)
-    run = of_kind(records, "train")[0]
+    run = records.of_kind(TrainedRun)[0]
     record = projection_of(records, run)
     assert record is not None and record.scale == "demo"
     projection = load_projection(tmp_path, record)
@@ -74,7 +74,7 @@ def test_fewer_classes_are_all_shown(tmp_path: Path, planes: list[int]) -> None:
     for model in ("ast_tiny", "mast_tiny"):
         add_run(tmp_path, model, *blobs(4, 10))
     fill_projections(tmp_path)
-    assert {r.metrics["classes"] for r in of_kind(load_records(tmp_path), "clustering")} == {4}
+    assert {r.metrics["classes"] for r in load_records(tmp_path).of_kind(ClusteringRun)} == {4}
 
 
 def test_a_panel_is_measured_once_and_again_only_when_its_file_is_gone(tmp_path: Path, planes: list[int]) -> None:
@@ -141,7 +141,7 @@ def test_ast_stands_left_and_mast_right_with_numbers_below_and_one_legend(
     figure = drawn(monkeypatch, tmp_path)
     left, right = figure.axes
     assert left.get_title() == "AST (ast_tiny)" and right.get_title() == "MAST (mast_tiny)"
-    record = projection_of(load_records(tmp_path), of_kind(load_records(tmp_path), "train")[0])
+    record = projection_of(load_records(tmp_path), load_records(tmp_path).of_kind(TrainedRun)[0])
     assert record is not None
     for part in ("90 clips", f"{record.metrics['silhouette']:.3f}", "100.0 %"):
         assert part in left.get_xlabel()

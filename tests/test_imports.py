@@ -14,7 +14,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGES = ("models", "reproduce", "bench", "reports")
 
-MODELS_LIBRARIES = {"torch", "timm", "safetensors", "huggingface_hub"}
+MODELS_LIBRARIES = {"torch", "numpy", "timm", "safetensors", "huggingface_hub"}
 COUNTING_LIBRARIES = {"fvcore", "ptflops"}  # in complexity.py alone
 # The rooms of reproduce, bottom first: a room may import those before it, never those after it.
 ROOMS = (
@@ -22,6 +22,7 @@ ROOMS = (
     "keys",
     "pool",
     "files",
+    "machine",
     "environment",
     "paper",
     "audio",
@@ -30,21 +31,22 @@ ROOMS = (
     "experiments",
     "records",
     "data",
+    "efficiency",
     "tables",
     "figures",
-    "efficiency",
     "evaluation",
     "training",
     "cli",
     "__main__",
 )
-BENCH_MAY_USE = {"audio", "datasets", "environment", "efficiency", "records"}
+BENCH_MAY_USE = {"audio", "datasets", "environment", "efficiency", "machine", "records"}
 # No file here imports torch, neither itself nor by what it imports. A folder stands for all of its files.
 TORCH_FREE = (
     "errors.py",
     "keys.py",
     "pool.py",
     "files.py",
+    "machine.py",
     "paper.py",
     "audio/spec.py",
     "audio/errors.py",
@@ -74,6 +76,11 @@ TORCH_FREE = (
     "data/shard_journal.py",
     "data/shard_plan.py",
     "data/shard_writer.py",
+    "efficiency/clip_counts.py",
+    "efficiency/energy.py",
+    "efficiency/plan.py",
+    "efficiency/stopping.py",
+    "efficiency/training_speed.py",
 )
 REPORTS_MAY_USE = {"datasets", "errors", "experiments", "figures", "files", "metrics", "paper", "records", "tables"}
 NO_TORCH = {"torch", "timm", "torchvision", "models"}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,12 +12,11 @@ import torch
 
 from models import create_model
 from models.checkpoints import save_checkpoint
-from models.pooling_attention import relative_index
 from reports.plots import PLOTS, use_style
 from reproduce.__main__ import main
 from reproduce.audio.spec import AudioSpec
 from reproduce.errors import InputError
-from reproduce.evaluation.relative_positions import _profile, relative_profiles
+from reproduce.evaluation.relative_positions import mean_bias_by_distance, relative_profiles
 from reproduce.paper import load_paper
 from reproduce.records.inspections import load_inspection, newest_inspection
 from reproduce.records.store import load_records
@@ -69,11 +69,24 @@ def test_a_sound_through_mast_is_stored_and_drawn(sound: Path, tmp_path: Path) -
 
 
 def mel_band_hz(band: int) -> tuple[float, float]:
-    """Where a triangular filter begins and ends."""
+    """Lower and upper edge of a triangular filter."""
     low, high = (1127 * np.log(1 + hz / 700) for hz in (SPEC.low_hz, 8000))
     edges = low + (high - low) * np.arange(band, band + 3) / (SPEC.mels + 1)
     hz = 700 * (np.exp(edges / 1127) - 1)
     return float(hz[0]), float(hz[2])
+
+
+@pytest.mark.parametrize(
+    "damage", [{"front_end": {"mels": "x"}}, {"front_end": {"frames": -1}}, {"extra": {"experiment": 3}}], ids=str
+)
+def test_a_damaged_description_of_a_model_is_one_line(
+    damage: dict[str, Any], sound: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path, model = tmp_path / "model.safetensors", create_model("ast_debug", num_classes=2, input_size=SIZE)
+    description = {"front_end": SPEC.to_dict(), "labels": {"label": ["a", "b"]}, "multilabel": False, **damage}
+    save_checkpoint(path, model, "ast_debug", **description)
+    assert inspected(sound, path, tmp_path / "records") == 2
+    assert "damaged description" in capsys.readouterr().err
 
 
 def test_ast_has_no_relative_positions_to_draw(sound: Path, tmp_path: Path) -> None:
@@ -85,16 +98,16 @@ def test_ast_has_no_relative_positions_to_draw(sound: Path, tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize(("queries", "keys"), [(8, 8), (8, 2), (4, 8)])
-def test_a_profile_gives_each_distance_its_own_bias(queries: int, keys: int) -> None:
-    """Of biases that are the distance itself, from the query's centre to the key's, the profile is a line."""
-    places_q, places_k = ((np.arange(n) + 0.5) / n for n in (queries, keys))
-    away = places_k[None] - places_q[:, None]
-    profile = _profile(away, relative_index(queries, keys).numpy(), 1.0)
+def test_biases_equal_to_the_distance_give_a_straight_profile(queries: int, keys: int) -> None:
+    """Distances are from the query's centre to the key's."""
+    centres_q, centres_k = ((np.arange(n) + 0.5) / n for n in (queries, keys))
+    distances = centres_k[None] - centres_q[:, None]
+    profile = mean_bias_by_distance(distances, 1.0)
     assert np.all(np.diff(profile.offsets) > 0)
     np.testing.assert_allclose(profile.bias, profile.offsets, atol=1e-12)
 
 
-def test_a_table_of_one_row_favours_that_distance_alone() -> None:
+def test_a_table_with_one_row_favours_its_distance_alone() -> None:
     model = create_model("mast_debug", num_classes=2, input_size=SIZE).eval()
     attn = model.blocks[-1].attn
     assert attn.q_grid[0] == attn.k_grid[0]  # pooled alike along frequency
@@ -107,7 +120,7 @@ def test_a_table_of_one_row_favours_that_distance_alone() -> None:
     assert freq[-1].offsets[np.flatnonzero(freq[-1].bias)].tolist() == [0.0]
 
 
-def test_what_cannot_be_inspected_is_one_line(sound: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_unusable_sound_is_one_line(sound: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     model = checkpoint(tmp_path, "mast_debug")
     (tmp_path / "broken.wav").write_bytes(b"RIFF")
     for wrong in (tmp_path / "broken.wav", tmp_path / "absent.wav"):

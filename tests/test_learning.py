@@ -13,12 +13,13 @@ from reproduce.audio.spec import ESC50_MEAN, ESC50_STD, AudioSpec
 from reproduce.data.waveform_store import WaveformStore, load_waveforms
 from reproduce.datasets import read_dataset
 from reproduce.datasets.index import Labels
+from reproduce.evaluation.predict import score_predictions
 from reproduce.experiments.experiment import Experiment
 from reproduce.experiments.recipe import Recipe
-from reproduce.metrics.headline import score
+from reproduce.training.execution import Execution
+from reproduce.training.model_building import build_model
 from reproduce.training.processes import make_accelerator
-from reproduce.training.runner import build_model
-from reproduce.training.trainer import Execution, Trainer
+from reproduce.training.trainer import Trainer, TrainingRun
 
 SPEC = AudioSpec(mels=64, frames=64, frame_length_ms=80.0, frame_shift_ms=80.0, mean=ESC50_MEAN, std=ESC50_STD)
 
@@ -33,12 +34,11 @@ def trained_top1(
     model_name: str, train: WaveformStore, test: WaveformStore, recipe: Recipe, folder: Path
 ) -> Mapping[str, float | int]:
     experiment = Experiment(model_name, "esc50", ("1",), ("2",), SPEC, recipe, "demo")
-    execution = Execution(make_accelerator("cpu"))
-    trainer = Trainer(experiment, build_model(experiment, train.index), train, test, folder, execution)
+    model = build_model(experiment, train.index)
+    run = TrainingRun(experiment=experiment, model=model, train=train, test=test, folder=folder)
+    trainer = Trainer(run, Execution(accelerator=make_accelerator("cpu")))
     trainer.train()
-    predictions = trainer.predict_test()
-    targets = {head: test.index.targets(head, predictions.positions) for head in test.index.classes}
-    return score(predictions.logits, targets, multilabel=False)
+    return score_predictions(trainer.predict_test(), test.index)
 
 
 def at(store: WaveformStore, positions: np.ndarray) -> WaveformStore:
@@ -46,7 +46,7 @@ def at(store: WaveformStore, positions: np.ndarray) -> WaveformStore:
 
 
 @pytest.mark.parametrize(("name", "lr", "epochs"), [("ast_tiny", 3e-4, 90), ("mast_tiny", 5e-4, 100)])
-def test_a_tiny_model_learns_32_real_clips_by_heart(
+def test_a_tiny_model_memorises_32_real_clips(
     name: str, lr: float, epochs: int, clips: WaveformStore, tmp_path: Path
 ) -> None:
     few = at(clips, np.random.default_rng(0).permutation(len(clips))[:32])
@@ -54,25 +54,25 @@ def test_a_tiny_model_learns_32_real_clips_by_heart(
     assert trained_top1(name, few, few, recipe, tmp_path)["top1"] == 100.0
 
 
-def with_labels_dealt_out(store: WaveformStore) -> WaveformStore:
-    """The clips' labels permuted so that every class's clips carry every label about equally often.
+def with_shuffled_labels(store: WaveformStore) -> WaveformStore:
+    """Permute the labels so that the clips of each class carry every label about equally often.
 
-    A permutation at random leaves some class's label with that class more often than with others, which is learnt.
+    A random permutation leaves some label more often with one class than with others, which can be learnt.
     """
     labels = store.index.targets("label").argmax(axis=1)
     by_class = np.random.default_rng(0).permutation(len(store))
     by_class = by_class[np.argsort(labels[by_class], kind="stable")]
-    dealt = np.empty_like(labels)
-    dealt[by_class] = labels[by_class].reshape(len(store.index.classes["label"]), -1).T.ravel()
-    return replace(store, index=replace(store.index, labels={"label": Labels.from_rows([[c] for c in dealt])}))
+    permuted = np.empty_like(labels)
+    permuted[by_class] = labels[by_class].reshape(len(store.index.classes["label"]), -1).T.ravel()
+    return replace(store, index=replace(store.index, labels={"label": Labels.from_rows([[c] for c in permuted])}))
 
 
 @pytest.mark.parametrize("name", ["ast_tiny", "mast_tiny"])
-def test_labels_that_say_nothing_of_the_sound_teach_nothing(name: str, clips: WaveformStore, tmp_path: Path) -> None:
-    """Trained on true labels the test clips are recognised; on the same labels dealt out, as often as by chance."""
+def test_shuffled_labels_are_not_learnt(name: str, clips: WaveformStore, tmp_path: Path) -> None:
+    """Trained on true labels the model recognises test clips; on shuffled ones as often as by chance."""
     train, test = clips.where_split("2", "3"), clips.where_split("1", "4", "5")
     recipe = Recipe(epochs=8, batch_size=8, lr=2.5e-4, warmup_steps=20)
     true = trained_top1(name, train, test, recipe, tmp_path / "true")
-    dealt = trained_top1(name, with_labels_dealt_out(train), test, recipe, tmp_path / "dealt")
-    # Chance is 10 %. Clips of a class are mistaken alike, so that its spread is that of classes, not of clips.
-    assert dealt["top1"] < 20.0 < 40.0 < true["top1"]
+    shuffled = trained_top1(name, with_shuffled_labels(train), test, recipe, tmp_path / "shuffled")
+    # Chance is 10 %. Clips of a class are confused together, so that the spread is over classes, not clips.
+    assert shuffled["top1"] < 20.0 < 40.0 < true["top1"]

@@ -1,53 +1,27 @@
-"""MAST: parity with timm's MViTv2, geometry and size of the paper's Table 1, heads, training behaviour."""
+"""MAST: parity with timm's MViTv2, geometry and size of the paper's Table 1, and its head."""
 
 from __future__ import annotations
 
-import dataclasses
 import functools
-import json
 from typing import Any
 
 import pytest
 import torch
-from torch import Tensor, nn
-from torch.utils._python_dispatch import TorchDispatchMode
+from make_models import SoftmaxShapes, make_input, make_model
+from torch import nn
 
 from bench.peers import timm_names
-from models import MAST, MASTConfig, create_model
-from models.layers import DropPath
+from models import MASTConfig, create_model
 from models.mast_model import plan_blocks
 from models.pooling_attention import ATTENTION_PATHS
 
-SMALL_INPUT = (32, 96)  # the smallest whose grids keep at least two rows and two columns in every block
-
-
-def make_mast(name: str = "mast_debug", seed: int = 0, **arguments: Any) -> Any:
-    """A model whose every parameter is random, norms, biases and relative positions included, in eval mode."""
-    model: Any = create_model(name, **arguments)
-    assert isinstance(model, MAST)
-    generator = torch.Generator().manual_seed(seed)
-    with torch.no_grad():
-        for parameter_name, parameter in model.named_parameters():
-            noise = torch.randn(parameter.shape, generator=generator)
-            if parameter_name == "cls_token":
-                parameter.copy_(noise)
-            elif "rel_pos" in parameter_name:
-                parameter.copy_(noise * parameter.shape[1] ** -0.5)  # q.R of order 1: a wrong row shows
-            elif parameter.ndim == 1:
-                parameter.copy_(1 + 0.2 * noise if parameter_name.endswith("weight") else 0.1 * noise)
-            else:
-                parameter.copy_(noise * parameter[0].numel() ** -0.5)
-    return model.eval()
-
-
-def make_input(batch: int = 2, size: tuple[int, int] = SMALL_INPUT, channels: int = 1) -> Tensor:
-    return torch.randn(batch, channels, *size, generator=torch.Generator().manual_seed(1))
+SIZE = (32, 96)
 
 
 def make_timm(name: str, model: Any) -> nn.Module:
     """timm's MViTv2 that shares the weights of `model`.
 
-    timm builds square models only, yet its forward follows the true grid. So a square one is built from timm's own
+    timm builds square models only, yet its forward follows the true grid. So a square one is built from timm's
     parts, without storage, and takes over our tensors, rectangular relative-position tables included.
     """
     mvitv2 = pytest.importorskip("timm.models.mvitv2")
@@ -58,10 +32,9 @@ def make_timm(name: str, model: Any) -> nn.Module:
         embed_dim=config.embed_dim,
         num_heads=config.num_heads,
         stride_q=((1, 1), *squares),
-        use_cls_token=config.cls_token,
     )
     if config.embed_dim == 96:
-        assert cfg == dataclasses.replace(mvitv2.model_cfgs[name], use_cls_token=config.cls_token)
+        assert cfg == mvitv2.model_cfgs[name]
     state = timm_names(model)
     with torch.device("meta"):
         reference = mvitv2.MultiScaleVit(cfg, 224, in_chans=config.in_chans, num_classes=config.num_classes)
@@ -100,27 +73,24 @@ def check_timm_parity(name: str, model: Any, paths: tuple[str, ...], dtype: torc
         torch.testing.assert_close(logits, expected, rtol=0, atol=tolerance)
 
 
-@pytest.mark.parametrize("cls_token", [False, True])
 @pytest.mark.parametrize(
     ("name", "depths"),
     [("mvitv2_tiny", (1, 2, 5, 2)), ("mvitv2_small", (1, 2, 11, 2)), ("mvitv2_base", (2, 3, 16, 3))],
 )
-def test_logits_equal_timm_on_images(name: str, depths: tuple[int, ...], cls_token: bool) -> None:
-    model = make_mast(
+def test_logits_equal_timm_on_images(name: str, depths: tuple[int, ...]) -> None:
+    model = make_model(
         "mast_base",
         num_classes=1000,
         input_size=(224, 224),
         in_chans=3,
         depths=depths,
         pool_strides=((2, 2), (2, 2), (2, 2)),
-        cls_token=cls_token,
     )
     # Every path on the shallowest: the others only repeat its blocks.
     paths = ATTENTION_PATHS if name == "mvitv2_tiny" else ("auto",)
     check_timm_parity(name, model, paths, torch.float32, 1e-5)
 
 
-@pytest.mark.parametrize("cls_token", [False, True])
 @pytest.mark.parametrize(
     ("input_size", "pool_strides"),
     [
@@ -130,36 +100,22 @@ def test_logits_equal_timm_on_images(name: str, depths: tuple[int, ...], cls_tok
     ],
 )
 def test_logits_equal_timm_on_spectrograms(
-    input_size: tuple[int, int], pool_strides: tuple[tuple[int, int], ...], cls_token: bool
+    input_size: tuple[int, int], pool_strides: tuple[tuple[int, int], ...]
 ) -> None:
-    """MAST's own rectangular geometry, pooling along time only included, at a twelfth of its width.
+    """MAST's rectangular geometry, pooling along time only included, at a twelfth of its width.
 
     float64 leaves no room for a small wrong term; float32 is what people run.
     """
-    model = make_mast(
+    model = make_model(
         "mast_base",
         num_classes=50,
         embed_dim=8,
         depths=(1, 1, 2, 2),
         input_size=input_size,
         pool_strides=pool_strides,
-        cls_token=cls_token,
     )
     check_timm_parity("mvitv2_base", model, ("auto",), torch.float32, 1e-5)
     check_timm_parity("mvitv2_base", model, ATTENTION_PATHS, torch.float64, 1e-11)
-
-
-class ScoreShapes(TorchDispatchMode):
-    """Collects the shape (batch, heads, queries, keys) of every softmax."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.shapes: list[tuple[int, ...]] = []
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        if func is torch.ops.aten._softmax.default:
-            self.shapes.append(tuple(args[0].shape))
-        return func(*args, **(kwargs or {}))
 
 
 def trace_shapes(**arguments: Any) -> tuple[Any, list[tuple[int, ...]], list[tuple[int, ...]]]:
@@ -169,7 +125,7 @@ def trace_shapes(**arguments: Any) -> tuple[Any, list[tuple[int, ...]], list[tup
         model: Any = create_model("mast_base", attention="reference", **arguments)
     for module in (model.patch_embed.proj, *model.blocks):
         module.register_forward_hook(lambda m, i, y: shapes.append(tuple(y.shape)))
-    with ScoreShapes() as scores:
+    with SoftmaxShapes() as scores:
         logits = model(torch.empty(1, 1, 128, 1024, device="meta"))
     assert logits.shape == (1, 527)
     return model, shapes, scores.shapes
@@ -183,19 +139,17 @@ KEY_TOKENS = [512] * 2 + [2048] + [512] * 2 + [2048] + [512] * 16 + [256] * 2
 REL_POS_ROWS = [(63, 511)] * 2 + [(31, 255)] * 4 + [(15, 127)] * 16 + [(15, 63)] * 2
 
 
-@pytest.mark.parametrize("cls_token", [False, True])
-def test_feature_sizes_are_those_of_table_1(cls_token: bool) -> None:
-    model, shapes, scores = trace_shapes(cls_token=cls_token)
-    P = int(cls_token)
+def test_feature_sizes_are_those_of_table_1() -> None:
+    model, shapes, scores = trace_shapes()
     patches, *blocks = shapes
     assert patches == (1, 96, 32, 256)
     assert len(blocks) == len(scores) == 24
     assert [index for rows, _, _ in TABLE_1 for index in rows] == list(range(24))
     for rows, grid, width in TABLE_1:
         for index in rows:
-            tokens = P + grid[0] * grid[1]
+            tokens = grid[0] * grid[1]
             assert blocks[index] == (1, tokens, width), f"block {index}"
-            assert scores[index] == (1, HEADS[index], tokens, P + KEY_TOKENS[index]), f"block {index}"
+            assert scores[index] == (1, HEADS[index], tokens, KEY_TOKENS[index]), f"block {index}"
             assert model.blocks[index].attn.q_grid == grid, f"block {index}"
 
 
@@ -261,10 +215,6 @@ def test_parameters_at_every_class_count(num_classes: int | dict[str, int], expe
     assert count_parameters("mast_base", num_classes=num_classes) == expected
 
 
-def test_a_class_token_adds_96_parameters() -> None:
-    assert count_parameters("mast_base", cls_token=True) == 51_379_919 + 96
-
-
 def test_state_dict_has_the_564_tensors_of_mvitv2_b() -> None:
     with torch.device("meta"):
         model: Any = create_model("mast_base")
@@ -285,195 +235,41 @@ def test_small_and_tiny_keep_depth_and_heads() -> None:
             assert (config.embed_dim, config.depths, config.num_heads) == (width, (2, 3, 16, 3), 1)
 
 
-def silent_parameters(model: Any) -> set[str]:
-    """Parameters that no loss can move, whatever the implementation.
-
-    A key bias adds the same to all scores of a query, which softmax ignores. With a class token, the last block's
-    other queries reach no head, and the class token is neither pooled nor given a relative position.
-    """
-    silent = {f"blocks.{index}.attn.norm_k.bias" for index in range(len(model.blocks))}
-    if model.cls_token is not None:
-        last = f"blocks.{len(model.blocks) - 1}.attn."
-        silent |= {f"{last}pool_q.weight", f"{last}rel_pos_freq", f"{last}rel_pos_time"}
-    return silent
-
-
-@pytest.mark.parametrize("path", ATTENTION_PATHS)
-@pytest.mark.parametrize("cls_token", [False, True])
-@pytest.mark.parametrize("num_classes", [5, {"verb": 3, "noun": 4}])
-def test_gradients_reach_every_parameter(path: str, cls_token: bool, num_classes: int | dict[str, int]) -> None:
-    model = make_mast(num_classes=num_classes, input_size=SMALL_INPUT, cls_token=cls_token, attention=path).double()
-    logits = model(make_input().double())
-    heads = logits.values() if isinstance(logits, dict) else [logits]
-    sum((head**2).sum() for head in heads).backward()
-    assert [name for name, p in model.named_parameters() if p.grad is None] == []
-    unmoved = {name for name, p in model.named_parameters() if p.grad.abs().max() < 1e-9}
-    assert unmoved == silent_parameters(model)
-
-
-@pytest.mark.parametrize("cls_token", [False, True])
-@pytest.mark.parametrize("size", [(1, 1), (5, 3), (64, 64), (37, 101), (128, 333), (16, 227)])
-def test_any_input_size(size: tuple[int, int], cls_token: bool) -> None:
-    model = make_mast(input_size=size, num_classes=7, cls_token=cls_token)
-    x = make_input(size=size)
-    freq, time = (-(-size[0] // 16), -(-size[1] // 32))
-    assert model.forward_features(x).shape == (2, int(cls_token) + freq * time, 64)
-    expected = model.set_attention("reference")(x)
-    assert expected.shape == (2, 7)
-    for path in ATTENTION_PATHS:
-        torch.testing.assert_close(model.set_attention(path)(x), expected, rtol=0, atol=1e-5)
-
-
 @pytest.mark.parametrize("pool_strides", [((2, 2), (1, 3), (3, 1)), ((1, 4), (3, 5), (2, 2)), ((1, 1), (1, 2), (2, 1))])
 @pytest.mark.parametrize("size", [(24, 96), (37, 101)])
 def test_any_pooling_strides(pool_strides: tuple[tuple[int, int], ...], size: tuple[int, int]) -> None:
-    model = make_mast(input_size=size, num_classes=7, pool_strides=pool_strides)
+    model = make_model("mast_debug", input_size=size, num_classes=7, pool_strides=pool_strides)
     assert model(make_input(size=size)).shape == (2, 7)
 
 
 def test_every_block_gets_contiguous_tokens() -> None:
     """A residual sum takes over the layout of what it is added to: one transposed at the start stays so for a stage."""
-    model = make_mast(input_size=SMALL_INPUT, depths=(2, 1, 1, 1))
+    model = make_model("mast_debug", input_size=SIZE, depths=(2, 1, 1, 1))
     contiguous: list[bool] = []
     for block in model.blocks:
         block.register_forward_pre_hook(lambda _, inputs: contiguous.append(inputs[0].is_contiguous()))
-    model(torch.randn(2, 1, *SMALL_INPUT))
+    model(torch.randn(2, 1, *SIZE))
     assert contiguous == [True] * len(model.blocks)
 
 
-def test_several_input_channels() -> None:
-    model = make_mast(input_size=(32, 48), in_chans=3, num_classes=7)
-    assert model(make_input(size=(32, 48), channels=3)).shape == (2, 7)
-
-
-@pytest.mark.parametrize("shape", [(2, 1, 48, 32), (2, 1, 32, 49), (2, 2, 32, 48), (1, 32, 48), (2, 1, 1, 32, 48)])
-def test_wrong_input_shape_is_an_error_with_both_shapes(shape: tuple[int, ...]) -> None:
-    model: Any = create_model("mast_debug", input_size=(32, 48))
-    with pytest.raises(ValueError, match="32 mels, 48 frames") as error:
-        model(torch.zeros(shape))
-    assert str(shape) in str(error.value)
-
-
-@pytest.mark.parametrize(
-    "arguments",
-    [
-        {"input_size": (0, 100)},
-        {"num_classes": 0},
-        {"num_classes": {}},
-        {"num_classes": {"verb": 97, "noun": 0}},
-        {"embed_dim": 9, "num_heads": 2},
-        {"pool_strides": ((2, 2), (2, 2))},
-        {"pool_strides": ((2, 2), (2, 2), (0, 2))},
-        {"kv_stride": (0, 4)},
-        {"depths": (1, 1, 1)},
-        {"attention": "flash"},
-        {"drop_path_rate": 1.0},
-        {"drop_path_rate": -0.1},
-    ],
-)
-def test_a_config_that_cannot_be_built_is_an_error(arguments: dict[str, Any]) -> None:
-    with pytest.raises(ValueError):
-        create_model("mast_debug", **arguments)
-
-
-def test_unknown_attention_path_is_an_error() -> None:
-    with pytest.raises(ValueError, match="attention must be one of"):
-        make_mast(input_size=(16, 16)).set_attention("flash")
-
-
 def test_the_attention_path_is_named_never_auto() -> None:
-    model = make_mast(input_size=(16, 16))
+    model = make_model("mast_debug", input_size=(16, 16))
     assert model.config.attention == "auto"
     assert model.attention == "sdpa"  # on this CPU, as few tokens as these
     with torch.device("meta"):
-        assert make_mast(input_size=(128, 1024)).attention == "folded"  # any other device
-    assert make_mast(input_size=(16, 16), attention="folded").attention == "folded"
+        assert make_model("mast_debug", input_size=(128, 1024)).attention == "folded"  # any other device
+    assert make_model("mast_debug", input_size=(16, 16), attention="folded").attention == "folded"
     assert model.set_attention("sdpa").attention == "sdpa"
 
 
-def test_an_exported_model_gives_the_same_logits() -> None:
-    model = make_mast(input_size=SMALL_INPUT, num_classes=7)
-    exported = torch.export.export(model, (make_input(),)).module()
-    torch.testing.assert_close(exported(make_input()), model(make_input()))
-
-
-def test_config_survives_json() -> None:
-    config = MASTConfig(num_classes={"verb": 97, "noun": 300}, input_size=(64, 100), cls_token=True)
-    assert MASTConfig(**json.loads(json.dumps(dataclasses.asdict(config)))) == config
-
-
-@pytest.mark.parametrize("cls_token", [False, True])
-def test_embedding_is_pooled_from_the_tokens_and_feeds_every_head(cls_token: bool) -> None:
-    model = make_mast(num_classes={"verb": 3, "noun": 4}, input_size=SMALL_INPUT, cls_token=cls_token)
+def test_the_mean_over_tokens_feeds_every_head() -> None:
+    model = make_model("mast_debug", num_classes={"verb": 3, "noun": 4}, input_size=SIZE)
     x = make_input(batch=3)
     tokens = model.forward_features(x)
     embedding = model.forward_head(tokens, pre_logits=True)
     assert embedding.shape == (3, model.embedding_dim) == (3, 64)
-    torch.testing.assert_close(embedding, tokens[:, 0] if cls_token else tokens.sum(dim=1) / tokens.shape[1])
+    torch.testing.assert_close(embedding, tokens.sum(dim=1) / tokens.shape[1])
     logits = model(x)
     assert {head: tuple(y.shape) for head, y in logits.items()} == {"verb": (3, 3), "noun": (3, 4)}
     for head, y in logits.items():
         torch.testing.assert_close(y, model.head.fc[head](embedding))
-
-
-def test_logits_are_raw_and_the_same_in_training_and_evaluation() -> None:
-    model = make_mast(input_size=SMALL_INPUT, num_classes=7)
-    evaluated = model.eval()(make_input())
-    assert evaluated.min() < 0
-    assert torch.equal(evaluated, model.train()(make_input()))
-
-
-@pytest.mark.parametrize("path", ATTENTION_PATHS)
-def test_a_clip_does_not_depend_on_its_batch(path: str) -> None:
-    model = make_mast(input_size=SMALL_INPUT, attention=path)
-    x = make_input(batch=4)
-    x[2] = float("nan")
-    logits = model(x)
-    for clip in (0, 1, 3):
-        torch.testing.assert_close(logits[clip], model(x[clip : clip + 1])[0], rtol=0, atol=1e-5)
-
-
-def test_drop_path_rates_grow_linearly_over_the_blocks() -> None:
-    with torch.device("meta"):
-        model: Any = create_model("mast_base", drop_path_rate=0.3)
-    rates = [module.rate for module in model.modules() if isinstance(module, DropPath)]
-    assert rates == pytest.approx([0.3 * index / 23 for index in range(24)])
-
-
-def test_drop_path_acts_in_training_only() -> None:
-    model = make_mast(input_size=SMALL_INPUT, drop_path_rate=0.5)
-    x = make_input()
-    torch.manual_seed(0)
-    assert torch.equal(model(x), model(x))
-    model.train()
-    assert not torch.equal(model(x), model(x))
-
-
-@pytest.mark.parametrize("recomputed_from", [0, 2**19])
-@pytest.mark.parametrize("path", ATTENTION_PATHS)
-def test_gradient_checkpointing_recomputes_and_gives_equal_gradients(
-    path: str, recomputed_from: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Also where a block's own parts are redone inside."""
-    monkeypatch.setattr("models.layers.RECOMPUTED_FROM", recomputed_from)
-    model = make_mast(input_size=SMALL_INPUT, drop_path_rate=0.5, attention=path).train()
-    calls: list[int] = []
-    for block in model.blocks:
-        block.register_forward_pre_hook(lambda m, i: calls.append(1))
-    x = make_input(batch=4)
-    gradients = []
-    for enable, passes in ((False, 1), (True, 2)):
-        calls.clear()
-        torch.manual_seed(0)
-        model.zero_grad()
-        model.set_grad_checkpointing(enable)(x).square().sum().backward()
-        gradients.append({name: p.grad.clone() for name, p in model.named_parameters()})
-        assert len(calls) == 4 * passes
-    torch.testing.assert_close(gradients[0], gradients[1])
-
-
-@pytest.mark.parametrize("cls_token", [False, True])
-def test_only_the_class_token_is_spared_weight_decay_by_name(cls_token: bool) -> None:
-    """FAIR decays the relative positions (ZERO_DECAY_POS_CLS False)."""
-    model: Any = create_model("mast_debug", input_size=(16, 16), cls_token=cls_token)
-    assert model.no_weight_decay() == {name for name, _ in model.named_parameters() if name == "cls_token"}

@@ -1,35 +1,20 @@
-"""`plan`: steps, hours and memory before anything is trained, checked by hand and against real training steps."""
+"""`plan`: steps, hours and memory before anything is trained, checked by hand."""
 
 from __future__ import annotations
 
-import math
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-import torch
 from make_records import make_record
 
-from models import create_model
-from models.base import SpectrogramTransformer
-from models.complexity import count_parameters, measure_complexity
-from reproduce.datasets.index import STRING, ClipIndex, Labels
-from reproduce.efficiency.planning import (
-    DEVICES,
-    EPIC_TRAIN,
-    EPIC_VALIDATION,
-    UTILISATION,
-    WHOLE_BATCH,
-    ClipCounts,
-    Memory,
-    located_counts,
-    paper_counts,
-    plan_experiments,
-    run_label,
-)
-from reproduce.efficiency.training_memory import FULL, STATE_BYTES, kept_by_blocks, training_memory
+from reproduce.datasets.index import ClipIndex, Labels
+from reproduce.datasets.strings import Strings
+from reproduce.efficiency.clip_counts import located_counts, paper_counts
+from reproduce.efficiency.plan import WHOLE_BATCH, ClipCounts, Memory, Plan, PlannedRun
+from reproduce.efficiency.planning import TrainingDevice, estimate_memory, fit_memory, plan_experiments, run_label
 from reproduce.errors import InputError
 from reproduce.experiments.comparisons import POOLING_ABLATIONS
 from reproduce.experiments.experiment import Experiment
@@ -37,88 +22,96 @@ from reproduce.experiments.overrides import override
 from reproduce.experiments.paper_recipes import paper_recipe, paper_recipes, to_experiment
 from reproduce.paper import load_paper
 from reproduce.records.record import RunRecord
-from reproduce.tables import Row, Table
+from reproduce.records.records import Records
+from reproduce.tables.plan import plan_table
 from reproduce.tables.render import FORMATS, render
 
 paper = load_paper()
-TOLERANCE = 0.1  # of the activations that real steps of small models keep
+BALANCED, VGGSOUND = ("audioset", "balanced"), ("vggsound", "")
 
 
-def planned(*experiments: Experiment, clips: Any = None, records: Any = (), memory: Memory = WHOLE_BATCH) -> Table:
-    return plan_experiments(experiments, clips or {}, records, memory)
+def planned(*experiments: Experiment, clips: Any = None, records: Any = (), memory: Memory = WHOLE_BATCH) -> Plan:
+    return plan_experiments(experiments, clips or {}, Records.of(records), memory)
 
 
-def value(row: Row, column: str) -> float:
-    measured = row.cells[column].measured
-    assert measured is not None
-    return measured
+def experiment_of(model: str, dataset: str, variant: str = "", recipe: str = "mast", **config: Any) -> Experiment:
+    return to_experiment(paper_recipe(recipe, model, dataset, variant), 0, config)
 
 
-def mast_on(dataset: str, variant: str = "", seed: int = 0, **config: Any) -> Experiment:
-    return to_experiment(paper_recipe("mast", "mast", dataset, variant), seed, config)
+def mast_on(dataset: str, variant: str = "", **config: Any) -> Experiment:
+    return experiment_of("mast", dataset, variant, **config)
+
+
+def planned_run(experiment: Experiment, train: int, test: int, records: Any = ()) -> PlannedRun:
+    counts = {(experiment.dataset, experiment.variant): ClipCounts(train, test, "a test")}
+    return planned(experiment, clips=counts, records=records).runs[0]
 
 
 # --- clips, steps and hours ---
 
 
-def test_steps_and_hours_follow_from_clips_epochs_and_macs() -> None:
-    experiment = mast_on("audioset", "balanced")
-    row = planned(experiment, clips={("audioset", "balanced"): ClipCounts(1000, 300, "a test")}).rows[0]
-    assert value(row, "clips") == 1000
-    assert value(row, "epochs") == experiment.recipe.epochs == 50
-    assert value(row, "steps") == 50 * math.ceil(1000 / 64)
-    with torch.device("meta"):
-        macs = measure_complexity(create_model("mast_base")).macs_full
-    # The test clips are predicted after each of 50 epochs, and once with averaged weights.
-    flops = 3 * 2 * macs * 1000 * 50 + 2 * macs * 300 * 51
-    for device in DEVICES:
-        seconds = flops / (device.peak_tflops * 1e12 * UTILISATION["mast"])
-        assert value(row, device.name.lower()) == pytest.approx(seconds / 3600)
+@pytest.mark.parametrize(
+    ("model", "a100", "h100"),
+    [
+        # Full MACs per clip (`python -m reproduce costs`): AST 130.562 G, MAST 34.3746 G. 50 epochs of 1,000 clips at
+        # three passes and 51 predictions of 300 clips, 2 FLOPs per MAC: 330,600 FLOPs per MAC of a clip. AST at 30 % of
+        # 312 and 989 TFLOP/s takes 461.2 s and 145.5 s, MAST at 10 % 364.2 s and 114.9 s.
+        ("ast", 0.128098, 0.040412),
+        ("mast", 0.101177, 0.031919),
+    ],
+)
+def test_hours_follow_from_clips_epochs_and_macs(model: str, a100: float, h100: float) -> None:
+    run = planned_run(experiment_of(model, *BALANCED), 1000, 300)
+    assert run.gpu_hours == {"A100": pytest.approx(a100, rel=1e-4), "H100": pytest.approx(h100, rel=1e-4)}
 
 
-def test_test_clips_are_predicted_once_where_no_epoch_is_singled_out() -> None:
-    experiment = mast_on("audioset", "balanced")
+def test_steps_are_those_of_whole_and_partial_batches() -> None:
+    run = planned_run(mast_on(*BALANCED), 1000, 300)
+    assert (run.clips.train, run.epochs, run.batch) == (1000, 50, 64)
+    assert run.length.steps == 50 * 16  # 15.6 batches of 64
+
+
+def test_without_a_best_epoch_test_clips_are_predicted_once() -> None:
+    experiment = mast_on(*BALANCED)
     once = replace(experiment, recipe=replace(experiment.recipe, report_best=False, average_from=0))
-    counts = {("audioset", "balanced"): ClipCounts(1000, 300, "a test")}
-    both = [value(planned(e, clips=counts).rows[0], "a100") for e in (experiment, once)]
-    assert both[0] / both[1] == pytest.approx((3 * 1000 * 50 + 300 * 51) / (3 * 1000 * 50 + 300))
+    hours = [planned_run(e, 1000, 300).gpu_hours["A100"] for e in (experiment, once)]
+    assert hours[0] / hours[1] == pytest.approx(165_300 / 150_300)  # 3 x 50,000 and 51 or 1 x 300 forward passes
 
 
-def test_counts_of_located_data_are_used_and_the_papers_otherwise() -> None:
-    experiments = [mast_on("vggsound"), mast_on("kinetics_sounds")]
-    table = planned(*experiments, clips={("vggsound", ""): ClipCounts(10, 5, "the data as found")})
-    assert [value(row, "clips") for row in table.rows[:2]] == [10, paper.fact("clips_kinetics_sounds_train").value]
-    told = " ".join(table.notes)
-    assert "vggsound: 10 training and 5 test clips, the data as found" in told
-    assert "kinetics_sounds ks32: 22,914 training and 1,585 test clips, the paper's kept clips" in told
+def test_counts_of_data_at_hand_replace_the_papers() -> None:
+    counts = {VGGSOUND: ClipCounts(10, 5, "the data as found")}
+    plan = planned(mast_on("vggsound"), mast_on("kinetics_sounds"), clips=counts)
+    assert [run.clips.train for run in plan.runs] == [10, 22_914]
+    notes = " ".join(plan_table(plan).notes)
+    assert "vggsound: 10 training and 5 test clips, the data as found" in notes
+    assert "kinetics_sounds ks32: 22,914 training and 1,585 test clips, the paper's kept clips" in notes
 
 
 @pytest.mark.parametrize("recipe", paper_recipes(), ids=lambda r: f"{r.name} {r.model} {r.dataset} {r.variant}")
 def test_every_recipe_of_the_paper_can_be_planned_without_data(recipe: Any) -> None:
-    row = planned(to_experiment(recipe, 0)).rows[0]
-    assert value(row, "steps") > 0
-    assert value(row, "memory") > 0
+    run = planned(to_experiment(recipe, 0)).runs[0]
+    assert run.length.steps > 0 and run.memory.gib > 0
 
 
 def test_epic_kitchens_lists_add_up_to_what_the_paper_rounds() -> None:
-    unlabelled_test = 13_092
+    counts, unlabelled_test = paper_counts("epic_kitchens", ""), 13_092
     listed = paper.fact("clips_listed_epic_kitchens_100").value
-    assert EPIC_TRAIN + EPIC_VALIDATION + unlabelled_test == pytest.approx(listed, rel=1e-3)
+    assert counts.train + counts.test + unlabelled_test == pytest.approx(listed, rel=1e-3)
 
 
 def test_epic_kitchens_validation_count_is_that_of_the_real_list(annotations: Path) -> None:
     lines = (annotations / "epic_kitchens_100/EPIC_100_validation.csv").read_text(encoding="utf-8").splitlines()
-    assert len(lines) - 1 == EPIC_VALIDATION
+    assert len(lines) - 1 == paper_counts("epic_kitchens", "").test
 
 
-def test_a_data_set_that_the_paper_lacks_must_be_located() -> None:
-    with pytest.raises(InputError, match="--data esc50=DIR"):
+def test_a_data_set_that_the_paper_lacks_has_no_counts() -> None:
+    with pytest.raises(InputError, match="no study of esc50: choose one of kinetics_sounds ks32"):
         paper_counts("esc50", "")
 
 
-def test_found_clips_are_counted_by_the_experiments_own_splits() -> None:
-    splits = np.array(["train"] * 4 + ["test"] * 2 + ["other"], STRING)
-    ids = np.array([str(i) for i in range(7)], STRING)
+def test_clips_at_hand_are_counted_by_the_experiments_splits() -> None:
+    splits = Strings.of(["train"] * 4 + ["test"] * 2 + ["other"])
+    ids = Strings.of([str(i) for i in range(7)])
     none = np.full(7, np.nan)
     index = ClipIndex(
         "vggsound", {"label": ("a",)}, False, Path("x"), ids, ids, splits, none, none,
@@ -128,66 +121,92 @@ def test_found_clips_are_counted_by_the_experiments_own_splits() -> None:
     assert (counts.train, counts.test) == (4, 2)
 
 
+# --- how long a run trains ---
+
+
+@pytest.mark.parametrize(
+    ("recipe", "steps", "rate_sum"),
+    [
+        # Warm-up and half a cosine add up to lr (steps + 2) / 2: 1e-5 x 13,952 / 2.
+        ("mast", 13_950, 0.06976),
+        # 1,486 steps per epoch at 5e-5. The warm-up's 1,000 steps count 475; ten epochs at the full rate, then five
+        # each at a half, a quarter and an eighth: (14,860 - 1,000 + 475 + 7,430 x 0.875) x 5e-5.
+        ("ast", 37_150, 1.0418125),
+    ],
+)
+def test_the_summed_learning_rate_of_balanced_audioset(recipe: str, steps: int, rate_sum: float) -> None:
+    run = planned_run(experiment_of("ast", *BALANCED, recipe), 17_823, 0)
+    assert (run.length.steps, run.length.rate_sum) == (steps, pytest.approx(rate_sum))
+    assert run.ast_length is not None
+    assert (run.ast_length.steps, run.ast_length.rate_sum) == (37_150, pytest.approx(1.0418125))
+
+
+@pytest.mark.parametrize(("batch", "warned"), [(64, True), (13, True), (12, False)])
+def test_less_than_a_third_of_asts_summed_rate_is_warned_of(batch: int, warned: bool) -> None:
+    """On 17,823 clips: 1e-5 x (steps + 2) / 2 against 0.3473; batches of 13 and 12 give 0.3428 and 0.3715."""
+    recipe = override(paper_recipe("mast", "mast", *BALANCED), {"batch_size": batch})
+    plan = planned(to_experiment(recipe, 0))
+    notes = [note for note in plan_table(plan).notes if "summed learning rate is" in note]
+    assert len(notes) == warned
+    assert all("audioset balanced" in note and "of the 1.042 over 37,150 steps" in note for note in notes)
+
+
+def test_data_without_a_recipe_of_asts_authors_have_nothing_to_compare() -> None:
+    run = planned(mast_on("vggsound")).runs[0]
+    assert run.ast_length is None and not run.trains_little
+
+
 # --- rows ---
 
 
 def test_seeds_of_a_run_share_a_row_and_the_last_row_adds_up() -> None:
-    experiments = [mast_on("audioset", "balanced", seed) for seed in (0, 1, 2)] + [mast_on("vggsound")]
-    table = planned(*experiments)
-    first, second, total = table.rows
-    assert [value(row, "runs") for row in table.rows] == [3, 1, 4]
-    assert value(total, "a100") == pytest.approx(3 * value(first, "a100") + value(second, "a100"))
+    seeds = [replace(mast_on(*BALANCED), seed=seed) for seed in (0, 1, 2)]
+    plan = planned(*seeds, mast_on("vggsound"))
+    first, second = plan.runs
+    assert (first.seeds, second.seeds, plan.seeds) == (3, 1, 4)
+    assert plan.total_gpu_hours("A100") == pytest.approx(3 * first.gpu_hours["A100"] + second.gpu_hours["A100"])
+    total = plan_table(plan).rows[-1]
+    assert total.cells["runs"].measured == 4
+    assert total.cells["a100"].measured == plan.total_gpu_hours("A100")
     assert "memory" not in total.cells  # memories do not add up
 
 
 def test_a_row_names_model_variant_data_and_recipe() -> None:
     strides = POOLING_ABLATIONS["none_at_21"]
-    assert run_label(mast_on("audioset", "balanced", pool_strides=strides)) == "mast_base none_at_21, audioset balanced"
+    assert run_label(mast_on(*BALANCED, pool_strides=strides)) == "mast_base none_at_21, audioset balanced"
     assert run_label(mast_on("vggsound")) == "mast_base, vggsound"
-    assert (
-        run_label(to_experiment(paper_recipe("ast", "ast", "audioset", "full"), 0)) == 'ast_base, audioset full, "ast"'
-    )
+    assert run_label(experiment_of("ast", "audioset", "full", "ast")) == 'ast_base, audioset full, "ast"'
     changed = override(paper_recipe("mast", "mast", "vggsound"), {"batch_size": 12})
     assert run_label(to_experiment(changed, 0)) == 'mast_base, vggsound, "mast, batch_size=12"'
 
 
-def test_only_variants_that_no_device_holds_are_warned_of() -> None:
-    experiments = [mast_on("audioset", "balanced", pool_strides=s) for s in POOLING_ABLATIONS.values()]
-    warned = [note for note in planned(*experiments).notes if note.startswith("Warning")]
-    assert [name for name in POOLING_ABLATIONS if any(f" {name}," in note for note in warned)] == ["none"]
-
-
 @pytest.mark.parametrize("format", FORMATS)
 def test_a_plan_renders_in_every_format(format: str) -> None:
-    assert render(planned(mast_on("vggsound"), mast_on("vggsound", seed=1)), format)
+    plan = planned(mast_on("vggsound"), replace(mast_on("vggsound"), seed=1))
+    assert render(plan_table(plan), format)
 
 
 # --- measured speeds ---
 
 
-def speed_record(model: str = "mast_base", processes: int = 1, **changes: Any) -> RunRecord:
+def speed_record(model: str = "mast_base", processes: int = 1, speed: float = 100.0, **changes: Any) -> RunRecord:
     record = make_record(
         model, experiment={"model_config": {}, "front_end": mast_on("vggsound").front_end.to_dict()}, **changes
     )
-    metrics = {**record.metrics, "train_clips_per_s": 100.0, "predict_clips_per_s": 400.0}
+    metrics = {**record.metrics, "train_clips_per_s": speed, "predict_clips_per_s": 400.0}
     return replace(record, metrics=metrics, environment={**record.environment, "processes": processes})
 
 
 def test_a_measured_training_speed_gives_hours_and_is_named() -> None:
-    counts = {("vggsound", ""): ClipCounts(3600, 400, "a test")}
-    table = planned(mast_on("vggsound"), clips=counts, records=[speed_record()])
-    # 50 epochs of 3600 clips at 100 clips/s, 51 predictions of 400 clips at 400 clips/s.
-    assert value(table.rows[0], "measured") == pytest.approx((50 * 36 + 51) / 3600)
-    assert any("100.0 clips/s" in note and "invented CPU" in note for note in table.notes)
+    plan = planned(mast_on("vggsound"), clips={VGGSOUND: ClipCounts(3600, 400, "a test")}, records=[speed_record()])
+    # 50 epochs of 3,600 clips at 100 clips/s, 51 predictions of 400 clips at 400 clips/s.
+    assert plan.runs[0].measured_hours == pytest.approx((1800 + 51) / 3600)
+    assert any("100.0 clips/s" in note and "invented CPU" in note for note in plan_table(plan).notes)
 
 
-def test_the_speed_of_several_processes_is_shared_among_them() -> None:
-    counts = {("vggsound", ""): ClipCounts(3600, 0, "a test")}
-    one, four = (
-        value(planned(mast_on("vggsound"), clips=counts, records=[speed_record(processes=n)]).rows[0], "measured")
-        for n in (1, 4)
-    )
-    assert four == pytest.approx(4 * one)
+def test_the_speed_of_several_processes_is_divided_among_them() -> None:
+    run = planned_run(mast_on("vggsound"), 3600, 0, [speed_record(processes=4)])
+    assert run.measured_hours == pytest.approx(4 * 1800 / 3600)
 
 
 @pytest.mark.parametrize(
@@ -200,110 +219,61 @@ def test_the_speed_of_several_processes_is_shared_among_them() -> None:
     ],
 )
 def test_speeds_of_other_work_are_not_used(record: RunRecord) -> None:
-    assert "measured" not in planned(mast_on("vggsound"), records=[record]).rows[0].cells
+    assert planned(mast_on("vggsound"), records=[record]).runs[0].measured_hours is None
 
 
 def test_the_newest_speed_counts() -> None:
-    old = replace(speed_record(), created="2025-01-01")
-    old = replace(old, metrics={**old.metrics, "train_clips_per_s": 1.0})
-    newest = planned(mast_on("vggsound"), records=[speed_record(), old]).rows[0]
-    assert "100.0 clips/s" in newest.cells["measured"].conditions
+    old = replace(speed_record(speed=1.0), created="2025-01-01")
+    run = planned(mast_on("vggsound"), records=[speed_record(), old]).runs[0]
+    assert run.speed is not None and run.speed.training == 100.0
 
 
-# --- memory, against real training steps ---
+# --- what fits a device ---
 
 
-def kept_bytes(model: SpectrogramTransformer, batch: int) -> int:
-    """Bytes that autograd keeps for the backward pass of one training step, parameters and buffers left out."""
-    own = {t.untyped_storage().data_ptr() for t in (*model.parameters(), *model.buffers())}
-    storages: dict[int, torch.UntypedStorage] = {}
+def test_only_the_ablation_without_pooling_needs_a_micro_batch() -> None:
+    plan = planned(*(mast_on(*BALANCED, pool_strides=strides) for strides in POOLING_ABLATIONS.values()))
+    runs = dict(zip(POOLING_ABLATIONS, plan.runs, strict=True))
+    assert {name: run.memory.clips for name, run in runs.items() if run.memory.clips != 64} == {"none": 16}
+    none = runs["none"]
+    assert none.asked.gib > 160 and none.memory.gib < 80 < none.asked.gib / 2
+    assert (none.batch, none.length) == (64, runs["mast"].length)
+    notes = [note for note in plan_table(plan).notes if note.startswith("Memory")]
+    assert len(notes) == 1 and "mast_base none," in notes[0] and "--micro-batch 16" in notes[0]
 
-    def pack(tensor: torch.Tensor) -> torch.Tensor:
-        storage = tensor.untyped_storage()
-        if storage.data_ptr() not in own:
-            storages[storage.data_ptr()] = storage
-        return tensor
 
-    x = torch.randn(batch, 1, *model.config.input_size)
-    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
-        loss = model(x).square().mean()
-        total = sum(storage.nbytes() for storage in storages.values())
-    loss.backward()
-    return total
+def test_a_micro_batch_that_was_asked_for_is_kept_and_warned_of() -> None:
+    plan = planned(mast_on(*BALANCED, pool_strides=POOLING_ABLATIONS["none"]), memory=Memory(micro_batch=32))
+    assert plan.runs[0].memory.clips == 32
+    notes = [note for note in plan_table(plan).notes if "need" in note and note.startswith("Warning")]
+    assert len(notes) == 1 and "use --micro-batch 16" in notes[0]
 
 
 @pytest.mark.parametrize(
-    ("name", "size", "config"),
+    ("gib", "devices", "mixed", "clips", "checkpointing"),
     [
-        ("mast_tiny", (64, 256), {"attention": "chunked"}),
-        ("ast_tiny", (64, 256), {}),
-        ("ast_small", (64, 128), {}),
-        ("ast_tiny", (64, 256), {"attention": "reference"}),
-        ("mast_tiny", (64, 256), {"drop_path_rate": 0.3}),
-        ("mast_small", (64, 128), {}),
-        ("mast_tiny", (64, 256), {"attention": "folded"}),
-        ("mast_tiny", (64, 256), {"cls_token": True}),
-        ("mast_debug", (128, 256), {"pool_strides": ((2, 2), (1, 1), (1, 1))}),
+        (80.0, 1, True, 64, False),  # 21.4 GiB in all
+        (80.0, 4, True, 16, False),  # each device's part of the batch
+        (14.0, 1, True, 32, False),
+        (12.0, 1, False, 16, False),  # activations are wider in float32
+        (1.05, 1, True, 2, True),  # one clip without recomputation takes 1.24 GiB
     ],
-    ids=str,
 )
-def test_estimated_activations_are_those_that_a_training_step_keeps(
-    name: str, size: tuple[int, int], config: dict[str, Any]
+def test_the_largest_micro_batch_that_fits_is_chosen(
+    gib: float, devices: int, mixed: bool, clips: int, checkpointing: bool
 ) -> None:
-    model = create_model(name, num_classes=10, input_size=size, **config).train()
-    a_clip = (kept_bytes(model, 3) - kept_bytes(model, 1)) / 2
-    assert training_memory(model, 1, "cpu", mixed=False).kept == pytest.approx(a_clip, rel=TOLERANCE)
+    device = TrainingDevice(gib=gib, devices=devices, mixed=mixed)
+    experiment = mast_on(*BALANCED)
+    fitting = fit_memory(experiment, estimate_memory(experiment, WHOLE_BATCH, device), device)
+    assert (fitting.clips, fitting.memory.checkpointing) == (clips, checkpointing)
 
 
-@pytest.mark.parametrize(
-    ("name", "config"), [("ast_tiny", {}), ("mast_tiny", {}), ("mast_tiny", {"attention": "chunked"})]
-)
-def test_what_large_models_recompute_is_not_counted(
-    name: str, config: dict[str, Any], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    model = create_model(name, num_classes=10, input_size=(64, 256), **config).train()
-    plain = training_memory(model, 1, "cpu", mixed=False).kept
-    monkeypatch.setattr("models.layers.RECOMPUTED_FROM", 0)
-    a_clip = (kept_bytes(model, 3) - kept_bytes(model, 1)) / 2
-    estimate = training_memory(model, 1, "cpu", mixed=False).kept
-    assert estimate == pytest.approx(a_clip, rel=TOLERANCE)
-    assert estimate < 0.8 * plain
-
-
-def test_the_state_is_that_of_adam() -> None:
-    model = create_model("ast_debug", num_classes=10, input_size=(32, 64))
-    optimizer = torch.optim.AdamW(model.parameters())
-    model(torch.randn(2, 1, 32, 64)).sum().backward()
-    optimizer.step()
-    held = [*model.parameters()] + [p.grad for p in model.parameters() if p.grad is not None]
-    held += [t for state in optimizer.state.values() for t in state.values() if torch.is_tensor(t) and t.numel() > 1]
-    bytes_held = sum(t.numel() * t.element_size() for t in held)
-    assert bytes_held == pytest.approx(count_parameters(model) * STATE_BYTES, rel=0.01)
-    assert training_memory(model, 1, mixed=False).state == count_parameters(model) * STATE_BYTES
-
-
-def test_memory_grows_with_the_batch_and_shrinks_with_checkpointing_and_half_precision() -> None:
-    with torch.device("meta"):
-        model = create_model("mast_base")
-    mixed, full = training_memory(model, 8), training_memory(model, 8, mixed=False)
-    twice = training_memory(model, 16)
-    assert twice.peak - mixed.peak == mixed.kept + mixed.working
-    assert training_memory(model, 64, checkpointing=True).peak < training_memory(model, 64).peak
-    assert full.kept / 2 < mixed.kept < full.kept
-    checkpointed = training_memory(model, 8, mixed=False, checkpointing=True)
-    assert checkpointed.kept == 8 * sum(kept.inputs for kept in kept_by_blocks(model, 8)) * FULL
-
-
-def test_a_plan_knows_how_a_batch_is_put_on_a_device() -> None:
+def test_memory_follows_how_a_batch_is_put_on_a_device() -> None:
     whole, pieces, recomputed = (
-        planned(mast_on("vggsound"), memory=memory).rows[0]
+        planned(mast_on("vggsound"), memory=memory)
         for memory in (Memory(), Memory(micro_batch=8), Memory(micro_batch=8, checkpointing=True))
     )
-    assert value(whole, "memory") > 4 * value(pieces, "memory") > 4 * value(recomputed, "memory")
-    assert "8 clips on one device" in pieces.cells["memory"].conditions
-    assert value(whole, "steps") == value(pieces, "steps")
-
-
-def test_a_model_without_block_shapes_is_refused() -> None:
-    with pytest.raises(TypeError, match="Linear"):
-        kept_by_blocks(torch.nn.Linear(1, 1))  # type: ignore[arg-type]
+    gib = [plan.runs[0].memory.gib for plan in (whole, pieces, recomputed)]
+    assert gib[0] > 4 * gib[1] > 4 * gib[2]
+    assert "8 clips on one device" in plan_table(pieces).rows[0].cells["memory"].conditions
+    assert whole.runs[0].length == pieces.runs[0].length

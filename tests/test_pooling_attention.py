@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 from fractions import Fraction
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from make_models import saved_sizes
 from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
-from models import chunked_attention, pooling_attention
-from models.pooling_attention import ATTENTION_PATHS, PoolingAttention, pooled_grid, relative_index
+from models.chunked_attention import InputsOnly, chunked_attention
+from models.pooling_attention import ATTENTION_PATHS, BlockPlan, PoolingAttention, pooled_grid, relative_index
 
 Grid = tuple[int, int]
+SIZES = {"dim": 6, "dim_out": 8, "num_heads": 2}
 
-# (grid, stride_q, stride_kv): MAST's own kinds of block first, then sizes that the strides do not divide.
+# (grid, stride_q, stride_kv): MAST's kinds of block first, then sizes that the strides do not divide.
 GEOMETRIES: list[tuple[Grid, Grid, Grid]] = [
     ((4, 8), (1, 1), (4, 4)),
     ((4, 8), (2, 2), (2, 2)),
@@ -30,18 +34,12 @@ GEOMETRIES: list[tuple[Grid, Grid, Grid]] = [
 
 
 def make_attention(
-    grid: Grid = (4, 6),
-    stride_q: Grid = (1, 1),
-    stride_kv: Grid = (1, 1),
-    prefix_tokens: int = 0,
-    path: str = "reference",
-    dim: int = 6,
-    dim_out: int = 8,
-    num_heads: int = 2,
+    grid: Grid = (4, 6), stride_q: Grid = (1, 1), stride_kv: Grid = (1, 1), path: str = "reference", **sizes: int
 ) -> PoolingAttention:
     """A float64 module with every parameter random, so that no term can hide behind a zero or a one."""
     torch.manual_seed(0)
-    module = PoolingAttention(dim, dim_out, num_heads, grid, stride_q, stride_kv, prefix_tokens, path=path).double()
+    plan = BlockPlan(grid=grid, stride_q=stride_q, stride_kv=stride_kv, **{**SIZES, **sizes})
+    module = PoolingAttention(plan, path=path).double()
     with torch.no_grad():
         for parameter in module.parameters():
             parameter.normal_(std=0.7)
@@ -50,8 +48,11 @@ def make_attention(
 
 def make_tokens(module: PoolingAttention, batch: int = 2) -> Tensor:
     generator = torch.Generator().manual_seed(1)
-    tokens = module.prefix_tokens + module.grid[0] * module.grid[1]
-    return torch.randn(batch, tokens, module.qkv.in_features, generator=generator, dtype=torch.float64)
+    return torch.randn(batch, *token_shape(module.plan), generator=generator, dtype=torch.float64)
+
+
+def token_shape(plan: BlockPlan) -> tuple[int, int]:
+    return plan.grid[0] * plan.grid[1], plan.dim
 
 
 def table_row(query: int, key: int, queries: int, keys: int) -> int:
@@ -61,11 +62,11 @@ def table_row(query: int, key: int, queries: int, keys: int) -> int:
 
 
 def pool_by_loop(
-    tokens: np.ndarray, grid: Grid, stride: Grid, prefix: int, conv: nn.Conv2d, norm: nn.LayerNorm
+    tokens: np.ndarray, grid: Grid, stride: Grid, conv: nn.Conv2d, norm: nn.LayerNorm
 ) -> tuple[np.ndarray, Grid]:
-    """One head's tokens (P + F*T, D) through the depthwise 3x3 convolution and LayerNorm; also the new grid."""
+    """One head's tokens (F*T, D) through the depthwise 3x3 convolution and LayerNorm; also the new grid."""
     kernel = conv.weight.detach().numpy()[:, 0]  # (D, 3, 3)
-    body = tokens[prefix:].reshape(*grid, -1)
+    body = tokens.reshape(*grid, -1)
     rows = []
     freqs, times = range(0, grid[0], stride[0]), range(0, grid[1], stride[1])
     for freq in freqs:
@@ -76,7 +77,7 @@ def pool_by_loop(
                     if 0 <= freq + df < grid[0] and 0 <= time + dt < grid[1]:
                         total += body[freq + df, time + dt] * kernel[:, df + 1, dt + 1]
             rows.append(total)
-    pooled = np.concatenate([tokens[:prefix], np.stack(rows)])
+    pooled = np.stack(rows)
     centred = pooled - pooled.mean(axis=1, keepdims=True)
     normed = centred / np.sqrt((centred**2).mean(axis=1, keepdims=True) + norm.eps)
     return normed * norm.weight.detach().numpy() + norm.bias.detach().numpy(), (len(freqs), len(times))
@@ -84,24 +85,23 @@ def pool_by_loop(
 
 def attention_by_loop(module: PoolingAttention, x: Tensor) -> Tensor:
     """softmax(q.k / sqrt(D) + q.(R_freq + R_time)) v + q, projected: one pair at a time, in float64."""
-    P, H, D = module.prefix_tokens, module.num_heads, module.head_dim
+    plan, H, D = module.plan, module.plan.num_heads, module.plan.head_dim
     freq_table, time_table = module.rel_pos_freq.detach().numpy(), module.rel_pos_time.detach().numpy()
     clips = []
     for clip in module.qkv(x).detach().numpy():
         heads = []
         for q, k, v in zip(*(part.reshape(-1, H, D).swapaxes(0, 1) for part in np.split(clip, 3, axis=1)), strict=True):
-            q, q_grid = pool_by_loop(q, module.grid, module.stride_q, P, module.pool_q, module.norm_q)
-            k, k_grid = pool_by_loop(k, module.grid, module.stride_kv, P, module.pool_k, module.norm_k)
-            v, _ = pool_by_loop(v, module.grid, module.stride_kv, P, module.pool_v, module.norm_v)
+            q, q_grid = pool_by_loop(q, plan.grid, plan.stride_q, module.pool_q, module.norm_q)
+            k, k_grid = pool_by_loop(k, plan.grid, plan.stride_kv, module.pool_k, module.norm_k)
+            v, _ = pool_by_loop(v, plan.grid, plan.stride_kv, module.pool_v, module.norm_v)
             out = []
             for i in range(len(q)):
                 scores = np.empty(len(k))
                 for j in range(len(k)):
-                    scores[j] = q[i] @ k[j] / np.sqrt(D)
-                    if i >= P and j >= P:
-                        (qf, qt), (kf, kt) = divmod(i - P, q_grid[1]), divmod(j - P, k_grid[1])
-                        scores[j] += q[i] @ freq_table[table_row(qf, kf, q_grid[0], k_grid[0])]
-                        scores[j] += q[i] @ time_table[table_row(qt, kt, q_grid[1], k_grid[1])]
+                    (qf, qt), (kf, kt) = divmod(i, q_grid[1]), divmod(j, k_grid[1])
+                    relative = freq_table[table_row(qf, kf, q_grid[0], k_grid[0])]
+                    relative = relative + time_table[table_row(qt, kt, q_grid[1], k_grid[1])]
+                    scores[j] = q[i] @ k[j] / np.sqrt(D) + q[i] @ relative
                 weights = np.exp(scores - scores.max())
                 out.append(weights / weights.sum() @ v + q[i])
             heads.append(np.stack(out))
@@ -109,10 +109,9 @@ def attention_by_loop(module: PoolingAttention, x: Tensor) -> Tensor:
     return module.proj(torch.from_numpy(np.stack(clips))).detach()
 
 
-@pytest.mark.parametrize("prefix_tokens", [0, 1])
 @pytest.mark.parametrize(("grid", "stride_q", "stride_kv"), GEOMETRIES)
-def test_every_path_equals_the_loop_over_pairs(grid: Grid, stride_q: Grid, stride_kv: Grid, prefix_tokens: int) -> None:
-    module = make_attention(grid, stride_q, stride_kv, prefix_tokens)
+def test_every_path_equals_the_loop_over_pairs(grid: Grid, stride_q: Grid, stride_kv: Grid) -> None:
+    module = make_attention(grid, stride_q, stride_kv)
     x = make_tokens(module)
     expected = attention_by_loop(module, x)
     for path in ATTENTION_PATHS:
@@ -130,12 +129,9 @@ def gradients(module: PoolingAttention, x: Tensor) -> dict[str, Tensor]:
     return dict(zip(["input", *names], grads, strict=True))
 
 
-@pytest.mark.parametrize("prefix_tokens", [0, 1])
 @pytest.mark.parametrize(("grid", "stride_q", "stride_kv"), GEOMETRIES)
-def test_gradients_of_every_path_equal_the_reference(
-    grid: Grid, stride_q: Grid, stride_kv: Grid, prefix_tokens: int
-) -> None:
-    module = make_attention(grid, stride_q, stride_kv, prefix_tokens, path="reference")
+def test_gradients_of_every_path_equal_the_reference(grid: Grid, stride_q: Grid, stride_kv: Grid) -> None:
+    module = make_attention(grid, stride_q, stride_kv, path="reference")
     x = make_tokens(module)
     expected = gradients(module, x)
     for path in ATTENTION_PATHS:
@@ -144,131 +140,130 @@ def test_gradients_of_every_path_equal_the_reference(
             assert (gradient - expected[name]).abs().max() < 1e-8, f"{path}: {name}"
 
 
-@pytest.mark.parametrize("pair_numbers", [1, 100])
-@pytest.mark.parametrize(("piece_scores", "piece_queries"), [(1, 1), (70, 1), (150, 1), (1, 3)])
-@pytest.mark.parametrize("prefix_tokens", [0, 1])
-@pytest.mark.parametrize(("grid", "stride_q", "stride_kv"), GEOMETRIES)
-def test_the_size_of_its_pieces_does_not_change_chunked_attention(
-    grid: Grid,
-    stride_q: Grid,
-    stride_kv: Grid,
-    prefix_tokens: int,
-    piece_scores: int,
-    piece_queries: int,
-    pair_numbers: int,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    """One query a piece, pieces that do not divide the queries, and a table's rows by one query or a few."""
-    module = make_attention(grid, stride_q, stride_kv, prefix_tokens, path="reference")
-    x = make_tokens(module)
+@pytest.mark.parametrize(("grid", "sizes"), [((1, 1100), {"num_heads": 4}), ((3, 400), {"dim_out": 64})], ids=str)
+def test_chunked_attention_of_a_long_clip_in_pieces_is_the_reference(grid: Grid, sizes: dict[str, int]) -> None:
+    """Several pieces, which do not divide the queries, and table rows gathered in several slices."""
+    sizes = {"dim": 2, "dim_out": 16, "num_heads": 2} | sizes
+    module = make_attention(grid, **sizes)
+    with torch.no_grad():
+        for parameter in module.parameters():
+            parameter.mul_(0.3)
+    x = make_tokens(module, batch=1)
     output, expected = module(x), gradients(module, x)
     module.path = "chunked"
-    monkeypatch.setattr(chunked_attention, "PIECE_SCORES", piece_scores)
-    monkeypatch.setattr(chunked_attention, "PIECE_QUERIES", piece_queries)
-    monkeypatch.setattr(chunked_attention, "PAIR_NUMBERS", pair_numbers)
     torch.testing.assert_close(module(x), output, rtol=0, atol=1e-10)
     for name, gradient in gradients(module, x).items():
-        assert (gradient - expected[name]).abs().max() < 1e-8, name
+        assert (gradient - expected[name]).abs().max() < 1e-7, name
 
 
-@pytest.mark.parametrize(("piece_scores", "piece_queries", "sizes"), [(80, 1, [5, 5, 5, 1]), (16, 6, [6, 6, 4])])
-def test_a_piece_holds_its_scores_or_its_least_queries(
-    piece_scores: int, piece_queries: int, sizes: list[int], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Long clips have more keys than a piece has scores: a row or two at a time would be slow."""
-    monkeypatch.setattr(chunked_attention, "PIECE_SCORES", piece_scores)
-    monkeypatch.setattr(chunked_attention, "PIECE_QUERIES", piece_queries)
-    q, k = torch.randn(16, 2, 4), torch.randn(8, 2, 4)  # of one clip: 16 queries, 8 keys, 2 heads
-    freq, time = (chunked_attention._Axis(torch.randn(7, 4), relative_index(4, keys)) for keys in (2, 4))
-    assert [len(probabilities[0]) for _, probabilities, _ in chunked_attention._pieces(q, k, freq, time)] == sizes
-
-
-def kept_for_backward(module: PoolingAttention, x: Tensor) -> list[int]:
-    """Elements of every tensor that the backward pass keeps besides x, parameters and buffers."""
-    own = {tensor.untyped_storage().data_ptr() for tensor in (x, *module.parameters(), *module.buffers())}
-    sizes: dict[int, int] = {}
-
-    def note(tensor: Tensor) -> Tensor:
-        sizes[tensor.untyped_storage().data_ptr()] = tensor.numel()
-        return tensor
-
-    with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
-        y = module(x)  # which holds what was noted, so that no place is used twice
-    assert y.requires_grad
-    return [size for place, size in sizes.items() if place not in own]
-
-
-def test_folded_and_chunked_keep_no_tensor_of_queries_by_keys() -> None:
+def test_folded_and_chunked_save_no_tensor_of_queries_by_keys() -> None:
     module = make_attention((8, 16))
     x = make_tokens(module)
-    scores = 2 * module.num_heads * (8 * 16) ** 2
-    for path, kept in (("reference", True), ("sdpa", True), ("folded", False), ("chunked", False)):
+    scores = 2 * module.plan.num_heads * (8 * 16) ** 2
+    for path, saved in (("reference", True), ("sdpa", True), ("folded", False), ("chunked", False)):
         module.path = path
-        assert (max(kept_for_backward(module, x)) >= scores) is kept, path
+        sizes = saved_sizes(lambda: module(x), x, *module.parameters(), *module.buffers())
+        assert (max(sizes) >= scores) is saved, path
 
 
-@pytest.mark.parametrize("prefix_tokens", [0, 1])
-def test_large_chunked_attention_keeps_what_it_pools_and_attends_once(
-    prefix_tokens: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Of q, k and v only the unpooled ones stay for the backward pass, which redoes the pooling but not the product."""
-    module = make_attention((4, 8), (1, 2), (2, 2), prefix_tokens, "chunked")
+def test_recomputed_chunked_attention_saves_the_unpooled_q_k_v_alone() -> None:
+    module = make_attention((4, 8), (1, 2), (2, 2), "chunked")
     x = make_tokens(module).requires_grad_()
     inputs = [x, *module.parameters()]
     expected = module(x)
-    gradients = torch.autograd.grad(expected.square().sum(), inputs)
+    expected_gradients = torch.autograd.grad(expected.square().sum(), inputs)
 
-    monkeypatch.setattr("models.layers.RECOMPUTED_FROM", 0)
-    unpooled, attended = x.shape[0] * x.shape[1] * module.proj.in_features, expected.numel()
-    assert sorted(kept_for_backward(module, x)) == sorted([unpooled, unpooled, unpooled, attended])
-
-    passes = []  # over the pieces of a clip
-    in_pieces = chunked_attention._pieces
-    monkeypatch.setattr(chunked_attention, "_pieces", lambda *args: passes.append(1) or in_pieces(*args))
+    module.recompute_from = 0
+    unpooled, attended = x.shape[0] * x.shape[1] * module.plan.dim_out, expected.numel()
+    sizes = saved_sizes(lambda: module(x), x, *module.parameters(), *module.buffers())
+    assert sorted(sizes) == sorted([unpooled, unpooled, unpooled, attended])
     y = module(x)
     torch.testing.assert_close(y, expected, rtol=0, atol=0)
-    assert len(passes) == len(x)
     loss = y.square().sum()
-    for again in (True, False):  # a second backward pass over the same graph redoes it once more
-        for ours, plain in zip(torch.autograd.grad(loss, inputs, retain_graph=again), gradients, strict=True):
-            torch.testing.assert_close(ours, plain, rtol=1e-9, atol=1e-12)
-    assert len(passes) == 3 * len(x)  # the backward passes' own; none more to make the result again
+    for again in (True, False):  # a second backward pass over the same graph recomputes once more
+        ours = torch.autograd.grad(loss, inputs, retain_graph=again)
+        torch.testing.assert_close(ours, expected_gradients, rtol=1e-9, atol=1e-12)
 
 
-def test_chunked_attention_is_one_operator_that_compilers_and_meta_tensors_understand() -> None:
+def operands() -> tuple[list[Tensor], list[Tensor]]:
+    """Of `chunked_attention` for 2 x 4 queries over 2 x 2 keys: q, k, v and both tables; both indices."""
     generator = torch.Generator().manual_seed(0)
-    shapes = [
-        (2, 9, 2, 4),
-        (2, 5, 2, 4),
-        (2, 5, 2, 4),
-        (3, 4),
-        (7, 4),
-    ]  # q, k, v and both tables; 2 x 4 queries over 2 x 2 keys, and one prefix token
+    shapes = [(2, 8, 2, 4), (2, 4, 2, 4), (2, 4, 2, 4), (3, 4), (7, 4)]
     tensors = [torch.randn(shape, generator=generator).requires_grad_() for shape in shapes]
-    indices = [relative_index(2, 2), relative_index(4, 2)]
-    torch.library.opcheck(chunked_attention.chunked_attention, (*tensors, *indices))
+    return tensors, [relative_index(2, 2), relative_index(4, 2)]
 
 
-def test_auto_takes_the_path_of_the_device(monkeypatch: pytest.MonkeyPatch) -> None:
-    module = make_attention(path="auto")
-    assert module.path_on(torch.device("cpu")) == "sdpa"
-    scores = module.num_heads * (4 * 6) ** 2
-    monkeypatch.setattr(pooling_attention, "CHUNKED_FROM", scores)
-    assert module.path_on(torch.device("cpu")) == "sdpa"
-    monkeypatch.setattr(pooling_attention, "CHUNKED_FROM", scores - 1)
-    assert module.path_on(torch.device("cpu")) == "chunked"
-    assert module.path_on(torch.device("cuda")) == "folded"
-    module.path = "reference"
-    assert module.path_on(torch.device("cuda")) == "reference"
-    x = make_tokens(module)
-    expected = module(x)
-    module.path = "auto"
-    torch.testing.assert_close(module(x), expected, rtol=0, atol=1e-10)
+def test_under_inputs_only_the_attention_is_not_computed_but_has_its_gradients() -> None:
+    tensors, indices = operands()
+    grad = torch.randn(2, 8, 2, 4)
+    expected = torch.autograd.grad(chunked_attention(*tensors, *indices), tensors, grad)
+    with InputsOnly():
+        y = chunked_attention(*tensors, *indices)
+    assert not y.any()
+    assert chunked_attention(*tensors, *indices).any()  # the context has ended
+    torch.testing.assert_close(torch.autograd.grad(y, tensors, grad), expected)
+
+
+def test_compilers_and_meta_tensors_see_one_chunked_operator() -> None:
+    tensors, indices = operands()
+    torch.library.opcheck(chunked_attention, (*tensors, *indices))
+
+
+def path_on(device: str, grid: Grid, path: str = "auto", **sizes: int) -> str:
+    with torch.device("meta"):
+        plan = BlockPlan(grid=grid, **{**SIZES, **sizes})
+        return PoolingAttention(plan, path=path).path_on(torch.device(device))
+
+
+def test_auto_on_a_cpu_is_chunked_beyond_262144_scores() -> None:
+    assert path_on("cpu", (16, 16), num_heads=4) == "sdpa"  # 4 heads x 256 queries x 256 keys
+    assert path_on("cpu", (1, 257), num_heads=4) == "chunked"
+    assert path_on("cpu", (1, 257), "reference", num_heads=4) == "reference"
+
+
+def test_auto_on_a_gpu_is_folded_up_to_the_head_size_of_flash_kernels() -> None:
+    for device in ("cuda", "meta"):
+        assert path_on(device, (8, 216), dim_out=64) == "folded"  # 32 + 8 + 216 = 256
+        assert path_on(device, (8, 217), dim_out=64) == "sdpa"
+        assert path_on(device, (8, 217), "folded", dim_out=64) == "folded"
+
+
+class OperatorInputs(TorchDispatchMode):
+    """Counts operators, and collects the dtypes that are concatenated."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.operators: list[str] = []
+        self.concatenated: set[torch.dtype] = set()
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        self.operators.append(str(func))
+        if func is torch.ops.aten.cat.default:
+            self.concatenated |= {tensor.dtype for tensor in args[0]}
+        return func(*args, **(kwargs or {}))
+
+
+def test_folded_attention_concatenates_in_the_dtype_of_autocast() -> None:
+    """On CUDA LayerNorm returns float32 under autocast, which a hook imitates."""
+    module = make_attention((6, 9), path="folded").float()
+    for norm in (module.norm_q, module.norm_k, module.norm_v):
+        norm.register_forward_hook(lambda m, i, y: y.float())
+    with torch.autocast("cpu", torch.bfloat16), OperatorInputs() as seen, torch.no_grad():
+        module(make_tokens(module).float())
+    assert seen.concatenated == {torch.bfloat16}
+
+
+def test_folded_attention_makes_no_unit_vectors_per_forward_pass() -> None:
+    module = make_attention((6, 9), path="folded")
+    with OperatorInputs() as seen, torch.no_grad():
+        module(make_tokens(module))
+    assert not [name for name in seen.operators if "eye" in name or "repeat_interleave" in name]
+    assert not [name for name in module.state_dict() if "one_hot" in name or "index" in name]
 
 
 @pytest.mark.parametrize("path", ATTENTION_PATHS)
 def test_gradients_equal_finite_differences(path: str) -> None:
-    module = make_attention((2, 4), (1, 2), (1, 1), 1, path, dim=3, dim_out=4, num_heads=2)
+    module = make_attention((2, 4), (1, 2), (1, 1), path, dim=3, dim_out=4, num_heads=2)
     names, values = zip(*module.named_parameters(), strict=True)
 
     def call(x: Tensor, *parameters: Tensor) -> Tensor:
@@ -285,7 +280,7 @@ def relative_error(measured: Tensor, expected: Tensor) -> float:
 @pytest.mark.parametrize("path", ATTENTION_PATHS)
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-5), (torch.bfloat16, 2e-2)])
 def test_lower_precision_stays_within_its_rounding(path: str, dtype: torch.dtype, tolerance: float) -> None:
-    module = make_attention((6, 9), (1, 2), (2, 2), 1, path, dim=32, dim_out=64, num_heads=2)
+    module = make_attention((6, 9), (1, 2), (2, 2), path, dim=32, dim_out=64, num_heads=2)
     with torch.no_grad():
         for parameter in module.parameters():
             parameter.mul_(0.3)
@@ -298,7 +293,7 @@ def test_lower_precision_stays_within_its_rounding(path: str, dtype: torch.dtype
 
 @pytest.mark.parametrize("path", ATTENTION_PATHS)
 def test_autocast_stays_near_float64_forwards_and_backwards(path: str) -> None:
-    module = make_attention((6, 9), (1, 2), (2, 2), 1, path, dim=32, dim_out=64, num_heads=2)
+    module = make_attention((6, 9), (1, 2), (2, 2), path, dim=32, dim_out=64, num_heads=2)
     with torch.no_grad():
         for parameter in module.parameters():
             parameter.mul_(0.3)

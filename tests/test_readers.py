@@ -9,14 +9,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from make_files import touch, write
+from make_files import assert_refused, reasons, touch, write
 
 from reproduce.datasets import ClipIndex, dataset_spec, list_datasets, parse_locations, read_dataset
 from reproduce.datasets.index import Labels
-from reproduce.datasets.readers.folds import FOLDS, stratified_folds
-from reproduce.datasets.registry import DatasetSpec, register_dataset
+from reproduce.datasets.readers.folds import stratified_folds
+from reproduce.datasets.registry import register_dataset
 from reproduce.errors import InputError
 
+FOLDS = ("1", "2", "3", "4", "5")
 ESC_HEADER = "filename,fold,target,category,esc10,src_file,take"
 
 
@@ -31,12 +32,8 @@ def csv_root(root: Path, *lines: str, files: tuple[str, ...] = ("a.wav", "b.wav"
     return write(root / "list.csv", *lines)
 
 
-def reasons(index: ClipIndex) -> list[str]:
-    return [problem.reason for problem in index.problems]
-
-
 def split_of(index: ClipIndex) -> dict[str, str]:
-    return dict(zip(map(str, index.clip_ids), map(str, index.splits), strict=True))
+    return dict(zip(index.clip_ids, index.splits, strict=True))
 
 
 # --- ESC-50 ---------------------------------------------------------------------------------------------------------
@@ -52,10 +49,18 @@ def test_esc10_has_400_clips_in_10_classes_and_5_folds_of_80(esc10: Path) -> Non
     assert index.classes["label"][:3] == ("dog", "rooster", "rain")
     assert len(index.classes["label"]) == 10
     # ESC-50's target numbers (the last part of the name) keep their order but lose their gaps.
-    targets = np.array([int(str(name).rsplit("-", 1)[1]) for name in index.clip_ids])
+    targets = np.array([int(name.rsplit("-", 1)[1]) for name in index.clip_ids])
     positions = np.searchsorted(np.unique(targets), targets)
     assert np.array_equal(positions, index.labels["label"].values)
     assert all(index.clip(i).path.is_file() for i in range(len(index)))
+
+
+def test_esc10s_unit_is_the_source_recording(esc10: Path) -> None:
+    index = read_dataset("esc50", esc10)
+    sources = [name.split("-")[1] for name in index.clip_ids]
+    assert (index.unit, index.units().tolist(), len(set(sources))) == ("recording", sources, 304)
+    assert dataset_spec("esc50").group_of("1-100032-A-0") == "100032"
+    assert dataset_spec("esc50").group_of("my own name") == "my own name"
 
 
 def test_esc10_targets_are_one_hot_and_balanced(esc10: Path) -> None:
@@ -75,7 +80,7 @@ def test_take_and_where_split_cut_every_column_alike(esc10: Path) -> None:
     assert [picked.clip(0), picked.clip(1)] == [index.clip(5), index.clip(2)]
     fold = index.where_split("2", "4")
     assert len(fold) == 160
-    assert set(map(str, fold.splits)) == {"2", "4"}
+    assert fold.split_names() == ("2", "4")
     assert fold.targets().sum() == 160
 
 
@@ -88,7 +93,7 @@ def test_id_hash_depends_on_the_clips_alone(tmp_path: Path, esc10: Path) -> None
     table.unlink()
     write(table, lines[0], *reversed(lines[1:]))
     moved = read_dataset("esc50", copy)
-    assert str(moved.clip_ids[0]) == str(index.clip_ids[-1])
+    assert moved.clip_ids[0] == index.clip_ids[len(index) - 1]
     assert moved.ids_sha256() == index.ids_sha256()
     assert moved.take(np.arange(399)).ids_sha256() != index.ids_sha256()
 
@@ -96,8 +101,8 @@ def test_id_hash_depends_on_the_clips_alone(tmp_path: Path, esc10: Path) -> None
 def test_esc50_finds_converted_files_by_their_stem(tmp_path: Path) -> None:
     rows = ("1-a-A-0.wav,1,0,dog,True,1,A", "1-b-A-4.wav,2,4,frog,False,2,A")
     index = read_dataset("esc50", esc_root(tmp_path, *rows, files=("1-a-A-0.ogg", "1-a-A-0.flac", "1-b-A-4.WAV")))
-    assert list(map(str, index.paths)) == ["audio/1-a-A-0.flac", "audio/1-b-A-4.WAV"]
-    assert list(map(str, index.clip_ids)) == ["1-a-A-0", "1-b-A-4"]
+    assert index.paths.tolist() == ["audio/1-a-A-0.flac", "audio/1-b-A-4.WAV"]
+    assert index.clip_ids.tolist() == ["1-a-A-0", "1-b-A-4"]
 
 
 def test_esc50_missing_file_is_listed_but_not_kept(tmp_path: Path) -> None:
@@ -105,8 +110,8 @@ def test_esc50_missing_file_is_listed_but_not_kept(tmp_path: Path) -> None:
     index = read_dataset("esc50", esc_root(tmp_path, *rows, files=("1-a-A-0.wav",)))
     assert len(index) == 1
     assert dict(index.listed) == {"1": 1, "2": 1}
-    assert list(map(str, index.missing_ids)) == ["1-b-A-4"]
-    assert list(map(str, index.missing_splits)) == ["2"]
+    assert index.missing_ids.tolist() == ["1-b-A-4"]
+    assert index.missing_splits.tolist() == ["2"]
     assert "esc50.csv row 3" in index.problems[0].message
     assert index.classes["label"] == ("dog", "frog")  # the class of a missing clip keeps its index
     assert index.listed_per_class["2", "label"].tolist() == [0, 1]
@@ -153,7 +158,7 @@ def test_class_folders_are_sorted_searched_deep_and_dealt_into_folds(tmp_path: P
     touch(tmp_path, "dog/1.wav", "dog/deep/er/2.FLAC", "cat/3.mp4", "cat/.hidden.wav", ".git/x.wav")
     index = read_dataset("folder", tmp_path)
     assert index.classes["label"] == ("cat", "dog")
-    assert sorted(map(str, index.clip_ids)) == ["cat/3.mp4", "dog/1.wav", "dog/deep/er/2.FLAC"]
+    assert sorted(index.clip_ids) == ["cat/3.mp4", "dog/1.wav", "dog/deep/er/2.FLAC"]
     assert not index.problems
     assert set(index.split_names()) <= set(FOLDS)
     assert all(index.clip(i).path.is_file() for i in range(len(index)))
@@ -206,6 +211,12 @@ def test_empty_class_other_files_and_loose_files_are_named(tmp_path: Path) -> No
     assert len(index) == 1
 
 
+@pytest.mark.parametrize("below", ["", "audio/"])
+def test_urbansound8ks_folds_are_not_taken_for_classes(tmp_path: Path, below: str) -> None:
+    touch(tmp_path, *(f"{below}fold{i}/{i}.wav" for i in range(1, 11)))
+    assert_refused("folder", tmp_path, r"fold1, fold10, \.\.\. are folds, not classes .* path,label,fold .* `csv`")
+
+
 def test_folder_layouts_that_cannot_be_read_are_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="no class folder"):
         read_dataset("folder", tmp_path)
@@ -217,12 +228,14 @@ def test_folder_layouts_that_cannot_be_read_are_refused(tmp_path: Path) -> None:
         read_dataset("folder", tmp_path)
 
 
-def test_linked_folders_are_followed_and_loops_end(tmp_path: Path) -> None:
+def test_linked_folders_are_followed_and_loops_end_by_name(tmp_path: Path) -> None:
     touch(tmp_path / "disk2", "1.wav")
     (tmp_path / "root").mkdir()
     (tmp_path / "root/dog").symlink_to(tmp_path / "disk2")
     (tmp_path / "disk2/again").symlink_to(tmp_path / "disk2")
-    assert list(map(str, read_dataset("folder", tmp_path / "root").clip_ids)) == ["dog/1.wav"]
+    index = read_dataset("folder", tmp_path / "root")
+    assert index.clip_ids.tolist() == ["dog/1.wav"]
+    assert ["dog/again: a link to a folder that is read" in p.message for p in index.problems] == [True]
 
 
 # --- CSV manifests --------------------------------------------------------------------------------------------------
@@ -237,11 +250,11 @@ def test_csv_reads_labels_splits_and_segments(tmp_path: Path) -> None:
         "b.wav,cat,test,4,",
         f"{tmp_path / 'c.wav'},cat,test,,2.25",
     )
-    index = read_dataset("csv", table)
+    index = read_dataset("csv", table)  # an absolute path may lead into the folder
     assert not index.problems
     assert index.multilabel
     assert index.classes["label"] == ("cat", "dog")
-    assert list(map(str, index.clip_ids)) == ["a.wav", "b.wav#1.5-4", "b.wav#4-", f"{tmp_path / 'c.wav'}#-2.25"]
+    assert index.clip_ids.tolist() == ["a.wav", "b.wav#1.5-4", "b.wav#4-", f"{tmp_path / 'c.wav'}#-2.25"]
     assert index.targets().tolist() == [[0, 1], [1, 1], [1, 0], [1, 0]]
     assert index.clip(0).start is None
     assert (index.clip(1).start, index.clip(1).stop) == (1.5, 4.0)
@@ -298,20 +311,97 @@ def test_csv_bad_row_is_a_problem_that_names_file_and_row(tmp_path: Path, row: s
     message = next(p.message for p in index.problems if p.fatal)
     assert message.startswith(f"{table} row 3: ")
     assert says in message
-    assert list(map(str, index.clip_ids)) == ["a.wav"]
+    assert index.clip_ids.tolist() == ["a.wav"]
 
 
-def test_csv_empty_split_is_a_problem(tmp_path: Path) -> None:
-    index = read_dataset("csv", csv_root(tmp_path, "path,label,split", "a.wav,dog,train", "b.wav,dog,"))
-    assert reasons(index) == ["split"]
-    assert len(index) == 1
+@pytest.mark.parametrize("column", ["split", "fold", "speaker"])
+def test_csv_empty_split_or_group_is_a_problem(tmp_path: Path, column: str) -> None:
+    index = read_dataset("csv", csv_root(tmp_path, f"path,label,{column}", "a.wav,dog,1", "b.wav,dog,"))
+    assert (len(index), [p.message.endswith(f"row 3: empty {column}") for p in index.problems]) == (1, [True])
+
+
+@pytest.mark.parametrize(
+    ("written", "read"),
+    [
+        (("train", "val", "test"), ("train", "val", "test")),
+        (("Training", "VALIDATION", "Eval"), ("train", "val", "test")),
+        (("TRAIN", "dev", "evaluation"), ("train", "val", "test")),
+        (("0", "01", "10"), ("0", "1", "10")),
+    ],
+)
+def test_csv_splits_are_read_in_any_usual_spelling(
+    tmp_path: Path, written: tuple[str, ...], read: tuple[str, ...]
+) -> None:
+    rows = [f"{name}.wav,dog,{split}" for name, split in zip("abc", written, strict=True)]
+    index = read_dataset("csv", csv_root(tmp_path, "path,label,split", *rows))
+    assert tuple(split_of(index).values()) == read
+    assert dict(index.listed) == dict.fromkeys(read, 1)
+
+
+@pytest.mark.parametrize(
+    ("column", "second", "says"),
+    [
+        ("split", "trian", "row 3: split 'trian' is not one of train, val .* test .* or fold numbers; mend it"),
+        ("split", "fold2", "row 3: split 'fold2' is not one of"),
+        ("split", "9" * 5000, "row 3: split '9999"),
+        ("fold", "train", "row 3: fold 'train' is not a number"),
+        ("split", "2", r"split 'train' \(row 2\) beside fold 2 \(row 3\); use named splits or fold numbers"),
+    ],
+)
+def test_csv_unknown_or_mixed_splits_are_refused(tmp_path: Path, column: str, second: str, says: str) -> None:
+    first = "1" if column == "fold" else "train"
+    table = csv_root(tmp_path, f"path,label,{column}", f"a.wav,dog,{first}", f"b.wav,dog,{second}")
+    assert_refused("csv", table, says)
+
+
+@pytest.mark.parametrize(
+    ("column", "unit"),
+    [("group", "group"), ("speaker", "speaker"), ("recording", "recording"), ("source", "recording")],
+)
+def test_csv_group_column_is_the_unit_of_resampling(tmp_path: Path, column: str, unit: str) -> None:
+    table = csv_root(tmp_path, f"path,label,split,{column}", "a.wav,dog,train,x", "b.wav,cat,test,y")
+    index = read_dataset("csv", table)
+    assert (index.unit, index.units().tolist(), index.problems) == (unit, ["x", "y"], ())
+    assert index.take(np.array([1])).units().tolist() == ["y"]
+
+
+def test_csv_groups_are_never_divided_by_folds(tmp_path: Path) -> None:
+    files = tuple(f"{i}.wav" for i in range(60))
+    rows = [f"{name},dog,speaker {i % 12}" for i, name in enumerate(files)]
+    splits = split_of(read_dataset("csv", csv_root(tmp_path, "path,label,speaker", *rows, files=files)))
+    assert all(len({splits[f"{i}.wav"] for i in range(k, 60, 12)}) == 1 for k in range(12))
+    assert set(splits.values()) == set(FOLDS)
+
+
+def test_csv_group_on_both_sides_of_a_split_is_a_warning(tmp_path: Path) -> None:
+    rows = ("a.wav,dog,train,x", "b.wav,dog,test,x", "c.wav,dog,test,y")
+    index = read_dataset("csv", csv_root(tmp_path, "path,label,split,speaker", *rows))
+    assert [(p.reason, p.fatal) for p in index.problems] == [("divided-groups", False)]
+    assert "1 of 2 groups (column 'speaker')" in index.problems[0].message
+
+
+def test_csv_clips_are_units_unless_a_file_has_several(tmp_path: Path) -> None:
+    table = csv_root(tmp_path, "path,label,start,stop", "a.wav,dog,0,1", "b.wav,dog,,")
+    assert read_dataset("csv", table).unit == "clip"
+    table = csv_root(tmp_path, "path,label,start,stop", "a.wav,dog,0,1", "a.wav,dog,1,2", "b.wav,dog,,")
+    index = read_dataset("csv", table)
+    assert (index.unit, index.units().tolist()) == ("recording", ["a", "a", "b"])
+
+
+def test_labels_that_differ_by_case_or_blanks_alone_are_a_warning(tmp_path: Path) -> None:
+    rows = ("a.wav,Dog bark,train", "b.wav,dog  bark,train", "c.wav,cat,test")
+    index = read_dataset("csv", csv_root(tmp_path, "path,label,split", *rows))
+    assert [(p.reason, p.fatal) for p in index.problems] == [("similar-labels", False)]
+    assert "'Dog bark' and 'dog  bark'" in index.problems[0].message
+    folders = read_dataset("folder", touch(tmp_path / "folders", "Dog/1.wav", "dog/2.wav", "cat/3.wav"))
+    assert reasons(folders) == ["similar-labels"]
 
 
 @pytest.mark.parametrize("second", ["a.wav,cat,train", "a.wav,dog,test"])
 def test_csv_contradicting_rows_are_both_dropped(tmp_path: Path, second: str) -> None:
     index = read_dataset("csv", csv_root(tmp_path, "path,label,split", "a.wav,dog,train", second, "b.wav,cat,test"))
     assert reasons(index) == ["conflict", "conflict"]
-    assert list(map(str, index.clip_ids)) == ["b.wav"]
+    assert index.clip_ids.tolist() == ["b.wav"]
     assert "row 2: a.wav" in index.problems[0].message
     assert "in row 3" in index.problems[0].message
     assert "row 3: a.wav" in index.problems[1].message
@@ -321,7 +411,7 @@ def test_csv_contradicting_rows_are_both_dropped(tmp_path: Path, second: str) ->
 def test_csv_missing_file_counts_as_listed(tmp_path: Path) -> None:
     index = read_dataset("csv", csv_root(tmp_path, "path,label,split", "a.wav,dog,train", "x.wav,cat,train"))
     assert dict(index.listed) == {"train": 2}
-    assert list(map(str, index.missing_ids)) == ["x.wav"]
+    assert index.missing_ids.tolist() == ["x.wav"]
     assert index.listed_per_class["train", "label"].tolist() == [1, 1]
 
 
@@ -375,14 +465,12 @@ def test_unknown_dataset_lists_the_known_ones() -> None:
         read_dataset("esc51", "/")
     assert {"esc50", "folder", "csv"} <= set(list_datasets())
     spec = dataset_spec("esc50")
-    assert (spec.mean, spec.std, spec.metric, spec.folds) == (-6.6268077, 5.358466, "top1", FOLDS)
+    assert (spec.mean, spec.std) == (-6.6268077, 5.358466)
 
 
 def test_a_name_is_registered_once() -> None:
-    spec = dataset_spec("esc50")
-    assert isinstance(spec, DatasetSpec)
     with pytest.raises(ValueError, match="registered twice"):
-        register_dataset(spec)
+        register_dataset(dataset_spec("esc50"))
 
 
 def test_locations_come_from_pairs_and_toml_and_pairs_win(tmp_path: Path) -> None:
@@ -392,17 +480,26 @@ def test_locations_come_from_pairs_and_toml_and_pairs_win(tmp_path: Path) -> Non
     assert parse_locations(["csv=rel.csv"]) == {"csv": Path("rel.csv")}
 
 
-@pytest.mark.parametrize("pair", ["esc50", "=x", "esc50="])
-def test_a_location_without_name_or_path_is_refused(pair: str) -> None:
-    with pytest.raises(InputError, match="write it as NAME=PATH"):
-        parse_locations([pair])
+@pytest.mark.parametrize(
+    ("pairs", "says"),
+    [
+        (["esc50"], "write it as NAME=PATH"),
+        (["=x"], "write it as NAME=PATH"),
+        (["esc50="], "write it as NAME=PATH"),
+        (["esc50=a", "esc50=b"], "given twice"),
+        (["esc=a"], "unknown dataset 'esc'"),
+        (["esc50=~nosuchuser/data"], "no such user's home folder"),
+    ],
+)
+def test_locations_of_another_form_are_refused(pairs: list[str], says: str) -> None:
+    with pytest.raises(InputError, match=says):
+        parse_locations(pairs)
 
 
-def test_locations_given_twice_or_unknown_are_refused() -> None:
-    with pytest.raises(InputError, match="given twice"):
-        parse_locations(["esc50=a", "esc50=b"])
-    with pytest.raises(InputError, match="unknown dataset 'esc'"):
-        parse_locations(["esc=a"])
+@pytest.mark.parametrize("name", ["esc50", "folder", "csv", "audioset"])
+def test_an_unknown_home_folder_is_refused_by_every_reader(name: str) -> None:
+    with pytest.raises(InputError, match="~nosuchuser/x: no such user's home folder"):
+        read_dataset(name, "~nosuchuser/x")
 
 
 @pytest.mark.parametrize(
@@ -412,6 +509,9 @@ def test_locations_given_twice_or_unknown_are_refused() -> None:
         ("[datasets]\nesc50 = 5", "datasets.esc50 must be a path"),
         ("[datasets]\nesc = 'x'", "unknown dataset 'esc'"),
         ("[datasets", "write it as TOML"),
+        ("[datasets]\nx = " + "[" * 50_000, "nested too deeply"),
+        ("[datasets]\nx = " + "9" * 10_000, "write it as TOML"),
+        ("[datasets]\nesc50 = '~nosuchuser'", "no such user's home folder"),
     ],
 )
 def test_bad_toml_is_refused_by_name(tmp_path: Path, content: str, says: str) -> None:
@@ -431,8 +531,14 @@ def test_labels_in_compressed_rows_match_the_rows() -> None:
     assert [taken.row(i) for i in range(4)] == [(0, 1, 4), (), (3, 1), (0, 1, 4)]
 
 
-def test_importing_the_readers_loads_neither_torch_nor_pandas() -> None:
-    code = "import sys, reproduce.datasets; print([m for m in ('torch', 'pandas', 'h5py', 'av') if m in sys.modules])"
+def test_reading_a_data_set_loads_no_library_that_it_does_not_need(tmp_path: Path) -> None:
+    root = esc_root(tmp_path, "1-a-A-0.wav,1,0,dog,True,1,A", files=("1-a-A-0.ogg",))
+    code = f"""
+import sys
+from reproduce.datasets import read_dataset
+read_dataset("esc50", {str(root)!r})
+print([m for m in ("torch", "pandas", "scipy", "h5py", "av", "soundfile") if m in sys.modules])
+"""
     done = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, cwd=Path(__file__).parents[1], check=True
     )

@@ -17,11 +17,19 @@ import pytest
 from make_records import make_cost_record, make_record
 
 from reproduce.errors import InputError
-from reproduce.records.record import RunRecord, of_kind
-from reproduce.records.store import append_record, as_stored, load_records, to_line
+from reproduce.records import load_frame
+from reproduce.records.record import RunRecord
+from reproduce.records.runs import CostRun, SearchRun, TrainedRun
+from reproduce.records.store import append_record, as_stored, to_line
+from reproduce.records.store import load_records as load_runs
 
 ROOT = Path(__file__).resolve().parents[1]
 PROCESSES, RECORDS_EACH = 4, 25
+
+
+def load_records(folder: Path) -> list[RunRecord]:
+    """The stored records behind the runs that are read back."""
+    return [run.record for run in load_runs(folder)]
 
 
 def only_line(error: pytest.ExceptionInfo[InputError]) -> str:
@@ -175,16 +183,25 @@ def test_a_bad_line_is_named_by_file_and_number(tmp_path: Path, bad: str) -> Non
     assert only_line(error).startswith(f"{path}:3: ")
 
 
-def test_a_line_cut_off_by_a_crash_does_not_swallow_the_next_record(tmp_path: Path) -> None:
+def test_half_a_line_is_skipped_with_a_warning_and_set_aside_by_the_next_append(tmp_path: Path) -> None:
     path = append_record(tmp_path, make_record(key="before"))
+    half = to_line(make_record(key="half"))[:-20].encode()
     with path.open("ab") as file:
-        file.write(b'{"kind": "tra')
+        file.write(half)
+    warnings: list[str] = []
+    assert [run.key for run in load_runs(tmp_path, warnings.append)] == ["before"]
+    (warning,) = warnings
+    assert warning.startswith(f"{path}:2: skipped half a record")
     append_record(tmp_path, make_record(key="after"))
-    with pytest.raises(InputError, match=":2: not JSON"):
-        load_records(tmp_path)
-    lines = path.read_bytes().splitlines(keepends=True)
-    path.write_bytes(b"".join(lines[:1] + lines[2:]))  # the remedy that the message gives
-    assert [record.key for record in load_records(tmp_path)] == ["before", "after"]
+    assert [run.key for run in load_runs(tmp_path, warnings.append)] == ["before", "after"]
+    assert warnings == [warning]
+    assert path.with_name("train.jsonl.torn").read_bytes() == half + b"\n"
+
+
+def test_a_whole_line_without_its_newline_is_read(tmp_path: Path) -> None:
+    path = append_record(tmp_path, make_record(key="before"))
+    path.write_bytes(path.read_bytes().rstrip(b"\n"))
+    assert [record.key for record in load_records(tmp_path)] == ["before"]
 
 
 def test_a_records_file_that_cannot_be_read_is_one_line(tmp_path: Path) -> None:
@@ -194,14 +211,130 @@ def test_a_records_file_that_cannot_be_read_is_one_line(tmp_path: Path) -> None:
     assert "train.jsonl" in only_line(error)
 
 
-def test_an_unknown_kind_is_an_error() -> None:
-    assert of_kind([make_record(), make_cost_record()], "cost") == [make_cost_record()]
-    with pytest.raises(ValueError, match="speling"):
-        of_kind([], "speling")
+DAMAGED = {
+    "an unknown kind": {"kind": "speling"},
+    "a model that is no text": {"experiment": {"model": {}}},
+    "no classes": {"dataset": {"name": "esc50"}},
+    "a recipe that is none": {"experiment": {**make_record().experiment, "recipe": 3}},
+    "counts that are words": {"dataset": {**make_record().dataset, "kept": "many"}},
+    "metrics in a list": {"metrics": [1, 2]},
+}
 
 
-@pytest.mark.parametrize("module", ["records", "paper", "selection", "tables", "render"])
-def test_what_the_report_reads_imports_no_torch(module: str) -> None:
+@pytest.mark.parametrize("values", DAMAGED.values(), ids=DAMAGED.keys())
+def test_a_record_that_lacks_what_its_kind_needs_is_named(values: dict[str, object], tmp_path: Path) -> None:
+    path = tmp_path / "train.jsonl"
+    path.write_text(replaced(make_record(), **values) + "\n")
+    with pytest.raises(InputError) as error:
+        load_runs(tmp_path)
+    assert only_line(error).startswith(f"{path}:1: ")
+
+
+@pytest.mark.parametrize("module", ["records", "records.selection", "tables", "tables.render", "paper"])
+def test_what_the_report_reads_imports_no_torch_and_pandas_late(module: str) -> None:
     code = f"import sys, reproduce.{module}; print([m for m in ('torch', 'timm', 'pandas') if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=True)
     assert done.stdout.strip() == "[]"
+
+
+# --- typed runs -----------------------------------------------------------------------------------------------------
+
+
+def test_a_run_has_the_record_as_attributes(tmp_path: Path) -> None:
+    append_record(
+        tmp_path, make_record("mast_debug", fold="3", seed=2, metrics={"top1": 40.0, "map": None, "clips": 5})
+    )
+    (run,) = load_runs(tmp_path).of_kind(TrainedRun)
+    assert (run.model, run.family, run.size, run.label) == ("mast_debug", "mast", "debug", "MAST")
+    assert (run.dataset, run.variant, run.fold, run.seed) == ("esc50", "", "3", 2)
+    assert (run.recipe.epochs, run.front_end.mels, run.classes["label"][0]) == (1, 32, "dog")
+    assert run.metric("top1") == 40.0
+    with pytest.raises(ValueError, match="map was not a number"):
+        run.metric("map")
+
+
+OLD_AND_NEW = {
+    "single-label, not stored": ({"top1": 1.0}, {}, False),
+    "multi-label, not stored": ({"map": 1.0}, {}, True),
+    "single-label by heads, not stored": ({"verb_top1": 1.0}, {}, False),
+    "stored, against the metrics": ({"top1": 1.0}, {"multilabel": True}, True),
+}
+
+
+@pytest.mark.parametrize(("metrics", "data", "multilabel"), OLD_AND_NEW.values(), ids=OLD_AND_NEW.keys())
+def test_multilabel_is_stored_and_guessed_for_older_records_alone(
+    metrics: dict[str, float], data: dict[str, object], multilabel: bool, tmp_path: Path
+) -> None:
+    append_record(tmp_path, make_record(metrics=metrics, dataset=data))
+    (run,) = load_runs(tmp_path).of_kind(TrainedRun)
+    assert run.multilabel is multilabel
+
+
+@pytest.mark.parametrize(
+    "problem",
+    [
+        ["a.wav", "truncated", True, "a.wav: truncated"],
+        {"clip_id": "a.wav", "reason": "truncated", "fatal": True, "message": "a.wav: truncated"},
+    ],
+    ids=["older list", "object"],
+)
+def test_problems_have_names_in_records_old_and_new(problem: object, tmp_path: Path) -> None:
+    append_record(tmp_path, make_record(dataset={"problems": [problem]}))
+    (run,) = load_runs(tmp_path).of_kind(TrainedRun)
+    (read,) = run.problems
+    assert (read.clip_id, read.reason, read.fatal, read.message) == ("a.wav", "truncated", True, "a.wav: truncated")
+
+
+@pytest.mark.parametrize(
+    "details",
+    [
+        {"shapes": [["block 1", 1024, 16, 64, 96, 0]], "items": [["block 1", "mlp", 7]]},
+        {
+            "shapes": [{"block": "block 1", "tokens": 1024, "freq": 16, "time": 64, "width": 96, "prefix_tokens": 0}],
+            "items": [{"block": "block 1", "kind": "mlp", "macs": 7}],
+        },
+    ],
+    ids=["older lists", "objects"],
+)
+def test_shapes_and_items_have_names_in_records_old_and_new(details: dict[str, object], tmp_path: Path) -> None:
+    append_record(tmp_path, make_cost_record(details=details))
+    (run,) = load_runs(tmp_path).of_kind(CostRun)
+    assert (run.shapes[0].tokens, run.shapes[0].freq, run.shapes[0].width) == (1024, 16, 96)
+    assert (run.items[0].kind, run.items[0].macs) == ("mlp", 7)
+
+
+def test_a_removed_field_of_a_recipe_is_ignored_and_a_later_one_has_its_default(tmp_path: Path) -> None:
+    recipe = {**make_record().experiment["recipe"], "roll": 0}
+    append_record(tmp_path, make_record(experiment={"recipe": recipe}))
+    (run,) = load_runs(tmp_path).of_kind(TrainedRun)
+    assert (run.recipe.optimizer, run.recipe.test_crops) == ("adamw", 1)
+
+
+def test_a_search_is_no_trained_run(tmp_path: Path) -> None:
+    append_record(tmp_path, make_record(kind="search"))
+    runs = load_runs(tmp_path)
+    assert runs.of_kind(TrainedRun) == ()
+    assert len(runs.of_kind(SearchRun)) == 1
+
+
+# --- all measurements as a DataFrame ----------------------------------------------------------------------------------
+
+
+def test_the_frame_has_one_typed_row_per_run(tmp_path: Path) -> None:
+    append_record(tmp_path, make_record("mast_debug", fold="3", seed=2, correct=4))
+    append_record(tmp_path, make_cost_record("ast_base"))
+    frame = load_frame(tmp_path).set_index("kind")
+    assert len(frame) == 2
+    assert frame.loc["train", ["model", "family", "dataset", "fold", "seed", "top1"]].tolist() == [
+        "mast_debug", "mast", "esc50", "3", 2, 40.0,
+    ]  # fmt: skip
+    assert frame.loc["cost", "input_frames"] == 1024
+    assert frame.loc["cost", ["dataset", "fold", "top1"]].isna().all()
+    assert str(frame.dtypes["epochs"]) == "Int64"
+    assert str(frame.dtypes["created"]) == "datetime64[us, UTC]"
+
+
+def test_an_empty_folder_gives_an_empty_frame_and_an_absent_one_an_error(tmp_path: Path) -> None:
+    assert load_frame(tmp_path).empty
+    with pytest.raises(InputError, match="no such folder of records"):
+        load_frame(tmp_path / "absent")

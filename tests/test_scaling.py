@@ -3,25 +3,30 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+from make_meters import make_meters
 
 from models import create_model
 from models.complexity import measure_complexity
-from reproduce.efficiency.contest import Budget, Contender
+from reproduce.efficiency.interleaved import Candidate
 from reproduce.efficiency.memory import OUT_OF_MEMORY
-from reproduce.efficiency.scaling import DEBUG_MODELS, frames_of, measure_scaling
+from reproduce.efficiency.scaling import DEBUG_MODELS, Sweep, frames_of, measure_scaling
+from reproduce.efficiency.stopping import Budget
 from reproduce.experiments.families import LENGTHS_S
 from reproduce.figures.scaling import write_scaling_figure
 from reproduce.paper import load_paper
 from reproduce.records.record import RunRecord
+from reproduce.records.records import Records
+from reproduce.records.runs import ScalingRun
 from reproduce.records.store import load_records
 from reproduce.tables import Cell, Table, TableInputs, table_specs
 
-LENGTHS = (0.5, 1.0)
 ENVIRONMENT = {
     "device": "invented CPU",
     "device_type": "cpu",
@@ -31,9 +36,15 @@ ENVIRONMENT = {
 }
 
 
-@pytest.fixture(autouse=True)
-def short_contests(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("reproduce.efficiency.scaling.BUDGET", Budget(least=2, most=2))
+def sweep(*lengths: float, busy: bool = False, **changes: Any) -> Sweep:
+    """Two rounds of the debug models, 0.5 s clips unless given."""
+    meters = make_meters(busy=busy)
+    two = Budget(least=2, most=2)
+    return Sweep(device="cpu", lengths=lengths or (0.5,), models=DEBUG_MODELS, budget=two, meters=meters, **changes)
+
+
+def read(records: Iterable[RunRecord]) -> list[ScalingRun]:
+    return list(Records.of(records).of_kind(ScalingRun))
 
 
 def make_scaling_record(
@@ -78,7 +89,7 @@ def make_pair(seconds: float, ratio: float) -> list[RunRecord]:
 
 
 def build(*records: RunRecord) -> Table:
-    return table_specs()["scaling"].build(TableInputs(load_paper(), records, Path("no-records")))
+    return table_specs()["scaling"].build(TableInputs(load_paper(), Records.of(records), Path("no-records")))
 
 
 def cell(table: Table, row: str, column: str) -> Cell:
@@ -100,57 +111,64 @@ def test_every_length_is_accepted_by_both_papers_models() -> None:
                 assert create_model(name, input_size=(128, frames_of(seconds))).config.input_size[1] >= 100 * seconds
 
 
-def test_what_is_missing_is_measured_and_what_is_there_is_not(tmp_path: Path) -> None:
-    told: list[tuple[int, int, str]] = []
-    first = measure_scaling(tmp_path, "cpu", "missing", LENGTHS[:1], DEBUG_MODELS)
-    both = measure_scaling(tmp_path, "cpu", "missing", LENGTHS, DEBUG_MODELS, lambda *step: told.append(step))
+def test_what_has_no_record_is_measured_and_nothing_else(tmp_path: Path) -> None:
+    steps: list[tuple[int, int, str]] = []
+    first = measure_scaling(tmp_path, sweep(0.5))
+    both = measure_scaling(tmp_path, sweep(1.0, 0.5), "missing", lambda *step: steps.append(step))
     assert both[:2] == first
-    assert told == [(0, 1, "1 s clips"), (1, 1, "done")]
-    assert [(r.experiment["seconds"], r.experiment["model"]) for r in both] == [
-        (seconds, model) for seconds in LENGTHS for model in DEBUG_MODELS
+    assert steps == [(0, 1, "1 s clips"), (1, 1, "done")]
+    assert [(r.seconds, r.model) for r in both] == [
+        (seconds, model) for seconds in (0.5, 1.0) for model in DEBUG_MODELS
     ]
     assert [record.key for record in load_records(tmp_path)] == [record.key for record in both]
-    assert measure_scaling(tmp_path, "cpu", "none", LENGTHS, DEBUG_MODELS) == both
+    assert measure_scaling(tmp_path, sweep(0.5, 1.0), "none") == both
 
 
-def test_run_all_measures_again_and_edits_nothing(tmp_path: Path) -> None:
-    first = measure_scaling(tmp_path, "cpu", "all", LENGTHS[:1], DEBUG_MODELS)
-    again = measure_scaling(tmp_path, "cpu", "all", LENGTHS[:1], DEBUG_MODELS)
-    assert load_records(tmp_path) == [*first, *again]
+def test_a_record_of_a_busy_machine_is_marked_and_measured_again(tmp_path: Path) -> None:
+    busy = measure_scaling(tmp_path, sweep(busy=True))
+    assert [record.environment.busy for record in busy] == [True, True]
+    assert measure_scaling(tmp_path, sweep(), "none") == []
+    again = measure_scaling(tmp_path, sweep())
+    assert [record.environment.busy for record in again] == [False, False]
+    assert [record.key for record in again] == [record.key for record in busy]
+
+
+def test_run_all_measures_again_and_appends(tmp_path: Path) -> None:
+    first, again = (measure_scaling(tmp_path, sweep(), "all") for _ in range(2))
+    assert list(load_records(tmp_path)) == [*first, *again]
 
 
 def test_run_none_measures_nothing(tmp_path: Path) -> None:
-    assert measure_scaling(tmp_path, "cpu", "none", LENGTHS, DEBUG_MODELS) == []
+    assert measure_scaling(tmp_path, sweep(), "none") == []
     assert not list(tmp_path.iterdir())
 
 
-def test_a_record_holds_macs_by_both_rules_quartiles_every_sample_and_the_attention_path(tmp_path: Path) -> None:
-    ast, mast = measure_scaling(tmp_path, "cpu", "missing", LENGTHS[:1], DEBUG_MODELS)
+def test_a_record_holds_macs_quartiles_every_sample_and_the_attention_path(tmp_path: Path) -> None:
+    ast, mast = measure_scaling(tmp_path, sweep())
     for record in (ast, mast):
         model = create_model(record.experiment["model"], input_size=(128, 50))
         metrics = record.metrics
         assert metrics["macs_module_only"] == measure_complexity(model).macs_module_only
         assert metrics["macs_full"] == measure_complexity(model).macs_full
-        assert len(record.details["samples_s"]) == metrics["rounds"] == 2
-        assert min(record.details["samples_s"]) <= metrics["latency_s"] <= max(record.details["samples_s"])
-        assert record.environment["attention"] == model.attention
+        assert len(record.record.details["samples_s"]) == metrics["rounds"] == 2
+        assert (
+            min(record.record.details["samples_s"]) <= metrics["latency_s"] <= max(record.record.details["samples_s"])
+        )
+        assert record.environment.attention == model.attention
         assert record.experiment["input_size"] == [128, 50]
-    pairs = zip(ast.details["samples_s"], mast.details["samples_s"], strict=True)
+    pairs = zip(ast.record.details["samples_s"], mast.record.details["samples_s"], strict=True)
     assert ast.metrics["time_ratio"] == pytest.approx(sum(a / m for a, m in pairs) / 2)  # the median of two
 
 
-def test_a_length_that_does_not_fit_is_recorded_as_out_of_memory(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def exhausting(name: str, model: object, x: torch.Tensor) -> Contender:
+def test_a_length_that_does_not_fit_is_recorded_as_out_of_memory(tmp_path: Path) -> None:
+    def exhausting(name: str, seconds: float, device: str) -> Candidate:
         bytes_wanted = 2**52 if name.startswith("ast") else 1
-        return Contender(name, lambda: torch.empty(bytes_wanted, dtype=torch.uint8), attention="sdpa")
+        return Candidate(name, lambda: torch.empty(bytes_wanted, dtype=torch.uint8), attention="sdpa")
 
-    monkeypatch.setattr("reproduce.efficiency.scaling.inference_contender", exhausting)
-    ast, mast = measure_scaling(tmp_path, "cpu", "missing", LENGTHS[:1], DEBUG_MODELS)
-    assert (ast.details["failure"], ast.metrics["latency_s"]) == (OUT_OF_MEMORY, None)
-    assert mast.details["failure"] is None
-    table = build(ast, mast).blocks[0]
+    ast, mast = measure_scaling(tmp_path, sweep(make_candidate=exhausting))
+    assert ast.failure == OUT_OF_MEMORY and math.isnan(ast.metrics["latency_s"])
+    assert mast.failure is None
+    table = build(ast.record, mast.record).blocks[0]
     assert cell(table, "0.5s", "ast_ms").status == "not run"
     assert cell(table, "0.5s", "ast_ms").conditions.startswith("not run: out of memory: ast_debug")
     assert cell(table, "0.5s", "mast_ms").status == "measured"
@@ -228,13 +246,13 @@ def test_demo_models_are_labelled_and_fill_no_cell_of_the_papers() -> None:
 def test_the_same_records_give_the_same_figure_byte_for_byte(tmp_path: Path) -> None:
     pytest.importorskip("matplotlib")
     records = [r for seconds in (1.0, 10.0, 10.24, 30.0) for r in make_pair(seconds, 2.0 + seconds / 10)]
-    first = write_scaling_figure(records, tmp_path / "a")
-    second = write_scaling_figure(records, tmp_path / "b")
+    first = write_scaling_figure(read(records), tmp_path / "a")
+    second = write_scaling_figure(read(records), tmp_path / "b")
     assert [path.name for path in first] == ["scaling.png", "scaling.svg"]
     assert [path.read_bytes() for path in first] == [path.read_bytes() for path in second]
     assert sorted(path.name for path in (tmp_path / "a").iterdir()) == ["scaling.png", "scaling.svg"]
     slower = [replace(record, metrics={**record.metrics, "latency_s": 0.5}) for record in records]
-    other = write_scaling_figure(slower, tmp_path / "c")
+    other = write_scaling_figure(read(slower), tmp_path / "c")
     assert other[1].read_bytes() != first[1].read_bytes()
 
 
@@ -242,8 +260,8 @@ def test_a_length_without_a_latency_leaves_the_rest_of_the_figure(tmp_path: Path
     whole, lost = make_pair(10.0, 3.0), make_scaling_record("ast_base", 60.0)
     empty = dict.fromkeys(("latency_s", "latency_s_q1", "latency_s_q3", "peak_memory_bytes", "time_ratio"))
     lost = replace(lost, metrics={**lost.metrics, **empty})
-    assert len(write_scaling_figure([*whole, lost, make_scaling_record(seconds=60.0)], tmp_path)) == 2
-    assert write_scaling_figure([lost], tmp_path / "none") == []
+    assert len(write_scaling_figure(read([*whole, lost, make_scaling_record(seconds=60.0)]), tmp_path)) == 2
+    assert write_scaling_figure(read([lost]), tmp_path / "none") == []
 
 
 def test_plots_draw_what_the_records_hold() -> None:
@@ -252,7 +270,7 @@ def test_plots_draw_what_the_records_hold() -> None:
 
     records = [r for seconds in (1.0, 10.0) for r in make_pair(seconds, 3.0)]
     figure, (left, right) = pyplot.subplots(1, 2)
-    assert plot_scaling(left, records) is left and plot_scaling_ratio(right, records) is right
+    assert plot_scaling(left, read(records)) is left and plot_scaling_ratio(right, read(records)) is right
     drawn = {line.get_label(): list(line.get_ydata()) for line in left.get_lines()}
     assert drawn == {"AST, time": pytest.approx([300.0, 300.0]), "MAST, time": pytest.approx([100.0, 100.0])}
     ratios = {line.get_label(): list(line.get_ydata()) for line in right.get_lines()}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -11,21 +11,47 @@ import pytest
 from make_records import make_cost_record, make_paper_record, make_record
 
 from reproduce.experiments.comparisons import POOLING_ABLATIONS
-from reproduce.records.pooled import common_runs, pooled
+from reproduce.records import selection
+from reproduce.records.pooled import Pooled, common_runs
+from reproduce.records.pooled import pooled as pool
+from reproduce.records.reading import read_runs
 from reproduce.records.record import RunRecord
-from reproduce.records.selection import (
-    canonical_config,
-    comparisons,
-    cost_of,
-    demo_groups,
-    latest,
-    latest_by_key,
-    other_paper_scale_runs,
-    paper_run,
-    paper_runs,
-)
+from reproduce.records.records import Records, latest
+from reproduce.records.runs import CostRun, Run, TrainedRun, canonical_config
 
 POOLED = {"pool_strides": ((2, 2), (2, 2), (2, 2))}
+
+
+# Policies choose among typed runs; the tests below name stored records.
+
+
+def trained(*records: RunRecord) -> list[TrainedRun]:
+    return [run for run in read_runs(records) if isinstance(run, TrainedRun)]
+
+
+def stored(run: Run | None) -> RunRecord | None:
+    return None if run is None else run.record
+
+
+def comparisons(records: Iterable[RunRecord], dataset: str) -> list[list[RunRecord]]:
+    return [[run.record for run in group] for group in selection.comparisons(Records.of(records), dataset)]
+
+
+def demo_groups(records: Iterable[RunRecord], dataset: str) -> list[list[RunRecord]]:
+    return [[run.record for run in group] for group in selection.demo_groups(Records.of(records), dataset)]
+
+
+def paper_runs(records: Iterable[RunRecord], model: str, dataset: str, variant: str, **on: Any) -> list[RunRecord]:
+    runs = selection.paper_runs(Records.of(records), model, dataset, variant=variant, **on)
+    return [run.record for run in runs]
+
+
+def cost_of(records: Iterable[RunRecord], model: str, *config: Mapping[str, Any], **on: Any) -> RunRecord | None:
+    return stored(selection.cost_of(Records.of(records), model, *config, **on))
+
+
+def pooled(records: Iterable[RunRecord], *metric: str) -> Pooled:
+    return pool(trained(*records), *metric)
 
 
 # --- the newest -----------------------------------------------------------------------------------------------------
@@ -33,28 +59,28 @@ POOLED = {"pool_strides": ((2, 2), (2, 2), (2, 2))}
 
 def test_the_newest_record_wins_wherever_it_stands() -> None:
     old, new = make_record(created="2026-01-01"), make_record(created="2026-02-01")
-    assert latest([old, new]) is new
-    assert latest([new, old]) is new
-    assert latest_by_key([new, old]) == {new.key: new}
+    assert stored(latest(trained(old, new))) is new
+    assert stored(latest(trained(new, old))) is new
+    assert [run.record for run in Records.of([new, old]).newest(TrainedRun)] == [new]
 
 
 def test_of_two_records_of_one_second_the_later_line_wins() -> None:
     first, second = make_record(correct=1), make_record(correct=2)
-    assert latest([first, second]) is second
-    assert latest_by_key([first, second])[first.key] is second
+    assert stored(latest(trained(first, second))) is second
+    assert [run.record for run in Records.of([first, second]).newest(TrainedRun)] == [second]
 
 
 def test_nothing_recorded_gives_nothing() -> None:
     assert latest([]) is None
-    assert latest_by_key([]) == {}
+    assert Records().newest(CostRun) == ()
     assert cost_of([], "ast_base") is None
-    assert paper_run([], "ast_base", "audioset", "full") is None
+    assert paper_runs([], "ast_base", "audioset", "full") == []
     assert comparisons([], "esc50") == []
 
 
 def test_records_of_different_keys_do_not_replace_each_other() -> None:
     records = [make_record(fold="1"), make_record(fold="2"), make_record(fold="1", seed=1)]
-    assert list(latest_by_key(records).values()) == records
+    assert [run.record for run in Records.of(records).newest(TrainedRun)] == records
 
 
 # --- costs ----------------------------------------------------------------------------------------------------------
@@ -82,19 +108,22 @@ def test_a_cost_at_another_input_or_of_other_classes_stands_for_no_paper_cost() 
 
 def test_a_paper_cell_takes_the_newest_run_of_its_model_dataset_and_protocol() -> None:
     old, new = make_paper_record(created="2026-01-01"), make_paper_record(created="2026-03-01")
-    assert paper_run([new, old], "mast_base", "audioset", "balanced") is new
+    assert paper_runs([new, old], "mast_base", "audioset", "balanced") == [new]
+
+
+def on_data(**changes: Any) -> RunRecord:
+    record = make_paper_record()
+    return replace(record, dataset={**record.dataset, **changes})
 
 
 NOT_THIS_CELL = {
     "demo scale": replace(make_paper_record(), scale="demo"),
     "another model": make_paper_record(model="ast_base"),
     "another protocol": make_paper_record(variant="full"),
-    "another dataset": replace(make_paper_record(), dataset={"name": "vggsound", "protocol": "balanced"}),
+    "another dataset": on_data(name="vggsound"),
     "another config": make_paper_record(model_config={"pool_strides": [[2, 2], [2, 2], [2, 2]]}),
-    "another kind": replace(make_paper_record(), kind="cost"),
-    "a stand-in": replace(
-        make_paper_record(), dataset={"name": "audioset", "protocol": "balanced", "standin": {"standin": True}}
-    ),
+    "another kind": replace(make_paper_record(), kind="search"),
+    "a stand-in": on_data(standin={"standin": True}),
     "no named recipe": make_paper_record(recipe_name=""),
     "AST's own recipe": make_paper_record(recipe_name="ast"),
     "an overridden field": make_paper_record(recipe_name="mast, batch_size=12"),
@@ -103,13 +132,13 @@ NOT_THIS_CELL = {
 
 @pytest.mark.parametrize("record", NOT_THIS_CELL.values(), ids=NOT_THIS_CELL.keys())
 def test_a_run_under_other_conditions_never_enters_a_paper_cell(record: RunRecord) -> None:
-    assert paper_run([record], "mast_base", "audioset", "balanced") is None
+    assert paper_runs([record], "mast_base", "audioset", "balanced") == []
 
 
 def test_ast_by_its_own_recipe_is_asked_for_by_name() -> None:
     own, shared = make_paper_record("ast_base"), make_paper_record("ast_base", recipe_name="mast")
-    assert paper_run([own, shared], "ast_base", "audioset", "balanced", recipe_name="ast") is own
-    assert paper_run([own, shared], "ast_base", "audioset", "balanced") is shared
+    assert paper_runs([own, shared], "ast_base", "audioset", "balanced", recipe_name="ast") == [own]
+    assert paper_runs([own, shared], "ast_base", "audioset", "balanced") == [shared]
 
 
 def seeded(seed: int, created: str = "2026-01-01", **on: Any) -> RunRecord:
@@ -126,7 +155,8 @@ def test_runs_on_other_clips_or_of_older_settings_are_left_to_the_newest() -> No
     clips = seeded(2)
     clips = replace(clips, dataset={**clips.dataset, "test_sha256": "one clip fewer"})
     assert paper_runs([newest, older, clips], "mast_base", "audioset", "balanced") == [newest]
-    assert other_paper_scale_runs([newest, older, clips], "audioset", [newest]) == [[older], [clips]]
+    others = selection.other_paper_scale_runs(Records.of([newest, older, clips]), "audioset", trained(newest))
+    assert [[run.record for run in group] for group in others] == [[older], [clips]]
 
 
 def test_the_pooling_of_mast_itself_is_no_variant() -> None:
@@ -170,7 +200,7 @@ def test_folds_and_seeds_are_pooled_over_clips() -> None:
     assert (result.clips, result.correct) == (30, 18)  # two seeds do not make 60 clips
     assert (result.folds, result.seeds) == (("1", "2"), (0, 1))
     assert result.fold_sd == pytest.approx(15 / math.sqrt(2))  # of the folds' means over seeds, 70 and 55
-    assert result.records == tuple(records)
+    assert [run.record for run in result.runs] == records
 
 
 def test_one_fold_has_no_deviation_over_folds() -> None:
@@ -198,8 +228,8 @@ def test_runs_that_differ_in_model_fold_and_seed_stand_side_by_side() -> None:
 @pytest.mark.parametrize(
     "experiment",
     [
-        {"recipe": {"epochs": 2}},
-        {"front_end": {"mels": 64}},
+        {"recipe": {**make_record().experiment["recipe"], "epochs": 2}},
+        {"front_end": {**make_record().experiment["front_end"], "mels": 64}},
         {"weights": "deit"},
         {"scale": "paper"},
         {"model_config": {"pool_strides": [[1, 1], [1, 1], [1, 1]]}},
@@ -208,7 +238,8 @@ def test_runs_that_differ_in_model_fold_and_seed_stand_side_by_side() -> None:
     ids=lambda experiment: next(iter(experiment)),
 )
 def test_runs_under_other_conditions_stand_apart(experiment: Mapping[str, Any]) -> None:
-    ours, other = make_record(), make_record("mast_debug", experiment=experiment)
+    scale = experiment.get("scale", "demo")
+    ours, other = make_record(), make_record("mast_debug", experiment=experiment, scale=scale)
     assert comparisons([ours, other], "esc50") == [[ours], [other]]
 
 
@@ -237,6 +268,6 @@ def test_a_model_has_the_learning_rate_of_most_folds_and_its_other_runs_stand_be
 def test_two_models_are_paired_on_the_folds_and_seeds_that_both_ran() -> None:
     first = [make_record("ast_debug", fold, seed) for fold, seed in (("2", 0), ("1", 0), ("1", 1))]
     second = [make_record("mast_debug", fold, seed) for fold, seed in (("1", 0), ("3", 0), ("2", 0))]
-    ours, theirs = common_runs(first, second)
-    assert ours == [first[1], first[0]]
-    assert theirs == [second[0], second[2]]
+    ours, theirs = common_runs(trained(*first), trained(*second))
+    assert [run.record for run in ours] == [first[1], first[0]]
+    assert [run.record for run in theirs] == [second[0], second[2]]

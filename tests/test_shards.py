@@ -34,9 +34,10 @@ from reproduce.data.shard_reader import ShardWaveforms, in_memory, open_shards
 from reproduce.data.shard_writer import write_shards
 from reproduce.data.waveform_store import DecodedWaveforms, WaveformStore, load_waveforms, stream_waveforms
 from reproduce.datasets import ClipIndex, read_dataset, read_variant
-from reproduce.datasets.index import STRING, Labels
+from reproduce.datasets.index import Labels
 from reproduce.datasets.standin.write import STANDINS, write_standin
 from reproduce.datasets.standin_marker import standin_marker
+from reproduce.datasets.strings import Strings
 from reproduce.errors import InputError
 from reproduce.experiments.recipe import Recipe
 from reproduce.files import file_lock
@@ -166,15 +167,15 @@ def multi_head_index(root: Path) -> ClipIndex:
         classes={"verb": ("take", "put"), "noun": ("cup", "pan", "lid")},
         multilabel=True,
         root=root,
-        clip_ids=np.array(["P01/a.b.c", "P01/ä b", "P01/c"], STRING),
-        paths=np.array(["video.wav"] * 3, STRING),
-        splits=np.array(["train/a", "train/a", "test"], STRING),
+        clip_ids=Strings.of(["P01/a.b.c", "P01/ä b", "P01/c"]),
+        paths=Strings.of(["video.wav"] * 3),
+        splits=Strings.of(["train/a", "train/a", "test"]),
         start=np.array([0.0, 0.5, np.nan]),
         stop=np.array([0.5, 1.25, np.nan]),
         labels={"verb": Labels.from_rows([[0], [1], [0]]), "noun": Labels.from_rows([[0, 2], [], [1]])},
         listed={"train/a": 3, "test": 1},
-        missing_ids=np.array(["P01/lost"], STRING),
-        missing_splits=np.array(["train/a"], STRING),
+        missing_ids=Strings.of(["P01/lost"]),
+        missing_splits=Strings.of(["train/a"]),
     )
 
 
@@ -641,8 +642,8 @@ def test_data_shard_on_the_command_line(
     assert main(arguments) == 0
     assert "20 of 20 listed clips in 10 shards" in capsys.readouterr().out
     assert contents(out) == contents(shards)
-    assert main([*arguments[:-1], "0"]) == 2
-    assert "--clips-per-shard 0" in capsys.readouterr().err
+    with pytest.raises(InputError, match="--clips-per-shard 0"):
+        write_shards(corpus, out, clips_per_shard=0)
     assert main(["data", "shard", "esc50", str(out)]) == 2
     assert "--data esc50=DIR" in capsys.readouterr().err
 

@@ -10,6 +10,7 @@ import pytest
 
 from reproduce.paper import load_paper
 from reproduce.records.record import RunRecord
+from reproduce.records.records import Records
 from reproduce.records.store import as_stored
 from reproduce.tables import Cell, Table, TableInputs, table_specs
 from reproduce.tables.render import FORMATS, render
@@ -76,7 +77,7 @@ def make_contest(ratio: float = 3.0, **conditions: Any) -> list[RunRecord]:
 
 
 def build(*records: RunRecord) -> Table:
-    return table_specs()["speed"].build(TableInputs(load_paper(), records, Path("no-records")))
+    return table_specs()["speed"].build(TableInputs(load_paper(), Records.of(records), Path("no-records")))
 
 
 def row(table: Table, label: str) -> dict[str, Cell]:

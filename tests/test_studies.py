@@ -23,6 +23,7 @@ from reproduce.experiments.comparisons import (
 from reproduce.experiments.presets import PRESETS
 from reproduce.paper import load_paper
 from reproduce.records.record import RunRecord
+from reproduce.records.records import Records
 from reproduce.records.selection import comparisons, equal_macs_groups, pooling_groups
 from reproduce.records.store import load_records
 from reproduce.tables import TableInputs, table_specs
@@ -66,9 +67,9 @@ def test_the_runs_of_a_study_stand_in_its_own_table_alone() -> None:
     longer = trained("mast_debug", 1e8, 6, EQUAL_MACS)
     pools = {"recipe_name": POOLING, "model_config": {"pool_strides": [[1, 1]] * 3}}
     pooled = make_record("mast_debug", experiment=pools, key="pooled")
-    records = [*plain, longer, pooled]
-    assert comparisons(records, "esc50") == [plain]
-    assert pooling_groups(records, "esc50") == [[pooled]]
+    records = Records.of([*plain, longer, pooled])
+    assert comparisons(records, "esc50") == [list(records)[:2]]
+    assert pooling_groups(records, "esc50") == [list(records)[3:]]
     (group,) = equal_macs_groups(records, "esc50")
     assert [record.key for record in group] == [record.key for record in (*plain, longer)]
 
@@ -76,7 +77,7 @@ def test_the_runs_of_a_study_stand_in_its_own_table_alone() -> None:
 def test_runs_of_an_earlier_length_stay_out_of_todays_table() -> None:
     old = [trained("ast_debug", 3e8, 4), trained("mast_debug", 1e8, 4)]
     today = [trained("ast_debug", 3e8, 2), trained("mast_debug", 1e8, 2), trained("mast_debug", 1e8, 6, EQUAL_MACS)]
-    (group,) = equal_macs_groups([*old, *today], "esc50")
+    (group,) = equal_macs_groups(Records.of([*old, *today]), "esc50")
     assert [record.key for record in group] == [record.key for record in today]
 
 
@@ -85,14 +86,14 @@ def test_folds_that_not_every_row_has_run_are_neither_scored_nor_claimed() -> No
     paper = {"recipe_name": POOLING}
     records = [make_record("mast_debug", fold, experiment=paper, key=f"paper {fold}") for fold in "123"]
     records.append(make_record("mast_debug", "2", experiment=pools, key="none 2"))
-    table = table_specs()["pooling"].build(TableInputs(load_paper(), records, Path("nowhere")))
+    table = table_specs()["pooling"].build(TableInputs(load_paper(), Records.of(records), Path("nowhere")))
     assert "1 of 5 folds tested" in table.title
     assert any(note.startswith("Tested on 2, ") for note in table.notes)
     assert any(note.startswith("Left out") and "2 runs" in note for note in table.notes)
 
 
 def test_without_a_longer_run_there_is_no_table_of_equal_macs() -> None:
-    assert equal_macs_groups([make_record("ast_debug"), make_record("mast_debug")], "esc50") == []
+    assert equal_macs_groups(Records.of([make_record("ast_debug"), make_record("mast_debug")]), "esc50") == []
 
 
 @pytest.fixture(scope="module")

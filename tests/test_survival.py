@@ -1,4 +1,4 @@
-"""Runs that are killed, stopped or find damaged checkpoints end as if nothing had happened, to the last bit."""
+"""Runs that are killed, stopped or find damaged checkpoints give the result of undisturbed ones, bit for bit."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -16,6 +15,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from make_records import load_stored
 from make_runs import (
     ALWAYS_S,
     LONG,
@@ -33,13 +33,15 @@ from make_runs import (
     train_tones_until_write,
 )
 
-from reproduce.data.waveform_store import WaveformStore, load_waveforms
+from reproduce.data.waveform_store import FileWaveforms, WaveformStore, load_waveforms, stream_waveforms
 from reproduce.datasets import read_dataset
+from reproduce.experiments.recipe import Recipe
 from reproduce.records.record import RunRecord
-from reproduce.records.store import load_records
+from reproduce.records.store import as_stored
+from reproduce.training.epoch_log import EPOCH_LOG
+from reproduce.training.execution import Progress
 from reproduce.training.runner import experiment_key
-from reproduce.training.signals import stop_signals
-from reproduce.training.trainer import EPOCH_LOG, Progress
+from reproduce.training.signals import Stopped, stop_signals
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -69,7 +71,7 @@ def undisturbed(store: WaveformStore, tmp_path_factory: pytest.TempPathFactory) 
 
 def assert_same(folder: Path, undisturbed: tuple[Path, RunRecord]) -> None:
     """One record, and it has the weights, metrics, losses and predictions of the undisturbed run."""
-    (record,) = load_records(folder / "records")
+    (record,) = load_stored(folder / "records")
     before, expected = undisturbed
     assert record.key == expected.key
     assert outcome(record) == outcome(expected)
@@ -93,7 +95,7 @@ def warnings(folder: Path) -> list[str]:
 # --- kill -9 --------------------------------------------------------------------------------------------------------
 
 
-def test_a_run_killed_at_three_moments_ends_as_one_that_was_left_in_peace(
+def test_a_run_killed_at_three_moments_gives_the_undisturbed_result(
     data: Path, store: WaveformStore, tmp_path: Path, undisturbed: tuple[Path, RunRecord]
 ) -> None:
     at_random = int(np.random.default_rng(20230317).integers(2, 6))
@@ -106,7 +108,7 @@ def test_a_run_killed_at_three_moments_ends_as_one_that_was_left_in_peace(
     assert list(run_folder(tmp_path, store).glob("*.tmp"))
     killed = start(train_tones_until, data, tmp_path, LONG, ALWAYS, at_random, signal.SIGKILL)
     assert finish(killed) == [-signal.SIGKILL]
-    assert load_records(tmp_path / "records") == []
+    assert load_stored(tmp_path / "records") == []
     log = run_folder(tmp_path, store) / EPOCH_LOG
     seen = len(log.read_text().splitlines())
     assert 1 < seen < LONG.epochs
@@ -115,6 +117,22 @@ def test_a_run_killed_at_three_moments_ends_as_one_that_was_left_in_peace(
     assert warnings(tmp_path) == []
     assert len(log.read_text().splitlines()) == LONG.epochs  # each once, also those that were trained again
     assert sorted(path.name for path in run_folder(tmp_path, store).iterdir() if path.name.startswith("epoch-")) == []
+
+
+def test_a_rerun_right_after_a_kill_is_not_held_up_by_orphaned_workers(data: Path, tmp_path: Path) -> None:
+    """They live on for some seconds, and must not hold the lock of the run."""
+    streamed = stream_waveforms(read_dataset("esc50", data), SPEC)
+    killed = start(stream_tones_until_killed, data, tmp_path)
+    assert finish(killed) == [-signal.SIGKILL]
+    record = run(streamed, tmp_path, recipe=replace(LONG, epochs=1, average_from=0), **NEVER)
+    assert load_stored(tmp_path / "records") == [as_stored(record)]
+
+
+def stream_tones_until_killed(data: Path, folder: Path) -> None:
+    """Train with two workers, and die in the second step."""
+    kill = Progress(on_step=lambda clips, loss: os.kill(os.getpid(), signal.SIGKILL))
+    streamed = stream_waveforms(read_dataset("esc50", data), SPEC)
+    run(streamed, folder, recipe=replace(LONG, epochs=1, average_from=0), progress=kill, workers=2)
 
 
 # --- SIGTERM and SIGINT ---------------------------------------------------------------------------------------------
@@ -126,12 +144,12 @@ def test_a_run_killed_at_three_moments_ends_as_one_that_was_left_in_peace(
         # The signal comes as step 4 ends; step 5 is finished and saved.
         (signal.SIGTERM, STEPS + 1, "epoch-0001-step-000002.pt"),
         (signal.SIGINT, STEPS + 1, "epoch-0001-step-000002.pt"),
-        # No step is left: the signal is heeded all the same, and not the run recorded.
-        (signal.SIGTERM, LONG.epochs * STEPS, "epoch-0006-step-000000.pt"),
+        # No step is left, the test clips are not scored any more, and the run is not recorded.
+        (signal.SIGTERM, LONG.epochs * STEPS, "epoch-0005-step-000003.pt"),
     ],
     ids=["SIGTERM", "SIGINT", "SIGTERM after the last step"],
 )
-def test_a_signal_finishes_the_step_writes_a_checkpoint_and_gives_its_status(
+def test_a_signal_finishes_the_step_and_writes_a_checkpoint(
     data: Path,
     store: WaveformStore,
     tmp_path: Path,
@@ -142,16 +160,48 @@ def test_a_signal_finishes_the_step_writes_a_checkpoint_and_gives_its_status(
 ) -> None:
     assert finish(start(train_tones_until, data, tmp_path, LONG, NEVER, step, number)) == [128 + number]
     assert [path.name for path in checkpoints(tmp_path, store)] == [left]
-    assert load_records(tmp_path / "records") == []
+    assert load_stored(tmp_path / "records") == []
     resumed: list[tuple[int, int]] = []
     progress = Progress(on_resume=lambda epochs, clips: resumed.append((epochs, clips)))
     run(store, tmp_path, recipe=LONG, progress=progress, **NEVER)
-    assert resumed == [(LONG.epochs, LONG.epochs * TRAIN) if step == LONG.epochs * STEPS else (1, TRAIN + 16)]
+    assert resumed == [(LONG.epochs - 1, LONG.epochs * TRAIN) if step == LONG.epochs * STEPS else (1, TRAIN + 16)]
     assert_same(tmp_path, undisturbed)
 
 
+class Interrupting(FileWaveforms):
+    """Files of which the reading of a test clip brings SIGTERM, once."""
+
+    sent = False
+
+    def take(self, positions: np.ndarray) -> Interrupting:
+        return Interrupting(self.index.take(positions), self.spec)
+
+    def __getitem__(self, position: int, /) -> np.ndarray:
+        if str(self.index.splits[position]) == "2" and not Interrupting.sent:
+            Interrupting.sent = True
+            os.kill(os.getpid(), signal.SIGTERM)
+        return super().__getitem__(position)
+
+
+@pytest.mark.parametrize("recipe", [LONG, replace(LONG, report_best=False)], ids=["of an epoch", "at the end"])
+def test_a_signal_while_test_clips_are_scored_keeps_the_training(
+    data: Path, store: WaveformStore, tmp_path: Path, recipe: Recipe
+) -> None:
+    index = read_dataset("esc50", data)
+    streamed = replace(stream_waveforms(index, SPEC), waveforms=Interrupting(index, SPEC))
+    Interrupting.sent = False
+    resumed: list[int] = []
+    with pytest.raises(Stopped):
+        run(streamed, tmp_path, recipe=recipe, **NEVER)
+    assert load_stored(tmp_path / "records") == []
+    progress = Progress(on_resume=lambda epochs, clips: resumed.append(clips))
+    again = run(streamed, tmp_path, recipe=recipe, progress=progress, **NEVER)
+    assert resumed == [TRAIN if recipe.report_best else LONG.epochs * TRAIN]
+    assert outcome(again) == outcome(run(store, tmp_path / "undisturbed", recipe=recipe, **NEVER))
+
+
 def twice(data: Path, folder: Path) -> None:
-    """As a user does who has no patience."""
+    """As an impatient user does."""
 
     def kill(steps: int) -> None:
         if steps == 2:
@@ -166,7 +216,7 @@ def test_a_second_signal_ends_the_run_at_once(data: Path, store: WaveformStore, 
     assert checkpoints(tmp_path, store) == []
 
 
-def test_signals_have_their_own_meaning_again_afterwards(request: pytest.FixtureRequest) -> None:
+def test_signals_have_their_former_effect_afterwards(request: pytest.FixtureRequest) -> None:
     # pytest-xdist has its workers ignore SIGINT.
     request.addfinalizer(partial(signal.signal, signal.SIGINT, signal.getsignal(signal.SIGINT)))
     signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -192,9 +242,7 @@ def to_the_group(data: Path, folder: Path) -> None:
     train_tones(data, folder, replace(LONG, batch_size=1), {"checkpoint_seconds": NEVER_S, "workers": 2}, kill)
 
 
-def test_workers_that_get_the_signal_too_do_not_keep_the_checkpoint_from_being_written(
-    data: Path, tmp_path: Path
-) -> None:
+def test_a_signal_to_the_workers_too_still_writes_the_checkpoint(data: Path, tmp_path: Path) -> None:
     script = f"import sys, pathlib; sys.path[:0] = {[str(TESTS)]}; import test_survival as this; "
     call = f"this.to_the_group(pathlib.Path({str(data)!r}), pathlib.Path({str(tmp_path)!r}))"
     # Not by `start`: processes that the server forks never hear of their children's deaths.
@@ -204,22 +252,22 @@ def test_workers_that_get_the_signal_too_do_not_keep_the_checkpoint_from_being_w
     assert checkpoint.name == "epoch-0000-step-000003.pt"
 
 
-def test_the_command_line_stops_with_143_and_goes_on_where_it_was(data: Path, tmp_path: Path) -> None:
+def test_the_command_line_stops_with_143_and_resumes(data: Path, tmp_path: Path) -> None:
     arguments = ["esc50", "--preset", "debug", "--folds", "1", "--device", "cpu", "--data", f"esc50={data}"]
     arguments += ["--format", "json", "--records", str(tmp_path / "records"), "--runs", str(tmp_path / "runs")]
     out = tmp_path / "out.json"
     assert finish(start(command_line, arguments, 4, out, "mast_debug tested on 1 seed 0 lr 0.001 epoch 2/4")) == [143]
-    said = out.with_suffix(".err").read_text()
-    assert "stopped: the same command goes on from the last checkpoint" in said
-    assert "Traceback" not in said and out.read_text() == ""
-    assert [record.experiment["model"] for record in load_records(tmp_path / "records")] == ["ast_debug"]
+    error = out.with_suffix(".err").read_text()
+    assert "stopped: the same command " in error
+    assert "Traceback" not in error and out.read_text() == ""
+    assert [record.experiment["model"] for record in load_stored(tmp_path / "records")] == ["ast_debug"]
     assert finish(start(command_line, arguments, 4, out)) == [0]
-    assert "going on after epoch 2" in out.with_suffix(".err").read_text()
-    stopped = load_records(tmp_path / "records")
+    assert "after epoch 2" in out.with_suffix(".err").read_text()
+    stopped = load_stored(tmp_path / "records")
 
     elsewhere = ["--records", str(tmp_path / "in_peace/records"), "--runs", str(tmp_path / "in_peace/runs")]
     assert finish(start(command_line, arguments + elsewhere, 4, tmp_path / "in_peace.json")) == [0]
-    in_peace = load_records(tmp_path / "in_peace/records")
+    in_peace = load_stored(tmp_path / "in_peace/records")
     assert [outcome(record) for record in stopped] == [outcome(record) for record in in_peace]
     assert out.read_text().count('"table"') == (tmp_path / "in_peace.json").read_text().count('"table"') > 0
 
@@ -236,52 +284,26 @@ def interrupted(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def truncate(path: Path) -> None:
-    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
-
-
-def flip_a_byte(path: Path) -> None:
-    data = bytearray(path.read_bytes())
-    data[len(data) // 3] ^= 16
-    path.write_bytes(data)
-
-
-def lose_the_sum(path: Path) -> None:
-    path.with_suffix(".pt.sha256").unlink()
-
-
-@pytest.mark.parametrize("damage", [truncate, flip_a_byte, lose_the_sum], ids=lambda damage: damage.__name__)
-def test_a_damaged_last_checkpoint_costs_a_step_and_not_a_bit(
-    store: WaveformStore,
-    tmp_path: Path,
-    interrupted: Path,
-    undisturbed: tuple[Path, RunRecord],
-    damage: Callable[[Path], None],
+@pytest.mark.parametrize("damaged", [1, 2])
+def test_damaged_checkpoints_cost_steps_and_not_a_bit(
+    store: WaveformStore, tmp_path: Path, interrupted: Path, undisturbed: tuple[Path, RunRecord], damaged: int
 ) -> None:
     shutil.copytree(interrupted, tmp_path, dirs_exist_ok=True)
     earlier, last = checkpoints(tmp_path, store)
-    damage(last)
+    for path in (last, earlier)[:damaged]:
+        data = bytearray(path.read_bytes())
+        data[len(data) // 3] ^= 16
+        path.write_bytes(data)
     warned: list[str] = []
     resumed: list[int] = []
     progress = Progress(on_warning=warned.append, on_resume=lambda _, clips: resumed.append(clips))
     run(store, tmp_path, recipe=LONG, progress=progress, **NEVER)
-    assert resumed == [4 * TRAIN]
-    assert warned == [f"{last}: this checkpoint is damaged; going back to {earlier.name}"]
-    assert_same(tmp_path, undisturbed)
-
-
-def test_where_every_checkpoint_is_damaged_the_run_begins_anew_and_says_so(
-    store: WaveformStore, tmp_path: Path, interrupted: Path, undisturbed: tuple[Path, RunRecord]
-) -> None:
-    shutil.copytree(interrupted, tmp_path, dirs_exist_ok=True)
-    earlier, last = checkpoints(tmp_path, store)
-    truncate(earlier)
-    flip_a_byte(last)
-    warned: list[str] = []
-    progress = Progress(on_warning=warned.append, on_resume=lambda *_: pytest.fail("went on from a damaged checkpoint"))
-    run(store, tmp_path, recipe=LONG, progress=progress, **NEVER)
-    assert warned == [
-        f"{last}: this checkpoint is damaged; going back to {earlier.name}",
-        f"{earlier}: this checkpoint is damaged; starting from the beginning",
-    ]
+    assert resumed == ([4 * TRAIN] if damaged == 1 else [])
+    assert (
+        warned
+        == [
+            f"{last}: this checkpoint is damaged; going back to {earlier.name}",
+            f"{earlier}: this checkpoint is damaged; starting from the beginning",
+        ][:damaged]
+    )
     assert_same(tmp_path, undisturbed)

@@ -16,6 +16,7 @@ from reproduce.metrics.intervals import wilson_interval
 from reproduce.paper import load_paper
 from reproduce.records.predictions import StoredPredictions, save_predictions
 from reproduce.records.record import RunRecord
+from reproduce.records.records import Records
 from reproduce.records.store import append_record, load_records
 from reproduce.tables import Cell, Column, Row, Table, TableInputs, measured, register_table, table_specs
 from reproduce.tables.render import FORMATS, WIDTH, reasons, render
@@ -27,7 +28,7 @@ BOTH_COSTS = (
 
 
 def build(name: str, *records: RunRecord, folder: Path = Path("no-records")) -> Table:
-    return table_specs()[name].build(TableInputs(load_paper(), records, folder))
+    return table_specs()[name].build(TableInputs(load_paper(), Records.of(records), folder))
 
 
 def cell(table: Table, row: str, column: str) -> Cell:
@@ -78,7 +79,7 @@ def test_a_demo_scale_record_never_fills_a_paper_cell() -> None:
 
 def test_a_run_on_other_data_or_of_a_variant_never_fills_a_paper_cell() -> None:
     others = [
-        replace(make_paper_record(), dataset={"name": "vggsound", "protocol": "balanced"}),
+        make_paper_record(on_dataset="vggsound"),
         make_paper_record(variant="unbalanced"),
         make_paper_record(model_config={"pool_strides": [[2, 2], [2, 2], [2, 2]]}),
         make_paper_record(model="mast_tiny"),
@@ -88,10 +89,11 @@ def test_a_run_on_other_data_or_of_a_variant_never_fills_a_paper_cell() -> None:
 
 def test_a_removed_record_leaves_the_cell_not_run_with_the_reason(tmp_path: Path) -> None:
     path = append_record(tmp_path, make_paper_record("mast_base", "full", 38.0))
-    inputs = [*load_records(tmp_path), *BOTH_COSTS]
-    assert cell(build("table5", *inputs, folder=tmp_path), "mast", "full").measured == 38.0
+    stored = [run.record for run in load_records(tmp_path)]
+    assert cell(build("table5", *stored, *BOTH_COSTS, folder=tmp_path), "mast", "full").measured == 38.0
     path.unlink()
-    table = build("table5", *load_records(tmp_path), *BOTH_COSTS, folder=tmp_path)
+    assert not len(load_records(tmp_path))
+    table = build("table5", *BOTH_COSTS, folder=tmp_path)
     emptied = cell(table, "mast", "full")
     assert (emptied.paper, emptied.measured, emptied.status) == (39.0, None, "not run")
     assert emptied.conditions in reasons(table)

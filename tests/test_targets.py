@@ -16,7 +16,8 @@ from reproduce.errors import InputError
 from reproduce.experiments.comparisons import POOLING_ABLATIONS
 from reproduce.experiments.experiment import Experiment
 from reproduce.experiments.paper_recipes import paper_recipes
-from reproduce.experiments.targets import DEMOS, PAPER, STUDIES, TARGETS, experiments_of
+from reproduce.experiments.paper_studies import trained_targets
+from reproduce.experiments.targets import DEMOS, PAPER, experiments_of, target_names
 from reproduce.records.store import load_records
 
 # (recipe name, model) -> runs at the paper's scale: three seeds, one where a run takes days.
@@ -46,7 +47,7 @@ def identity(experiment: Experiment) -> str:
 
 
 def test_every_target_is_expected_here() -> None:
-    assert {*PAPER_RUNS, "all"} == set(TARGETS)
+    assert {*PAPER_RUNS, "all"} == set(target_names())
 
 
 @pytest.mark.parametrize("target", PAPER_RUNS)
@@ -57,13 +58,13 @@ def test_a_target_asks_for_its_recipes_own_seeds(target: str) -> None:
     assert all(e.scale == "paper" and e.weights == "imagenet" for e in experiments)
 
 
-@pytest.mark.parametrize("target", STUDIES)
+@pytest.mark.parametrize("target", trained_targets())
 @pytest.mark.parametrize("preset", [PAPER, *DEMOS])
 def test_all_is_each_targets_runs_once(target: str, preset: str) -> None:
     everything = [identity(e) for e in experiments_of("all", preset)]
     assert len(set(everything)) == len(everything)
     assert {identity(e) for e in experiments_of(target, preset)} <= set(everything)
-    apart = {identity(e) for name in STUDIES for e in experiments_of(name, preset)}
+    apart = {identity(e) for name in trained_targets() for e in experiments_of(name, preset)}
     assert apart == set(everything)
 
 
@@ -83,7 +84,7 @@ def test_the_ablations_are_every_pooling_and_masts_own_is_table_5s_run(preset: s
 
 
 @pytest.mark.parametrize("preset", [PAPER, *DEMOS])
-@pytest.mark.parametrize("target", STUDIES)
+@pytest.mark.parametrize("target", trained_targets())
 def test_seeds_are_counted_from_0_and_change_nothing_else(target: str, preset: str) -> None:
     by_seed: dict[int, set[str]] = {}
     for experiment in experiments_of(target, preset, seeds=5):
@@ -151,7 +152,7 @@ def test_a_demo_fills_a_block_of_its_own_and_a_second_call_trains_nothing(
     first = capsys.readouterr()
     assert f"{runs} runs: 0 recorded, {runs} to train" in first.err
     records = [record for record in load_records(tmp_path / "records") if record.kind == "train"]
-    assert [record.experiment["recipe_name"] for record in records] == ["demo"] * runs
+    assert [run.recipe_name for run in records] == ["demo"] * runs
     table = json.loads(first.out)
     assert any(cell["status"] == "measured" for block in table["blocks"] for cell in block["rows"])
     # No score of the paper's own table is filled by a demo; costs are counted, not trained.

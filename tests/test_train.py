@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,9 @@ import soundfile
 
 from reproduce.__main__ import main
 from reproduce.datasets.standin.write import write_standin
-from reproduce.records.selection import paper_run
+from reproduce.records.records import Records
+from reproduce.records.runs import TrainedRun
+from reproduce.records.selection import paper_runs
 from reproduce.records.store import load_records
 
 SCORES = {
@@ -39,13 +42,12 @@ def test_a_stand_in_takes_the_path_of_the_real_data_and_is_named_as_one(
     for model in ("ast_debug", "mast_debug"):
         assert {column for row, column in cells if row == model} >= SCORES[name]
         assert all(cells[model, score]["status"] == "measured" for score in SCORES[name])
-    records = load_records(tmp_path / "records")
-    assert [record.dataset["name"] for record in records] == [name, name]
-    assert all(record.dataset["test_kept"] == record.dataset["test_listed"] > 0 for record in records)
+    runs = load_records(tmp_path / "records").of_kind(TrainedRun)
+    assert [run.dataset for run in runs] == [name, name]
+    assert all(run.test_kept == run.test_listed > 0 for run in runs)
     # Whatever its scale, a stand-in never fills a cell of the paper.
-    paper_scale = [type(record)(**{**vars(record), "scale": "paper"}) for record in records]
-    variant = str(records[0].dataset["protocol"])
-    assert paper_run(paper_scale, "mast_debug", name, variant) is None
+    paper_scale = Records(tuple(replace(run, scale="paper") for run in runs))
+    assert paper_runs(paper_scale, "mast_debug", name, variant=runs[0].variant) == []
 
 
 def test_a_folder_of_sounds_is_cross_validated(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

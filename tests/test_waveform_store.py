@@ -15,8 +15,8 @@ from reproduce.audio.spec import AudioSpec
 from reproduce.data.batches import evaluation_batches
 from reproduce.data.waveform_store import fits_in_memory, load_waveforms, stream_waveforms
 from reproduce.datasets import ClipIndex, read_dataset
-from reproduce.environment import available_memory_bytes
 from reproduce.errors import InputError
+from reproduce.machine import available_memory_bytes
 
 SPEC = AudioSpec(mels=16, frames=32, frame_shift_ms=30.0, mean=-6.6, std=5.4)  # 0.955 s
 CLIPS = 8  # of `corpus`: two folds of two of each class

@@ -10,7 +10,6 @@ from matplotlib.patches import Rectangle
 from reports.plots.base import GREY, Drawn, finish, tip
 from reproduce.experiments.families import LABELS, PAPER_MODELS
 from reproduce.figures.style import COLOURS
-from reproduce.records.record import RunRecord, number
 from reproduce.records.selection import cost_of
 from reproduce.tables import TableInputs
 from reproduce.tables.base import GIGA
@@ -32,7 +31,7 @@ def draw_architecture(inputs: TableInputs) -> Drawn | None:
     figure, axes = pyplot.subplot_mosaic(
         [["ast", "macs"], ["mast", "macs"]], figsize=(8.6, 4.4), width_ratios=(5, 3), layout="constrained"
     )
-    highest = max(shape[1] for record in costs.values() for shape in record.details["shapes"])
+    highest = max(shape[1] for record in costs.values() for shape in record.shapes)
     for model, record in costs.items():
         plot_blocks(axes[model], record, model, highest)
     plot_macs(axes["macs"], costs)
@@ -45,14 +44,14 @@ def draw_architecture(inputs: TableInputs) -> Drawn | None:
 
 
 def _input(costs: Mapping[str, RunRecord]) -> str:
-    mels, frames = costs["mast"].experiment["input_size"]
+    mels, frames = costs["mast"].input_size
     return f"{mels} mels × {frames} frames"
 
 
 def plot_blocks(axes: Axes, record: RunRecord, model: str, highest: int) -> Axes:
     """One rectangle a block: tokens high, features wide. A number stands where tokens or width change."""
     left, before = 0.0, (0, 0)
-    for name, tokens, freq, time, width, _ in record.details["shapes"]:
+    for name, tokens, freq, time, width, _ in record.shapes:
         if name == "patch embedding":
             continue
         block = Rectangle((left, 0), width, tokens, facecolor=COLOURS[model], edgecolor="white", linewidth=0.8)
@@ -73,8 +72,8 @@ def plot_macs(axes: Axes, costs: Mapping[str, RunRecord]) -> Axes:
     """MACs per clip by rule, stacked: what the paper's counting sees, and the products that it misses (hatched)."""
     for position, (model, record) in enumerate(costs.items()):
         left = 0.0
-        seen = number(record.metrics["macs_module_only"]) / GIGA
-        full = number(record.metrics["macs_full"]) / GIGA
+        seen = record.metric("macs_module_only") / GIGA
+        full = record.metric("macs_full") / GIGA
         for width, hatch, alpha in ((seen, "", 1.0), (full - seen, "////", 0.45)):
             (bar,) = axes.barh(
                 position, width, 0.35, left, color=COLOURS[model], alpha=alpha, hatch=hatch, edgecolor="white"
@@ -89,7 +88,7 @@ def plot_macs(axes: Axes, costs: Mapping[str, RunRecord]) -> Axes:
 
 def draw_macs_by_kind(inputs: TableInputs) -> Drawn | None:
     costs = costs_of(inputs)
-    if costs is None or not all(record.details.get("items") for record in costs.values()):
+    if costs is None or not all(record.items for record in costs.values()):
         return None
     from matplotlib import pyplot
 
@@ -106,7 +105,7 @@ def plot_macs_by_kind(axes: Axes, costs: Mapping[str, RunRecord]) -> Axes:
     """A pair of bars a kind, on a logarithmic axis, the numbers at their ends."""
     totals: dict[str, dict[str, float]] = {}
     for model, record in costs.items():
-        for _, kind, macs in record.details["items"]:
+        for _, kind, macs in record.items:
             if kind != "linear bias":  # belongs to the ptflops 0.7 rule alone
                 row = totals.setdefault(kind, dict.fromkeys(costs, 0.0))
                 row[model] += macs / GIGA

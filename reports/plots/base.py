@@ -16,7 +16,7 @@ from reproduce.experiments.families import LABELS, family
 from reproduce.figures import scaling as figures
 from reproduce.figures.style import COLOURS, DPI
 from reproduce.records.pooled import runs_of_all
-from reproduce.records.record import RunRecord, of_kind
+from reproduce.records.runs import TrainedRun
 from reproduce.records.selection import comparisons
 from reproduce.tables import TableInputs
 
@@ -124,16 +124,16 @@ def grid_of(count: int, width: float, height: float, columns: int = 3) -> tuple[
 
 def groups_of(records: Iterable[RunRecord]) -> list[list[RunRecord]]:
     """Every group of training runs that may stand side by side, data set by data set, in the records' order."""
-    trained = of_kind(records, "train")
-    names = dict.fromkeys(str(record.dataset["name"]) for record in trained)
+    trained = records.of_kind(TrainedRun)
+    names = dict.fromkeys(str(record.dataset) for record in trained)
     return [group for name in names for group in comparisons(trained, name)]
 
 
 def by_model(group: Sequence[RunRecord]) -> dict[str, list[RunRecord]]:
     """The group's runs by model, AST first; only folds and seeds that every model has."""
     runs: dict[str, list[RunRecord]] = {}
-    for record in sorted(group, key=lambda r: (r.experiment["model"], r.seed or 0, r.experiment["test_splits"])):
-        runs.setdefault(record.experiment["model"], []).append(record)
+    for record in sorted(group, key=lambda r: (r.model, r.seed, r.test_splits)):
+        runs.setdefault(record.model, []).append(record)
     return {model: kept for model, kept in runs_of_all(runs).items() if kept}
 
 
@@ -153,6 +153,6 @@ def group_title(group: Sequence[RunRecord]) -> str:
 
 def runs_text(runs: Sequence[RunRecord]) -> str:
     """ "2 folds x 1 seed" of one model's runs."""
-    folds = len({tuple(record.experiment["test_splits"]) for record in runs})
+    folds = len({tuple(record.test_splits) for record in runs})
     seeds = len({record.seed for record in runs})
     return f"{folds} fold{'s' * (folds > 1)} × {seeds} seed{'s' * (seeds > 1)}"

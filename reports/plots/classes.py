@@ -33,7 +33,7 @@ def largest_pairing(inputs: TableInputs) -> tuple[str, tuple[str, str], Outcomes
     for group in groups_of(inputs.records):
         runs = by_model(group)
         if len(runs) == 2 and (outcomes := outcomes_of(inputs, *runs.values())):
-            rank = (not group[0].dataset.get("standin"), len(outcomes.target), max(r.created for r in group))
+            rank = (not group[0].standin, len(outcomes.target), max(r.created for r in group))
             first, second = runs
             found.append((rank, group_title(group), (first, second), outcomes))
     if not found:

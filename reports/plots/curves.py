@@ -22,7 +22,6 @@ from reports.plots.base import (
     tip,
 )
 from reproduce.experiments.families import family
-from reproduce.records.record import RunRecord
 from reproduce.tables import TableInputs
 
 
@@ -67,7 +66,7 @@ def plot_curves(axes: Axes, runs: Mapping[str, Sequence[RunRecord]]) -> Axes:
             for record in records:
                 if record.key in curves:
                     (line,) = axes.plot(*curves[record.key], color=colour_of(model), linewidth=0.6, alpha=0.45)
-                    fold = ",".join(record.experiment["test_splits"])
+                    fold = ",".join(record.test_splits)
                     tip(line, model, f"tested on {fold}", f"seed {record.seed}", f"record {record.key}")
         by_epoch: dict[int, list[float]] = {}
         for epochs, losses in curves.values():

@@ -30,11 +30,11 @@ def draw_log_mel(inputs: TableInputs) -> Drawn | None:
     image = plot_log_mel(bottom, inspection)
     figure.colorbar(image, ax=bottom, label="normalised log energy", pad=0.01)
     mels, frames = inspection.log_mel.shape
-    spec = record.experiment["front_end"]
-    who = label_of(record.experiment["model"])
+    spec = record.front_end
+    who = label_of(record.model)
     return finish(
         figure,
-        f"{record.experiment['sound']} as {who} gets it: {mels} mel bands, {frames} frames of "
+        f"{record.sound} as {who} gets it: {mels} mel bands, {frames} frames of "
         f"{spec['frame_length_ms']:g} ms every {spec['frame_shift_ms']:g} ms, less {spec['mean']:.2f}, over twice "
         f"{spec['std']:.2f}; frames past the clip's end are padded with zeros before that, as AST's loader does, "
         f"which is louder than silence (record {record.key}).",
@@ -76,11 +76,11 @@ def draw_relative_positions(inputs: TableInputs) -> Drawn | None:
         projection.set_xlabel(label)
     axes[0].set_ylabel("block")
     figure.colorbar(image, ax=axes, label="bias of the score, less the block's mean", pad=0.01)
-    model = label_of(record.experiment["model"])
+    model = label_of(record.model)
     return finish(
         figure,
         f"What the relative positions of a trained {model} add to attention's scores by the distance of key and query, "
-        f"mean over heads and over the queries of {record.experiment['sound']}; of every block its mean is taken away, "
+        f"mean over heads and over the queries of {record.sound}; of every block its mean is taken away, "
         f"which softmax does not see (record {record.key}).",
     )
 

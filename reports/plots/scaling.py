@@ -4,15 +4,14 @@ from __future__ import annotations
 
 from reports.plots.base import Drawn, finish
 from reproduce.figures.scaling import plot_scaling, plot_scaling_ratio
-from reproduce.records.record import of_kind
-from reproduce.records.selection import latest_by_key
+from reproduce.records.runs import ScalingRun
 from reproduce.tables import TableInputs
 from reproduce.tables.scaling import by_machine
 
 
 def draw_scaling(inputs: TableInputs) -> Drawn | None:
     """A row a machine and pair of models: latency beside MACs, then both as ratios."""
-    records = latest_by_key(of_kind(inputs.records, "scaling")).values()
+    records = inputs.records.newest(ScalingRun)
     groups = [g for g in by_machine(records) if any(r.metrics["latency_s"] is not None for r in g)]
     if not groups:
         return None
@@ -24,7 +23,7 @@ def draw_scaling(inputs: TableInputs) -> Drawn | None:
     for (left, right), group in zip(rows, groups, strict=True):
         plot_scaling(left, group)
         plot_scaling_ratio(right, group)
-        environment, models = group[0].environment, sorted({record.experiment["model"] for record in group})
+        environment, models = group[0].environment, sorted({record.model for record in group})
         place = f"{environment['device']}, {environment['torch_threads']} threads, {environment['precision']}"
         left.set_title(f"{' and '.join(models)} on {place}", fontsize=8)
     return finish(

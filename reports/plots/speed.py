@@ -9,8 +9,7 @@ from dataclasses import dataclass
 from matplotlib.axes import Axes
 
 from reports.plots.base import Drawn, finish, label_of, tip
-from reproduce.records.record import RunRecord, machine, number, of_kind
-from reproduce.records.selection import latest_by_key
+from reproduce.records.runs import SpeedRun
 from reproduce.tables import TableInputs
 from reproduce.tables.speed import MODELS
 
@@ -37,8 +36,11 @@ class SpeedUp:
 
 def draw_speed(inputs: TableInputs) -> Drawn | None:
     """A panel a machine; None without a timed pair of models."""
-    timed = [r for r in latest_by_key(of_kind(inputs.records, "speed")).values() if r.experiment["bench"] == MODELS]
-    panels = {place: speed_ups([r for r in timed if machine(r) == place]) for place in sorted({*map(machine, timed)})}
+    timed = [r for r in inputs.records.newest(SpeedRun) if r.bench == MODELS]
+    panels = {
+        place: speed_ups([r for r in timed if r.environment.machine == place])
+        for place in sorted({*map(machine, timed)})
+    }
     panels = {place: found for place, found in panels.items() if found}
     if not panels:
         return None
@@ -59,12 +61,12 @@ def draw_speed(inputs: TableInputs) -> Drawn | None:
     )
 
 
-def speed_ups(records: Sequence[RunRecord]) -> list[SpeedUp]:
+def speed_ups(records: Records) -> list[SpeedUp]:
     """AST over MAST for every set of conditions that both were timed under; failures are left out."""
     contests: dict[str, dict[str, RunRecord]] = {}
     for record in records:
         shared = {name: value for name, value in record.experiment.items() if name != "contender"}
-        contests.setdefault(json.dumps(shared, sort_keys=True), {})[record.experiment["contender"]] = record
+        contests.setdefault(json.dumps(shared, sort_keys=True), {})[record.candidate] = record
     found = []
     for contest in contests.values():
         ast = next((r for name, r in contest.items() if name.startswith("ast")), None)
@@ -72,11 +74,11 @@ def speed_ups(records: Sequence[RunRecord]) -> list[SpeedUp]:
         if ast is None or mast is None or ast.metrics["latency_s"] is None or mast.metrics["latency_s"] is None:
             continue
         # The first contender is the reference; its rival's record holds the ratio.
-        first = ast.experiment["contenders"][0]
-        rival = ast if first == mast.experiment["contender"] else mast
-        q1, median, q3 = (number(rival.metrics[f"time_ratio{which}"]) for which in ("_q1", "", "_q3"))
+        first = ast.candidates[0]
+        rival = ast if first == mast.candidate else mast
+        q1, median, q3 = (rival.metric(f"time_ratio{which}") for which in ("_q1", "", "_q3"))
         times = (q1, median, q3) if rival is ast else (1 / q3, 1 / median, 1 / q1)
-        macs = {rule: number(ast.metrics[rule]) / number(mast.metrics[rule]) for rule in (FULL, SEEN)}
+        macs = {rule: ast.metric(rule) / mast.metric(rule) for rule in (FULL, SEEN)}
         found.append(SpeedUp(_label(ast), ast, times, macs))
     return found
 
@@ -99,7 +101,7 @@ def plot_speed_ups(axes: Axes, found: Sequence[SpeedUp]) -> Axes:
             tip(stroke, speed_up.label, f"MACs, {rule.removeprefix('macs_').replace('_', '-')}: {ratio:.2f}×")
         axes.plot([low, high], [place, place], color="0.1", linewidth=1.2)
         (mark,) = axes.plot(middle, place, "D", color="0.1", markersize=4.5)
-        names = " : ".join(label_of(name) for name in sorted(speed_up.record.experiment["contenders"])[:2])
+        names = " : ".join(label_of(name) for name in sorted(speed_up.record.candidates)[:2])
         quartiles = f"{middle:.2f}× [{low:.2f}, {high:.2f}]"
         tip(mark, speed_up.label, f"time, {names}: {quartiles}", f"record {speed_up.record.key}")
     axes.axvline(1, color="0.75", linewidth=0.8)

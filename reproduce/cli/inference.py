@@ -8,11 +8,12 @@ import io
 import json
 from pathlib import Path
 
-from reproduce.cli.session import say, show
+from reproduce.cli.progress import log, print_result
 from reproduce.datasets import dataset_spec, location_of, read_variant
 from reproduce.environment import choose_device
 from reproduce.errors import InputError
 from reproduce.evaluation.inference import (
+    InferenceOptions,
     TrainedModel,
     evaluate,
     find_audio_files,
@@ -28,7 +29,7 @@ from reproduce.metrics.headline import headline
 
 def run_predict(options: argparse.Namespace) -> int:
     """The likeliest classes of every sound."""
-    trained, sounds, predictions = _listen(options)
+    trained, sounds, predictions = _predict(options)
     rows = top_classes(trained, predictions, options.top)
     if options.format == "json":
         named = [
@@ -41,7 +42,7 @@ def run_predict(options: argparse.Namespace) -> int:
             }
             for path, row in zip(sounds, rows, strict=True)
         ]
-        show(json.dumps(named, indent=1) + "\n")
+        print_result(json.dumps(named, indent=1) + "\n")
     elif options.format == "csv":
         text = io.StringIO()
         writer = csv.writer(text, lineterminator="\n")
@@ -50,20 +51,20 @@ def run_predict(options: argparse.Namespace) -> int:
             for head, best in row.items():
                 for rank, (label, chance) in enumerate(best, start=1):
                     writer.writerow((path, head, rank, label, f"{chance:.6f}"))
-        show(text.getvalue())
+        print_result(text.getvalue())
     else:
         width = max(len(str(path)) for path in sounds)
         for path, row in zip(sounds, rows, strict=True):
             heads = (", ".join(f"{label} {chance:.2f}" for label, chance in best) for best in row.values())
-            show(f"{path!s:<{width}}  {'; '.join(heads)}\n")
+            print_result(f"{path!s:<{width}}  {'; '.join(heads)}\n")
     return 0
 
 
 def run_embed(options: argparse.Namespace) -> int:
     """Embeddings of every sound as an npz."""
-    _, sounds, predictions = _listen(options)
+    _, sounds, predictions = _predict(options)
     save_embeddings(options.out, sounds, predictions)
-    show(f"{options.out}: {len(sounds)} embeddings of {predictions.embeddings.shape[1]} numbers\n")
+    print_result(f"{options.out}: {len(sounds)} embeddings of {predictions.embeddings.shape[1]} numbers\n")
     return 0
 
 
@@ -77,18 +78,22 @@ def run_evaluate(options: argparse.Namespace) -> int:
     if not splits or not len(test := index.where_split(*splits)):
         raise InputError(f"--split: say which of {', '.join(sorted(index.listed))} to evaluate on")
     if seen := sorted({*splits} & {*trained.trained_on}):
-        say(f"warning: the model was trained on {', '.join(seen)}: this score says nothing of other clips")
-    metrics, predictions = evaluate(trained, test, options.crops, device)
-    _tell_problems(predictions)
+        log(f"warning: the model was trained on {', '.join(seen)}: this score says nothing of other clips")
+    metrics, predictions = evaluate(trained, test, InferenceOptions(device=device, crops=options.crops))
+    _log_problems(predictions)
     listed = sum(index.listed.get(split, 0) for split in splits)
     name = headline(metrics)
     if options.format == "json":
-        show(json.dumps({"model": trained.name, "data": spec.name, "listed": listed, **metrics}, indent=1) + "\n")
+        print_result(
+            json.dumps({"model": trained.name, "data": spec.name, "listed": listed, **metrics}, indent=1) + "\n"
+        )
         return 0
-    show(f"{trained.name} on {spec.name} {', '.join(splits)}: {len(predictions.positions)} of {listed} listed clips\n")
+    print_result(
+        f"{trained.name} on {spec.name} {', '.join(splits)}: {len(predictions.positions)} of {listed} listed clips\n"
+    )
     for key, value in sorted(metrics.items(), key=lambda item: item[0] != name):
         if isinstance(value, float):
-            show(f"  {key:<12} {value:8.3f}{'' if key.endswith('d_prime') else ' %'}\n")
+            print_result(f"  {key:<12} {value:8.3f}{'' if key.endswith('d_prime') else ' %'}\n")
     return 0
 
 
@@ -101,19 +106,19 @@ def run_inspect(options: argparse.Namespace) -> int:
     trained = load_trained_model(options.model, device)
     record = record_inspection(trained, sound, inspect(trained, sound, device), device, options.records)
     path = options.records / str(record.predictions)
-    show(f"{path}: {sound.name} through {trained.name}; `python -m reports` draws it\n")
+    print_result(f"{path}: {sound.name} through {trained.name}; `python -m reports` draws it\n")
     return 0
 
 
-def _listen(options: argparse.Namespace) -> tuple[TrainedModel, list[Path], Predictions]:
+def _predict(options: argparse.Namespace) -> tuple[TrainedModel, list[Path], Predictions]:
     device = choose_device(options.device)
-    sounds = find_audio_files(options.sounds)
+    sounds = find_audio_files(options.sounds, lambda folder, reason: log(f"not read: {folder}: {reason}"))
     trained = load_trained_model(options.model, device)
-    used, predictions = predict_files(trained, sounds, options.crops, device)
-    _tell_problems(predictions)
+    used, predictions = predict_files(trained, sounds, InferenceOptions(device=device, crops=options.crops))
+    _log_problems(predictions)
     return trained, used, predictions
 
 
-def _tell_problems(predictions: Predictions) -> None:
+def _log_problems(predictions: Predictions) -> None:
     for problem in predictions.problems:
-        say(f"not used: {problem.message}")
+        log(f"not used: {problem.message}")

@@ -2,59 +2,39 @@
 
 from __future__ import annotations
 
-import argparse
 import os
-import sys
 import tempfile
-from collections.abc import Iterable
-from dataclasses import replace
+from collections.abc import Iterable, Mapping, Set
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
 from tqdm import tqdm
 
-from models.checkpoints import CheckpointError, read_state_dict
+from models.weight_files import CheckpointError, read_state_dict
 from reproduce.audio.spec import AudioSpec
+from reproduce.cli.options import ExecutionOptions, TrainingOptions
+from reproduce.cli.progress import is_distributed, log, progress_bar
 from reproduce.data.shard_index import INDEX_NAME, JOURNAL_NAME, read_shard_index
 from reproduce.data.shard_reader import in_memory, open_shards
 from reproduce.data.waveform_store import WaveformStore, fits_in_memory, load_waveforms, stream_waveforms
 from reproduce.datasets import read_variant
 from reproduce.datasets.readers.audioset import WHOLE_TRAIN
-from reproduce.environment import choose_device, reading_workers
+from reproduce.efficiency.plan import WHOLE_BATCH
+from reproduce.efficiency.planning import TrainingDevice, estimate_memory, fit_memory
+from reproduce.environment import choose_device
 from reproduce.errors import InputError
 from reproduce.experiments.experiment import Experiment
 from reproduce.experiments.recipe import SCRATCH
+from reproduce.machine import reading_workers
 from reproduce.metrics.headline import HEADLINES, headline
-from reproduce.records.record import of_kind
-from reproduce.records.selection import latest_by_key
 from reproduce.records.store import load_records
+from reproduce.training.execution import Execution, Progress, RunSettings
 from reproduce.training.processes import gather, make_accelerator
 from reproduce.training.runner import experiment_key, run_experiment
-from reproduce.training.trainer import Execution, Progress
 
 PROBLEMS_SHOWN = 10
-
-
-def is_main() -> bool:
-    """Of the processes of torchrun or accelerate launch, the one that writes and prints."""
-    return os.environ.get("RANK", "0") == "0"
-
-
-def distributed() -> bool:
-    """Whether torchrun or accelerate launch started several processes."""
-    return os.environ.get("WORLD_SIZE", "1") != "1"
-
-
-def say(line: str) -> None:
-    """Progress goes to stderr, so that stdout holds the table alone."""
-    if is_main():
-        tqdm.write(line, file=sys.stderr)
-
-
-def show(text: str) -> None:
-    """A result, on stdout."""
-    if is_main():
-        sys.stdout.write(text)
+USABLE_MEMORY = 0.9  # of a GPU: the estimate leaves out the CUDA context and the slack of the allocator
 
 
 def named_weights(name: str) -> tuple[Path | None, str]:
@@ -69,152 +49,182 @@ def named_weights(name: str) -> tuple[Path | None, str]:
     return path, f"file {sha256[:16]}"
 
 
-def make_execution(options: argparse.Namespace, in_main_memory: bool) -> Execution:
-    """Device, precision and processes as the options say; reading ahead is for disks and GPUs."""
-    device = choose_device(options.device)
-    precision = options.precision
+@dataclass(frozen=True, kw_only=True)
+class StoreRequest:
+    """The clips that some runs need.
+
+    Args:
+        dataset: registered name.
+        path: its folder, or a folder of shards of it.
+        variant: None takes the data set's first.
+        front_end: log-mel parameters.
+        whole: keep longer clips whole, for random or several crops.
+    """
+
+    dataset: str
+    path: Path
+    variant: str | None
+    front_end: AudioSpec
+    whole: bool = False
+
+
+def make_execution(options: ExecutionOptions, in_main_memory: bool) -> Execution:
+    """Device, precision and processes; reading ahead is for disks and GPUs."""
+    device, precision = choose_device(options.device), options.precision
     if precision == "auto":
         native = device.startswith("cuda") and torch.cuda.is_bf16_supported(including_emulation=False)
         precision = "bf16" if native else "fp32"
     workers = options.workers
     if workers is None:
-        here = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
-        workers = 0 if in_main_memory and device == "cpu" else reading_workers(here)
+        workers = 0 if in_main_memory and device == "cpu" else reading_workers(_processes_here())
     return Execution(
-        make_accelerator(device, precision),
-        options.micro_batch,
-        workers,
-        options.grad_checkpointing,
-        60 * options.checkpoint_minutes,
+        accelerator=make_accelerator(device, precision),
+        micro_batch=options.micro_batch,
+        workers=workers,
+        grad_checkpointing=options.grad_checkpointing,
+        checkpoint_seconds=60 * options.checkpoint_minutes,
     )
 
 
-def open_store(
-    name: str, path: Path, variant: str | None, front_end: AudioSpec, whole: bool, stream: bool
-) -> WaveformStore:
+def _processes_here() -> int:
+    """Training processes on this machine."""
+    return int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+
+
+def open_store(request: StoreRequest, stream: bool) -> WaveformStore:
     """The clips of a data set, from its files or from shards of them: in memory where they fit, else from disk.
 
     Args:
-        whole: longer clips are needed whole, for random or several crops.
-        stream: read from disk in every epoch even where memory would do.
+        request: which clips.
+        stream: read from disk in every epoch even where memory would hold them.
     """
-    # A journal without an index is of shards that are not finished, which reading them says.
-    if any((path / file).is_file() for file in (INDEX_NAME, JOURNAL_NAME)):
-        store = _open_shards(name, path, variant, front_end, whole, stream)
+    # A journal without an index belongs to shards that are not finished: reading them gives that message.
+    if any((request.path / file).is_file() for file in (INDEX_NAME, JOURNAL_NAME)):
+        store = _open_shards(request, stream)
     else:
-        index = read_variant(name, path, variant)
-        store = stream_waveforms(index, front_end)
-        if not stream and _fits(store, whole):
-            with _bar(len(index), "decoding") as bar:
-                store = load_waveforms(index, front_end, on_clip=bar.update, whole=whole)
+        index = read_variant(request.dataset, request.path, request.variant)
+        store = stream_waveforms(index, request.front_end)
+        if not stream and fits_in_memory(store.memory_bytes(request.whole), _processes_here()):
+            with progress_bar("decoding", total=len(index)) as bar:
+                store = load_waveforms(index, request.front_end, on_clip=bar.update, whole=request.whole)
     classes = " and ".join(f"{len(names)} classes" for names in store.index.classes.values())
-    say(f"{name}: {len(store)} of {sum(store.index.listed.values())} listed clips can be used, {classes}")
+    log(f"{request.dataset}: {len(store)} of {sum(store.index.listed.values())} listed clips can be used, {classes}")
     for problem in store.problems[:PROBLEMS_SHOWN]:
-        say(f"{'not used' if problem.fatal else 'warning'}: {problem.message}")
+        log(f"{'not used' if problem.fatal else 'warning'}: {problem.message}")
     if len(store.problems) > PROBLEMS_SHOWN:
-        say(f"... and {len(store.problems) - PROBLEMS_SHOWN} more problems; the record lists all")
+        log(f"... and {len(store.problems) - PROBLEMS_SHOWN} more problems; the record lists all")
     return store
 
 
-def _open_shards(
-    name: str, folder: Path, variant: str | None, spec: AudioSpec, whole: bool, stream: bool
-) -> WaveformStore:
+def _open_shards(request: StoreRequest, stream: bool) -> WaveformStore:
+    folder, spec = request.path, request.front_end
     shards = read_shard_index(folder)
-    if shards.dataset != name:
-        raise InputError(f"{folder}: these shards hold {shards.dataset}, not {name}")
-    if variant is not None and variant != shards.variant:
+    if shards.dataset != request.dataset:
+        raise InputError(f"{folder}: these shards hold {shards.dataset}, not {request.dataset}")
+    if request.variant is not None and request.variant != shards.variant:
         held = shards.variant or "its only variant"
         raise InputError(
-            f"--variant {variant}: the shards in {folder} hold {held}; shard that one, or leave the option out"
+            f"--variant {request.variant}: the shards in {folder} hold {held}; shard that one, or omit the option"
         )
-    with _bar(shards.clips(), "verifying shards") as bar:
+    with progress_bar("verifying shards", total=shards.clips()) as bar:
         store = open_shards(folder, spec, on_clip=bar.update)
-    if stream or not _fits(store, whole):
+    if stream or not fits_in_memory(store.memory_bytes(request.whole), _processes_here()):
         return store
-    with _bar(len(store), "decoding") as bar:
-        return in_memory(store, on_clip=bar.update, whole=whole)
-
-
-def _fits(store: WaveformStore, whole: bool) -> bool:
-    return fits_in_memory(store.memory_bytes(whole), int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
-
-
-def _bar(total: int, what: str) -> tqdm:
-    return tqdm(total=total, desc=what, unit="clip", file=sys.stderr, disable=None if is_main() else True)
+    with progress_bar("decoding", total=len(store)) as bar:
+        return in_memory(store, on_clip=bar.update, whole=request.whole)
 
 
 def train_missing(
-    experiments: Iterable[Experiment],
-    store: WaveformStore,
-    kind: str,
-    weights: Path | None,
-    options: argparse.Namespace,
+    experiments: Iterable[Experiment], store: WaveformStore, kind: str, weights: Path | None, options: TrainingOptions
 ) -> dict[str, Experiment]:
-    """Train those that `options.run` asks for; returns all of them by key, trained or not.
+    """Train the experiments that `options.run` asks for.
 
     Args:
+        experiments: runs on the clips of `store`.
+        store: the opened data set.
         kind: of the records, see `run_experiment`.
-        weights: file to start from, where it is one.
+        weights: file that training starts from, where it is one.
+        options: which runs, and where results go.
+
+    Returns:
+        All experiments by key, trained or not.
     """
     keys = {experiment_key(experiment, store): experiment for experiment in experiments}
-    stored = latest_by_key(of_kind(load_records(options.records), kind))
-    missing = {"none": {}, "all": keys, "missing": {k: e for k, e in keys.items() if k not in stored}}[options.run]
-    say(f"{len(keys)} runs: {sum(key in stored for key in keys)} recorded, {len(missing)} to train")
-    if not missing and not distributed():
+    recorded = {run.key for run in load_records(options.records) if run.kind == kind}
+    missing = {"none": {}, "all": keys, "missing": {k: e for k, e in keys.items() if k not in recorded}}[options.run]
+    log(f"{len(keys)} runs: {len(keys.keys() & recorded)} recorded, {len(missing)} to train")
+    if not missing and not is_distributed():
         return keys
     for folder in (options.records, options.runs):
         _check_writable(folder)
-    execution = make_execution(options, isinstance(store.waveforms, tuple))
-    # Another job may append between two processes' reads: the first one's list is everybody's.
+    execution = make_execution(options.execution, isinstance(store.waveforms, tuple))
+    # Another job may append between two processes' reads: the first process' list holds for all.
     missing = {key: keys[key] for key in gather([list(missing)])[0] if key in keys}
     for number, experiment in enumerate(missing.values(), start=1):
         name = f"[{number}/{len(missing)}] {run_name(experiment)}"
-        _train_one(name, experiment, store, kind, weights, options, execution)
+        with progress_bar(name) as bar:
+            settings = RunSettings(
+                records=options.records,
+                runs=options.runs,
+                execution=_fit_device(name, experiment, execution),
+                progress=_report_progress(name, experiment, store, bar),
+                kind=kind,
+                weights=weights,
+            )
+            record = run_experiment(experiment, store, settings)
+        score = headline(record.metrics)
+        log(f"{name}: {HEADLINES[score]} {record.metrics[score]:.1f} % on {record.metrics['clips']} test clips")
     return keys
 
 
-def _train_one(
-    name: str,
-    experiment: Experiment,
-    store: WaveformStore,
-    kind: str,
-    weights: Path | None,
-    options: argparse.Namespace,
-    execution: Execution,
-) -> None:
-    """One run with its progress bar; a line an epoch stays on the screen, and is all there is in a log file."""
+def _fit_device(name: str, experiment: Experiment, execution: Execution) -> Execution:
+    """Choose a micro-batch, or recomputation, that fits the GPU, unless the user chose; the recipe's batch stays."""
+    accelerator = execution.accelerator
+    if accelerator.device.type != "cuda" or execution.micro_batch or execution.grad_checkpointing:
+        return execution
+    gib = torch.cuda.get_device_properties(accelerator.device).total_memory / 2**30
+    device = TrainingDevice(
+        gib=USABLE_MEMORY * gib, devices=accelerator.num_processes, mixed=accelerator.mixed_precision == "bf16"
+    )
+    asked = estimate_memory(experiment, WHOLE_BATCH, device)
+    fitting = fit_memory(experiment, asked, device)
+    if fitting == asked:
+        return execution
+    checkpointing = fitting.memory.checkpointing
+    recomputed = " and --grad-checkpointing" if checkpointing else ""
+    log(
+        f"{name}: {asked.clips} clips need about {asked.gib:.0f} GiB, the GPU has {gib:.0f} GiB: training with "
+        f"--micro-batch {fitting.clips}{recomputed}; the batch of {experiment.recipe.batch_size} clips per step stays"
+    )
+    return replace(execution, micro_batch=fitting.clips, grad_checkpointing=checkpointing)
+
+
+def _report_progress(name: str, experiment: Experiment, store: WaveformStore, bar: tqdm) -> Progress:
+    """A run's progress: a bar over all clips of all epochs, and a line per epoch that a log file keeps."""
     epochs = experiment.recipe.epochs
-    clips = len(store.where_split(*experiment.train_splits)) * epochs
-    with tqdm(
-        total=clips, desc=name, unit="clip", file=sys.stderr, smoothing=0.05, disable=None if is_main() else True
-    ) as bar:
+    bar.total = len(store.where_split(*experiment.train_splits)) * epochs
 
-        def on_resume(epochs_done: int, clips_done: int) -> None:
-            say(f"{name}: going on after epoch {epochs_done}, {clips_done} clips seen")
-            bar.update(clips_done)
+    def on_resume(epochs_done: int, clips_done: int) -> None:
+        log(f"{name}: resuming after epoch {epochs_done}, {clips_done} clips seen")
+        bar.update(clips_done)
 
-        def on_step(clips: int, loss: float) -> None:
-            bar.update(clips)
-            bar.set_postfix(loss=f"{loss:.3f}", refresh=False)
+    def on_step(clips: int, loss: float) -> None:
+        bar.update(clips)
+        bar.set_postfix(loss=f"{loss:.3f}", refresh=False)
 
-        def on_epoch(epoch: int, summary: dict[str, float]) -> None:
-            scored = "".join(
-                f", test {label} {summary[key]:.1f} %" for key, label in HEADLINES.items() if key in summary
-            )
-            speed = f"{summary['clips_per_s']:.1f} clips/s"
-            say(f"{name} epoch {epoch}/{epochs}: loss {summary['loss']:.4f}{scored}, {speed}")
+    def on_epoch(epoch: int, summary: dict[str, float]) -> None:
+        scored = "".join(f", test {label} {summary[key]:.1f} %" for key, label in HEADLINES.items() if key in summary)
+        speed = f"{summary['clips_per_s']:.1f} clips/s"
+        log(f"{name} epoch {epoch}/{epochs}: loss {summary['loss']:.4f}{scored}, {speed}")
 
-        progress = Progress(on_resume, on_step, on_epoch, say)
-        record = run_experiment(experiment, store, options.records, options.runs, execution, progress, kind, weights)
-    score = headline(record.metrics)
-    say(f"{name}: {HEADLINES[score]} {record.metrics[score]:.1f} % on {record.metrics['clips']} test clips")
+    return Progress(on_resume=on_resume, on_step=on_step, on_epoch=on_epoch, on_warning=log)
 
 
-def tell_missing(keys: dict[str, Experiment], recorded: set[str]) -> None:
-    """With `--run none` a table may lack runs; say which rather than print a smaller table in silence."""
+def log_missing(keys: Mapping[str, Experiment], recorded: Set[str]) -> None:
+    """Log each run without a record: with `--run none` the table lacks it, and a smaller table must not be silent."""
     for key, experiment in keys.items():
         if key not in recorded:
-            say(f"not run: {run_name(experiment)}")
+            log(f"not run: {run_name(experiment)}")
 
 
 def run_name(experiment: Experiment) -> str:

@@ -1,65 +1,67 @@
-"""Tables that need no training."""
+"""Tables of what is stored, with their costs measured live; and two stored runs compared."""
 
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 from pathlib import Path
 
-from reproduce.cli.session import (
-    show,
-)
+from reproduce.cli.progress import print_result
 from reproduce.efficiency.costs import measure_cost
 from reproduce.paper import load_paper
-from reproduce.records.record import RunRecord, of_kind
-from reproduce.records.selection import latest_by_key
+from reproduce.records.reading import read_runs
+from reproduce.records.record import RunRecord
+from reproduce.records.records import Records
+from reproduce.records.runs import CostRun
 from reproduce.records.store import append_record, as_stored, load_records
-from reproduce.tables import Table, TableInputs, TableSpec, table_specs
+from reproduce.tables import Table, TableInputs, table_specs
 from reproduce.tables.render import render
 
-# What `all` prints, in the paper's order.
-ALL_TABLES = (
-    "table1",
-    "table2",
-    "table3",
-    "table4",
-    "table5",
-    "table6",
-    "ablations",
-    "figure2",
-    "scaling",
-    "claims",
-)
-
-
+# Tables whose costs are stored: the report is made from records alone, so what it shows must be recorded.
 STORED_COSTS = ("costs", "ablations")
 
 
 def run_table(options: argparse.Namespace) -> int:
-    """A table of what is stored, its costs measured live."""
-    show(render(build_table(table_specs()[options.command], options), options.format))
+    """Print a table of what is stored, its costs measured live."""
+    print_result(render(build_table(options.target, options.records), options.format))
     return 0
 
 
-def build_table(spec: TableSpec, options: argparse.Namespace) -> Table:
-    # Costs are measured live: a stored one, perhaps of older code, must not stand for them.
-    stored = [r for r in load_records(options.records) if not (spec.costs and r.kind == "cost")]
-    live = [measure_cost(r.model, r.model_config, with_libraries=r.with_libraries) for r in spec.costs]
-    if spec.name in STORED_COSTS:
-        _store_new(live, options.records)
-    return spec.build(TableInputs(load_paper(), [*stored, *live], options.records))
+def run_compare(options: argparse.Namespace) -> int:
+    """Print two stored runs side by side."""
+    from reproduce.tables.compare import compare
+
+    table = compare(options.records, options.first, options.second, options.on_intersection)
+    print_result(render(table, options.format))
+    return 0
 
 
-def _store_new(costs: list[RunRecord], folder: Path) -> None:
-    """Append the costs that are not recorded yet. A count does not change from run to run, so it is stored once.
+def build_table(name: str, folder: Path) -> Table:
+    """The registered table `name` from the records under `folder`.
 
-    The report is made from records alone, so what it shows must be there. A record that also has the libraries' counts
-    serves where none were asked for.
+    Costs are measured live: a stored one, perhaps of older code, must not fill their cells.
     """
-    stored = latest_by_key(of_kind(load_records(folder), "cost"))
+    spec = table_specs()[name]
+    stored = load_records(folder)
+    if not spec.costs:
+        return spec.build(TableInputs(load_paper(), stored, folder))
+    live = [measure_cost(r.model, r.model_config, with_libraries=r.with_libraries) for r in spec.costs]
+    if name in STORED_COSTS:
+        _store_new(live, stored, folder)
+    others = [run for run in stored if not isinstance(run, CostRun)]
+    return spec.build(TableInputs(load_paper(), Records((*others, *read_runs(live))), folder))
+
+
+def _store_new(costs: Sequence[RunRecord], stored: Records, folder: Path) -> None:
+    """Append the costs that are not recorded yet: a count does not change from run to run.
+
+    A record that also has the libraries' counts serves where none were asked for.
+    """
+    known = {run.key: run.record for run in stored.newest(CostRun)}
     for record in costs:
-        known = stored.get(record.key)
-        if known is not None and known.metrics == record.metrics:
-            counted = as_stored(record).details
-            if counted == known.details or counted == {**known.details, "libraries": {}}:
+        old = known.get(record.key)
+        if old is not None and old.metrics == record.metrics:
+            details = as_stored(record).details
+            if details in (old.details, {**old.details, "libraries": {}}):
                 continue
         append_record(folder, record)

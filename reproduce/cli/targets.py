@@ -1,68 +1,105 @@
-"""What the command line's subcommands do. Imports torch; `__main__` imports this only once a command needs it."""
+"""The paper's tables and figures: train what has no record, measure what follows from it, print the table."""
 
 from __future__ import annotations
 
 import argparse
-import sys
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from tqdm import tqdm
-
-from reproduce.cli.session import (
-    distributed,
-    fit_splits,
-    is_main,
-    make_execution,
-    open_store,
-    say,
-    show,
-    train_missing,
-)
-from reproduce.cli.tables import ALL_TABLES, build_table
+from reproduce.cli.options import TrainingOptions, parse_overrides
+from reproduce.cli.progress import counting_bar, is_distributed, is_main, log, log_files, print_result
+from reproduce.cli.session import StoreRequest, fit_splits, make_execution, open_store, train_missing
+from reproduce.cli.tables import build_table
 from reproduce.datasets import parse_locations, read_variant
 from reproduce.datasets.standin.write import STANDINS, write_standin
-from reproduce.efficiency.planning import ClipCounts, Memory, located_counts, plan_experiments
-from reproduce.efficiency.scaling import DEBUG_MODELS, MODELS, measure_scaling
+from reproduce.efficiency.clip_counts import located_counts
+from reproduce.efficiency.plan import ClipCounts, Memory
+from reproduce.efficiency.planning import plan_experiments
+from reproduce.efficiency.scaling import DEBUG_MODELS, Sweep, measure_scaling
 from reproduce.environment import choose_device
 from reproduce.errors import InputError
 from reproduce.evaluation.clustering import fill_clusterings, fill_projections
-from reproduce.experiments import targets
 from reproduce.experiments.experiment import Experiment
 from reproduce.experiments.families import LENGTHS_S
+from reproduce.experiments.paper_studies import study_name
+from reproduce.experiments.targets import PAPER, demo, experiments_of
 from reproduce.figures.figure2 import write_figure2
 from reproduce.figures.scaling import write_scaling_figure
-from reproduce.records.record import RunRecord
+from reproduce.records.runs import ScalingRun
 from reproduce.records.store import load_records
 from reproduce.tables import table_specs
+from reproduce.tables.plan import plan_table
 from reproduce.tables.render import render
 
-# --- the paper's targets --------------------------------------------------------------------------------------------
+NOT_OF_THE_PAPER = ("costs", "speed", "esc50", "tune", "equal_macs", "pooling")
+
+
+@dataclass(frozen=True, kw_only=True)
+class TargetOptions:
+    """What a target asks for.
+
+    Args:
+        target: table or figure, or "all".
+        preset: "paper" or the name of a demo.
+        figures: folder of figures.
+        format: of the tables.
+        training: see there.
+    """
+
+    target: str
+    preset: str
+    figures: Path
+    format: str
+    training: TrainingOptions
+
+    @classmethod
+    def of(cls, options: argparse.Namespace) -> TargetOptions:
+        """From the options of `add_target`."""
+        return cls(
+            target=options.target,
+            preset=options.preset,
+            figures=options.figures,
+            format=options.format,
+            training=TrainingOptions.of(options),
+        )
+
+    @property
+    def tables(self) -> tuple[str, ...]:
+        """Tables to print: of "all" every one of the paper, in the order of registration."""
+        if self.target != "all":
+            return (self.target,)
+        return tuple(name for name in table_specs() if name not in NOT_OF_THE_PAPER)
 
 
 def run_target(options: argparse.Namespace) -> int:
-    """Train what the target's table lacks and data are at hand for, measure what follows from it, print the table."""
-    overrides = _overrides(options.set)
-    experiments = targets.experiments_of(options.command, options.preset, options.seeds, overrides)
+    """Train what the target lacks and data are given for, measure what follows from it, print its tables."""
+    wanted = TargetOptions.of(options)
+    experiments = experiments_of(options.target, options.preset, options.seeds, parse_overrides(options.set))
     training = options.dry_run or options.run != "none"
-    locations = _locate(experiments, options) if training else {}
+    locations = _locate(experiments, wanted, parse_locations(options.data, options.datasets)) if training else {}
     if options.dry_run:
-        return _dry_run(experiments, locations, options)
-    _train_located(experiments, locations, options)
-    names = ALL_TABLES if options.command == "all" else (options.command,)
+        return _dry_run(experiments, locations, wanted)
+    _train_located(experiments, locations, wanted.training)
     if is_main():
-        _measure_what_follows(names, options)
-        for name in names:
-            show(render(build_table(table_specs()[name], options), options.format))
-            if name != names[-1]:
-                show("\n")
+        _measure_what_follows(wanted)
+        tables = (render(build_table(name, wanted.training.records), wanted.format) for name in wanted.tables)
+        for number, text in enumerate(tables):
+            print_result(("\n" if number else "") + text)
+    return 0
+
+
+def run_scaling(options: argparse.Namespace) -> int:
+    """Measure latency and memory by clip length on this machine, then print the table and draw the figure."""
+    records = _measure_scaling(options.preset == "debug", options.records, options.device, options.run)
+    log_files(write_scaling_figure(records, options.figures))
+    print_result(render(build_table("scaling", options.records), options.format))
     return 0
 
 
 def run_plan(options: argparse.Namespace) -> int:
-    """What a target's runs will take; trains and writes nothing."""
-    experiments = targets.experiments_of(options.target, options.preset, options.seeds, _overrides(options.set))
+    """Print what a target's runs will take; trains and writes nothing."""
+    experiments = experiments_of(options.target, options.preset, options.seeds, parse_overrides(options.set))
     located = parse_locations(options.data, options.datasets)
     counts = {}
     for experiment in experiments:
@@ -72,150 +109,115 @@ def run_plan(options: argparse.Namespace) -> int:
         if name in located:
             index = read_variant(name, located[name], experiment.variant or None)
             counts[study] = located_counts(index, fit_splits(experiment, index.listed))
-        elif options.preset != targets.PAPER:
-            splits = STANDINS[name].clips_per_split(targets.demo(options.preset).clips[name])
+        elif options.preset != PAPER:
+            splits = STANDINS[name].clips_per_split(demo(options.preset).clips[name])
             train, test = (sum(splits.get(s, 0) for s in e) for e in (experiment.train_splits, experiment.test_splits))
             counts[study] = ClipCounts(train, test, "the stand-in that the demo writes")
     memory = Memory(options.micro_batch or 0, options.grad_checkpointing)
-    table = plan_experiments(experiments, counts, load_records(options.records), memory)
-    show(render(table, options.format))
+    plan = plan_experiments(experiments, counts, load_records(options.records), memory)
+    print_result(render(plan_table(plan), options.format))
     return 0
 
 
-def _overrides(pairs: Iterable[str]) -> dict[str, str]:
-    changes = {}
-    for pair in pairs:
-        name, equals, value = pair.partition("=")
-        if not (name and equals and value):
-            raise InputError(f"--set {pair}: write it as FIELD=VALUE, e.g. batch_size=12")
-        changes[name] = value
-    return changes
+def _locate(experiments: Sequence[Experiment], wanted: TargetOptions, located: Mapping[str, Path]) -> dict[str, Path]:
+    """The folder of each data set; a demo's stand-ins are written where the user named none."""
+    names = dict.fromkeys(experiment.dataset for experiment in experiments)
+    if wanted.preset == PAPER:
+        return {name: located[name] for name in names if name in located}
+    clips, folder = demo(wanted.preset).clips, wanted.training.runs / f"standin-{wanted.preset}"
+    folders = {name: located.get(name) or _write_standin(name, clips[name], folder) for name in names}
+    if is_distributed():  # no process reads what the first one still writes
+        make_execution(wanted.training.execution, in_main_memory=True).accelerator.wait_for_everyone()
+    return folders
 
 
-def _locate(experiments: list[Experiment], options: argparse.Namespace) -> dict[str, Path]:
-    """Where each data set of the experiments lies; a demo's stand-ins are written where the user named none."""
-    located = parse_locations(options.data, options.datasets)
-    wanted = dict.fromkeys(experiment.dataset for experiment in experiments)
-    if options.preset == targets.PAPER:
-        return {name: located[name] for name in wanted if name in located}
-    clips = targets.demo(options.preset).clips
-    found = {}
-    for name in wanted:
-        found[name] = located.get(name) or _standin(name, clips[name], options.runs / f"standin-{options.preset}")
-    if distributed():  # nobody reads what the first process still writes
-        make_execution(options, in_main_memory=True).accelerator.wait_for_everyone()
-    return found
-
-
-def _standin(name: str, clips: int, folder: Path) -> Path:
+def _write_standin(name: str, clips: int, folder: Path) -> Path:
     if not is_main():
         return folder / name
-    with tqdm(desc=f"stand-in of {name}", unit="file", file=sys.stderr, disable=None) as bar:
-
-        def progress(done: int, files: int) -> None:
-            bar.total = files
-            bar.update(done - bar.n)
-
-        return write_standin(name, folder / name, clips=clips, progress=progress)
+    with counting_bar(f"stand-in of {name}", "file") as on_progress:
+        return write_standin(name, folder / name, clips=clips, progress=on_progress)
 
 
-def _train_located(experiments: list[Experiment], locations: dict[str, Path], options: argparse.Namespace) -> None:
-    """Each data set is opened once for all runs that see it alike."""
-    if options.run == "none":
+def _train_located(experiments: Sequence[Experiment], locations: Mapping[str, Path], training: TrainingOptions) -> None:
+    """Train every group of runs on the same data and front end, opening each data set once."""
+    if training.run == "none":
         return
     for group in _alike(experiments):
         first = group[0]
         if first.dataset not in locations:
             continue
-        say(_study(first))
-        store = open_store(
-            first.dataset,
-            locations[first.dataset],
-            first.variant or None,
-            first.front_end,
-            _needs_whole(group),
-            options.stream,
-        )
+        log(study_name(first.dataset, first.variant))
+        store = open_store(_request(group, locations), stream=training.execution.stream)
         fitted = [fit_splits(experiment, store.index.listed) for experiment in group]
-        train_missing(fitted, store, "train", None, options)
+        train_missing(fitted, store, "train", None, training)
     absent = dict.fromkeys(e.dataset for e in experiments if e.dataset not in locations)
-    if absent and locations:  # without any data the table's own notes say what is missing
-        say(f"not trained, for want of data: {', '.join(absent)}; say --data NAME=DIR, or --preset demo for stand-ins")
+    if absent and locations:  # without any data the table's own notes name what is missing
+        log(f"not trained, no data given for {', '.join(absent)}: pass --data NAME=DIR, or --preset demo for stand-ins")
 
 
-def _alike(experiments: list[Experiment]) -> list[list[Experiment]]:
-    groups: dict[str, list[Experiment]] = {}
+def _request(group: Sequence[Experiment], locations: Mapping[str, Path]) -> StoreRequest:
+    first = group[0]
+    return StoreRequest(
+        dataset=first.dataset,
+        path=locations[first.dataset],
+        variant=first.variant or None,
+        front_end=first.front_end,
+        whole=any(e.recipe.crop == "random" or e.recipe.test_crops > 1 for e in group),
+    )
+
+
+def _alike(experiments: Iterable[Experiment]) -> list[list[Experiment]]:
+    """Experiments grouped by data set, variant and front end."""
+    groups: dict[tuple[object, ...], list[Experiment]] = {}
     for experiment in experiments:
-        groups.setdefault(repr((experiment.dataset, experiment.variant, experiment.front_end)), []).append(experiment)
+        groups.setdefault((experiment.dataset, experiment.variant, experiment.front_end), []).append(experiment)
     return list(groups.values())
 
 
-def _study(experiment: Experiment) -> str:
-    return f"{experiment.dataset} {experiment.variant}".rstrip()
+def _measure_what_follows(wanted: TargetOptions) -> None:
+    """Clusterings and scaling that have no record yet, and their figures."""
+    names, training = set(wanted.tables), wanted.training
+    if training.run != "none" and names & {"table6", "figure2"}:
+        with counting_bar("clustering") as on_progress:
+            problems = fill_clusterings(training.records, on_progress) if "table6" in names else []
+            problems += fill_projections(training.records, on_progress) if "figure2" in names else []
+        for line in dict.fromkeys(problems):
+            log(f"not clustered: {line}")
+    if "figure2" in names:
+        log_files(write_figure2(load_records(training.records), training.records, wanted.figures))
+    if "scaling" in names:
+        debug, device = wanted.preset == "debug", training.execution.device
+        records = _measure_scaling(debug, training.records, device, training.run)
+        log_files(write_scaling_figure(records, wanted.figures))
 
 
-def _needs_whole(experiments: Iterable[Experiment]) -> bool:
-    return any(e.recipe.crop == "random" or e.recipe.test_crops > 1 for e in experiments)
+def _measure_scaling(debug: bool, records: Path, device: str, run: str) -> list[ScalingRun]:
+    """Latencies on this machine: the paper's models and lengths, or the debug models at short lengths."""
+    sweep = Sweep(device=choose_device(device))
+    if debug:
+        sweep = replace(sweep, lengths=LENGTHS_S[:2], models=DEBUG_MODELS)
+    with counting_bar("scaling") as on_progress:
+        runs = measure_scaling(records, sweep, run, on_progress)
+    if any(run.environment.busy for run in runs):
+        log("scaling: other processes kept the machine busy; the records are marked: repeat on an idle machine")
+    return runs
 
 
-def _measure_what_follows(names: Iterable[str], options: argparse.Namespace) -> None:
-    """Clusterings and scaling, only what has no record yet; and their figures."""
-    wanted = set(names)
-    if options.run != "none" and wanted & {"table6", "figure2"}:
-        with _measuring("clustering") as on_progress:
-            told = fill_clusterings(options.records, on_progress) if "table6" in wanted else []
-            told += fill_projections(options.records, on_progress) if "figure2" in wanted else []
-        for line in dict.fromkeys(told):
-            say(f"not clustered: {line}")
-    if "figure2" in wanted:
-        _tell_files(write_figure2(load_records(options.records), options.records, options.figures))
-    if "scaling" in wanted:
-        _tell_files(write_scaling_figure(_measure_scaling(options), options.figures))
-
-
-def _measure_scaling(options: argparse.Namespace) -> list[RunRecord]:
-    """Latencies on this machine. The debug preset's are of the debug models at short lengths."""
-    debug = options.preset == "debug"
-    lengths, models = (LENGTHS_S[:2], DEBUG_MODELS) if debug else (LENGTHS_S, MODELS)
-    with _measuring("scaling") as on_progress:
-        return measure_scaling(
-            options.records, choose_device(options.device), options.run, lengths, models, on_progress
-        )
-
-
-@contextmanager
-def _measuring(what: str) -> Iterator[Callable[[int, int, str], None]]:
-    with tqdm(desc=what, file=sys.stderr, disable=None) as bar:
-
-        def on_progress(done: int, total: int, now: str) -> None:
-            bar.total = total
-            bar.set_postfix_str(now, refresh=False)
-            bar.update(done - bar.n)
-
-        yield on_progress
-
-
-def _tell_files(paths: Iterable[Path]) -> None:
-    for path in paths:
-        say(f"written: {path}")
-
-
-def _dry_run(experiments: list[Experiment], locations: dict[str, Path], options: argparse.Namespace) -> int:
-    """One step of every run whose data are at hand: forward, loss, backward, step, checkpoint, resume, prediction."""
+def _dry_run(experiments: Sequence[Experiment], locations: Mapping[str, Path], wanted: TargetOptions) -> int:
+    """One step of every run whose data are given: forward, loss, backward, step, checkpoint, resume, prediction."""
     from reproduce.training.dry_run import dry_run
 
     if not locations:
-        raise InputError("--dry-run needs data: say --data NAME=DIR, of a stand-in if need be")
+        raise InputError("--dry-run needs data: pass --data NAME=DIR, a stand-in will do")
+    execution = make_execution(wanted.training.execution, in_main_memory=True)
     for group in _alike(experiments):
-        first = group[0]
-        if first.dataset not in locations:
+        if group[0].dataset not in locations:
             continue
-        store = open_store(
-            first.dataset, locations[first.dataset], first.variant or None, first.front_end, True, stream=True
-        )
-        execution = make_execution(options, in_main_memory=True)
+        store = open_store(_request(group, locations), stream=True)
         for experiment in group:
             if experiment.seed == 0:
-                say(f"dry run: {_study(experiment)}, {experiment.model}, recipe {experiment.recipe_name}")
-                show(dry_run(fit_splits(experiment, store.index.listed), store, execution, options.runs) + "\n")
+                study = study_name(experiment.dataset, experiment.variant)
+                log(f"dry run: {study}, {experiment.model}, recipe {experiment.recipe_name}")
+                fitted = fit_splits(experiment, store.index.listed)
+                print_result(dry_run(fitted, store, execution, wanted.training.runs) + "\n")
     return 0

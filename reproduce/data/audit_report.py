@@ -190,7 +190,7 @@ def write_report(report: AuditReport, faults: Iterable[Sequence[str]], folder: P
     failure, remedy = "cannot be written", "free disk space, or give another --out DIR"
     paths = [folder / name for name in ("audit.json", "audit.md", "faults.csv")]
     write_text(paths[0], to_json(report), failure, remedy)
-    write_text(paths[1], to_markdown(report), failure, remedy)
+    write_text(paths[1], to_markdown(report).encode(errors="backslashreplace").decode(), failure, remedy)
 
     def write_faults(file: IO[bytes]) -> None:
         text = io.TextIOWrapper(file, encoding="utf-8", errors="backslashreplace", newline="")

@@ -12,6 +12,7 @@ from reproduce.audio.errors import WARNING_REASONS
 from reproduce.data.audit_examine import STATUSES, USABLE, has_status, has_warning
 from reproduce.datasets import ClipIndex, dataset_spec
 from reproduce.datasets.standin_marker import standin_marker
+from reproduce.datasets.strings import Strings
 from reproduce.paper import load_paper
 
 SHORT_TOLERANCE_S = 0.5
@@ -189,7 +190,7 @@ def _count_split(index: ClipIndex, examinations: np.ndarray, columns: _ClipColum
     others = {reason: n for reason, n in reasons.items() if reason not in (*OWN_COLUMN, "missing")}
     copies = np.flatnonzero(here & (columns.original >= 0))
     absent = index.missing_ids[index.missing_splits == split]
-    listed_ids = replace(index, clip_ids=np.concatenate([index.clip_ids[here], absent]))
+    listed_ids = replace(index, clip_ids=Strings.concatenate([index.clip_ids[here], absent]))
     return SplitCounts(
         listed=index.listed[split],
         present=present,

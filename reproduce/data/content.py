@@ -76,8 +76,8 @@ def clip_digests(
 def content_sha256(index: ClipIndex, digests: np.ndarray) -> str:
     """64 hex digits over (clip id, digest) of the n clips, in the order of the ids; `digests` is (n,) bytes."""
     total = hashlib.sha256()
-    for i in np.argsort(index.clip_ids, kind="stable"):
-        total.update(f"{index.clip_ids[i]}\t{digests[i].decode()}\n".encode())
+    for i in index.clip_ids.order():
+        total.update(f"{index.clip_ids[i]}\t{digests[i].decode()}\n".encode(errors="surrogateescape"))
     return total.hexdigest()
 
 

@@ -22,8 +22,8 @@ from reproduce.data.waveform_store import stream_waveforms, trimmed
 from reproduce.datasets.index import ClipIndex, Problem
 from reproduce.datasets.registry import DatasetSpec
 from reproduce.datasets.standin_marker import standin_marker
-from reproduce.environment import decoding_threads
 from reproduce.errors import InputError
+from reproduce.machine import decoding_threads
 from reproduce.pool import ordered_map
 
 MAX_FRAMES = 1024

@@ -49,7 +49,7 @@ class ClipDescription:
 
     def to_json(self) -> bytes:
         """UTF-8, with sorted names: the same clip always gives the same bytes."""
-        return json.dumps(asdict(self), sort_keys=True, ensure_ascii=False).encode()
+        return json.dumps(asdict(self), sort_keys=True, ensure_ascii=False).encode(errors="backslashreplace")
 
     @classmethod
     def from_json(cls, data: bytes) -> ClipDescription:

@@ -113,6 +113,7 @@ def write_shard_index(path: Path, index: ShardIndex) -> None:
     values = asdict(index)
     values["protocol"] = values.pop("variant")  # version 2 of the format calls the variant so
     text = json.dumps({"format": FORMAT, "version": VERSION, "codec": CODEC, **values}, indent=1, ensure_ascii=False)
+    text = text.encode(errors="backslashreplace").decode()  # names that are not UTF-8 become JSON escapes
     write_text(path, text + "\n", "the index of the shards cannot be written", "free disk space and run again")
 
 

@@ -35,7 +35,7 @@ def plan_shards(index: ClipIndex, clips_per_shard: int) -> list[PlannedShard]:
     planned = []
     for split in index.split_names():
         positions = index.positions_of(split)
-        digests = [hashlib.sha256(str(index.clip_ids[i]).encode()).digest()[:8] for i in positions]
+        digests = [hashlib.sha256(index.clip_ids[i].encode(errors="surrogateescape")).digest()[:8] for i in positions]
         positions = positions[np.argsort(np.array(digests, "S8").view(">u8"), kind="stable")]
         for number, first in enumerate(range(0, len(positions), clips_per_shard)):
             # A split can have any name; percent-encoding makes it a file name.

@@ -23,9 +23,10 @@ from reproduce.data.content import DIGEST_BYTES
 from reproduce.data.shard_codec import CODEC, ClipDescription, decode_waveform
 from reproduce.data.shard_index import Shard, ShardIndex, read_shard_index, shard_damage
 from reproduce.data.waveform_store import FLOAT32_BYTES, DecodedWaveforms, WaveformStore, check_memory, trimmed
-from reproduce.datasets.index import STRING, ClipIndex, Labels
-from reproduce.environment import available_memory_bytes
+from reproduce.datasets.index import ClipIndex, Labels
+from reproduce.datasets.strings import Strings
 from reproduce.errors import InputError
+from reproduce.machine import available_memory_bytes
 from reproduce.pool import ordered_map
 
 MENDS = "copy it again, or run the same `data shard`, which writes it again"
@@ -46,7 +47,7 @@ class ShardWaveforms:
     """
 
     folder: Path
-    files: np.ndarray
+    files: Strings
     offsets: np.ndarray
     sizes: np.ndarray
     samples: np.ndarray
@@ -132,7 +133,7 @@ def open_shards(folder: str | Path, spec: AudioSpec, on_clip: Callable[[], objec
         raise InputError(f"{folder}: two shards hold the same clip; run the same `data shard` again")
     waveforms = ShardWaveforms(
         folder=folder,
-        files=np.array([clip.file for clip in clips], STRING),
+        files=Strings.of([clip.file for clip in clips]),
         offsets=np.array([clip.offset for clip in clips], np.int64),
         sizes=np.array([clip.size for clip in clips], np.int64),
         samples=np.array([clip.description.samples for clip in clips], np.int64),
@@ -240,16 +241,16 @@ def _check_clips(clips: list[_ShardedClip], shard: Shard, about: ShardIndex) -> 
             raise ValueError(f"clip {clip.row} has other classes, another split or more bytes than index.json lists")
 
 
-def _clip_index(folder: Path, about: ShardIndex, clips: list[ClipDescription], files: np.ndarray) -> ClipIndex:
+def _clip_index(folder: Path, about: ShardIndex, clips: list[ClipDescription], files: Strings) -> ClipIndex:
     missing = [(clip_id, split) for split, ids in about.missing.items() for clip_id in ids]
     return ClipIndex(
         dataset=about.dataset,
         classes=about.classes,
         multilabel=about.multilabel,
         root=folder,
-        clip_ids=np.array([clip.clip_id for clip in clips], STRING),
+        clip_ids=Strings.of([clip.clip_id for clip in clips]),
         paths=files,
-        splits=np.array([clip.split for clip in clips], STRING),
+        splits=Strings.of([clip.split for clip in clips]),
         # The times are part of the clips' identity; the stretches were cut when the shards were written.
         start=np.array([clip.start for clip in clips], np.float64),  # None becomes NaN
         stop=np.array([clip.stop for clip in clips], np.float64),
@@ -257,6 +258,6 @@ def _clip_index(folder: Path, about: ShardIndex, clips: list[ClipDescription], f
         problems=about.problems,
         listed=about.listed,
         variant=about.variant,
-        missing_ids=np.array([clip_id for clip_id, _ in missing], STRING),
-        missing_splits=np.array([split for _, split in missing], STRING),
+        missing_ids=Strings.of([clip_id for clip_id, _ in missing]),
+        missing_splits=Strings.of([split for _, split in missing]),
     )

@@ -17,8 +17,8 @@ from reproduce.data.clip_problems import clip_warnings, unusable_clip
 from reproduce.data.content import clip_digests, content_sha256
 from reproduce.datasets import ClipIndex, Problem
 from reproduce.datasets.standin_marker import standin_marker
-from reproduce.environment import available_memory_bytes, decoding_threads
 from reproduce.errors import InputError
+from reproduce.machine import available_memory_bytes, decoding_threads
 
 FLOAT32_BYTES = 4
 PROBED_FILES = 64  # files whose headers are read to estimate the length of all

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -12,13 +13,13 @@ MARKER = "STANDIN.json"
 
 
 def standin_marker(root: str | Path) -> dict[str, Any] | None:
-    """What STANDIN.json at `root` says, or None where `root` is no stand-in. Raises InputError if it cannot be read."""
+    """Content of STANDIN.json in `root`, or None where `root` is no stand-in; InputError if it cannot be read."""
     path = Path(root) / MARKER
-    if not path.exists():
+    if not os.path.exists(path):  # unlike Path.exists, False for any name that the system refuses
         return None
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise InputError(f"{path}: {error}; delete the folder and run `data standin` again") from None
     if not isinstance(content, dict):
         raise InputError(f"{path}: not a JSON object; delete the folder and run `data standin` again")

@@ -1,8 +1,7 @@
-"""Cost records: parameters and MACs of a model, measured live from its closed form. Needs torch, no weights."""
+"""Cost records: parameters and MACs of a model, computed from its closed form. Needs torch, but no weights."""
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Mapping
 from functools import cache
@@ -13,6 +12,7 @@ import torch
 from models import create_model
 from models.complexity import count_with_libraries, measure_complexity
 from reproduce.environment import describe_environment
+from reproduce.keys import hash_key
 from reproduce.records.record import RunRecord, now
 from reproduce.records.selection import PAPER_CLASSES, PAPER_INPUT
 
@@ -24,9 +24,14 @@ def measure_cost(
     num_classes: int | Mapping[str, int] = PAPER_CLASSES,
     with_libraries: bool = False,
 ) -> RunRecord:
-    """One "cost" record: exact parameters, MACs by both rules, itemised per block and kind. Batch 1.
+    """Make one "cost" record, batch 1: exact parameters, and MACs by both rules, itemised per block and kind.
 
-    With `with_libraries` also what FlopCounterMode, fvcore and ptflops count, which runs real forward passes.
+    Args:
+        model: registered name.
+        model_config: overrides of the model's config.
+        input_size: (mels, frames).
+        num_classes: of one head, or of each head by name.
+        with_libraries: also count with FlopCounterMode, fvcore and ptflops, which run real forward passes.
     """
     experiment = {
         "model": model,
@@ -40,7 +45,7 @@ def measure_cost(
         )
     return RunRecord(
         kind="cost",
-        key=hashlib.sha256(json.dumps(experiment, sort_keys=True).encode()).hexdigest()[:16],
+        key=hash_key(experiment),
         experiment=experiment,
         scale="paper" if (input_size, num_classes) == (PAPER_INPUT, PAPER_CLASSES) else "demo",
         metrics={

@@ -11,21 +11,21 @@ from pathlib import Path
 
 import torch
 
-from reproduce.environment import available_memory_bytes
+from reproduce.machine import available_memory_bytes
 
 OUT_OF_MEMORY = "out of memory"
 _LINUX = sys.platform == "linux"
 _CPU_ALLOCATOR = "DefaultCPUAllocator"  # torch raises a plain RuntimeError that names it
 
 
-# --- memory --------------------------------------------------------------------------------------------------
-
-
 def added_memory(call: Callable[[], object], device: str) -> int | None:
-    """Bytes that one call adds at its peak to what was allocated before it; None where the system does not say.
+    """Measure the bytes that one call adds, at its peak, to what was allocated before it.
 
-    On CUDA by torch's allocator; on a Linux CPU by the process's peak of resident memory, which the kernel lets a
-    process reset. Freed memory goes back to the system first: reused, it would hide what the call needs.
+    CUDA: the peak of torch's allocator. CPU on Linux: the peak of resident memory, which a process can reset. Freed
+    memory is returned to the system first; otherwise the call would reuse it and appear to need less.
+
+    Returns:
+        Bytes; None on systems that do not report a process's peak memory.
     """
     kind = torch.device(device).type
     free_memory(device)
@@ -43,7 +43,7 @@ def added_memory(call: Callable[[], object], device: str) -> int | None:
 
 
 def free_memory(device: str) -> None:
-    """Collect garbage and return freed memory to the system or the device."""
+    """Collect garbage and return freed memory to the system or to the device."""
     gc.collect()
     if torch.device(device).type == "cuda":
         torch.cuda.empty_cache()
@@ -53,7 +53,7 @@ def free_memory(device: str) -> None:
 
 
 def _reset_peak_resident() -> bool:
-    """Set VmHWM back to VmRSS (proc(5), clear_refs). False where the kernel does not allow it."""
+    """Set VmHWM back to VmRSS (proc(5), clear_refs); return False where the kernel forbids it."""
     try:
         Path("/proc/self/clear_refs").write_text("5")
     except OSError:
@@ -75,18 +75,22 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 
 @contextlib.contextmanager
-def bounded_memory(device: str) -> Iterator[None]:
-    """Let an allocation that exceeds the free memory fail: otherwise Linux grants it, and later kills the process."""
-    available = available_memory_bytes()
+def bounded_memory(device: str, available_bytes: int | None = None) -> Iterator[None]:
+    """Make allocations beyond the free memory fail; otherwise Linux grants them and later kills the process.
+
+    Args:
+        device: only a CPU is bounded; GPUs refuse such allocations themselves.
+        available_bytes: memory that may be added; the free memory of this moment unless given.
+    """
+    available = available_memory_bytes() if available_bytes is None else available_bytes
     if torch.device(device).type != "cpu" or not _LINUX or available is None:
         yield
         return
     import resource
 
     soft, hard = resource.getrlimit(resource.RLIMIT_DATA)
-    wanted = _status_bytes("VmData") + available
     ceilings = [limit for limit in (soft, hard) if limit != resource.RLIM_INFINITY]
-    resource.setrlimit(resource.RLIMIT_DATA, (min([wanted, *ceilings]), hard))
+    resource.setrlimit(resource.RLIMIT_DATA, (min([_status_bytes("VmData") + available, *ceilings]), hard))
     try:
         yield
     finally:

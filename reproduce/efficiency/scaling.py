@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -11,12 +12,15 @@ import torch
 
 from models import create_model
 from models.complexity import measure_complexity
-from reproduce.efficiency.contenders import inference_contender
-from reproduce.efficiency.contest import Budget, Contender, Measurement, measure, measurement_key
+from reproduce.efficiency.candidates import inference_candidate
+from reproduce.efficiency.interleaved import Candidate, Result, measure, measurement_key
+from reproduce.efficiency.meters import Meters
+from reproduce.efficiency.stopping import Budget
 from reproduce.environment import describe_environment
 from reproduce.experiments.families import LENGTHS_S, PAPER_MODELS
-from reproduce.records.record import RunRecord, now, of_kind
-from reproduce.records.selection import latest_by_key
+from reproduce.records.reading import read_scaling
+from reproduce.records.record import RunRecord, now
+from reproduce.records.runs import ScalingRun
 from reproduce.records.store import append_record, as_stored, load_records
 
 MODELS = tuple(PAPER_MODELS.values())
@@ -28,57 +32,80 @@ BUDGET = Budget(least=3, most=15, seconds=15.0)
 
 
 def frames_of(seconds: float) -> int:
-    """Frames at a 10 ms hop, rounded up. Both models accept any number from AST's patch of 16 on."""
-    return math.ceil(round(seconds / HOP_S, 6))  # 10.24 / 0.01 is a little more than 1024
+    """Count the frames at a 10 ms hop, rounded up. Both models accept any number from AST's patch of 16 on."""
+    return math.ceil(round(seconds / HOP_S, 6))  # 10.24 / 0.01 is slightly more than 1024
+
+
+def forward_candidate(model: str, seconds: float, device: str) -> Candidate:
+    """Build a preset for clips of `seconds` and make a candidate of its forward pass, batch 1."""
+    size = (MELS, frames_of(seconds))
+    built = create_model(model, input_size=size).to(device)
+    return inference_candidate(model, built, torch.randn(1, 1, *size, device=device))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sweep:
+    """What is measured over clip lengths.
+
+    Args:
+        device: as torch names it.
+        lengths: clip lengths in seconds.
+        models: presets; the last one is the baseline of the ratios.
+        budget: rounds of each length.
+        make_candidate: (model, seconds, device) -> what is timed.
+        meters: clocks, energy and load; those of the device unless given.
+    """
+
+    device: str
+    lengths: tuple[float, ...] = LENGTHS_S
+    models: tuple[str, ...] = MODELS
+    budget: Budget = BUDGET
+    make_candidate: Callable[[str, float, str], Candidate] = forward_candidate
+    meters: Meters | None = None
+
+    def cases(self) -> list[tuple[float, str]]:
+        """All (seconds, model), by length and then by model."""
+        return [(seconds, model) for seconds in sorted(self.lengths) for model in self.models]
 
 
 def measure_scaling(
     records_dir: Path,
-    device: str,
+    sweep: Sweep,
     run: str = "missing",
-    lengths: Sequence[float] = LENGTHS_S,
-    models: Sequence[str] = MODELS,
     on_progress: Callable[[int, int, str], object] = lambda done, total, what: None,
-) -> list[RunRecord]:
-    """Records of every (length, model) on this device, measuring those that `run` asks for.
+) -> list[ScalingRun]:
+    """Return the runs of every (length, model) on this device; measure those that `run` asks for.
 
-    At a length where one model is missing all are measured, in turns. A model that runs out of memory gets a record
-    that says so.
+    Where one model lacks a record, all models are measured at that length, in turns. A model that runs out of memory
+    gets a record that says so. A record of a busy machine counts as missing the next time.
 
     Args:
-        records_dir: where records are looked up and appended, each length as soon as it is measured.
-        device: as torch names it.
+        records_dir: where records are looked up, and appended as soon as a length is measured.
+        sweep: what is measured, and on which device.
         run: "missing" measures what has no record on this device yet, "none" nothing, "all" everything again.
-        lengths: clip lengths in seconds. models: presets.
-        on_progress: called with (lengths done, lengths to measure, what is next) before each and after the last.
+        on_progress: called with (lengths done, lengths to measure, next step) before each length and after the last.
 
     Returns:
-        The newest record of each, by length and then by model; those that are absent under "none" are left out.
+        The newest record of each, by length and then by model; under "none" those that exist.
 
     Raises:
         InputError: the records cannot be read or written.
     """
     if run not in RUNS:
         raise ValueError(f"run must be one of {RUNS}, not {run!r}")
-    environment = describe_environment(device)
-    stored = latest_by_key(of_kind(load_records(records_dir), "scaling"))
-    keys = {
-        (seconds, model): measurement_key(_experiment(model, seconds), environment)
-        for seconds in sorted(lengths)
-        for model in models
-    }
-    wanted = [
-        seconds
-        for seconds in sorted(lengths)
-        if run == "all" or (run == "missing" and any(keys[seconds, model] not in stored for model in models))
-    ]
+    environment = describe_environment(sweep.device)
+    stored = load_records(records_dir)
+    known = {run.key: run for run in stored.newest(ScalingRun) if not run.environment.busy}
+    keys = {case: measurement_key(_experiment(case[1], case[0]), environment) for case in sweep.cases()}
+    lacking = {seconds for (seconds, _), key in keys.items() if key not in known}
+    wanted = {"none": [], "missing": sorted(lacking), "all": sorted(sweep.lengths)}[run]
     for done, seconds in enumerate(wanted):
         on_progress(done, len(wanted), f"{seconds:g} s clips")
-        for record in _measure_length(seconds, models, device):
+        for record in _measure_length(seconds, sweep):
             append_record(records_dir, record)
-            stored[record.key] = as_stored(record)
+            known[record.key] = read_scaling(as_stored(record))
     on_progress(len(wanted), len(wanted), "done")
-    return [stored[key] for key in keys.values() if key in stored]
+    return [known[key] for key in keys.values() if key in known]
 
 
 def _experiment(model: str, seconds: float) -> dict[str, Any]:
@@ -91,23 +118,17 @@ def _experiment(model: str, seconds: float) -> dict[str, Any]:
     }
 
 
-def _measure_length(seconds: float, models: Sequence[str], device: str) -> list[RunRecord]:
-    """One record a model, all timed in turns. The last of `models` is the one the others are compared with."""
-    contenders = [_contender(model, seconds, device) for model in reversed(models)]
-    measurements = measure(contenders, device, BUDGET)
-    reference = measurements[models[-1]]
-    return [_record(model, seconds, measurements[model], reference, device) for model in models]
+def _measure_length(seconds: float, sweep: Sweep) -> list[RunRecord]:
+    """One record per model, all timed in turns."""
+    candidates = [sweep.make_candidate(model, seconds, sweep.device) for model in reversed(sweep.models)]
+    result = measure(candidates, sweep.device, sweep.budget, sweep.meters)
+    environment = {**describe_environment(sweep.device), **result.conditions}
+    return [_record(model, seconds, result, environment) for model in sweep.models]
 
 
-def _contender(model: str, seconds: float, device: str) -> Contender:
-    size = (MELS, frames_of(seconds))
-    built = create_model(model, input_size=size).to(device)
-    return inference_contender(model, built, torch.randn(1, 1, *size, device=device))
-
-
-def _record(model: str, seconds: float, measurement: Measurement, reference: Measurement, device: str) -> RunRecord:
+def _record(model: str, seconds: float, result: Result, environment: Mapping[str, Any]) -> RunRecord:
     experiment = _experiment(model, seconds)
-    environment = {**describe_environment(device), "attention": measurement.contender.attention}
+    measurement, baseline = result.measurements[model], next(iter(result.measurements.values()))
     with torch.device("meta"):
         complexity = measure_complexity(create_model(model, input_size=tuple(experiment["input_size"])))
     return RunRecord(
@@ -119,13 +140,9 @@ def _record(model: str, seconds: float, measurement: Measurement, reference: Mea
             "macs_module_only": complexity.macs_module_only,
             "macs_full": complexity.macs_full,
             **measurement.metrics(),
-            **measurement.times(reference),
+            **measurement.time_ratios(baseline),
         },
-        environment=environment,
-        details={
-            "samples_s": measurement.samples_s,
-            "failure": measurement.failure,
-            "reference": reference.contender.name,
-        },
+        environment={**environment, "attention": measurement.candidate.attention},
+        details={**measurement.details(), "reference": baseline.candidate.name},
         created=now(),
     )

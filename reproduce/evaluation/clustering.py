@@ -1,22 +1,20 @@
 """Clustering of a training run's stored embeddings: Table 6's scores and Figure 2's coordinates. No torch here.
 
-    fill_clusterings(records_dir, on_progress)  # what Table 6 lacks
-    fill_panels(records_dir, on_progress)       # what Figure 2 lacks
+    fill_clusterings(records_dir, on_progress)  # measures what Table 6 lacks
+    fill_projections(records_dir, on_progress)  # measures what Figure 2 lacks
 
-Features are the embeddings as stored, the input of the final linear layer (RECIPES 6, feature a): for AST the mean of
-both prefix tokens after the norm, for MAST the mean over tokens. UMAP takes half a minute to import, and is imported
-only once something is missing.
+Features are the stored embeddings, the input of the final linear layer (RECIPES 6, feature a): for AST the mean of both
+prefix tokens after the norm, for MAST the mean over tokens. UMAP takes half a minute to import: it is imported only
+where a measurement is missing.
 """
 
 from __future__ import annotations
 
-import hashlib
-import json
 import os
 import platform
 import time
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache, partial
 from importlib import metadata
@@ -26,8 +24,9 @@ from typing import Any
 import numpy as np
 
 from reproduce.datasets.index import DEFAULT_HEAD
-from reproduce.environment import cpu_name, git_commit
 from reproduce.errors import InputError
+from reproduce.keys import hash_key
+from reproduce.machine import cpu_name, git_commit
 from reproduce.records.clusterings import (
     FIGURE,
     FIGURE_SEED,
@@ -44,12 +43,13 @@ from reproduce.records.clusterings import (
 from reproduce.records.predictions import load_predictions
 from reproduce.records.projections import Projection, save_projection
 from reproduce.records.record import RunRecord, now
+from reproduce.records.runs import TrainedRun
 from reproduce.records.store import append_record, load_records
 
 LIBRARIES = ("numpy", "scipy", "scikit-learn", "umap-learn", "pynndescent", "numba")
 
 
-OnProgress = Callable[[int, int, str], None]  # measurements done, of how many, and what is being done now
+OnProgress = Callable[[int, int, str], None]  # receives: measurements done, their total, what is measured now
 
 
 def _silent(done: int, total: int, what: str) -> None:
@@ -58,13 +58,13 @@ def _silent(done: int, total: int, what: str) -> None:
 
 @dataclass(frozen=True)
 class Features:
-    """Embeddings of a run's test clips, by clip id: UMAP's result depends on the order.
+    """Embeddings of a run's test clips, in the order of their ids, on which UMAP's result depends.
 
     Args:
         clip_ids: (n,) strings, sorted.
         values: (n, dim).
         labels: (n,) class indices.
-        file: where they were read, for messages.
+        file: source, for messages.
     """
 
     clip_ids: np.ndarray
@@ -76,55 +76,54 @@ class Features:
         return len(self.labels)
 
 
-def load_features(run: RunRecord, records_dir: Path) -> Features:
-    """The stored embeddings of a run, with one label a clip.
+def load_features(run: TrainedRun, records_dir: Path) -> Features:
+    """The stored embeddings of a run, with one label per clip.
 
     Raises:
-        InputError: no stored predictions, several heads or labels a clip, or embeddings that are not numbers.
+        InputError: no stored predictions, several heads or labels per clip, or embeddings that are not finite.
     """
     if run.predictions is None:
         raise InputError(f"{records_dir}: run {run.key} stored no predictions: train it again with --run all")
     file = records_dir / run.predictions
     stored = load_predictions(records_dir, run)
     if stored is None:
-        raise InputError(f"{file}: not there: restore the predictions of run {run.key}, or train with --run all")
+        raise InputError(f"{file}: absent: restore the predictions of run {run.key}, or train it again with --run all")
     targets = stored.targets.get(DEFAULT_HEAD)
     if targets is None or not (targets.sum(axis=1) == 1).all():
         raise InputError(f"{file}: clustering needs clips with one label each: choose a single-label data set")
     if not np.isfinite(stored.embeddings).all():
-        raise InputError(f"{file}: embeddings that are not numbers, the run diverged: train it again with --run all")
+        raise InputError(f"{file}: embeddings that are not finite, the run diverged: train it again with --run all")
     order = np.argsort(stored.clip_ids, kind="stable")
     return Features(stored.clip_ids[order], stored.embeddings[order], targets.argmax(axis=1)[order], file)
 
 
-def measure_clustering(run: RunRecord, records_dir: Path, protocol: str, seed: int) -> RunRecord:
-    """One "clustering" record, not appended, of a run's stored embeddings.
+def measure_clustering(run: TrainedRun, records_dir: Path, protocol: str, seed: int) -> RunRecord:
+    """One "clustering" record of a run's stored embeddings, not appended.
 
-    Metrics: silhouette, ari, homogeneity (P4 has no clusters, so its silhouette alone), clips, clusters. A silhouette
-    is NaN where the features are all alike.
+    Metrics: silhouette, ari, homogeneity (P4 has no clusters: silhouette alone), clips, clusters. The silhouette is NaN
+    where all features are equal.
 
     Args:
-        run: the "train" record. protocol: "P1" to "P4", see clustering_plan. seed: of UMAP and KMeans.
+        run: the "train" record.
+        records_dir: folder of the records.
+        protocol: "P1" to "P4", see `records.clusterings`.
+        seed: of UMAP and KMeans.
 
     Raises:
         InputError: the features cannot be clustered (see `load_features`), or the clips are too few.
     """
     features = load_features(run, records_dir)
-    (record,) = _measure(run, features, _count_clusters(features, protocol in ON_UMAP), (protocol,), seed)
+    clusters = _count_clusters(features, protocol in ON_UMAP)
+    (record,) = _measure(Job(run, seed, (protocol,)), features, clusters)
     return record
 
 
 def _measure(
-    run: RunRecord,
-    features: Features,
-    clusters: int,
-    protocols: Sequence[str],
-    seed: int,
-    on_stage: Callable[[str], None] = lambda stage: None,
+    job: Job, features: Features, clusters: int, on_stage: Callable[[str], None] = lambda stage: None
 ) -> Iterator[RunRecord]:
-    """`measure_clustering` of several protocols. P1 and P4 share one UMAP, whose time the first of them carries."""
-    plane = None
-    for protocol in protocols:
+    """`measure_clustering` of several protocols. P1 and P4 share one UMAP, whose time is booked with the first."""
+    run, seed, plane = job.run, job.seed, None
+    for protocol in job.protocols:
         start = time.perf_counter()
         points = unit_length(features.values) if protocol == "P3" else features.values
         if protocol in ON_UMAP:
@@ -147,7 +146,11 @@ def _measure(
 
 
 def _count_clusters(features: Features, with_umap: bool) -> int:
-    """k of KMeans: the classes that the test clips show. InputError where the clips are too few for it, or for UMAP."""
+    """k of KMeans: the number of classes among the test clips.
+
+    Raises:
+        InputError: too few clips for it, or for UMAP where `with_umap`.
+    """
     clips, classes = len(features), len(np.unique(features.labels))
     if not 2 <= classes < clips:
         raise InputError(
@@ -157,38 +160,44 @@ def _count_clusters(features: Features, with_umap: bool) -> int:
     neighbours = umap_params()["n_neighbors"]
     if with_umap and clips <= neighbours:
         raise InputError(
-            f"{features.file}: {clips} test clips, and UMAP with {neighbours} neighbours needs more than {neighbours}: "
+            f"{features.file}: {clips} test clips, but UMAP with {neighbours} neighbours needs more than {neighbours}: "
             "test on more clips"
         )
     return classes
 
 
 def project(values: np.ndarray, seed: int) -> np.ndarray:
-    """UMAP with the paper's parameters: (n, dim) -> (n, 2). The same seed and order of clips give the same plane."""
+    """UMAP with the paper's parameters: (n, dim) to (n, 2). The same seed and order of clips give the same points."""
     from umap import UMAP
 
     with warnings.catch_warnings():
-        # Far-apart groups of clips leave UMAP's graph unconnected. It copes, and warns of each piece.
+        # Groups of clips that are far apart leave UMAP's graph unconnected. It handles that, and warns per component.
         warnings.filterwarnings("ignore", category=UserWarning, module="umap|sklearn")
-        # With a random_state UMAP takes one thread; without n_jobs=1 it warns that it does.
+        # With a random_state UMAP uses one thread; without n_jobs=1 it warns about that.
         return np.asarray(UMAP(**umap_params(), random_state=seed, n_jobs=1).fit_transform(values))
 
 
 def unit_length(values: np.ndarray) -> np.ndarray:
-    """Rows of (n, dim) divided by their L2 norm; a row of zeros stays one."""
+    """Divide the rows of (n, dim) by their L2 norms; rows of zeros stay as they are."""
     norms = np.linalg.norm(values, axis=1, keepdims=True)
     return values / np.where(norms > 0, norms, 1.0)
 
 
 def kmeans(points: np.ndarray, clusters: int, seed: int) -> np.ndarray:
-    """Cluster index of every point, (n,): the best of KMEANS_N_INIT starts."""
+    """Cluster index per point, (n,): the best of KMEANS_N_INIT starts."""
     from sklearn.cluster import KMeans
 
     return KMeans(clusters, n_init=KMEANS_N_INIT, random_state=seed).fit(points).labels_
 
 
 def cluster_scores(points: np.ndarray, clusters: np.ndarray, labels: np.ndarray) -> dict[str, float]:
-    """Silhouette of `clusters` among `points`, adjusted Rand index and homogeneity of `clusters` against `labels`."""
+    """Silhouette of the clusters, and their adjusted Rand index and homogeneity against the labels.
+
+    Args:
+        points: (n, dim).
+        clusters: (n,) cluster indices.
+        labels: (n,) class indices.
+    """
     from sklearn.metrics import adjusted_rand_score, homogeneity_score
 
     return {
@@ -199,9 +208,13 @@ def cluster_scores(points: np.ndarray, clusters: np.ndarray, labels: np.ndarray)
 
 
 def silhouette(points: np.ndarray, groups: np.ndarray) -> float:
-    """Mean silhouette, Euclidean; NaN unless there are at least two groups, and fewer than points.
+    """Mean silhouette with Euclidean distances; NaN unless there are at least two groups, and fewer than points.
 
-    scikit-learn computes the distances in chunks of a GiB: 15,446 clips fit anywhere.
+    scikit-learn computes the distances in chunks of 1 GiB.
+
+    Args:
+        points: (n, dim).
+        groups: (n,) of any labels.
     """
     from sklearn.metrics import silhouette_score
 
@@ -210,16 +223,16 @@ def silhouette(points: np.ndarray, groups: np.ndarray) -> float:
     return float(silhouette_score(points, groups))
 
 
-def _first_classes(run: RunRecord, features: Features) -> Features:
-    """The clips of the classes that Figure 2 shows: the first ones by label."""
-    names = run.dataset["classes"][DEFAULT_HEAD]
+def _first_classes(run: TrainedRun, features: Features) -> Features:
+    """The clips of the classes that Figure 2 shows: the first ones by sorted label."""
+    names = run.classes[DEFAULT_HEAD]
     first = sorted(range(len(names)), key=names.__getitem__)[: figure_classes()]
     chosen = np.isin(features.labels, first)
     return Features(features.clip_ids[chosen], features.values[chosen], features.labels[chosen], features.file)
 
 
-def _measure_projection(run: RunRecord, records_dir: Path, features: Features, classes: int) -> RunRecord:
-    """One panel of Figure 2: `features` in UMAP's plane.
+def _measure_projection(run: TrainedRun, records_dir: Path, features: Features, classes: int) -> RunRecord:
+    """Project one panel of Figure 2: `features` in UMAP's plane.
 
     The coordinates go to `embeddings/` under `records_dir`, so that a report can draw them without UMAP. Metrics:
     silhouette of the true labels in the plane, silhouette_features of the same clips before UMAP, clips, classes.
@@ -228,10 +241,10 @@ def _measure_projection(run: RunRecord, records_dir: Path, features: Features, c
         InputError: the coordinates cannot be written.
     """
     start = time.perf_counter()
-    names = run.dataset["classes"][DEFAULT_HEAD]
+    names = run.classes[DEFAULT_HEAD]
     plane = project(features.values, FIGURE_SEED)
     projection = Projection(features.clip_ids, plane, np.array([names[label] for label in features.labels]))
-    where = save_projection(records_dir, f"{features.file.stem}-{FIGURE}-seed{FIGURE_SEED}", projection)
+    coordinates = save_projection(records_dir, f"{features.file.stem}-{FIGURE}-seed{FIGURE_SEED}", projection)
     metrics = {
         "silhouette": silhouette(plane, features.labels),
         "silhouette_features": silhouette(features.values, features.labels),
@@ -239,11 +252,11 @@ def _measure_projection(run: RunRecord, records_dir: Path, features: Features, c
         "classes": classes,
     }
     experiment = clustering_experiment(run, FIGURE, FIGURE_SEED)
-    return _record(run, experiment, metrics, time.perf_counter() - start, {"coordinates": where})
+    return _record(run, experiment, metrics, time.perf_counter() - start, {"coordinates": coordinates})
 
 
 def _record(
-    run: RunRecord,
+    run: TrainedRun,
     experiment: Mapping[str, Any],
     metrics: Mapping[str, float | int],
     wall_time_s: float,
@@ -251,13 +264,13 @@ def _record(
 ) -> RunRecord:
     return RunRecord(
         kind="clustering",
-        key=hashlib.sha256(json.dumps(experiment, sort_keys=True).encode()).hexdigest()[:16],
+        key=hash_key(experiment),
         experiment=experiment,
         scale=run.scale,
         metrics=metrics,
         environment=_environment(),
-        # Every broken clip stands in the run's own record; forty clusterings need not repeat them.
-        dataset={name: value for name, value in run.dataset.items() if name != "problems"},
+        # The run's own record lists every clip that could not be used; forty clusterings need not repeat them.
+        dataset={name: value for name, value in run.record.dataset.items() if name != "problems"},
         seed=experiment["seed"],
         details=details or {},
         wall_time_s=wall_time_s,
@@ -267,7 +280,7 @@ def _record(
 
 @cache
 def _environment() -> dict[str, Any]:
-    """As `describe_environment`, of the libraries that cluster: it asks torch, which has no part in this."""
+    """The conditions of a clustering, without torch, which `describe_environment` needs."""
     return {
         "device": cpu_name(),
         "device_type": "cpu",
@@ -280,20 +293,24 @@ def _environment() -> dict[str, Any]:
 
 
 def fill_clusterings(records_dir: Path, on_progress: OnProgress = _silent) -> list[str]:
-    """Measure and append every clustering that Table 6 lacks, each as soon as it is there.
+    """Measure every clustering that Table 6 lacks, and append each record as soon as it is measured.
+
+    Args:
+        records_dir: folder of the records.
+        on_progress: see `OnProgress`.
 
     Returns:
-        One line for every run that cannot be clustered, with the reason; the others are done all the same.
+        One line per run that cannot be clustered, with the reason; the other runs are clustered.
 
     Raises:
-        InputError: the records cannot be read, or not appended.
+        InputError: the records cannot be read or appended.
     """
     jobs = missing_clusterings(load_records(records_dir), records_dir)
     total = sum(len(job.protocols) for job in jobs)
     done, problems = 0, []
 
-    def tell(job: Job, stage: str) -> None:
-        on_progress(done, total, f"{job.run.experiment['model']}, seed {job.seed}: {stage}")
+    def report(job: Job, stage: str) -> None:
+        on_progress(done, total, f"{job.run.model}, seed {job.seed}: {stage}")
 
     for job in jobs:
         try:
@@ -302,18 +319,18 @@ def fill_clusterings(records_dir: Path, on_progress: OnProgress = _silent) -> li
         except InputError as error:
             problems.append(str(error))
             continue
-        for record in _measure(job.run, features, clusters, job.protocols, job.seed, partial(tell, job)):
+        for record in _measure(job, features, clusters, partial(report, job)):
             append_record(records_dir, record)
             done += 1
     return list(dict.fromkeys(problems))
 
 
 def fill_projections(records_dir: Path, on_progress: OnProgress = _silent) -> list[str]:
-    """Measure and append every panel that Figure 2 lacks; returns and raises as `fill_clusterings`."""
+    """Measure and append every projection that Figure 2 lacks; arguments, result and errors as `fill_clusterings`."""
     missing = missing_projections(load_records(records_dir), records_dir)
     problems = []
     for done, run in enumerate(missing):
-        on_progress(done, len(missing), f"{run.experiment['model']}: UMAP for Figure 2")
+        on_progress(done, len(missing), f"{run.model}: UMAP for Figure 2")
         try:
             features = _first_classes(run, load_features(run, records_dir))
             classes = _count_clusters(features, with_umap=True)

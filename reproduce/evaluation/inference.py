@@ -1,42 +1,49 @@
-"""A trained model on sounds: what is in them, their embeddings, or its score on a data set's test clips."""
+"""A trained model on sounds: their classes, their embeddings, or its score on a data set's test clips."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from scipy.special import expit
 
 from models import SpectrogramTransformer, create_model
-from models.checkpoints import CheckpointError, load_by_name, load_checkpoint
+from models.checkpoints import load_checkpoint
+from models.pretrained import load_by_name
+from models.weight_files import CheckpointError
 from reproduce.audio.spec import AudioSpec
 from reproduce.data.batches import evaluation_batches
 from reproduce.data.waveform_store import WaveformStore, stream_waveforms
 from reproduce.datasets import ClipIndex
-from reproduce.datasets.index import STRING, Labels
-from reproduce.datasets.readers.scan import MEDIA_RANK
-from reproduce.environment import usable_cores
+from reproduce.datasets.index import Labels
+from reproduce.datasets.readers.scan import MEDIA_RANK, media_files
+from reproduce.datasets.strings import Strings
 from reproduce.errors import InputError
-from reproduce.evaluation.predict import Predictions, merge, predict
+from reproduce.evaluation.predict import Predictions, drop_not_finite, merge, predict
 from reproduce.files import write_arrays
+from reproduce.machine import usable_cores
 from reproduce.metrics.headline import score, softmax
 
 PUBLISHED = "audioset"  # AST's own weights, by name
-BATCH = 16
+CLASSES_NAMED = 5  # in a message
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class TrainedModel:
     """A model and all it takes to use it.
 
     Args:
-        model: in evaluation mode, on its device. name: the preset that built it.
+        model: in evaluation mode, on its device.
+        name: the preset that built it.
         front_end: how sounds become its input.
-        labels: head -> class names in the order of the logits; empty where the weights do not say.
+        labels: head -> class names in the order of the logits; empty where the weights hold none.
         multilabel: sigmoid per class rather than softmax over classes.
-        trained_on: splits (or folds) that it was trained on, where the weights say so. scale: of its training.
+        trained_on: splits (or folds) that it was trained on, where the weights hold them.
+        scale: of its training, "paper" or "demo".
     """
 
     model: SpectrogramTransformer
@@ -48,8 +55,23 @@ class TrainedModel:
     scale: str = "paper"
 
 
+@dataclass(frozen=True, kw_only=True)
+class InferenceOptions:
+    """How a trained model is applied.
+
+    Args:
+        device: of the model.
+        crops: evenly spaced crops of a sound longer than the input, whose probabilities are averaged; 1: its start.
+        batch_size: crops per forward pass.
+    """
+
+    device: str
+    crops: int = 1
+    batch_size: int = 16
+
+
 def load_trained_model(source: str, device: str) -> TrainedModel:
-    """From a `.safetensors` file that a training run left, or "audioset": AST's published weights.
+    """Load a `.safetensors` file that a training run wrote, or "audioset": AST's published weights.
 
     Raises:
         InputError: the weights cannot be had or read.
@@ -58,19 +80,33 @@ def load_trained_model(source: str, device: str) -> TrainedModel:
         if source == PUBLISHED and not Path(source).exists():
             model = create_model("ast_base")
             load_by_name(model, PUBLISHED)
-            return TrainedModel(model.eval().to(device), "ast_base", AudioSpec(), {}, multilabel=True)
+            published = model.eval().to(device)
+            return TrainedModel(model=published, name="ast_base", front_end=AudioSpec(), labels={}, multilabel=True)
         loaded = load_checkpoint(source)
     except CheckpointError as error:
         raise InputError(str(error)) from None
-    labels = {head: tuple(names) for head, names in loaded.labels.items()}
-    spec = AudioSpec.from_dict(loaded.front_end)
-    experiment = loaded.metadata.get("experiment", {})
-    trained_on, scale = tuple(experiment.get("train_splits", ())), experiment.get("scale", "demo")
-    return TrainedModel(loaded.model.to(device), loaded.name, spec, labels, loaded.multilabel, trained_on, scale)
+    try:
+        experiment = loaded.metadata.get("experiment", {})
+        return TrainedModel(
+            model=loaded.model.to(device),
+            name=loaded.name,
+            front_end=AudioSpec.from_dict(loaded.front_end),
+            labels={head: tuple(names) for head, names in loaded.labels.items()},
+            multilabel=loaded.multilabel,
+            trained_on=tuple(experiment.get("train_splits", ())),
+            scale=experiment.get("scale", "demo"),
+        )
+    except (ValueError, TypeError, AttributeError, ArithmeticError) as error:
+        raise InputError(f"{source}: damaged description ({error}): save or copy it again") from None
 
 
-def find_audio_files(paths: Iterable[Path]) -> list[Path]:
-    """Sound files, and those below folders, sorted within each.
+def find_audio_files(
+    paths: Iterable[Path], skipped: Callable[[str, str], object] = lambda folder, reason: None
+) -> list[Path]:
+    """Sound files, and those below folders (linked ones too), sorted within each.
+
+    Args:
+        skipped: called as `skipped(folder, reason)` for a folder that cannot be read or was visited before.
 
     Raises:
         InputError: a path that is not there, or a folder without sounds.
@@ -78,7 +114,7 @@ def find_audio_files(paths: Iterable[Path]) -> list[Path]:
     found: list[Path] = []
     for path in paths:
         if path.is_dir():
-            below = sorted(p for p in path.rglob("*") if p.suffix.lower() in MEDIA_RANK and p.is_file())
+            below = [path / name for name in media_files(path, skipped)]
             if not below:
                 raise InputError(f"{path}: no sound file in this folder ({', '.join(sorted(MEDIA_RANK))})")
             found += below
@@ -89,24 +125,38 @@ def find_audio_files(paths: Iterable[Path]) -> list[Path]:
     return found
 
 
-def predict_files(trained: TrainedModel, sounds: list[Path], crops: int, device: str) -> tuple[list[Path], Predictions]:
-    """Predictions for every sound that could be used, and which they are; the others are in `problems`.
+def predict_files(
+    trained: TrainedModel, sounds: list[Path], options: InferenceOptions
+) -> tuple[list[Path], Predictions]:
+    """The sounds that could be used, and their predictions, whose `problems` are of the others.
 
-    Args:
-        crops: of a sound longer than the input, evenly spaced; their probabilities are averaged.
+    Raises:
+        InputError: no sound could be used.
     """
     store = stream_waveforms(_index_of(sounds, trained), trained.front_end)
-    predictions = _predict(trained, store, crops, device)
-    return [sounds[i] for i in predictions.positions], predictions
+    predictions = predict_store(trained, store, options)
+    return [sounds[position] for position in predictions.positions], predictions
+
+
+def predict_store(trained: TrainedModel, store: WaveformStore, options: InferenceOptions) -> Predictions:
+    """Predictions of the clips of `store` that can be used; their logits and embeddings are finite.
+
+    Raises:
+        InputError: no clip could be used.
+    """
+    batch_size = max(1, options.batch_size // options.crops)
+    batches = evaluation_batches(store, batch_size, options.device, options.crops, threads=usable_cores())
+    predictions = merge([predict(trained.model, batches, trained.multilabel)])
+    return merge([drop_not_finite(predictions, store.index.clip_ids)])
 
 
 def probabilities(logits: np.ndarray, multilabel: bool) -> np.ndarray:
     """(n, classes) raw logits to probabilities, float64."""
-    return 1 / (1 + np.exp(-logits.astype(np.float64))) if multilabel else softmax(logits)
+    return expit(logits.astype(np.float64)) if multilabel else softmax(logits)
 
 
 def top_classes(trained: TrainedModel, predictions: Predictions, top: int) -> list[dict[str, list[tuple[str, float]]]]:
-    """For every sound and head the `top` likeliest classes with their probabilities."""
+    """Per sound: head -> the `top` likeliest classes with their probabilities."""
     rows: list[dict[str, list[tuple[str, float]]]] = [{} for _ in predictions.positions]
     for head, logits in predictions.logits.items():
         chances = probabilities(logits, trained.multilabel)
@@ -117,8 +167,8 @@ def top_classes(trained: TrainedModel, predictions: Predictions, top: int) -> li
     return rows
 
 
-def save_embeddings(path: Path, sounds: list[Path], predictions: Predictions) -> None:
-    """An npz with `files` (n,), `embeddings` (n, dim) and `logits_HEAD` (n, classes), whole or not at all.
+def save_embeddings(path: Path, sounds: Sequence[Path], predictions: Predictions) -> None:
+    """Write an npz with `files` (n,), `embeddings` (n, dim) and `logits_HEAD` (n, classes), completely or not at all.
 
     Raises:
         InputError: it cannot be written.
@@ -129,36 +179,58 @@ def save_embeddings(path: Path, sounds: list[Path], predictions: Predictions) ->
 
 
 def evaluate(
-    trained: TrainedModel, index: ClipIndex, crops: int, device: str
-) -> tuple[dict[str, float | int], Predictions]:
-    """Metrics of `index`' clips, see `predictions.score`.
+    trained: TrainedModel, index: ClipIndex, options: InferenceOptions
+) -> tuple[dict[str, float | int | None], Predictions]:
+    """Metrics of `index`' clips by the model's classes (see `metrics.headline.score`), and the predictions behind them.
+
+    The list may lack classes of the model. The model decides how it is scored: one with several labels per clip by
+    sigmoids and mAP. A metric that is not defined for these clips is None.
 
     Raises:
-        InputError: the model's classes are not the data set's, or no clip can be used.
+        InputError: the list has classes or heads that the model lacks, or clips with several labels for a model that
+            gives one; or no clip can be used.
     """
-    for head, names in index.classes.items():
-        own = trained.labels.get(head)
-        if own is not None and own != tuple(names):
-            raise InputError(
-                f"{index.root}: the model's {len(own)} classes of head {head!r} are not the data set's {len(names)}: "
-                "evaluate it on the data set (and --variant) that it was trained on"
-            )
-    predictions = _predict(trained, stream_waveforms(index, trained.front_end), crops, device)
-    targets = {head: index.targets(head, predictions.positions) for head in index.classes}
+    columns = {head: _columns(trained, head, names, index.root) for head, names in index.classes.items()}
+    predictions = predict_store(trained, stream_waveforms(index, trained.front_end), options)
+    targets = {}
     for head, logits in predictions.logits.items():
-        if head not in targets or targets[head].shape != logits.shape:
+        unnamed = head not in trained.labels  # then the list must have all classes, in the model's order
+        if head not in columns or (unnamed and len(columns[head]) != logits.shape[1]):
             raise InputError(f"{index.root}: the model's heads do not fit the data set's: train one on it first")
-    return score(predictions.logits, targets, index.multilabel), predictions
+        known = index.targets(head, predictions.positions)
+        targets[head] = np.zeros(logits.shape, known.dtype)
+        targets[head][:, columns[head]] = known
+        if not trained.multilabel and (known.sum(axis=1) != 1).any():
+            raise InputError(
+                f"{index.root}: clips with several labels, or none, but the model gives one label per clip: "
+                "evaluate one that was trained on such clips"
+            )
+    metrics = score(predictions.logits, targets, trained.multilabel)
+    return {name: value if math.isfinite(value) else None for name, value in metrics.items()}, predictions
 
 
-def _predict(trained: TrainedModel, store: WaveformStore, crops: int, device: str) -> Predictions:
-    batches = evaluation_batches(store, max(1, BATCH // crops), device, crops, threads=usable_cores())
-    return merge([predict(trained.model, batches, trained.multilabel)])
+def _columns(trained: TrainedModel, head: str, names: Sequence[str], root: Path) -> list[int]:
+    """The position of each of a list's classes among the model's.
+
+    Raises:
+        InputError: a class that the model lacks.
+    """
+    labels = trained.labels.get(head)
+    if labels is None:
+        return list(range(len(names)))
+    position = {name: i for i, name in enumerate(labels)}
+    if unknown := [name for name in names if name not in position]:
+        more = f" and {len(unknown) - CLASSES_NAMED} more" if len(unknown) > CLASSES_NAMED else ""
+        raise InputError(
+            f"{root}: the model has no class {', '.join(map(repr, unknown[:CLASSES_NAMED]))}{more} of head {head!r}: "
+            "evaluate it on the data set (and --variant) that it was trained on"
+        )
+    return [position[name] for name in names]
 
 
 def _index_of(sounds: list[Path], trained: TrainedModel) -> ClipIndex:
     """Sounds without labels, named by their paths."""
-    paths = np.array([str(path) for path in sounds], STRING)
+    paths = Strings.of(map(str, sounds))
     unknown = np.full(len(sounds), np.nan)
     return ClipIndex(
         dataset="sounds",
@@ -167,7 +239,7 @@ def _index_of(sounds: list[Path], trained: TrainedModel) -> ClipIndex:
         root=Path(),
         clip_ids=paths,
         paths=paths,
-        splits=np.full(len(sounds), "all", STRING),
+        splits=Strings.repeat("all", len(sounds)),
         start=unknown,
         stop=unknown,
         labels={head: Labels.from_rows([()] * len(sounds)) for head in trained.labels},

@@ -1,11 +1,11 @@
-"""Logits, embeddings and targets of a store's clips."""
+"""Logits and embeddings of clips by a trained model, and their scores."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -13,33 +13,46 @@ from torch import Tensor
 
 from models import SpectrogramTransformer
 from reproduce.data.batches import EvaluationBatch
-from reproduce.datasets import Problem
+from reproduce.datasets import ClipIndex, Problem
 from reproduce.datasets.index import DEFAULT_HEAD
+from reproduce.datasets.strings import Strings
+from reproduce.environment import synchronise
 from reproduce.errors import InputError
+from reproduce.metrics.headline import score
 
 
 def as_heads(logits: Tensor | dict[str, Tensor]) -> dict[str, Tensor]:
-    """A single-head model's logits under the name that single-head data sets use."""
+    """Logits by head; a single-head model's under the name that single-head data sets use."""
     return logits if isinstance(logits, dict) else {DEFAULT_HEAD: logits}
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Predictions:
-    """Per clip, ordered by its position in the store.
+    """Predictions of n clips, ordered by their position in the store.
 
     Args:
         positions: (n,) int64; clips that could not be used are not among them.
         logits: head -> (n, classes), raw; of a clip with several crops those of its mean probabilities.
         embeddings: (n, dim), mean over crops.
-        seconds: the model's time alone, crops included.
+        seconds: time of the model alone, for `timed` clips with all their crops.
+        timed: clips behind `seconds`: the first batch warms up, and does not count where there are others.
         problems: clips that could not be used.
     """
 
     positions: np.ndarray
     logits: dict[str, np.ndarray]
     embeddings: np.ndarray
-    seconds: float
+    seconds: float = 0.0
+    timed: int = 0
     problems: tuple[Problem, ...] = ()
+
+    def __len__(self) -> int:
+        return len(self.positions)
+
+    @property
+    def clips_per_s(self) -> float:
+        """Throughput of the model alone."""
+        return self.timed / self.seconds if self.seconds else 0.0
 
 
 @torch.inference_mode()
@@ -49,38 +62,43 @@ def predict(
     multilabel: bool,
     autocast: Callable[[], AbstractContextManager[None]] = nullcontext,
 ) -> Predictions:
-    """Logits and pooled embeddings of every clip that can be used; the first batch runs once untimed."""
+    """Predict every clip that can be used; may be none.
+
+    Args:
+        model: on the device of the batches; it is left in evaluation mode.
+        batches: crops of clips, see there.
+        multilabel: average the sigmoids of a clip's crops rather than their softmax.
+        autocast: context of the forward pass, for its precision.
+    """
     model.eval()
     logits: dict[str, list[np.ndarray]] = {}
     embeddings: list[np.ndarray] = []
     positions: list[np.ndarray] = []
     problems: list[Problem] = []
-    seconds = 0.0
+    seconds: list[float] = []
     for batch in batches:
         problems += batch.problems
         if not len(batch.positions):
             continue
         with autocast():
-            if not embeddings:
-                model(batch.inputs)
             synchronise(batch.inputs.device)
             start = time.perf_counter()
             embedding = model.pool(model.forward_features(batch.inputs))
             outputs = as_heads(model.classify(embedding))
             synchronise(batch.inputs.device)
-        seconds += time.perf_counter() - start
+        seconds.append(time.perf_counter() - start)
         for head, values in outputs.items():
             logits.setdefault(head, []).append(_mean_of_crops(values.float(), batch.crops, multilabel).cpu().numpy())
         embeddings.append(_mean_rows(embedding.float(), batch.crops).cpu().numpy())
         positions.append(batch.positions)
-    if not positions:
-        return Predictions(np.empty(0, np.int64), {}, np.empty((0, 0), np.float32), 0.0, tuple(problems))
+    first = 1 if len(seconds) > 1 else 0
     return Predictions(
-        np.concatenate(positions),
-        {head: np.concatenate(rows) for head, rows in logits.items()},
-        np.concatenate(embeddings),
-        seconds,
-        tuple(problems),
+        positions=np.concatenate([np.empty(0, np.int64), *positions]),
+        logits={head: np.concatenate(rows) for head, rows in logits.items()},
+        embeddings=np.concatenate(embeddings) if embeddings else np.empty((0, 0), np.float32),
+        seconds=sum(seconds[first:]),
+        timed=sum(map(len, positions[first:])),
+        problems=tuple(problems),
     )
 
 
@@ -92,42 +110,66 @@ def _mean_of_crops(logits: Tensor, crops: np.ndarray, multilabel: bool) -> Tenso
         means = torch.logit(_mean_rows(logits.double().sigmoid(), crops), eps=1e-12).float()
     else:
         means = _mean_rows(logits.double().softmax(dim=1), crops).clamp(min=1e-38).log().float()
-    # A clip of one crop keeps its own logits, whatever clips stand beside it.
-    alone = torch.from_numpy(crops == 1).to(logits.device).unsqueeze(1)
-    return torch.where(alone, _mean_rows(logits, crops), means)
+    # A clip of one crop keeps its own logits, whatever clips are in its batch.
+    single = torch.from_numpy(crops == 1).to(logits.device).unsqueeze(1)
+    return torch.where(single, _mean_rows(logits, crops), means)
 
 
 def _mean_rows(rows: Tensor, counts: np.ndarray) -> Tensor:
-    """Consecutive `counts[i]` rows of (rows, dim) averaged, (clips, dim)."""
+    """(rows, dim) to (clips, dim): means of `counts[i]` consecutive rows."""
     if (counts == 1).all():
         return rows
     return torch.stack([part.mean(dim=0) for part in rows.split(counts.tolist())])
 
 
 def merge(parts: Iterable[Predictions]) -> Predictions:
-    """Those of several processes, as one process would have made them.
+    """Join the predictions of several processes, as one process would have made them.
 
     Raises:
         InputError: not one clip could be used.
     """
     parts = list(parts)
     problems = tuple(problem for part in parts for problem in part.problems)
-    parts = [part for part in parts if len(part.positions)]
+    parts = [part for part in parts if len(part)]
     if not parts:
         first = f" (first: {problems[0].message})" if problems else ""
         raise InputError(f"none of the clips to predict can be used{first}")
     order = np.argsort(np.concatenate([part.positions for part in parts]), kind="stable")
     heads = parts[0].logits
     return Predictions(
-        np.concatenate([part.positions for part in parts])[order],
-        {head: np.concatenate([part.logits[head] for part in parts])[order] for head in heads},
-        np.concatenate([part.embeddings for part in parts])[order],
-        max(part.seconds for part in parts),
-        problems,
+        positions=np.concatenate([part.positions for part in parts])[order],
+        logits={head: np.concatenate([part.logits[head] for part in parts])[order] for head in heads},
+        embeddings=np.concatenate([part.embeddings for part in parts])[order],
+        seconds=max(part.seconds for part in parts),  # they work at the same time
+        timed=sum(part.timed for part in parts),
+        problems=problems,
     )
 
 
-def synchronise(device: torch.device) -> None:
-    """Wait until the device has finished, so that a clock read next tells the truth."""
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
+def drop_not_finite(predictions: Predictions, clip_ids: Strings) -> Predictions:
+    """Turn clips whose logits or embeddings are not finite into problems, so that no output holds NaN.
+
+    Args:
+        predictions: of a store's clips.
+        clip_ids: of that store.
+    """
+    rows = [predictions.embeddings, *predictions.logits.values()]
+    finite = np.logical_and.reduce([np.isfinite(values).all(axis=1) for values in rows])
+    if finite.all():
+        return predictions
+    dropped = [clip_ids[int(position)] for position in predictions.positions[~finite]]
+    message = "the model's output is not finite; check the sound's samples and the model's weights"
+    problems = [Problem(clip_id, "output not finite", f"{clip_id}: {message}") for clip_id in dropped]
+    return replace(
+        predictions,
+        positions=predictions.positions[finite],
+        logits={head: values[finite] for head, values in predictions.logits.items()},
+        embeddings=predictions.embeddings[finite],
+        problems=(*predictions.problems, *problems),
+    )
+
+
+def score_predictions(predictions: Predictions, index: ClipIndex) -> dict[str, float | int]:
+    """Metrics of clips by the data set's own labels, see `metrics.headline.score`."""
+    targets = {head: index.targets(head, predictions.positions) for head in index.classes}
+    return score(predictions.logits, targets, index.multilabel)

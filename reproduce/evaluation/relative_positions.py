@@ -1,9 +1,8 @@
-"""The verb `inspect`: one sound through a trained model, for the figures of its input and its relative positions."""
+"""One sound through a trained model, for the figures of its input and of MAST's relative positions."""
 
 from __future__ import annotations
 
 import hashlib
-import json
 from pathlib import Path
 from typing import Any
 
@@ -13,20 +12,25 @@ from torch import Tensor
 
 from models import SpectrogramTransformer
 from models.checkpoints import weights_sha256
-from models.mast_model import MAST
-from models.pooling_attention import PoolingAttention
+from models.pooling_attention import relative_index
 from reproduce.audio.log_mel import log_mel, normalise
 from reproduce.audio.spec import AudioSpec
 from reproduce.audio.waveforms import load_waveform
 from reproduce.environment import describe_environment
 from reproduce.evaluation.inference import TrainedModel
+from reproduce.keys import hash_key
 from reproduce.records.inspections import KIND, Inspection, Profile, save_inspection
 from reproduce.records.record import RunRecord, now
 from reproduce.records.store import append_record
 
 
 def inspect(trained: TrainedModel, sound: Path, device: str) -> Inspection:
-    """The start of `sound` as the model gets it; and of a MAST how every block's relative positions weigh distance.
+    """The start of `sound` as the model's input, and how the relative positions of each block of a MAST weigh distance.
+
+    Args:
+        trained: see there.
+        sound: a sound file.
+        device: of the model.
 
     Raises:
         InputError: the sound cannot be read.
@@ -44,57 +48,55 @@ def inspect(trained: TrainedModel, sound: Path, device: str) -> Inspection:
 def relative_profiles(
     model: SpectrogramTransformer, x: Tensor, spec: AudioSpec
 ) -> tuple[tuple[Profile, ...], tuple[Profile, ...]]:
-    """Along frequency and along time, a profile a block of MAST; nothing of AST.
+    """Along frequency and along time, one profile per block of MAST; none for AST.
 
     Args:
+        model: in evaluation mode.
         x: (1, 1, mels, frames), normalised.
+        spec: front end, for the distance between frames.
     """
-    if not isinstance(model, MAST):
-        return (), ()
-    found: list[tuple[Profile, Profile]] = []
     units = (1.0, spec.frame_shift_ms / 1000)
-
-    def note(attn: PoolingAttention, q: Tensor) -> None:
-        terms = attn.relative_terms(q.transpose(1, 2)[:, :, attn.prefix_tokens :])
-        freq = terms[0].mean(dim=(0, 1, 3))  # (B, H, F, T, f) to (F, f)
-        time = terms[1].mean(dim=(0, 1, 2))  # (B, H, F, T, t) to (T, t)
-        profiles = (
-            _profile(mean.float().cpu().numpy(), index.cpu().numpy(), size * unit)
-            for mean, index, size, unit in zip(
-                (freq, time), (attn.freq_index, attn.time_index), model.config.input_size, units, strict=True
-            )
-        )
-        found.append((next(profiles), next(profiles)))
-
-    hooks = [
-        block.attn.norm_q.register_forward_hook(lambda _, __, q, attn=block.attn: note(attn, q))
-        for block in model.blocks
-    ]
-    try:
-        model.forward_features(x)
-    finally:
-        for hook in hooks:
-            hook.remove()
-    return tuple(freq for freq, _ in found), tuple(time for _, time in found)
+    mels, seconds = (size * unit for size, unit in zip(model.config.input_size, units, strict=True))
+    terms = model.relative_position_terms(x)
+    return tuple(mean_bias_by_distance(freq.cpu().numpy(), mels) for freq, _ in terms), tuple(
+        mean_bias_by_distance(time.cpu().numpy(), seconds) for _, time in terms
+    )
 
 
-def _profile(bias: np.ndarray, index: np.ndarray, extent: float) -> Profile:
-    """(queries, keys) biases averaged by row of the table, and each row's distance where the axis spans `extent`."""
+def mean_bias_by_distance(bias: np.ndarray, extent: float) -> Profile:
+    """Average biases over the pairs that share a row of the relative-position table.
+
+    Args:
+        bias: (queries, keys) along one axis.
+        extent: length of the axis, in the unit of the profile's distances.
+    """
     queries, keys = bias.shape
-    counts = np.bincount(index.ravel())
+    index = relative_index(queries, keys).numpy().ravel()
+    counts = np.bincount(index)
     rows = np.flatnonzero(counts)
-    means = np.bincount(index.ravel(), weights=bias.ravel())[rows] / counts[rows]
-    # From centre to centre: on the coarser axis a token spans several of the finer one's, whose unit rows count in.
+    means = np.bincount(index, weights=bias.astype(np.float64).ravel())[rows] / counts[rows]
+    # Rows count tokens of the finer axis; distances are from centre to centre.
     finer = max(queries, keys)
     span_q, span_k = finer / queries, finer / keys
-    away = (rows - (keys - 1) * span_k + (span_q - span_k) / 2) * extent / finer  # query less key
-    return Profile(-away[::-1], means[::-1])
+    distance = (rows - (keys - 1) * span_k + (span_q - span_k) / 2) * extent / finer  # query less key
+    return Profile(-distance[::-1], means[::-1])
 
 
 def record_inspection(
     trained: TrainedModel, sound: Path, inspection: Inspection, device: str, records_dir: Path
 ) -> RunRecord:
-    """Store the arrays and the record. The sound is known by its name and its samples, not by its place."""
+    """Store the arrays, append and return the record. The sound is identified by its name and samples, not its folder.
+
+    Args:
+        trained: see there.
+        sound: the file that was inspected.
+        inspection: of that file.
+        device: of the model.
+        records_dir: folder of the records.
+
+    Raises:
+        InputError: the folder cannot be written.
+    """
     experiment: dict[str, Any] = {
         "model": trained.name,
         "sound": sound.name,
@@ -103,7 +105,7 @@ def record_inspection(
         "trained_on": list(trained.trained_on),
         "weights_sha256": weights_sha256(trained.model),
     }
-    key = hashlib.sha256(json.dumps(experiment, sort_keys=True).encode()).hexdigest()[:16]
+    key = hash_key(experiment)
     record = RunRecord(
         kind=KIND,
         key=key,

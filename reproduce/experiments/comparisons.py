@@ -33,13 +33,13 @@ def fixed_split(
     """Every (seed, model) on a corpus that says itself what is trained on and what is tested."""
     return [
         Experiment(
-            model,
-            dataset,
-            train,
-            test,
-            preset.front_end,
-            preset.recipe_of(model),
-            preset.scale,
+            model=model,
+            dataset=dataset,
+            train_splits=train,
+            test_splits=test,
+            front_end=preset.front_end,
+            recipe=preset.recipe_of(model),
+            scale=preset.scale,
             variant=variant,
             seed=seed,
         )
@@ -64,13 +64,13 @@ def cross_validation(
         raise InputError(f"cross-validation needs at least two folds, the data has {len(folds)}: {', '.join(folds)}")
     return [
         Experiment(
-            model,
-            dataset,
-            _without(folds, fold),
-            (fold,),
-            preset.front_end,
-            preset.recipe_of(model),
-            preset.scale,
+            model=model,
+            dataset=dataset,
+            train_splits=_without(folds, fold),
+            test_splits=(fold,),
+            front_end=preset.front_end,
+            recipe=preset.recipe_of(model),
+            scale=preset.scale,
             seed=seed,
         )
         for seed in seeds
@@ -117,7 +117,15 @@ def learning_rate_search(preset: ComparisonPreset, dataset: str, folds: tuple[st
     validation = folds[(folds.index(fold) + 1) % len(folds)]
     train = _without(_without(folds, fold), validation)
     return [
-        Experiment(model, dataset, train, (validation,), preset.front_end, replace(preset.recipe, lr=lr), preset.scale)
+        Experiment(
+            model=model,
+            dataset=dataset,
+            train_splits=train,
+            test_splits=(validation,),
+            front_end=preset.front_end,
+            recipe=replace(preset.recipe, lr=lr),
+            scale=preset.scale,
+        )
         for lr in preset.search_lrs
         for model in preset.models
     ]

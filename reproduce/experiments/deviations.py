@@ -4,12 +4,17 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-# --- where the suite departs from the paper, or from the code it builds on ---
-
 
 @dataclass(frozen=True)
 class Deviation:
-    """One departure: what the paper or the public code does, what is done here, and why."""
+    """One departure.
+
+    Args:
+        what: its subject.
+        theirs: what the paper or the public code does.
+        ours: what this suite does.
+        why: the reason.
+    """
 
     what: str
     theirs: str

@@ -12,19 +12,19 @@ from reproduce.experiments.paper_recipes import PaperRecipe
 from reproduce.experiments.provenance import FRONT_END, OPEN, Provenance
 from reproduce.experiments.recipe import CHOICES, Recipe
 
-# --- overriding ---
-
 _AT_LEAST_ONE = {"epochs", "batch_size", "warmup_every", "test_crops"}
 _SHARES = {"mixup", "label_smoothing", "drop_path_rate", "decay"}  # of 0 to 1
 _TRUTH = {"true": True, "false": False}
-_NOT_FREE = {"loss", "seeds"}  # the data decide the one; the other has a CLI option of its own
+_NOT_FREE = {"loss", "seeds"}  # the labels decide the loss; --seeds sets the seeds
 
 
 def override(recipe: PaperRecipe, changes: Mapping[str, Any]) -> PaperRecipe:
-    """The recipe with some fields changed and told in its name: "mast, batch_size=12", which fills no paper cell.
+    """The recipe with some fields changed. Its name lists them: "mast, batch_size=12", which fills no paper cell.
 
-    Values may be text, as the command line gives them; "front_end.pad" and the like change the front end. A value that
-    is the recipe's own changes nothing, the name included.
+    Args:
+        recipe: to change.
+        changes: field -> value, or its text as the command line gives it; "front_end.mels" and the like change the
+            front end. A value that equals the recipe's changes nothing, not even the name.
 
     Raises:
         InputError: no such field (the message lists them), or a value that the field cannot take.
@@ -60,7 +60,7 @@ def override(recipe: PaperRecipe, changes: Mapping[str, Any]) -> PaperRecipe:
 
 
 def _parse(name: str, value: Any, current: Any) -> Any:
-    """`value`, or what its text says, in the type of the field's current value."""
+    """`value`, or the value of its text, in the type of the field's current value."""
     refused = InputError(f"{name}={value}: {_wanted(name, current)}, like {value_text(current)}")
     try:
         parsed = _converted(value, current)

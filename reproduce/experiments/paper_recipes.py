@@ -23,14 +23,8 @@ from reproduce.datasets.readers.audioset import VARIANTS as AUDIOSET_VARIANTS
 from reproduce.datasets.readers.audioset import WHOLE_TRAIN
 from reproduce.errors import InputError
 from reproduce.experiments.experiment import Experiment
-from reproduce.experiments.paper_studies import (
-    AST_BY_VARIANT,
-    BCE,
-    MODELS,
-    STUDIES,
-    PaperStudy,
-    study_name,
-)
+from reproduce.experiments.families import PAPER_MODELS
+from reproduce.experiments.paper_studies import BCE, PaperStudy, paper_studies, study_name
 from reproduce.experiments.provenance import (
     FRONT_END,
     Provenance,
@@ -43,6 +37,13 @@ from reproduce.paper import Fact, load_paper
 
 MAST, AST = "mast", "ast"
 WEIGHTS = "imagenet"
+# What AST's run.sh sets by the size of the training set.
+AST_BY_VARIANT: Mapping[str, Mapping[str, Any]] = {
+    "balanced": {"epochs": 25, "lr": 5e-5, "decay_start": 10, "decay_every": 5, "average_from": 6},
+    "full": {
+        "epochs": 5, "lr": 1e-5, "decay_start": 2, "decay_every": 1, "average_from": 1, "sampler": "balanced",
+    },
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -51,12 +52,15 @@ class PaperRecipe:
 
     Args:
         name: "mast" or "ast", followed by what was overridden: "mast, batch_size=12". See `Experiment.recipe_name`.
-        model, dataset, protocol: registered names.
-        recipe, front_end: see there.
+        model: registered name.
+        dataset: registered name.
+        variant: of the data set, "" where it has one only.
+        recipe: see there.
+        front_end: log-mel parameters.
         weights: what training starts from.
-        loss: what the labels of the data set lead to; told, not chosen: the engine reads it off the data.
+        loss: the loss that the labels lead to; information only, as training reads it off the data.
         seeds: of the runs that a table averages.
-        provenance: every field's, by name; the front end's are "front_end.mels" and so on.
+        provenance: source of every field by name; the front end's are called "front_end.mels" and so on.
     """
 
     name: str
@@ -71,7 +75,7 @@ class PaperRecipe:
     provenance: Mapping[str, Provenance]
 
     def values(self) -> dict[str, Any]:
-        """Every field that has a provenance, by name: the recipe's, the front end's, then weights, loss and seeds."""
+        """Value of every field that has a provenance: the recipe's, the front end's, then weights, loss and seeds."""
         return {
             **{f.name: getattr(self.recipe, f.name) for f in fields(Recipe)},
             **{FRONT_END + f.name: getattr(self.front_end, f.name) for f in fields(AudioSpec)},
@@ -81,23 +85,23 @@ class PaperRecipe:
         }
 
 
-@cache
 def paper_recipes() -> tuple[PaperRecipe, ...]:
-    """All of them: each study by MAST's protocol for both models, then AudioSet by AST's own recipe."""
-    by_mast = [_mast_recipe(study, model) for study in STUDIES for model in MODELS]
-    return (*by_mast, *(_ast_recipe(study) for study in STUDIES if study.dataset == "audioset"))
+    """Every recipe: each study by MAST's protocol for both models, then AudioSet by the recipe of AST's authors."""
+    studies = paper_studies()
+    by_mast = [_mast_recipe(study, model) for study in studies for model in PAPER_MODELS]
+    return (*by_mast, *(_ast_recipe(study) for study in studies if study.dataset == "audioset"))
 
 
 def paper_recipe(name: str, model: str, dataset: str, variant: str = "") -> PaperRecipe:
     """The recipe `name` ("mast" or "ast") of a model ("mast_base", or "mast" for short) on a data set.
 
-    An empty protocol is the data set's first one.
+    An empty variant is the data set's first one.
 
     Raises:
         InputError: the paper has no such recipe; the message lists those it has.
     """
-    preset = MODELS.get(model, model)
-    variant = variant or next((s.variant for s in STUDIES if s.dataset == dataset), "")
+    preset = PAPER_MODELS.get(model, model)
+    variant = variant or next((s.variant for s in paper_studies() if s.dataset == dataset), "")
     for recipe in paper_recipes():
         if (recipe.name, recipe.model, recipe.dataset, recipe.variant) == (name, preset, dataset, variant):
             return recipe
@@ -108,10 +112,12 @@ def paper_recipe(name: str, model: str, dataset: str, variant: str = "") -> Pape
 
 
 def to_experiment(recipe: PaperRecipe, seed: int, model_config: Mapping[str, Any] | None = None) -> Experiment:
-    """One run at the paper's scale. `model_config` overrides the model's config, such as the ablations' pool_strides.
+    """One run at the paper's scale.
 
-    The full AudioSet is its two official train splits, or the one list that AST's authors made of both; a split that
-    the data do not have is empty.
+    Args:
+        recipe: what is trained, on what, how.
+        seed: of the run.
+        model_config: overrides of the model's config, such as the ablations' pool_strides.
     """
     spec = dataset_spec(recipe.dataset)
     return Experiment(
@@ -131,7 +137,10 @@ def to_experiment(recipe: PaperRecipe, seed: int, model_config: Mapping[str, Any
 
 
 def train_splits_of(dataset: str, variant: str) -> tuple[str, ...]:
-    """Splits that a protocol trains on, where the data have them; the full AudioSet comes as two lists, or as one."""
+    """Splits that a variant trains on, where the data have them.
+
+    The full AudioSet is its two official train splits, or the one list that AST's authors made of both.
+    """
     splits = dataset_spec(dataset).train_splits
     if dataset != "audioset":
         return splits
@@ -139,9 +148,7 @@ def train_splits_of(dataset: str, variant: str) -> tuple[str, ...]:
     return tuple(split for split in splits if split in wanted)
 
 
-# --- the recipes ---
-
-
+@cache
 def _mast_recipe(study: PaperStudy, model: str) -> PaperRecipe:
     """The protocol of sec. 4 for either model."""
     paper = load_paper()
@@ -169,7 +176,7 @@ def _mast_recipe(study: PaperStudy, model: str) -> PaperRecipe:
     )
     return PaperRecipe(
         name=MAST,
-        model=MODELS[model],
+        model=PAPER_MODELS[model],
         dataset=study.dataset,
         variant=study.variant,
         recipe=recipe,
@@ -183,6 +190,7 @@ def _mast_recipe(study: PaperStudy, model: str) -> PaperRecipe:
     )
 
 
+@cache
 def _ast_recipe(study: PaperStudy) -> PaperRecipe:
     """AudioSet as AST's authors train on it: the row "AST [1] (Our AS)" of Table 5."""
     recipe = Recipe(
@@ -204,7 +212,7 @@ def _ast_recipe(study: PaperStudy) -> PaperRecipe:
     )
     return PaperRecipe(
         name=AST,
-        model=MODELS["ast"],
+        model=PAPER_MODELS["ast"],
         dataset=study.dataset,
         variant=study.variant,
         recipe=recipe,
@@ -213,7 +221,7 @@ def _ast_recipe(study: PaperStudy) -> PaperRecipe:
         loss=BCE,
         seeds=study.seeds,
         provenance=MappingProxyType(
-            {**ast_provenance(study.variant), **front_end_provenance(study.dataset, inherited=True)}
+            {**ast_provenance(recipe.epochs), **front_end_provenance(study.dataset, inherited=True)}
         ),
     )
 

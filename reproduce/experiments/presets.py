@@ -11,13 +11,15 @@ from reproduce.errors import InputError
 from reproduce.experiments.recipe import Recipe
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class ComparisonPreset:
     """One protocol for both models: the same clips, augmentation, schedule and seeds.
 
     Args:
-        models: registered names, one row of the table each.
-        front_end, recipe, scale: as in `Experiment`; `fit_front_end` adapts the front end to a corpus.
+        models: registered names, one table row each.
+        front_end: log-mel parameters; `fit_front_end` adapts them to a corpus.
+        recipe: as in `Experiment`, before the model's own learning rate.
+        scale: as in `Experiment`.
         search_lrs: learning rates that `tune` tries, for every model alike.
         rates: model -> the rate that `tune` found best for it; a model without one has the recipe's.
         why: what the preset is for and what it costs, printed by `list`.
@@ -32,10 +34,11 @@ class ComparisonPreset:
     rates: Mapping[str, float] = field(default_factory=dict)
 
     def recipe_of(self, model: str) -> Recipe:
+        """The recipe with the model's own learning rate."""
         return replace(self.recipe, lr=self.rates.get(model, self.recipe.lr))
 
 
-# Best of five rates for either model in `tune` at the demo's scale: folds 3-5 of ESC-10 train, fold 2 decides.
+# The best of five rates per model in `tune` at the demo's scale: trained on folds 3-5 of ESC-10, scored on fold 2.
 TUNED_RATES = {"ast_tiny": 2.5e-4, "mast_tiny": 1.25e-4}
 DEMO = ComparisonPreset(
     models=("ast_tiny", "mast_tiny"),
@@ -48,7 +51,7 @@ DEMO = ComparisonPreset(
     scale="demo",
     search_lrs=(6.25e-5, 1.25e-4, 2.5e-4, 5e-4, 1e-3),
     rates=TUNED_RATES,
-    why="quarter-width models from scratch on 64 x 128 log-mels; about 5 minutes a fold on two CPU cores",
+    why="quarter-width models from scratch on 64 x 128 log-mels; about 5 minutes per fold on two CPU cores",
 )
 
 
@@ -59,7 +62,7 @@ PRESETS: dict[str, ComparisonPreset] = {
         # Half the demo's frames: MAST without pooling, 16 times the MACs of the paper's, must be affordable.
         front_end=replace(DEMO.front_end, frames=64, frame_length_ms=80.0, frame_shift_ms=80.0),
         recipe=replace(DEMO.recipe, epochs=8, time_mask=12),
-        why="the demo on 64 x 64 log-mels: half its tokens, for the pooling ablations, one of which pools nothing",
+        why="the demo on 64 x 64 log-mels, half its tokens, for the pooling ablations, one of which pools nothing",
     ),
     "base": ComparisonPreset(
         models=("ast_base", "mast_base"),
@@ -76,12 +79,13 @@ PRESETS: dict[str, ComparisonPreset] = {
         recipe=Recipe(epochs=1, batch_size=16, lr=1e-3, warmup_steps=4, freq_mask=8, time_mask=12, mixup=0.5),
         scale="demo",
         search_lrs=(1e-3, 3e-3),
-        why="toy models for one epoch; shows that the whole path works, in seconds",
+        why="toy models for one epoch: a check of the whole path in seconds",
     ),
 }
 
 
 def comparison_preset(name: str) -> ComparisonPreset:
+    """The preset called `name`; InputError lists the known names."""
     try:
         return PRESETS[name]
     except KeyError:

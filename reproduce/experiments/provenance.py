@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Literal, get_args
 
 from reproduce.datasets import dataset_spec
-from reproduce.experiments.paper_studies import AST_BY_VARIANT, BCE, TWO_HEADS, PaperStudy
+from reproduce.experiments.paper_studies import BCE, TWO_HEADS, PaperStudy
 from reproduce.paper import load_paper
 
 Tag = Literal["STATED", "INHERITED", "OPEN"]
@@ -28,9 +28,9 @@ class Provenance:
     """Where a value comes from.
 
     Args:
-        tag: STATED by the paper; INHERITED from the code it builds on; OPEN, chosen here because the texts are silent.
-        source: the sentence's place, the public file, or for OPEN whose habit was taken.
-        note: why, or what else was possible.
+        tag: STATED by the paper; INHERITED from the code it builds on; OPEN: chosen here, as no text gives it.
+        source: place of the sentence, or the public file; for OPEN, whose practice is followed.
+        note: reason, or alternatives.
     """
 
     tag: Tag
@@ -38,23 +38,23 @@ class Provenance:
     note: str = ""
 
 
-# --- where every value comes from ---
-
-
 def _stated(fact: str, note: str = "") -> Provenance:
     return Provenance(STATED, f"paper, {load_paper().fact(fact).where}", note)
 
 
 def _stated_of_mast(model: str, fact: str, note: str = "") -> Provenance:
-    """What the paper states of MAST alone: giving it to AST as well is this suite's choice."""
+    """A value that the paper states for MAST alone: applying it to AST too is a choice of this suite."""
     stated = _stated(fact, note)
     if model == "mast":
         return stated
-    return Provenance(OPEN, stated.source, "; ".join(n for n in ("stated of MAST; AST is trained alike", note) if n))
+    return Provenance(OPEN, stated.source, "; ".join(n for n in ("stated for MAST; AST is trained alike", note) if n))
 
 
 def mast_provenance(study: PaperStudy, model: str) -> dict[str, Provenance]:
-    """Of every field of Recipe, and of weights, loss and seeds. A field added to Recipe must be added here."""
+    """Sources of every field of Recipe, and of weights, loss and seeds, for MAST's protocol.
+
+    A field that is added to Recipe must be added here; a test compares the two.
+    """
     follows = "the paper follows MViTv2-B"
     unused = Provenance(OPEN, OURS, "the cosine schedule has no steps")
     full, several = study.variant == "full", len(study.seeds) > 1
@@ -76,7 +76,6 @@ def mast_provenance(study: PaperStudy, model: str) -> dict[str, Provenance]:
         "mixup": Provenance(OPEN, AST_RUN, "on waveforms; MViTv2's cutmix and RandAugment are for images"),
         "freq_mask": Provenance(OPEN, AST_RUN, "AST's for AudioSet, on all four data sets"),
         "time_mask": Provenance(OPEN, AST_RUN, "AST's for AudioSet, on all four data sets"),
-        "roll": Provenance(OPEN, AST_DATA, "AST rolls Speech Commands alone"),
         "decay_start": unused,
         "decay_every": unused,
         "decay": unused,
@@ -85,7 +84,9 @@ def mast_provenance(study: PaperStudy, model: str) -> dict[str, Provenance]:
             OPEN, OURS, "the second half, the rate below half its peak; AST averages epochs 6-25 of 25, 1-5 of 5"
         ),
         "primary": Provenance(OPEN, OURS, "no choice is made on the test clips; the paper does not say"),
-        "report_best": Provenance(OPEN, OURS, "the last epoch is the result; best and average beside it, labelled"),
+        "report_best": Provenance(
+            OPEN, OURS, "the last epoch is the result; best and average are reported beside it, labelled"
+        ),
         "crop": Provenance(OPEN, f"{MBT}: random crops", "of 10.24 s") if long_clips else Provenance(OPEN, OURS, moot),
         "test_crops": Provenance(OPEN, f"{MBT}: 4 evenly spaced", "6.9 % of the segments are longer than 10.24 s")
         if long_clips
@@ -106,14 +107,17 @@ def _loss_provenance(study: PaperStudy, model: str) -> Provenance:
     if study.loss == TWO_HEADS:
         note = "two heads are stated, their weights are not; a plain sum doubles the rate"
         return Provenance(OPEN, "ekazakos/auditory-slow-fast tools/train_net.py: 0.5 (verb + noun)", note)
-    return Provenance(OPEN, MVIT, "one label a clip; soft targets because of mixup")
+    return Provenance(OPEN, MVIT, "one label per clip; soft targets because of mixup")
 
 
-def ast_provenance(variant: str) -> dict[str, Provenance]:
-    """Of every field of Recipe, and of weights, loss and seeds. A field added to Recipe must be added here."""
+def ast_provenance(last: int) -> dict[str, Provenance]:
+    """Sources of every field of Recipe, and of weights, loss and seeds, for the recipe of AST's authors.
+
+    Args:
+        last: number of epochs.
+    """
     run, train = Provenance(INHERITED, AST_RUN), Provenance(INHERITED, AST_TRAIN)
     absent = Provenance(INHERITED, AST_TRAIN, "AST's code has none")
-    last = AST_BY_VARIANT[variant]["epochs"]
     return {
         "epochs": run,
         "lr": run,
@@ -126,7 +130,9 @@ def ast_provenance(variant: str) -> dict[str, Provenance]:
         "decay_every": run,
         "decay": run,
         "average_from": Provenance(INHERITED, AST_RUN, f"to epoch {last}"),
-        "primary": Provenance(INHERITED, AST_RUN, "its authors report the average; the last epoch stands beside"),
+        "primary": Provenance(
+            INHERITED, AST_RUN, "its authors report the average; the last epoch is reported beside it"
+        ),
         "optimizer": train,
         "betas": train,
         "weight_decay": Provenance(INHERITED, AST_TRAIN, "L2 on every weight"),
@@ -136,9 +142,10 @@ def ast_provenance(variant: str) -> dict[str, Provenance]:
         "clip_norm": absent,
         "label_smoothing": absent,
         "drop_path_rate": Provenance(INHERITED, "YuanGongND/ast src/models/ast_models.py", "timm's default: none"),
-        "roll": Provenance(INHERITED, AST_DATA, "Speech Commands alone"),
         "report_best": Provenance(
-            INHERITED, AST_TRAIN, "AST picks its best epoch on the test clips; here it stands beside the last, labelled"
+            INHERITED,
+            AST_TRAIN,
+            "AST picks its best epoch on the test clips; here it is reported beside the last, labelled",
         ),
         "crop": Provenance(INHERITED, AST_DATA, "the first 1024 frames"),
         "test_crops": Provenance(INHERITED, AST_DATA),
@@ -149,7 +156,13 @@ def ast_provenance(variant: str) -> dict[str, Provenance]:
 
 
 def front_end_provenance(dataset: str, inherited: bool) -> dict[str, Provenance]:
-    """`inherited`: for AST's own recipe, whose statistics are its own; for MAST's protocol they are a choice."""
+    """Sources of every field of the front end.
+
+    Args:
+        dataset: registered name.
+        inherited: True for the recipe of AST's authors, whose statistics these are; for MAST's protocol they are a
+            choice.
+    """
     call = Provenance(INHERITED, AST_DATA, "kaldi.fbank, hanning")
     kaldi = Provenance(INHERITED, AST_DATA, "torchaudio's default, which AST relies on")
     statistics = Provenance(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, is_dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 SCRATCH = "scratch"
 CHOICES = {
@@ -31,42 +31,53 @@ def stored_as(name: str, default: Any) -> Any:
 
 
 def to_plain_dict(value: Any) -> dict[str, Any]:
+    """A dataclass as JSON values under its stored names; fields of `later` are left out at their defaults."""
     kept = (f for f in fields(value) if not ("later" in f.metadata and getattr(value, f.name) == f.default))
-    return {f.metadata.get("stored_as", f.name): _plain(getattr(value, f.name)) for f in kept}
+    stored = {f.metadata.get("stored_as", f.name): _plain(getattr(value, f.name)) for f in kept}
+    return {**getattr(value, "REMOVED", {}), **stored}
 
 
 def _plain(value: Any) -> Any:
     return to_plain_dict(value) if is_dataclass(value) else json.loads(json.dumps(value))
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Recipe:
     """How a model is trained. One recipe serves both models of a comparison.
 
     Args:
-        epochs, batch_size: passes over the training clips; clips a step, over all devices together.
+        epochs: passes over the training clips.
+        batch_size: clips per optimiser step, over all devices together.
         lr: peak learning rate.
-        warmup_steps: linear up to `lr`.
-        weight_decay: AdamW: none on biases, norms and the models' own `no_weight_decay`. Adam: L2 on everything.
+        warmup_steps: steps of the linear warm-up to `lr`.
+        weight_decay: of AdamW, not on biases, norms and the model's `no_weight_decay`; of Adam, L2 on all weights.
         betas: of Adam or AdamW.
-        clip_norm: L2 norm to which gradients are clipped; 0 leaves them alone.
-        drop_path_rate: stochastic depth, linear over the blocks.
+        clip_norm: L2 norm to which gradients are clipped; 0 does not clip.
+        drop_path_rate: stochastic depth of the last block; it rises linearly over the blocks.
         label_smoothing: for cross-entropy; BCE takes none.
         mixup: probability of mixing a clip's waveform with another's.
-        freq_mask, time_mask: SpecAugment's exclusive bounds, in mels and frames.
-        roll: 0; kept so that the keys of existing records stay the same.
+        freq_mask: exclusive upper bound of SpecAugment's frequency masks, in mels.
+        time_mask: exclusive upper bound of SpecAugment's time masks, in frames.
         optimizer: "adamw", or "adam" (AST's).
-        schedule: "cosine" per step from the end of the warm-up down to 0, or "steps" (AST's): after epoch
-            `decay_start`, and every `decay_every` epochs from there, the rate is multiplied by `decay`.
-        warmup_every: the warm-up's rate is updated every so many steps (AST: 50, from a rate of 0).
-        sampler: "shuffle" gives each clip once an epoch; "balanced" draws as many with AST's class-balanced weights.
-        average_from: the weights at the end of this epoch (the first is 1) and of every later one are averaged, and
-            the average is scored beside the last epoch; 0 averages nothing.
-        primary: weights whose scores are the run's result: the "last" epoch's, or the "averaged" ones (AST's recipe).
-        report_best: score the test clips after every epoch and report the best one beside the last, labelled.
-        crop: stretch of a clip longer than the input that training takes: its "first" seconds, or a "random" one.
+        schedule: "cosine" per step from the end of the warm-up to 0, or "steps" (AST's): the rate is multiplied by
+            `decay` after epoch `decay_start` and every `decay_every` epochs from there.
+        decay_start: see `schedule`.
+        decay_every: see `schedule`.
+        decay: see `schedule`.
+        warmup_every: steps between updates of the warm-up's rate (AST: 50, from a rate of 0).
+        sampler: "shuffle" gives each clip once per epoch; "balanced" draws as many with AST's class-balanced weights.
+        average_from: first epoch (counted from 1) whose final weights enter the average, which is scored beside the
+            last epoch; 0 averages nothing.
+        primary: the weights that give the run's result: the "last" epoch's, or the "averaged" ones (AST's recipe).
+        report_best: score the test clips after every epoch and report the best beside the last, labelled.
+        crop: the part of a longer clip that training takes: its "first" seconds, or a "random" stretch.
         test_crops: evenly spaced crops of a longer test clip whose probabilities are averaged.
+
+    Raises:
+        ValueError: an unknown choice, or fields that contradict each other.
     """
+
+    REMOVED: ClassVar[Mapping[str, Any]] = {"roll": 0}  # fields of earlier versions that existing keys contain
 
     epochs: int
     batch_size: int
@@ -80,7 +91,6 @@ class Recipe:
     mixup: float = 0.0
     freq_mask: int = 0
     time_mask: int = 0
-    roll: int = 0
     optimizer: str = later("adamw")
     schedule: str = later("cosine")
     decay_start: int = later(0)
@@ -100,13 +110,11 @@ class Recipe:
                 raise ValueError(f"Recipe.{name} must be one of {', '.join(known)}, not {getattr(self, name)!r}")
         if self.schedule == "steps" and min(self.decay_start, self.decay_every) < 1:
             raise ValueError("Recipe: the schedule 'steps' needs decay_start and decay_every of at least 1")
-        if self.roll:
-            raise ValueError("Recipe.roll must be 0: rotation along time (Speech Commands only) is not supported")
         if self.primary == "averaged" and not self.average_from:
             raise ValueError("Recipe: the primary weights are 'averaged', but average_from is 0")
         object.__setattr__(self, "betas", tuple(self.betas))  # JSON gives lists back
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Recipe:
-        """Of a record; fields that came later than the record have their defaults."""
-        return cls(**values)
+        """From stored values: fields that were added after them have their defaults, removed ones are ignored."""
+        return cls(**{name: value for name, value in values.items() if name not in cls.REMOVED})

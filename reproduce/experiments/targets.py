@@ -16,23 +16,14 @@ from reproduce.datasets import dataset_spec
 from reproduce.errors import InputError
 from reproduce.experiments.comparisons import POOLING_ABLATIONS
 from reproduce.experiments.experiment import Experiment
+from reproduce.experiments.families import family
 from reproduce.experiments.overrides import override
-from reproduce.experiments.paper_recipes import PaperRecipe, paper_recipes, to_experiment, train_splits_of
+from reproduce.experiments.paper_recipes import paper_recipes, to_experiment, train_splits_of
+from reproduce.experiments.paper_studies import BCE, PaperStudy, studies_of, trained_targets
 from reproduce.experiments.recipe import SCRATCH, Recipe
 
-# Target -> (data set, protocol) whose runs fill it. Table 6 and Figure 2 look at the runs of Table 3.
-STUDIES: Mapping[str, tuple[tuple[str, str], ...]] = {
-    "table2": (("kinetics_sounds", "ks32"),),
-    "table3": (("vggsound", ""),),
-    "table4": (("epic_kitchens", ""),),
-    "table5": (("audioset", "balanced"), ("audioset", "full")),
-    "table6": (("vggsound", ""),),
-    "figure2": (("vggsound", ""),),
-    "ablations": (("audioset", "balanced"),),
-}
-
-
-TARGETS = (*STUDIES, "claims", "scaling", "all")
+# Targets that training runs do not fill, but that the same options serve.
+MEASURED_TARGETS = ("claims", "scaling")
 PAPER = "paper"
 
 
@@ -43,7 +34,7 @@ class Demo:
     Args:
         models: "ast" and "mast" -> registered name.
         front_end: its statistics are replaced by each data set's.
-        recipe: for every data set, with what the data set asks for (`_demo_experiments`).
+        recipe: for every data set, with what its study asks for.
         clips: of each stand-in, over all splits.
         why: what `list` says of it.
     """
@@ -80,12 +71,18 @@ def demo(name: str) -> Demo:
         raise InputError(f"there is no preset {name!r}: choose one of {', '.join((PAPER, *DEMOS))}") from None
 
 
+def target_names() -> tuple[str, ...]:
+    """Every target of the paper: those that training runs fill, the measured ones, and "all"."""
+    return (*trained_targets(), *MEASURED_TARGETS, "all")
+
+
 def experiments_of(
     target: str, preset: str, seeds: int | None = None, overrides: Mapping[str, Any] | None = None
 ) -> list[Experiment]:
     """The runs that fill `target` ("all": every target), each once, the models of a seed side by side.
 
     Args:
+        target: table or figure; one that needs no training has no runs.
         preset: "paper", or one of DEMOS.
         seeds: seeds 0 to `seeds` - 1; None takes the recipe's own (a demo's: one).
         overrides: fields of the recipes to change; such runs have another name and fill no cell of the paper.
@@ -93,76 +90,66 @@ def experiments_of(
     Raises:
         InputError: an unknown preset or field.
     """
-    wanted = list(STUDIES) if target == "all" else [target] if target in STUDIES else []
     made: dict[str, Experiment] = {}
-    for name in wanted:
-        for study in STUDIES[name]:
-            found = (
-                _paper_experiments(name, *study, seeds, overrides or {})
+    for name in trained_targets() if target == "all" else (target,):
+        for study in studies_of(name):
+            experiments = (
+                _paper_experiments(name, study, seeds, overrides or {})
                 if preset == PAPER
-                else _demo_experiments(name, *study, demo(preset), seeds or 1, overrides or {})
+                else _demo_experiments(name, study, demo(preset), seeds or 1, overrides or {})
             )
-            for experiment in found:
+            for experiment in experiments:
                 made.setdefault(repr(sorted(experiment.to_dict().items())), experiment)
     return list(made.values())
 
 
-def _variants(target: str, family: str) -> list[dict[str, Any]]:
-    """Configs of the model family that the target compares: the ablations are MAST's alone."""
+def _configs(target: str, model: str) -> list[dict[str, Any]]:
+    """Configs of the model that the target compares: the ablations are MAST's alone."""
     if target != "ablations":
         return [{}]
-    if family == "ast":
+    if family(model) != "mast":
         return []
     return [{} if name == "mast" else {"pool_strides": strides} for name, strides in POOLING_ABLATIONS.items()]
 
 
 def _paper_experiments(
-    target: str, dataset: str, variant: str, seeds: int | None, overrides: Mapping[str, Any]
+    target: str, study: PaperStudy, seeds: int | None, overrides: Mapping[str, Any]
 ) -> list[Experiment]:
-    found = []
+    runs = []
     for recipe in paper_recipes():
-        if (recipe.dataset, recipe.variant) != (dataset, variant):
-            continue
-        recipe = override(recipe, overrides) if overrides else recipe
-        own = recipe.seeds if seeds is None else tuple(range(seeds))
-        found += [(seed, recipe, config) for config in _variants(target, _family(recipe)) for seed in own]
-    return [to_experiment(recipe, seed, config) for seed, recipe, config in sorted(found, key=lambda run: run[0])]
-
-
-def _family(recipe: PaperRecipe) -> str:
-    return recipe.model.partition("_")[0]
+        if (recipe.dataset, recipe.variant) == (study.dataset, study.variant):
+            recipe = override(recipe, overrides) if overrides else recipe
+            own = recipe.seeds if seeds is None else tuple(range(seeds))
+            runs += [(seed, recipe, config) for config in _configs(target, recipe.model) for seed in own]
+    return [to_experiment(recipe, seed, config) for seed, recipe, config in sorted(runs, key=lambda run: run[0])]
 
 
 def _demo_experiments(
-    target: str, dataset: str, variant: str, scale: Demo, seeds: int, overrides: Mapping[str, Any]
+    target: str, study: PaperStudy, scale: Demo, seeds: int, overrides: Mapping[str, Any]
 ) -> list[Experiment]:
     if overrides:
         raise InputError("--set changes the paper's recipes; a demo's is fixed: leave --set or the demo out")
-    spec = dataset_spec(dataset)
-    front_end = replace(scale.front_end, mean=spec.mean, std=spec.std)
-    recipe = scale.recipe
-    if dataset == "epic_kitchens":  # its segments are of all lengths
-        recipe = replace(recipe, crop="random", test_crops=2)
-    if variant == "full":
-        recipe = replace(recipe, sampler="balanced")
-    if dataset == "audioset":
+    spec = dataset_spec(study.dataset)
+    recipe = replace(scale.recipe, sampler=study.sampler, crop=study.crop, test_crops=study.test_crops)
+    recipe = replace(recipe, **study.demo_recipe)
+    if study.loss == BCE:
         recipe = replace(recipe, average_from=recipe.epochs // 2 + 1, report_best=True)
     return [
         Experiment(
-            model,
-            dataset,
-            train_splits_of(dataset, variant),
-            spec.test_splits,
-            front_end,
-            recipe,
-            "demo",
-            SCRATCH,
-            variant,
-            config,
-            seed,
-            "demo",
+            model=model,
+            dataset=study.dataset,
+            train_splits=train_splits_of(study.dataset, study.variant),
+            test_splits=spec.test_splits,
+            front_end=replace(scale.front_end, mean=spec.mean, std=spec.std),
+            recipe=recipe,
+            scale="demo",
+            weights=SCRATCH,
+            variant=study.variant,
+            model_config=config,
+            seed=seed,
+            recipe_name="demo",
         )
         for seed in range(seeds)
-        for family, model in scale.models.items()
-        for config in _variants(target, family)
+        for model in scale.models.values()
+        for config in _configs(target, model)
     ]

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import csv
 import io
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,7 +23,8 @@ from reproduce.files import write_whole
 from reproduce.paper import MODELS
 from reproduce.records.clusterings import FIGURE, SCALES, figure_runs, projection_of, umap_params
 from reproduce.records.projections import Projection, load_projection
-from reproduce.records.record import RunRecord
+from reproduce.records.records import Records
+from reproduce.records.runs import ClusteringRun, TrainedRun
 
 if TYPE_CHECKING:  # matplotlib takes a second to import
     from matplotlib.axes import Axes
@@ -40,12 +42,12 @@ FEW_CLIPS_A_CLASS = 6  # below this many on average, every clip bears its class'
 class Half:
     """One half of Figure 2: the run that was trained, the record of its panel, and the panel."""
 
-    run: RunRecord
-    record: RunRecord
+    run: TrainedRun
+    record: ClusteringRun
     projection: Projection
 
 
-def write_figure2(records: Sequence[RunRecord], records_dir: Path, out_dir: Path) -> list[Path]:
+def write_figure2(records: Records, records_dir: Path, out_dir: Path) -> list[Path]:
     """Figure 2 as PNG, SVG and CSV of its coordinates, from stored panels.
 
     `figure2.*` is at the paper's scale, `figure2_demo.*` at the demo's. Each is written only where both models have a
@@ -64,7 +66,7 @@ def write_figure2(records: Sequence[RunRecord], records_dir: Path, out_dir: Path
     return written
 
 
-def _stored_halves(records: Sequence[RunRecord], records_dir: Path, scale: str) -> dict[str, Half]:
+def _stored_halves(records: Records, records_dir: Path, scale: str) -> dict[str, Half]:
     """Model -> what is drawn of it, where it is stored."""
     found = {}
     for model, run in figure_runs(records, scale).items():
@@ -120,7 +122,7 @@ def _draw(halves: Mapping[str, Half], out_dir: Path, name: str) -> list[Path]:
         figure = Figure(figsize=(11, 7.2), layout="constrained")
         for axes, (model, half) in zip(figure.subplots(1, len(halves)), halves.items(), strict=True):
             plot_projection(axes, half.projection, classes)
-            axes.set_title(f"{LABELS[model]} ({half.run.experiment['model']})", fontweight="bold")
+            axes.set_title(f"{LABELS[model]} ({half.run.model})", fontweight="bold")
             axes.set_xlabel(_under_the_projection(half), linespacing=1.5)
         figure.suptitle(_title(halves["ast"], len(classes)), fontsize=11)
         figure.legend(
@@ -143,20 +145,21 @@ def _legend_handle(place: int, name: str) -> Line2D:
 def _under_the_projection(half: Half) -> str:
     metrics = half.record.metrics
     return (
-        f"{metrics['clips']:,} clips; silhouette of the true classes {_text(metrics['silhouette'], 3)} in this plane,\n"
+        f"{metrics['clips']:,.0f} clips; silhouette of the true classes {_text(metrics['silhouette'], 3)} in this "
+        f"plane,\n"
         f"{_text(metrics['silhouette_features'], 3)} in the features; top-1 of the run "
         f"{_text(half.run.metrics['top1'], 1)} %"
     )
 
 
-def _text(value: float | int | None, decimals: int) -> str:
-    return "not a number" if value is None else f"{value:.{decimals}f}"
+def _text(value: float, decimals: int) -> str:
+    return "not a number" if math.isnan(value) else f"{value:.{decimals}f}"
 
 
 def _title(half: Half, classes: int) -> str:
-    params, data = umap_params(), half.run.dataset
+    params = umap_params()
     scale = "" if half.run.scale == "paper" else "DEMO SCALE, not the paper's experiment: "
-    corpus = "synthetic STAND-IN of VGGSound" if data.get("standin") else "VGGSound"
+    corpus = "synthetic STAND-IN of VGGSound" if half.run.standin else "VGGSound"
     return (
         f"{scale}{corpus}, test clips of the first {classes} classes\n"
         f"UMAP: {params['n_neighbors']} neighbours, minimal distance {params['min_dist']}, seed {half.record.seed}"
@@ -170,7 +173,7 @@ def _write_coordinates(path: Path, halves: Mapping[str, Half]) -> Path:
     for half in halves.values():
         projection = half.projection
         for clip_id, name, (x, y) in zip(projection.clip_ids, projection.names, projection.points, strict=True):
-            writer.writerow((half.run.experiment["model"], clip_id, name, f"{x:.5f}", f"{y:.5f}"))
+            writer.writerow((half.run.model, clip_id, name, f"{x:.5f}", f"{y:.5f}"))
     text = out.getvalue().encode()
     write_whole(path, lambda file: file.write(text), "cannot be written", "choose another folder")
     return path

@@ -5,13 +5,14 @@ Colours and letters are the same in all of them.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from reproduce.experiments.families import LABELS
 from reproduce.figures.style import COLOURS, LEGEND_BELOW, MARKERS, STYLE, by_family, save_figure, seconds_of
-from reproduce.records.record import RunRecord, machine, number
+from reproduce.records.runs import ScalingRun
 
 if TYPE_CHECKING:  # matplotlib takes a second to import, and tables do without it
     from matplotlib.axes import Axes
@@ -29,7 +30,7 @@ MEASURED_STYLE: Any = {"color": "0.1", "marker": "D", "markersize": 3.5}
 COUNTED_STYLE: Any = {"color": "0.5"}
 
 
-def write_scaling_figure(records: Sequence[RunRecord], out: Path) -> list[Path]:
+def write_scaling_figure(records: Sequence[ScalingRun], out: Path) -> list[Path]:
     """Cost against clip length as `out/scaling.png` and `out/scaling.svg`; the same records give the same bytes.
 
     Args:
@@ -42,7 +43,7 @@ def write_scaling_figure(records: Sequence[RunRecord], out: Path) -> list[Path]:
     Raises:
         InputError: the folder cannot be written.
     """
-    if not any(record.metrics["latency_s"] is not None for record in records):
+    if not any(_was_timed(record) for record in records):
         return []
     import matplotlib
 
@@ -56,8 +57,8 @@ def write_scaling_figure(records: Sequence[RunRecord], out: Path) -> list[Path]:
         plot_scaling(left, records)
         plot_scaling_ratio(right, records)
         right.spines["right"].set_visible(False)
-        models = " and ".join(sorted({record.experiment["model"] for record in records}))
-        place = f"{machine(records[0])}, {records[0].environment['precision']}"
+        models = " and ".join(sorted({record.model for record in records}))
+        place = f"{records[0].environment.machine}, {records[0].environment.precision}"
         figure.suptitle(f"{models}, inference, batch 1, on {place}", fontsize=9)
         try:
             return save_figure(figure, out, "scaling")
@@ -65,7 +66,7 @@ def write_scaling_figure(records: Sequence[RunRecord], out: Path) -> list[Path]:
             pyplot.close(figure)
 
 
-def plot_scaling(axes: Axes, records: Sequence[RunRecord]) -> Axes:
+def plot_scaling(axes: Axes, records: Sequence[ScalingRun]) -> Axes:
     """Latency (solid, left axis) and full MACs (dashed, right axis) against clip length, all logarithmic.
 
     The right axis is the left one times a constant, chosen so that AST's two lines meet in the middle: where a solid
@@ -74,14 +75,14 @@ def plot_scaling(axes: Axes, records: Sequence[RunRecord]) -> Axes:
     right = axes.twinx()
     factor, heights = _gmacs_per_ms(records), []
     for family, series in by_family(records).items():
-        colour, timed = COLOURS[family], [record for record in series if record.metrics["latency_s"] is not None]
+        colour, timed = COLOURS[family], [record for record in series if _was_timed(record)]
         seconds = [seconds_of(record) for record in timed]
         q1, median, q3 = (
-            [1e3 * number(record.metrics[f"latency_s{which}"]) for record in timed] for which in ("_q1", "", "_q3")
+            [1e3 * record.metric(f"latency_s{which}") for record in timed] for which in ("_q1", "", "_q3")
         )
         axes.plot(seconds, median, color=colour, marker=MARKERS[family], label=f"{LABELS[family]}, time")
         axes.fill_between(seconds, q1, q3, color=colour, alpha=0.2, linewidth=0)
-        gmacs = [number(record.metrics["macs_full"]) / 1e9 for record in series]
+        gmacs = [record.metric("macs_full") / 1e9 for record in series]
         label = f"{LABELS[family]}, MACs"
         right.plot([seconds_of(r) for r in series], gmacs, color=colour, linestyle="--", linewidth=1.2, label=label)
         heights += [*q1, *q3, *(value / factor for value in gmacs)]
@@ -95,7 +96,7 @@ def plot_scaling(axes: Axes, records: Sequence[RunRecord]) -> Axes:
     return axes
 
 
-def plot_scaling_ratio(axes: Axes, records: Sequence[RunRecord]) -> Axes:
+def plot_scaling_ratio(axes: Axes, records: Sequence[ScalingRun]) -> Axes:
     """AST : MAST against clip length: measured time and memory, and MACs by both rules. Above 1 MAST is cheaper."""
     families = by_family(records)
     pairs = [
@@ -114,16 +115,17 @@ def plot_scaling_ratio(axes: Axes, records: Sequence[RunRecord]) -> Axes:
     return axes
 
 
-def _ratio(ast: RunRecord, mast: RunRecord, metric: str) -> float | None:
+def _was_timed(run: ScalingRun) -> bool:
+    return not math.isnan(run.metrics["latency_s"])
+
+
+def _ratio(ast: ScalingRun, mast: ScalingRun, metric: str) -> float | None:
     """Of time the median of the rounds' ratios, as in the table; of the rest the quotient; None where one is absent."""
-    if metric == "latency_s":
-        ratio = ast.metrics["time_ratio"]
-        return None if ratio is None else float(ratio)
-    a, m = ast.metrics[metric], mast.metrics[metric]
-    return None if a is None or m is None else a / m
+    ratio = ast.metrics["time_ratio"] if metric == "latency_s" else ast.metrics[metric] / mast.metrics[metric]
+    return None if math.isnan(ratio) else ratio
 
 
-def _log_seconds(axes: Axes, records: Sequence[RunRecord]) -> None:
+def _log_seconds(axes: Axes, records: Sequence[ScalingRun]) -> None:
     lengths = sorted({seconds_of(record) for record in records})
     ticks = [length for length in lengths if length != 10.24]  # its label would lie on that of 10
     axes.set(xlabel="clip length (s)", xscale="log")
@@ -133,10 +135,10 @@ def _log_seconds(axes: Axes, records: Sequence[RunRecord]) -> None:
     axes.set_axisbelow(True)
 
 
-def _gmacs_per_ms(records: Sequence[RunRecord]) -> float:
+def _gmacs_per_ms(records: Sequence[ScalingRun]) -> float:
     """GMACs a millisecond of AST (of what there is, without one) at the middle length."""
     families = by_family(records)
-    series = [r for r in families.get("ast", []) if r.metrics["latency_s"] is not None]
-    series = series or [r for r in records if r.metrics["latency_s"] is not None]
+    series = [r for r in families.get("ast", []) if _was_timed(r)]
+    series = series or [r for r in records if _was_timed(r)]
     middle = series[len(series) // 2]
-    return number(middle.metrics["macs_full"]) / 1e9 / (1e3 * number(middle.metrics["latency_s"]))
+    return middle.metric("macs_full") / 1e9 / (1e3 * middle.metric("latency_s"))

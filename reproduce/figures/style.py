@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from reproduce.errors import InputError
-from reproduce.records.record import RunRecord
+from reproduce.records.runs import ScalingRun
 
 if TYPE_CHECKING:  # matplotlib takes a second to import, and tables do without it
     from matplotlib.figure import Figure
@@ -47,13 +47,13 @@ def save_figure(figure: Figure, out: Path, name: str) -> list[Path]:
     return paths
 
 
-def by_family(records: Sequence[RunRecord]) -> dict[str, list[RunRecord]]:
+def by_family(records: Sequence[ScalingRun]) -> dict[str, list[ScalingRun]]:
     """Records of "ast" and of "mast", each by clip length."""
-    families: dict[str, list[RunRecord]] = {}
-    for record in sorted(records, key=lambda r: (r.experiment["model"], seconds_of(r))):
-        families.setdefault(record.experiment["model"].partition("_")[0], []).append(record)
+    families: dict[str, list[ScalingRun]] = {}
+    for record in sorted(records, key=lambda r: (r.model, seconds_of(r))):
+        families.setdefault(record.model.partition("_")[0], []).append(record)
     return families
 
 
-def seconds_of(record: RunRecord) -> float:
-    return float(record.experiment["seconds"])
+def seconds_of(record: ScalingRun) -> float:
+    return float(record.seconds)

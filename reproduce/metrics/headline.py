@@ -1,4 +1,4 @@
-"""Scores of a run by name. NumPy only."""
+"""All scores of a run by name, and the one that it is judged by. NumPy only."""
 
 from __future__ import annotations
 
@@ -9,19 +9,20 @@ import numpy as np
 from reproduce.datasets.index import DEFAULT_HEAD
 from reproduce.metrics.scores import accuracy, action_correct, mean_auc, mean_average_precision, top_k_correct
 
-HEADLINES = {"top1": "top-1", "action_top1": "action", "map": "mAP"}  # metric -> what it is called
+HEADLINES = {"top1": "top-1", "action_top1": "action", "map": "mAP"}  # metric -> name in messages
 
 
 def score(
     logits: Mapping[str, np.ndarray], targets: Mapping[str, np.ndarray], multilabel: bool
 ) -> dict[str, float | int]:
-    """Metrics by name, accuracies, mAP and mAUC in per cent; a head other than "label" gives its name ("verb_top1").
+    """Metrics by name; accuracies, mAP and mAUC in per cent. A head other than "label" prefixes them: "verb_top1".
 
-    Single-label heads have top-1 and top-5; with a verb and a noun head there is "action" too (right only if both
-    are). Multi-label clips have mAUC and d-prime. Classes that cannot be scored are counted, not taken for zeros.
+    Single-label heads have top-1 and top-5; a verb and a noun head together have "action" too, correct only if both
+    are. Multi-label clips have mAUC and d-prime. Classes that cannot be scored are counted, not scored as zero.
 
     Args:
-        logits, targets: head -> (n, classes); targets are multi-hot.
+        logits: head -> (n, classes), raw.
+        targets: head -> (n, classes), multi-hot.
         multilabel: whether a clip may carry several labels.
     """
     scores: dict[str, float | int] = {"clips": len(next(iter(targets.values())))}
@@ -45,7 +46,7 @@ def score(
 
 
 def headline(metrics: Mapping[str, float | int | None]) -> str:
-    """Name of the metric that a run is known by: top-1, EPIC's action, or mAP where clips have several labels."""
+    """Name of the metric that a run is judged by: top-1, EPIC's action, or mAP where clips have several labels."""
     return next(name for name in HEADLINES if name in metrics)
 
 

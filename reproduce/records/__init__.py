@@ -1,0 +1,32 @@
+"""Stored measurements: reading, writing and choosing them. No torch here.
+
+from reproduce.records import load_frame
+frame = load_frame()            # all measurements as a pandas DataFrame, one row per run
+frame[frame.kind == "train"].groupby(["model", "recipe_name"]).top1.mean()
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import pandas
+
+
+def load_frame(folder: str | Path | None = None) -> pandas.DataFrame:
+    """Every measurement under `folder` as a DataFrame: one row per run, typed columns (see `records.COLUMNS`).
+
+    Args:
+        folder: of `<kind>.jsonl` files; None takes the records that come with this repository.
+
+    Raises:
+        InputError: the folder does not exist, or holds a line that is no record.
+    """
+    from reproduce.errors import InputError
+    from reproduce.records.store import RECORDS_DIR, load_records
+
+    place = Path(__file__).resolve().parents[2] / RECORDS_DIR if folder is None else Path(folder).expanduser()
+    if not place.is_dir():
+        raise InputError(f"{place}: no such folder of records; give the folder that --records named")
+    return load_records(place).frame

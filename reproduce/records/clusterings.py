@@ -6,15 +6,16 @@ numbers point to (RECIPES, section 6), P2 to P4 are the other readings. Nothing 
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from reproduce.paper import MODELS, load_paper
-from reproduce.records.record import RunRecord, of_kind
-from reproduce.records.selection import canonical_config, demo_groups, latest, paper_runs
+from reproduce.records.reading import clustering_identity
+from reproduce.records.records import Records, latest
+from reproduce.records.runs import ClusteringRun, TrainedRun
+from reproduce.records.selection import demo_groups, paper_runs
 
 DATASET = "vggsound"
 CLUSTERING_SEEDS = (0, 1, 2, 3, 4)
@@ -39,7 +40,7 @@ SCALES = ("paper", "demo")
 class Job:
     """Clusterings of one training run that one UMAP serves: `protocols` of `seed` that have no record yet."""
 
-    run: RunRecord
+    run: TrainedRun
     seed: int
     protocols: tuple[str, ...]
 
@@ -60,7 +61,7 @@ def figure_classes() -> int:
     return int(load_paper().fact("umap_classes").value)
 
 
-def clustering_experiment(run: RunRecord, protocol: str, seed: int) -> dict[str, Any]:
+def clustering_experiment(run: TrainedRun, protocol: str, seed: int) -> dict[str, Any]:
     """What defines one clustering before its features are read. ValueError for a protocol that is none.
 
     The stored predictions are named, not only the run's key: a run repeated under its key has other features.
@@ -77,18 +78,18 @@ def clustering_experiment(run: RunRecord, protocol: str, seed: int) -> dict[str,
     return {
         "of": run.key,
         "predictions": None if run.predictions is None else Path(run.predictions).name,
-        "model": run.experiment["model"],
-        "model_config": run.experiment["model_config"],
-        "dataset": run.dataset["name"],
-        "dataset_protocol": run.dataset["protocol"],
-        "recipe_name": run.experiment.get("recipe_name", ""),
+        "model": run.model,
+        "model_config": dict(run.model_config),
+        "dataset": run.dataset,
+        "dataset_protocol": run.variant,
+        "recipe_name": run.recipe_name,
         "protocol": protocol,
         "seed": seed,
         **how,
     }
 
 
-def runs_to_cluster(records: Iterable[RunRecord], scale: str) -> dict[str, list[RunRecord]]:
+def runs_to_cluster(records: Records, scale: str) -> dict[str, list[TrainedRun]]:
     """Model ("ast", "mast") -> the runs on VGGSound whose clustering is shown, by training seed; empty where not run.
 
     At the paper's scale the runs that may fill a paper cell; at demo scale those of the newest comparison.
@@ -97,72 +98,66 @@ def runs_to_cluster(records: Iterable[RunRecord], scale: str) -> dict[str, list[
         return {model: paper_runs(records, f"{model}_base", DATASET) for model in MODELS}
     groups = demo_groups(records, DATASET)
     group = max(groups, key=lambda runs: max(run.created for run in runs), default=[])
-    plain = [run for run in group if not canonical_config(run.experiment["model"], run.experiment["model_config"])]
-    return {model: sorted(_of_family(plain, model), key=lambda run: run.seed or 0) for model in MODELS}
+    plain = [run for run in group if run.config_key == "{}"]
+    return {model: sorted((r for r in plain if r.family == model), key=lambda run: run.seed) for model in MODELS}
 
 
-def _of_family(runs: Iterable[RunRecord], model: str) -> list[RunRecord]:
-    return [run for run in runs if run.experiment["model"].partition("_")[0] == model]
-
-
-def figure_runs(records: Iterable[RunRecord], scale: str) -> dict[str, RunRecord]:
+def figure_runs(records: Records, scale: str) -> dict[str, TrainedRun]:
     """Model -> the run behind its panel of Figure 2, the one of the lowest training seed; absent where none was run."""
     return {model: runs[0] for model, runs in runs_to_cluster(records, scale).items() if runs}
 
 
-def clustering_of(records: Iterable[RunRecord], run: RunRecord, protocol: str, seed: int) -> RunRecord | None:
+def clustering_of(records: Records, run: TrainedRun, protocol: str, seed: int) -> ClusteringRun | None:
     """The newest record of exactly this clustering of this run's stored predictions."""
-    wanted = _identity(clustering_experiment(run, protocol, seed))
-    return latest(r for r in of_kind(records, "clustering") if _identity(r.experiment) == wanted)
+    wanted = clustering_identity(clustering_experiment(run, protocol, seed))
+    return latest(clustering for clustering in records.of_kind(ClusteringRun) if clustering.identity == wanted)
 
 
-def clusterings_of(records: Iterable[RunRecord], run: RunRecord, protocol: str) -> list[RunRecord]:
-    """Records of one protocol by seed, as many of CLUSTERING_SEEDS as there are."""
-    records = of_kind(records, "clustering")
+def clusterings_of(records: Records, run: TrainedRun, protocol: str) -> list[ClusteringRun]:
+    """Clusterings of one protocol by seed, as many of CLUSTERING_SEEDS as there are."""
     found = (clustering_of(records, run, protocol, seed) for seed in CLUSTERING_SEEDS)
     return [record for record in found if record is not None]
 
 
-def _identity(experiment: Mapping[str, Any]) -> str:
-    """The number of clusters is left out: it follows from the features, and is known only once they are read."""
-    return json.dumps({name: value for name, value in experiment.items() if name != "clusters"}, sort_keys=True)
-
-
-def missing_clusterings(records: Iterable[RunRecord], records_dir: Path) -> list[Job]:
+def missing_clusterings(records: Records, records_dir: Path) -> list[Job]:
     """What Table 6 lacks: one job per run and seed. Runs whose stored predictions are absent cannot be clustered."""
-    records = list(records)
-    recorded = {_identity(record.experiment) for record in of_kind(records, "clustering")}
+    recorded = {clustering.identity for clustering in records.of_kind(ClusteringRun)}
     jobs = []
     for run in _all_runs(records):
         for seed in CLUSTERING_SEEDS if has_predictions(run, records_dir) else ():
-            wanted = {protocol: _identity(clustering_experiment(run, protocol, seed)) for protocol in PROTOCOLS}
+            wanted = {
+                protocol: clustering_identity(clustering_experiment(run, protocol, seed)) for protocol in PROTOCOLS
+            }
             protocols = tuple(name for name, identity in wanted.items() if identity not in recorded)
             if protocols:
                 jobs.append(Job(run, seed, protocols))
     return jobs
 
 
-def _all_runs(records: Sequence[RunRecord]) -> list[RunRecord]:
+def _all_runs(records: Records) -> list[TrainedRun]:
     return [run for scale in SCALES for runs in runs_to_cluster(records, scale).values() for run in runs]
 
 
-def missing_projections(records: Iterable[RunRecord], records_dir: Path) -> list[RunRecord]:
+def missing_projections(records: Records, records_dir: Path) -> list[TrainedRun]:
     """Runs whose panel of Figure 2 has no record, or whose coordinates are not on disk."""
-    records = list(records)
     missing = []
     for run in (run for scale in SCALES for run in figure_runs(records, scale).values()):
         projection = projection_of(records, run)
-        drawn = projection is not None and (records_dir / projection.details["coordinates"]).is_file()
+        drawn = (
+            projection is not None
+            and projection.coordinates is not None
+            and (records_dir / projection.coordinates).is_file()
+        )
         if not drawn and has_predictions(run, records_dir):
             missing.append(run)
     return missing
 
 
-def projection_of(records: Iterable[RunRecord], run: RunRecord) -> RunRecord | None:
-    """The record of this run's panel of Figure 2; its `details["coordinates"]` names the file."""
+def projection_of(records: Records, run: TrainedRun) -> ClusteringRun | None:
+    """The record of this run's panel of Figure 2; its `coordinates` name the file."""
     return clustering_of(records, run, FIGURE, FIGURE_SEED)
 
 
-def has_predictions(run: RunRecord, records_dir: Path) -> bool:
+def has_predictions(run: TrainedRun, records_dir: Path) -> bool:
     """Whether the file that the run stored its per-clip predictions and embeddings in is there."""
     return run.predictions is not None and (records_dir / run.predictions).is_file()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,11 +9,13 @@ from pathlib import Path
 import numpy as np
 
 from reproduce.errors import InputError
-from reproduce.files import write_arrays
-from reproduce.records.record import RunRecord, of_kind
+from reproduce.files import read_arrays, write_arrays
+from reproduce.records.records import Records, latest
+from reproduce.records.runs import InspectionRun
 
 KIND = "inspection"
 FOLDER = Path("inspections")
+REMEDY = "delete the file and run `inspect` again"
 
 
 @dataclass(frozen=True)
@@ -69,36 +70,33 @@ def save_inspection(records_dir: Path, name: str, inspection: Inspection) -> str
     return relative.as_posix()
 
 
-def load_inspection(records_dir: Path, record: RunRecord) -> Inspection | None:
-    """The arrays behind a record; None where their file is absent.
+def load_inspection(records_dir: Path, run: InspectionRun) -> Inspection | None:
+    """The arrays of an inspection; None where their file is absent.
 
     Raises:
-        InputError: the file is no such archive.
+        InputError: the file cannot be read, or lacks an array.
     """
-    path = records_dir / str(record.predictions)
-    if not path.is_file():
+    path = records_dir / str(run.predictions)
+    arrays = read_arrays(path, "damaged inspection", REMEDY)
+    if arrays is None:
         return None
+    counts = {axis: sum(name.startswith(axis) for name in arrays) for axis in ("freq", "time")}
     try:
-        with np.load(path, allow_pickle=False) as arrays:
-            profiles = {
-                axis: tuple(
-                    Profile(*arrays[f"{axis}{number}"])
-                    for number in range(sum(name.startswith(axis) for name in arrays.files))
-                )
-                for axis in ("freq", "time")
-            }
-            return Inspection(
-                arrays["waveform"].astype(np.float32) / 32767,
-                int(arrays["sample_rate"]),
-                arrays["log_mel"].astype(np.float32),
-                float(arrays["frame_shift_s"]),
-                **profiles,
-            )
-    except (OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile) as error:
-        raise InputError(f"{path}: cannot be read ({error}); delete it and run `inspect` again") from None
+        profiles = {
+            axis: tuple(Profile(*arrays[f"{axis}{number}"]) for number in range(count))
+            for axis, count in counts.items()
+        }
+        return Inspection(
+            arrays["waveform"].astype(np.float32) / 32767,
+            int(arrays["sample_rate"]),
+            arrays["log_mel"].astype(np.float32),
+            float(arrays["frame_shift_s"]),
+            **profiles,
+        )
+    except (ValueError, KeyError, TypeError) as error:
+        raise InputError(f"{path}: damaged inspection ({error}): {REMEDY}") from None
 
 
-def newest_inspection(records: Sequence[RunRecord], family: str) -> RunRecord | None:
-    """The newest of a model of `family`, "ast" or "mast"."""
-    found = [r for r in of_kind(records, KIND) if r.experiment["model"].startswith(family)]
-    return max(found, key=lambda record: record.created, default=None)
+def newest_inspection(records: Records, family: str) -> InspectionRun | None:
+    """The newest inspection of a model of `family`, "ast" or "mast"."""
+    return latest(run for run in records.of_kind(InspectionRun) if run.family == family)

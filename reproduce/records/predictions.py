@@ -1,8 +1,7 @@
-"""Per-clip predictions as stored on disk, and their scores. NumPy only, so that a report can score again."""
+"""Per-clip predictions as stored on disk. NumPy only, so that a report can score them again. No torch here."""
 
 from __future__ import annotations
 
-import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,26 +9,30 @@ from pathlib import Path
 import numpy as np
 
 from reproduce.errors import InputError
-from reproduce.files import write_arrays
-from reproduce.records.record import RunRecord
+from reproduce.files import read_arrays, write_arrays
+from reproduce.records.runs import Run
 
 FOLDER = Path("predictions")
+REMEDY = "restore the file, or train again with --run all"
 
 
 @dataclass(frozen=True)
 class StoredPredictions:
-    """One run's test clips.
+    """The scored clips of one run.
 
     Args:
         clip_ids: (n,) strings.
-        logits, targets: head -> (n, classes), raw logits and multi-hot targets.
+        logits: head -> (n, classes), raw.
+        targets: head -> (n, classes), 0 or 1.
         embeddings: (n, dim).
+        groups: (n,) recording, video or speaker that each clip is cut from; None where every clip is its own.
     """
 
     clip_ids: np.ndarray
     logits: Mapping[str, np.ndarray]
     targets: Mapping[str, np.ndarray]
     embeddings: np.ndarray
+    groups: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.clip_ids)
@@ -43,11 +46,12 @@ class StoredPredictions:
             {head: values[rows] for head, values in self.logits.items()},
             {head: values[rows] for head, values in self.targets.items()},
             self.embeddings[rows],
+            None if self.groups is None else self.groups[rows],
         )
 
 
 def save_predictions(records_dir: Path, name: str, predictions: StoredPredictions) -> str:
-    """Write `predictions/NAME.npz` whole or not at all; returns its path relative to the records' folder.
+    """Write `predictions/NAME.npz` completely or not at all; returns its path relative to the records' folder.
 
     Raises:
         InputError: the file cannot be written.
@@ -56,26 +60,58 @@ def save_predictions(records_dir: Path, name: str, predictions: StoredPrediction
     arrays = {"clip_ids": predictions.clip_ids.astype(np.str_), "embeddings": predictions.embeddings}
     arrays |= {f"logits_{head}": values for head, values in predictions.logits.items()}
     arrays |= {f"targets_{head}": values.astype(np.uint8) for head, values in predictions.targets.items()}
+    if predictions.groups is not None:
+        arrays["groups"] = predictions.groups.astype(np.str_)
     write_arrays(records_dir / relative, arrays, "cannot store the predictions", "free space, or --records")
     return relative.as_posix()
 
 
-def load_predictions(records_dir: Path, record: RunRecord) -> StoredPredictions | None:
-    """What `record` stored, or None where the file is absent.
+def load_predictions(records_dir: Path, run: Run) -> StoredPredictions | None:
+    """What `run` stored, or None where the file is absent.
 
     Raises:
-        InputError: the file is there but cannot be read.
+        InputError: the file exists but cannot be read, or its arrays do not belong together.
     """
-    if record.predictions is None or not (path := records_dir / record.predictions).is_file():
+    if run.predictions is None:
         return None
+    path = records_dir / run.predictions
+    stored = read_arrays(path, "damaged predictions", REMEDY)
+    if stored is None:
+        return None
+    heads = [name.removeprefix("logits_") for name in stored if name.startswith("logits_")]
     try:
-        with np.load(path, allow_pickle=False) as stored:
-            heads = [name.removeprefix("logits_") for name in stored.files if name.startswith("logits_")]
-            return StoredPredictions(
-                stored["clip_ids"],
-                {head: stored[f"logits_{head}"] for head in heads},
-                {head: stored[f"targets_{head}"] for head in heads},
-                stored["embeddings"],
-            )
-    except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
-        raise InputError(f"{path}: damaged predictions ({error}): restore the file, or train with --run all") from None
+        predictions = StoredPredictions(
+            stored["clip_ids"],
+            {head: stored[f"logits_{head}"] for head in heads},
+            {head: stored[f"targets_{head}"] for head in heads},
+            stored["embeddings"],
+            stored.get("groups"),
+        )
+        damage = _damage(predictions)
+    except (KeyError, TypeError) as error:
+        damage = f"no array {error}"
+    if damage:
+        raise InputError(f"{path}: damaged predictions ({damage}): {REMEDY}")
+    return predictions
+
+
+def _damage(predictions: StoredPredictions) -> str | None:
+    """What is wrong with arrays that were read, or None."""
+    ids, heads = predictions.clip_ids, predictions.logits
+    if ids.dtype.kind != "U" or ids.ndim != 1 or len(np.unique(ids)) != len(ids):
+        return "its clip ids are no distinct texts"
+    if not heads:
+        return "it has no logits"
+    for head, logits in heads.items():
+        targets = predictions.targets[head]
+        if logits.ndim != 2 or logits.shape != targets.shape or len(logits) != len(ids):
+            return f"head {head}: logits {logits.shape} and targets {targets.shape} of {len(ids)} clips"
+        if logits.dtype.kind != "f" or not np.isfinite(logits).all():
+            return f"head {head}: its logits are not all finite numbers"
+        if targets.dtype.kind not in "ub" or (targets > 1).any():
+            return f"head {head}: its targets are not all 0 or 1"
+    rows = {"embeddings": predictions.embeddings, "groups": predictions.groups}
+    for name, values in rows.items():
+        if values is not None and len(values) != len(ids):
+            return f"{len(values)} {name} of {len(ids)} clips"
+    return None

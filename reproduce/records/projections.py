@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from reproduce.errors import InputError
-from reproduce.files import write_arrays
-from reproduce.records.record import RunRecord
+from reproduce.files import read_arrays, write_arrays
+from reproduce.records.runs import ClusteringRun
 
 FOLDER = Path("embeddings")
+REMEDY = "delete the file and run `figure2` again"
 
 
 @dataclass(frozen=True)
@@ -47,17 +47,23 @@ def save_projection(records_dir: Path, name: str, projection: Projection) -> str
     return relative.as_posix()
 
 
-def load_projection(records_dir: Path, record: RunRecord) -> Projection | None:
-    """The coordinates that a panel's record names, or None where the file is absent.
+def load_projection(records_dir: Path, run: ClusteringRun) -> Projection | None:
+    """The coordinates that a projection's run names, or None where the file is absent.
 
     Raises:
-        InputError: the file is there but cannot be read.
+        InputError: the file exists but cannot be read, or its arrays do not belong together.
     """
-    path = records_dir / record.details["coordinates"]
-    if not path.is_file():
+    if run.coordinates is None:
+        return None
+    path = records_dir / run.coordinates
+    stored = read_arrays(path, "damaged coordinates", REMEDY)
+    if stored is None:
         return None
     try:
-        with np.load(path, allow_pickle=False) as stored:
-            return Projection(stored["clip_ids"], stored["points"], stored["names"])
-    except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
-        raise InputError(f"{path}: damaged coordinates ({error}): delete the file and run `figure2` again") from None
+        projection = Projection(stored["clip_ids"], stored["points"], stored["names"])
+    except KeyError as error:
+        raise InputError(f"{path}: damaged coordinates (no array {error}): {REMEDY}") from None
+    clips = len(projection.clip_ids)
+    if projection.points.shape != (clips, 2) or len(projection.names) != clips:
+        raise InputError(f"{path}: damaged coordinates ({projection.points.shape} of {clips} clips): {REMEDY}")
+    return projection

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
@@ -53,25 +53,3 @@ class RunRecord:
 
 def now() -> str:
     return datetime.now(UTC).isoformat(timespec="seconds")
-
-
-def number(value: float | int | None) -> float:
-    """A stored metric as a float; ValueError where the run scored NaN, which records keep as null."""
-    if value is None:
-        raise ValueError("this metric was not a number when it was recorded")
-    return float(value)
-
-
-def of_kind(records: Iterable[RunRecord], kind: str) -> list[RunRecord]:
-    if kind not in KINDS:
-        raise ValueError(f"unknown record kind {kind!r}")
-    return [record for record in records if record.kind == kind]
-
-
-def machine(record: RunRecord) -> str:
-    """Device and, of a CPU, threads."""
-    environment = record.environment
-    if environment["device_type"] != "cpu":
-        return str(environment["device"])
-    threads = environment["torch_threads"]
-    return f"{environment['device']}, {threads} thread{'s' if threads != 1 else ''}"

@@ -1,281 +1,235 @@
-"""Which record stands for a cell. Every policy is a named, pure function of records."""
+"""Which runs fill a cell: named, pure policies over a table of trained runs. No torch here; pandas is imported late.
+
+Every policy looks at `_table(runs)`: one row per run, with its values and with hashable stand-ins for what is compound
+(recipe, front end, classes). Choosing the newest, filtering and grouping are operations on that table.
+"""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from reproduce.experiments.comparisons import EQUAL_MACS, POOLING, POOLING_ABLATIONS
-from reproduce.records.pooled import fold_of
-from reproduce.records.record import RunRecord, number, of_kind
+from reproduce.experiments.comparisons import EQUAL_MACS, POOLING
+from reproduce.records.records import Records, latest
+from reproduce.records.runs import CostRun, SearchRun, TrainedRun, canonical_config
+
+if TYPE_CHECKING:
+    import pandas
+
+Trained = TypeVar("Trained", bound=TrainedRun)
+Groups = list[list[Trained]]
 
 PAPER_INPUT, PAPER_CLASSES = (128, 1024), 527  # what the paper's costs are counted for: AudioSet
-EQUAL_MACS_DIFFER = ("model", "recipe_name")  # fields of the experiment, beside its epochs
-DATA_IDENTITY = ("train_sha256", "test_sha256", "classes")  # of a record's `dataset`
 
-
-def latest(records: Iterable[RunRecord]) -> RunRecord | None:
-    """The newest record; of two written in the same second, the later in the file."""
-    newest = None
-    for record in records:
-        if newest is None or record.created >= newest.created:
-            newest = record
-    return newest
-
-
-def latest_by_key(records: Iterable[RunRecord]) -> dict[str, RunRecord]:
-    """One record a key, the newest: a repeated run replaces the earlier one in tables, never on disk."""
-    newest: dict[str, RunRecord] = {}
-    for record in records:
-        if record.key not in newest or record.created >= newest[record.key].created:
-            newest[record.key] = record
-    return newest
+# Columns of `_table` that runs share when they differ in the seed alone.
+BUT_SEED = (
+    "model", "config", "dataset", "variant", "train_splits", "test_splits", "front_end", "recipe", "scale", "weights",
+    "recipe_name", "data",
+)  # fmt: skip
+# Columns that runs share when they may be compared: all but fold, seed and learning rate. `splits` is the set of all
+# folds: with the classes it tells a subset such as ESC-10 from ESC-50.
+SIDE_BY_SIDE = (
+    "model", "config", "dataset", "variant", "front_end", "recipe_but_lr", "scale", "weights", "recipe_name", "splits",
+    "classes",
+)  # fmt: skip
 
 
 def cost_of(
-    records: Iterable[RunRecord],
+    records: Records,
     model: str,
     model_config: Mapping[str, Any] | None = None,
     input_size: tuple[int, int] = PAPER_INPUT,
     num_classes: int = PAPER_CLASSES,
-) -> RunRecord | None:
-    """The newest cost record of exactly this model, config, input size and number of classes."""
-    wanted = json.loads(json.dumps(dict(model_config or {})))
-    matching = (
-        record
-        for record in of_kind(records, "cost")
-        if record.experiment["model"] == model
-        and record.experiment["model_config"] == wanted
-        and tuple(record.experiment["input_size"]) == input_size
-        and record.experiment["num_classes"] == num_classes
+) -> CostRun | None:
+    """The newest cost of exactly this model, config, input size and number of classes."""
+    config = json.dumps(canonical_config(model, model_config or {}), sort_keys=True)
+    wanted = (model, config, input_size, num_classes)
+    return latest(
+        run
+        for run in records.of_kind(CostRun)
+        if (run.model, run.config_key, run.input_size, run.num_classes) == wanted
     )
-    return latest(matching)
 
 
 def paper_runs(
-    records: Iterable[RunRecord],
+    records: Records,
     model: str,
     dataset: str,
+    *,
     variant: str = "",
     model_config: Mapping[str, Any] | None = None,
     recipe_name: str = "mast",
-) -> list[RunRecord]:
+) -> list[TrainedRun]:
     """Runs that may fill a paper cell: the newest such run and those that differ from it in the seed alone, by seed.
 
-    They are of paper scale, on this very corpus (no stand-in) and protocol, and by exactly this recipe: one with an
+    They are of paper scale, on this very corpus (no stand-in) and variant, and by exactly this recipe: a recipe with an
     overridden field ("mast, batch_size=12") has another name.
     """
-    wanted = canonical_config(model, model_config or {})
-    matching = [
-        record
-        for record in latest_by_key(of_kind(records, "train")).values()
-        if record.scale == "paper"
-        and record.experiment["model"] == model
-        and canonical_config(model, record.experiment["model_config"]) == wanted
-        and record.experiment.get("recipe_name", "") == recipe_name
-        and record.dataset["name"] == dataset
-        and record.dataset["protocol"] == variant
-        and not record.dataset.get("standin")
+    table = _table(records.newest(TrainedRun))
+    if table.empty:
+        return []
+    matching = table[
+        (table.scale == "paper")
+        & (table.model == model)
+        & (table.config == json.dumps(canonical_config(model, model_config or {}), sort_keys=True))
+        & (table.recipe_name == recipe_name)
+        & (table.dataset == dataset)
+        & (table.variant == variant)
+        & ~table.standin
     ]
-    newest = latest(matching)
-    return [] if newest is None else _one_a_seed(r for r in matching if same_but_seed(r) == same_but_seed(newest))
+    if matching.empty:
+        return []
+    groups = list(matching.groupby(list(BUT_SEED), sort=False))
+    _, newest = max(enumerate(groups), key=lambda item: (item[1][1].created.max(), item[1][1].index.max()))
+    return _one_per_seed(newest[1])
 
 
-def paper_run(
-    records: Iterable[RunRecord],
-    model: str,
-    dataset: str,
-    variant: str = "",
-    model_config: Mapping[str, Any] | None = None,
-    recipe_name: str = "mast",
-) -> RunRecord | None:
-    """The newest of `paper_runs`."""
-    return latest(paper_runs(records, model, dataset, variant, model_config, recipe_name))
+def by_seed(runs: Iterable[Trained]) -> Groups[Trained]:
+    """Groups of runs that differ in the seed alone, each by seed; groups in the order of their first run."""
+    return [_one_per_seed(group) for _, group in _grouped(_table(runs), BUT_SEED)]
 
 
-def canonical_config(model: str, config: Mapping[str, Any]) -> dict[str, Any]:
-    """A model's overrides as JSON reads them, without those that state what the model is anyway."""
-    plain = json.loads(json.dumps(dict(config)))
-    if model.startswith("mast") and plain.get("pool_strides") == json.loads(json.dumps(POOLING_ABLATIONS["mast"])):
-        del plain["pool_strides"]
-    return plain
+def demo_groups(records: Records, dataset: str) -> Groups[TrainedRun]:
+    """Demo-scale runs on `dataset` by the recipe "demo", in groups that may be compared.
 
-
-def is_pooling_ablation(record: RunRecord) -> bool:
-    """Whether the model's pooling was changed: such a run belongs to the ablations, not to Table 5."""
-    return "pool_strides" in canonical_config(record.experiment["model"], record.experiment["model_config"])
-
-
-def same_but_seed(record: RunRecord) -> str:
-    """What runs share that differ in the seed alone: the experiment, and the clips by identity."""
-    shared = {name: value for name, value in record.experiment.items() if name != "seed"}
-    shared["model_config"] = canonical_config(record.experiment["model"], record.experiment["model_config"])
-    return json.dumps([shared, *(record.dataset.get(name) for name in DATA_IDENTITY)], sort_keys=True)
-
-
-def by_seed(records: Iterable[RunRecord]) -> list[list[RunRecord]]:
-    """Groups that differ in the seed alone, each by seed; groups in the order of their first record."""
-    groups: dict[str, list[RunRecord]] = {}
-    for record in records:
-        groups.setdefault(same_but_seed(record), []).append(record)
-    return [_one_a_seed(group) for group in groups.values()]
-
-
-def _one_a_seed(records: Iterable[RunRecord]) -> list[RunRecord]:
-    """The newest run of each seed, by seed."""
-    newest: dict[int, RunRecord] = {}
-    for record in records:
-        seed = record.seed or 0
-        if seed not in newest or record.created >= newest[seed].created:
-            newest[seed] = record
-    return [newest[seed] for seed in sorted(newest)]
-
-
-def demo_groups(records: Iterable[RunRecord], dataset: str) -> list[list[RunRecord]]:
-    """Demo-scale runs on `dataset` by the recipe "demo", grouped so that they may stand side by side.
-
-    In a group model family, pooling and seed differ alone: the data (stand-in or real), front end, recipe and size of
-    the models are the same.
+    Within a group only the model's family, its pooling and the seed differ: the data (stand-in or real), front end,
+    recipe and size of the models are the same.
     """
-    groups: dict[str, list[RunRecord]] = {}
-    for record in latest_by_key(of_kind(records, "train")).values():
-        experiment, data = record.experiment, record.dataset
-        if (record.scale, experiment.get("recipe_name", ""), data["name"]) != ("demo", "demo", dataset):
-            continue
-        shared = {name: v for name, v in experiment.items() if name not in ("model", "model_config", "seed")}
-        size = experiment["model"].partition("_")[2]
-        identity = [data.get(name) for name in DATA_IDENTITY]
-        key = json.dumps([shared, size, *identity, data["protocol"], bool(data.get("standin"))], sort_keys=True)
-        groups.setdefault(key, []).append(record)
-    return list(groups.values())
+    table = _table(records.newest(TrainedRun))
+    demo = table[(table.scale == "demo") & (table.recipe_name == "demo") & (table.dataset == dataset)]
+    shared = [name for name in BUT_SEED if name not in ("model", "config")] + ["size", "standin"]
+    return [_runs(group) for _, group in _grouped(demo, shared)]
 
 
-def other_paper_scale_runs(
-    records: Iterable[RunRecord], dataset: str, used: Iterable[RunRecord]
-) -> list[list[RunRecord]]:
-    """Paper-scale runs on `dataset` beside those that fill cells (`used`), grouped by what differs but the seed."""
-    taken = {record.key for record in used}
-    others = [
-        record
-        for record in latest_by_key(of_kind(records, "train")).values()
-        if record.scale == "paper" and record.dataset["name"] == dataset and record.key not in taken
-    ]
-    return by_seed(others)
+def other_paper_scale_runs(records: Records, dataset: str, used: Iterable[TrainedRun]) -> Groups[TrainedRun]:
+    """Paper-scale runs on `dataset` beside those that fill cells (`used`), in groups that differ in the seed alone."""
+    filled = {run.key for run in used}
+    return by_seed(
+        run
+        for run in records.newest(TrainedRun)
+        if run.scale == "paper" and run.dataset == dataset and run.key not in filled
+    )
 
 
-def comparisons(records: Iterable[RunRecord], dataset: str) -> list[list[RunRecord]]:
-    """Groups of runs on `dataset` that may stand side by side: model, its learning rate, fold and seed differ alone.
+def comparisons(records: Records, dataset: str) -> Groups[TrainedRun]:
+    """Groups of runs on `dataset` that may be compared: only model, learning rate, fold and seed differ.
 
-    A model has one rate in a group, that with the most folds and seeds; its runs at others are in a later group.
+    A model has one learning rate in a group, the one with the most folds and seeds; its runs at other rates are in a
+    later group.
     """
-    return _side_by_side(_runs_on(records, dataset, without=(EQUAL_MACS, POOLING)), ("model",))
+    return _side_by_side(_on(records, dataset, without=(EQUAL_MACS, POOLING)), ("model",))
 
 
-def equal_macs_groups(records: Iterable[RunRecord], dataset: str) -> list[list[RunRecord]]:
-    """Groups of `comparisons` with those longer runs of EQUAL_MACS whose epochs make up for their fewer MACs."""
-    records = list(records)
-    longer = [
-        r for r in _runs_on(records, dataset, without=(POOLING,)) if r.experiment.get("recipe_name") == EQUAL_MACS
-    ]
-    found = []
+def equal_macs_groups(records: Records, dataset: str) -> Groups[TrainedRun]:
+    """Groups of `comparisons`, each with the longer EQUAL_MACS runs whose epochs make up for their fewer MACs."""
+    table = _on(records, dataset, without=(POOLING,))
+    longer = table[table.recipe_name == EQUAL_MACS]
+    differ = ("model", "recipe_name", "recipe_but_lr")
+    groups = []
     for group in comparisons(records, dataset):
-        dearest = max(number(record.metrics["macs_full"]) for record in group)
-        epochs = group[0].experiment["recipe"]["epochs"]
-        theirs = [
-            run
-            for run in longer
-            if run.experiment["recipe"]["epochs"] == round(epochs * dearest / number(run.metrics["macs_full"]))
-            and _shared(run, EQUAL_MACS_DIFFER, ("epochs",)) == _shared(group[0], EQUAL_MACS_DIFFER, ("epochs",))
-        ]
-        for further in _side_by_side(theirs, ("model",)):
-            found.append(group + further)
-    return found
+        highest = max(run.metric("macs_full") for run in group)
+        first = _table(group[:1]).iloc[0]
+        same = longer
+        for name in (*(name for name in SIDE_BY_SIDE if name not in differ), "recipe_but_lr_epochs"):
+            same = same[same[name].map(lambda value, wanted=first[name]: value == wanted).astype(bool)]
+        budget = group[0].epochs * highest
+        equal = [run.epochs == round(budget / run.metric("macs_full")) for run in same.run]
+        groups += [group + further for further in _side_by_side(same.loc[equal], ("model",))]
+    return groups
 
 
-def pooling_groups(records: Iterable[RunRecord], dataset: str) -> list[list[RunRecord]]:
-    """Groups of POOLING's runs on `dataset` that differ in model, pooling, learning rate, fold and seed alone."""
-    runs = [r for r in _runs_on(records, dataset, without=()) if r.experiment.get("recipe_name") == POOLING]
-    return _side_by_side(runs, ("model", "model_config"))
+def pooling_groups(records: Records, dataset: str) -> Groups[TrainedRun]:
+    """Groups of POOLING runs on `dataset`: only model, pooling, learning rate, fold and seed differ."""
+    table = _on(records, dataset, without=())
+    return _side_by_side(table[table.recipe_name == POOLING], ("model", "config"))
 
 
-def _runs_on(records: Iterable[RunRecord], dataset: str, without: tuple[str, ...]) -> list[RunRecord]:
-    return [
-        record
-        for record in latest_by_key(of_kind(records, "train")).values()
-        if record.dataset["name"] == dataset and record.experiment.get("recipe_name", "") not in without
-    ]
+def searches(records: Records, dataset: str) -> list[SearchRun]:
+    """Runs that chose a learning rate, the newest of each key, by learning rate and model."""
+    runs = (run for run in records.newest(SearchRun) if run.dataset == dataset)
+    return sorted(runs, key=lambda run: (run.lr, run.model))
 
 
-def _shared(record: RunRecord, differing: tuple[str, ...], recipe_fields: tuple[str, ...] = ()) -> str:
-    """What runs side by side have in common: all but fold, seed, learning rate and the given fields."""
-    shared = {
-        name: value
-        for name, value in record.experiment.items()
-        if name not in (*differing, "seed", "train_splits", "test_splits")
+def search_groups(records: Records, dataset: str) -> Groups[SearchRun]:
+    """Searches that differ in model and learning rate alone: the validation fold is the same."""
+    shared = [name for name in SIDE_BY_SIDE if name != "model"] + ["test_splits"]
+    return [_runs(group) for _, group in _grouped(_table(searches(records, dataset)), shared)]
+
+
+def _table(runs: Iterable[TrainedRun]) -> pandas.DataFrame:
+    """One row per run; `run` holds it."""
+    import pandas
+
+    columns = (
+        "run", "key", "created", "size", "standin", "seed", "lr", "fold", "recipe_but_lr_epochs", *BUT_SEED,
+        *(name for name in SIDE_BY_SIDE if name not in BUT_SEED),
+    )  # fmt: skip
+    return pandas.DataFrame([_row(run) for run in runs], columns=list(columns)).astype({"standin": bool})
+
+
+def _row(run: TrainedRun) -> dict[str, Any]:
+    names = ("key", "created", "size", "seed", "lr", "fold", "model", "dataset", "variant", "scale", "weights")
+    recipe_but_lr = replace(run.recipe, lr=0.0)
+    return {
+        **{name: getattr(run, name) for name in names},
+        "run": run,
+        "standin": run.standin is not None,
+        "config": run.config_key,
+        "train_splits": run.train_splits,
+        "test_splits": run.test_splits,
+        "splits": tuple(sorted(run.train_splits + run.test_splits)),
+        "front_end": run.front_end,
+        "recipe": run.recipe,
+        "recipe_but_lr": recipe_but_lr,
+        "recipe_but_lr_epochs": replace(recipe_but_lr, epochs=0),
+        "recipe_name": run.recipe_name,
+        "classes": run.classes_key,
+        "data": run.data_key,
     }
-    recipe = record.experiment["recipe"]
-    shared["recipe"] = {name: value for name, value in recipe.items() if name not in ("lr", *recipe_fields)}
-    # The set of folds tells a subset such as ESC-10 from ESC-50, together with the classes.
-    shared["splits"] = sorted(record.experiment["train_splits"] + record.experiment["test_splits"])
-    shared["classes"] = record.dataset["classes"]
-    return json.dumps(shared, sort_keys=True)
 
 
-def _side_by_side(records: Iterable[RunRecord], differing: tuple[str, ...]) -> list[list[RunRecord]]:
-    """Groups, largest first, that differ in fold, seed, learning rate and the fields `differing` alone.
+def _grouped(table: pandas.DataFrame, columns: Sequence[str]) -> Iterable[tuple[Any, pandas.DataFrame]]:
+    return table.groupby(list(columns), sort=False)
 
-    A row of a group is what `differing` tells apart. Of its learning rates that with the most folds and seeds is in the
-    first group, the newest of equals; the others follow in groups of their own.
+
+def _runs(table: pandas.DataFrame) -> list[Any]:
+    return list(table.run)
+
+
+def _newest_of(table: pandas.DataFrame, columns: Sequence[str]) -> pandas.DataFrame:
+    """The newest row for each value of `columns`, in the order of the table."""
+    return table.sort_values("created", kind="stable").drop_duplicates(list(columns), keep="last").sort_index()
+
+
+def _one_per_seed(table: pandas.DataFrame) -> list[Any]:
+    return _runs(_newest_of(table, ("seed",)).sort_values("seed", kind="stable"))
+
+
+def _on(records: Records, dataset: str, without: tuple[str, ...]) -> pandas.DataFrame:
+    table = _table(records.newest(TrainedRun))
+    return table[(table.dataset == dataset) & ~table.recipe_name.isin(without)]
+
+
+def _side_by_side(table: pandas.DataFrame, differing: tuple[str, ...]) -> Groups[TrainedRun]:
+    """Groups, largest first, whose runs differ in fold, seed, learning rate and the columns `differing` alone.
+
+    `differing` distinguishes the rows of a group. The first group has each row at the learning rate with the most folds
+    and seeds, the newest of equals; its other rates follow in groups of their own. Of a fold and seed at one rate the
+    newest run counts: a mended copy of the data gives another run, but not other clips.
     """
-    groups: dict[str, list[RunRecord]] = {}
-    for record in records:
-        groups.setdefault(_shared(record, differing), []).append(record)
-    found = []
-    for group in groups.values():
-        rest = group
-        while rest:
-            rows: dict[str, list[RunRecord]] = {}
-            for record in rest:
-                row = [record.experiment.get(name, "") for name in differing]
-                rows.setdefault(json.dumps(row, sort_keys=True), []).append(record)
-            chosen: list[RunRecord] = []
-            rest = []
-            for runs in rows.values():
-                best = _of_one_rate(runs)
-                chosen += best
-                rest += [record for record in runs if _rate(record) != _rate(best[0])]
-            found.append(chosen)
-    return sorted(found, key=len, reverse=True)
-
-
-def _rate(record: RunRecord) -> Any:
-    return record.experiment["recipe"].get("lr")
-
-
-def _of_one_rate(runs: Sequence[RunRecord]) -> list[RunRecord]:
-    """The newest of every fold and seed, at the rate that has the most of them: a mended copy of the data is another
-    run, but not other clips."""
-    by_rate: dict[Any, dict[tuple[tuple[str, ...], int | None], RunRecord]] = {}
-    for record in runs:
-        places = by_rate.setdefault(_rate(record), {})
-        place = (fold_of(record), record.seed)
-        if place not in places or record.created >= places[place].created:
-            places[place] = record
-    best = max(by_rate.values(), key=lambda places: (len(places), max(r.created for r in places.values())))
-    return list(best.values())
-
-
-def searches(records: Iterable[RunRecord], dataset: str) -> list[RunRecord]:
-    """Runs that chose a hyper-parameter, the newest of each key, by learning rate and model."""
-    found = [r for r in latest_by_key(of_kind(records, "search")).values() if r.dataset["name"] == dataset]
-    return sorted(found, key=lambda r: (r.experiment["recipe"]["lr"], r.experiment["model"]))
-
-
-def search_groups(records: Iterable[RunRecord], dataset: str) -> list[list[RunRecord]]:
-    """Searches that differ in model and learning rate alone, fold and all."""
-    groups: dict[str, list[RunRecord]] = {}
-    for record in searches(records, dataset):
-        key = json.dumps([_shared(record, ("model",)), record.experiment["test_splits"]])
-        groups.setdefault(key, []).append(record)
-    return list(groups.values())
+    shared = [name for name in SIDE_BY_SIDE if name not in differing]
+    groups = []
+    for _, group in _grouped(table, shared):
+        left = group
+        while len(left):
+            newest = _newest_of(left, (*differing, "lr", "fold", "seed"))
+            rates = newest.groupby([*differing, "lr"], sort=False).agg(runs=("key", "size"), newest=("created", "max"))
+            best = rates.sort_values(["runs", "newest"], kind="stable").reset_index()
+            best = best.drop_duplicates(list(differing), keep="last")
+            chosen = newest.reset_index().merge(best[[*differing, "lr"]], on=[*differing, "lr"]).set_index("index")
+            groups.append(_runs(chosen.sort_index()))
+            at_best = left.reset_index().merge(best[[*differing, "lr"]], on=[*differing, "lr"])
+            left = left[~left.index.isin(at_best["index"])]
+    return sorted(groups, key=len, reverse=True)

@@ -8,8 +8,8 @@ from typing import Any
 from reproduce.experiments.comparisons import POOLING_ABLATIONS
 from reproduce.experiments.families import PAPER_MODELS
 from reproduce.paper import Row as PaperRow
-from reproduce.records.record import RunRecord, number
-from reproduce.records.selection import cost_of, demo_groups, is_pooling_ablation, paper_runs
+from reproduce.records.runs import CostRun, Run, TrainedRun
+from reproduce.records.selection import cost_of, demo_groups, paper_runs
 from reproduce.tables.audioset import DATASET, MAP, METRIC
 from reproduce.tables.base import (
     GIGA,
@@ -63,7 +63,13 @@ def ablations(inputs: TableInputs) -> Table:
     accuracy = Column("map", "mAP, balanced AudioSet", quoted.column("map").unit, quoted.column("map").decimals)
     target, scores = Target("ablations", DATASET, {accuracy: METRIC}), RunScores(inputs.records_dir)
     runs = {
-        line.key: paper_runs(inputs.records, PAPER_MODELS["mast"], DATASET, "balanced", _ablation_config(line.key))
+        line.key: paper_runs(
+            inputs.records,
+            PAPER_MODELS["mast"],
+            DATASET,
+            variant="balanced",
+            model_config=_ablation_config(line.key),
+        )
         for line in quoted.rows
     }
     ast = cost_of(inputs.records, PAPER_MODELS["ast"])
@@ -87,9 +93,7 @@ def ablations(inputs: TableInputs) -> Table:
         rows.append(Row("ast", "AST, for comparison", _ablation_cost_cells(ast)))
     demo = _demo_ablation_blocks(target, inputs, scores, {line.key: line.label for line in quoted.rows})
     used = [record for group in runs.values() for record in group]
-    others = other_runs_block(
-        target, inputs, used, scores, lambda r: is_pooling_ablation(r) and r.dataset["protocol"] == "balanced"
-    )
+    others = other_runs_block(target, inputs, used, scores, lambda r: r.pooling_changed and r.variant == "balanced")
     notes = (
         *warnings,
         "Widths double at blocks 2, 5 and 21 even where the pooling is removed; key/value strides follow FAIR's rule.",
@@ -142,9 +146,9 @@ def _ablation_differences(
     return cells
 
 
-def _dearer_than_ast(label: str, cost: RunRecord, ast: RunRecord | None) -> tuple[str, list[str]]:
+def _dearer_than_ast(label: str, cost: Run, ast: Run | None) -> tuple[str, list[str]]:
     """The label, marked where the variant costs more than AST, and the warning that goes before the table's notes."""
-    times = number(cost.metrics["macs_module_only"]) / number(ast.metrics["macs_module_only"]) if ast else 0.0
+    times = cost.metric("macs_module_only") / ast.metric("macs_module_only") if ast else 0.0
     if times <= 1:
         return label, []
     warning = (
@@ -153,18 +157,18 @@ def _dearer_than_ast(label: str, cost: RunRecord, ast: RunRecord | None) -> tupl
     return f"{label} (dearer than AST)", [warning]
 
 
-def _ablation_cost_cells(record: RunRecord) -> dict[str, Cell]:
-    where, metrics = cost_conditions(record), record.metrics
+def _ablation_cost_cells(record: CostRun) -> dict[str, Cell]:
+    where = cost_conditions(record)
     cells = {
-        key: measured(number(metrics[name]) / GIGA, "G", where)
+        key: measured(record.metric(name) / GIGA, "G", where)
         for key, name in (
             ("macs", "macs_module_only"),
             ("macs_ptflops_0_7", "macs_ptflops_0_7"),
             ("macs_full", "macs_full"),
         )
     }
-    cells["params_exact"] = measured(number(metrics["parameters"]) / MEGA, "M", where)
-    cells["last_tokens"] = measured(record.details["shapes"][-1][1], "", where)
+    cells["params_exact"] = measured(record.metric("parameters") / MEGA, "M", where)
+    cells["last_tokens"] = measured(record.shapes[-1].tokens, "", where)
     return cells
 
 
@@ -174,13 +178,13 @@ def _demo_ablation_blocks(
     """The variants at demo scale, a block for each condition under which more than MAST itself was run."""
     blocks: list[Table] = []
     for group in demo_groups(inputs.records, DATASET):
-        if any(is_pooling_ablation(record) for record in group):
+        if any(run.pooling_changed for run in group):
             blocks.append(_demo_ablation_block(target, group, f"ablations demo {len(blocks) + 1}", scores, labels))
     return tuple(blocks)
 
 
 def _demo_ablation_block(
-    target: Target, group: Sequence[RunRecord], name: str, scores: RunScores, labels: Mapping[str, str]
+    target: Target, group: Sequence[TrainedRun], name: str, scores: RunScores, labels: Mapping[str, str]
 ) -> Table:
     plain = demo_runs(group)
     variants: dict[str, Runs] = {key: demo_runs(group, _ablation_config(key)).get("mast", []) for key in labels}
@@ -200,7 +204,7 @@ def _demo_ablation_block(
         warnings += warning
         rows.append(Row(variant, marked, cells))
     if "ast" in plain:
-        model = plain["ast"][0].experiment["model"]
+        model = plain["ast"][0].model
         rows.append(Row("ast", f"{model}, for comparison", _demo_ablation_cells(plain["ast"], scores)))
     intervals = interval_notes(rows, {MAP: METRIC})
     selections = selection_block(target, [(labels[key], runs) for key, runs in variants.items()], name)

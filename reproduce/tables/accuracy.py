@@ -77,7 +77,7 @@ def _accuracy_table(inputs: TableInputs, which: AccuracyTable) -> Table:
     variant = (*dataset_spec(which.dataset).variants, "")[0]
     scores = RunScores(inputs.records_dir)
     ast, mast = (
-        paper_runs(inputs.records, PAPER_MODELS[model], which.dataset, variant, recipe_name=RECIPE)
+        paper_runs(inputs.records, PAPER_MODELS[model], which.dataset, variant=variant, recipe_name=RECIPE)
         for model in ("ast", "mast")
     )
     paper_clips = inputs.paper.fact(which.clips).value if which.clips else None

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from reproduce.experiments.families import PAPER_MODELS
 from reproduce.paper import Layer
-from reproduce.records.record import RunRecord
+from reproduce.records.runs import CostRun
 from reproduce.records.selection import cost_of
 from reproduce.tables.base import NOT_RUN, Cell, Column, Row, Table, TableInputs, measured, register_table
 from reproduce.tables.cells import BOTH_COSTS, cost_conditions
@@ -42,7 +42,7 @@ def table1(inputs: TableInputs) -> Table:
     )
 
 
-def _layer_cells(model: str, layer: Layer, blocks: Sequence[int], cost: RunRecord | None) -> dict[str, Cell]:
+def _layer_cells(model: str, layer: Layer, blocks: Sequence[int], cost: CostRun | None) -> dict[str, Cell]:
     quoted = {"width": layer.width, "freq": layer.freq, "time": layer.time, "tokens": layer.tokens}
     present = {key: value for key, value in quoted.items() if value is not None}
     if cost is None:
@@ -52,15 +52,16 @@ def _layer_cells(model: str, layer: Layer, blocks: Sequence[int], cost: RunRecor
     return {f"{model}_{key}": measured(built[key], "", where, value) for key, value in present.items()}
 
 
-def _built_layer(kind: str, blocks: Sequence[int], cost: RunRecord) -> dict[str, float]:
+def _built_layer(kind: str, blocks: Sequence[int], cost: CostRun) -> dict[str, float]:
     """Width and grid of a line of Table 1 in the model as built; ValueError if its blocks differ among themselves."""
-    mels, frames = cost.experiment["input_size"]
+    mels, frames = cost.input_size
     if kind == "input":
         return {"width": 1, "freq": mels, "time": frames}
     if kind == "head":
-        return {"width": cost.experiment["num_classes"]}
+        assert isinstance(cost.num_classes, int)  # AudioSet has one head
+        return {"width": cost.num_classes}
     names = ["patch embedding"] if kind == "patch_embed" else [f"block {number}" for number in blocks]
-    shapes = {tuple(shape[1:5]) for shape in cost.details["shapes"] if shape[0] in names}
+    shapes = {(s.tokens, s.freq, s.time, s.width) for s in cost.shapes if s.block in names}
     if len(shapes) != 1:
         raise ValueError(f"blocks {list(blocks)} are one row of Table 1 but leave {sorted(shapes)}")
     tokens, freq, time, width = shapes.pop()

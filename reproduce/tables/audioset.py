@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from reproduce.experiments.families import PAPER_MODELS
 from reproduce.paper import Row as PaperRow
-from reproduce.records.selection import cost_of, is_pooling_ablation, paper_runs
+from reproduce.records.selection import cost_of, paper_runs
 from reproduce.tables.base import (
     PAPER_ONLY,
     Cell,
@@ -90,7 +90,7 @@ def table5(inputs: TableInputs) -> Table:
     blocks = (
         _coverage_block(inputs, trained),
         selection_block(target, trained, "table5"),
-        other_runs_block(target, inputs, used, scores, lambda record: not is_pooling_ablation(record)),
+        other_runs_block(target, inputs, used, scores, lambda run: not run.pooling_changed),
         *demo,
     )
     notes = [
@@ -121,7 +121,10 @@ def _measured_rows(inputs: TableInputs, lines: Sequence[PaperRow], variants: Seq
             label,
             PAPER_MODELS[model],
             recipe_name,
-            {p: paper_runs(inputs.records, PAPER_MODELS[model], DATASET, p, recipe_name=recipe_name) for p in variants},
+            {
+                p: paper_runs(inputs.records, PAPER_MODELS[model], DATASET, variant=p, recipe_name=recipe_name)
+                for p in variants
+            },
         )
         for key, label, model, recipe_name in wanted
     }

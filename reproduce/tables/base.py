@@ -7,13 +7,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from reproduce.experiments.recipe import Recipe
 from reproduce.paper import Paper
-from reproduce.records.record import RunRecord
+from reproduce.records.records import Records
+from reproduce.records.runs import TrainedRun
 
 MEASURED, NOT_RUN, PAPER_ONLY = "measured", "not run", "paper only"
 POINTS, CLIPS = "points", "clips"  # units: of a difference of percentages; of a number of test clips
 GIGA, MEGA = 1e9, 1e6
-TRAINING_PASSES = 3  # MACs of a training step in forward passes: the backward pass multiplies twice as much
 
 
 @dataclass(frozen=True)
@@ -88,7 +89,7 @@ class TableInputs:
     """All that a table may depend on."""
 
     paper: Paper
-    records: Sequence[RunRecord]
+    records: Records
     records_dir: Path
 
 
@@ -139,26 +140,18 @@ def ratio_row(label: str, first: Mapping[str, Cell], second: Mapping[str, Cell],
     return Row("ratio", label, cells)
 
 
-def config_text(config: Mapping[str, Any]) -> str:
-    """Overrides of a model's config as they stand in conditions: ", pool_strides [[2, 2], ...]", or nothing."""
-    return "".join(f", {name} {value}" for name, value in config.items())
-
-
-def run_conditions(*records: RunRecord) -> str:
-    """What a trained cell was measured under, in one line; of several records that differ in the seed alone."""
-    record = records[0]
-    experiment, data, environment = record.experiment, record.dataset, record.environment
-    front_end, recipe_name = experiment["front_end"], experiment.get("recipe_name", "")
-    model = experiment["model"] + config_text(experiment["model_config"])
-    recipe = f'recipe "{recipe_name}", ' if recipe_name else ""
-    seeds = ", ".join(str(r.seed) for r in records)
+def run_conditions(*runs: TrainedRun) -> str:
+    """What a trained cell was measured under, in one line; of several runs that differ in the seed alone."""
+    run = runs[0]
+    recipe = f'recipe "{run.recipe_name}", ' if run.recipe_name else ""
+    seeds = ", ".join(str(r.seed) for r in runs)
     return (
-        f"{model}, {front_end['mels']} x {front_end['frames']}, from {experiment['weights']}, {recipe}"
-        f"{epochs_text(experiment['recipe'])}, seed{'s' if len(records) > 1 else ''} {seeds}, "
-        f"{data['test_kept']:,} of {data['test_listed']:,} test clips, {environment['device']}, "
-        f"{environment['precision']}, {max(r.created for r in records)[:10]}"
+        f"{run.described_model}, {run.front_end.mels} x {run.front_end.frames}, from {run.weights}, {recipe}"
+        f"{epochs_text(run.recipe)}, seed{'s' if len(runs) > 1 else ''} {seeds}, "
+        f"{run.test_kept:,} of {run.test_listed:,} test clips, {run.environment.device}, "
+        f"{run.environment.precision}, {max(r.day for r in runs)}"
     )
 
 
-def epochs_text(recipe: Mapping[str, Any]) -> str:
-    return f"{recipe['epochs']} epoch{'s' if recipe['epochs'] > 1 else ''}"
+def epochs_text(recipe: Recipe) -> str:
+    return f"{recipe.epochs} epoch{'s' if recipe.epochs > 1 else ''}"

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from reproduce.experiments.families import PAPER_MODELS, family
 from reproduce.metrics.bootstrap import mean_and_sd
-from reproduce.records.record import RunRecord, number
-from reproduce.records.selection import by_seed, canonical_config, demo_groups, other_paper_scale_runs
+from reproduce.records.runs import TrainedRun, canonical_config
+from reproduce.records.selection import by_seed, demo_groups, other_paper_scale_runs
 from reproduce.tables.base import (
     GIGA,
     MEASURED,
@@ -19,7 +20,6 @@ from reproduce.tables.base import (
     Row,
     Table,
     TableInputs,
-    config_text,
     measured,
     ratio_row,
     run_conditions,
@@ -89,7 +89,7 @@ def selection_block(target: Target, rows: Sequence[tuple[str, Runs]], name: str)
 
 def _other_selection(runs: Runs, key: str) -> tuple[str, list[Mapping[str, Any]]] | None:
     """What the selection is, and its metrics, one a run; None unless every run reports it."""
-    entries = [run.details[key] for run in runs if key in run.details]
+    entries = [entry for run in runs if (entry := getattr(run, key)) is not None]
     if len(entries) != len(runs):
         return None
     if key == LAST:
@@ -101,23 +101,23 @@ def _other_selection(runs: Runs, key: str) -> tuple[str, list[Mapping[str, Any]]
     return what, [entry["metrics"] for entry in entries]
 
 
-def primary_weights(run: RunRecord) -> str:
+def primary_weights(run: TrainedRun) -> str:
     """Whose scores are the run's result, see `Recipe.primary`."""
-    return str(run.experiment["recipe"].get("primary", LAST))
+    return run.recipe.primary
 
 
-def _averaged_epochs(run: RunRecord) -> str:
-    entry, recipe = run.details.get(AVERAGED, {}), run.experiment["recipe"]
-    first, last = entry.get("from_epoch", recipe.get("average_from")), entry.get("to_epoch", recipe["epochs"])
+def _averaged_epochs(run: TrainedRun) -> str:
+    entry = run.averaged or {}
+    first, last = entry.get("from_epoch", run.recipe.average_from), entry.get("to_epoch", run.epochs)
     return f"epochs {first}-{last}"
 
 
 def _selection_row(
     target: Target, label: str, runs: Runs, key: str, what: str, metrics: Sequence[Mapping[str, Any]]
 ) -> Row:
-    cells, seeds = {}, tuple(run.seed or 0 for run in runs)
+    cells, seeds = {}, tuple(run.seed for run in runs)
     for column, metric in target.columns.items():
-        values = [found[metric] for found in metrics if found.get(metric) is not None]
+        values = [float(found[metric]) for found in metrics if not _is_missing(found.get(metric))]
         if len(values) == len(runs):
             mean, sd = mean_and_sd(values)
             where = f"{what}; {run_conditions(*runs)}"
@@ -125,12 +125,16 @@ def _selection_row(
     return Row(f"{label} {key}", f"{label}, {what}", cells)
 
 
+def _is_missing(value: float | None) -> bool:
+    return value is None or math.isnan(value)
+
+
 def other_runs_block(
     target: Target,
     inputs: TableInputs,
-    used: Sequence[RunRecord],
+    used: Sequence[TrainedRun],
     scores: RunScores,
-    wanted: Callable[[RunRecord], bool] = lambda record: True,
+    wanted: Callable[[TrainedRun], bool] = lambda record: True,
 ) -> Table | None:
     """Paper-scale runs on this data set that fill no cell above, each labelled by what it is; None where none is."""
     rows = []
@@ -149,14 +153,14 @@ def other_runs_block(
     return Table(f"{target.name} other runs", "Other paper-scale runs", columns, tuple(rows), notes)
 
 
-def _what_differs(record: RunRecord) -> str:
-    data, recipe_name = record.dataset, record.experiment.get("recipe_name", "")
+def _what_differs(record: TrainedRun) -> str:
+    recipe_name = record.recipe_name
     parts = [
-        record.experiment["model"] + config_text(record.experiment["model_config"]),
-        data["protocol"],
+        record.described_model,
+        record.variant,
         f'recipe "{recipe_name}"' if recipe_name else "no named recipe",
         f"earlier, of {record.created[:10]}" if recipe_name in PAPER_MODELS else "",
-        "synthetic STAND-IN" if data.get("standin") else "",
+        "synthetic STAND-IN" if record.standin else "",
     ]
     return ", ".join(part for part in parts if part)
 
@@ -179,12 +183,12 @@ def demo_note(target: Target) -> str:
     )
 
 
-def demo_runs(group: Sequence[RunRecord], variant: Mapping[str, Any] | None = None) -> dict[str, list[RunRecord]]:
+def demo_runs(group: Sequence[TrainedRun], variant: Mapping[str, Any] | None = None) -> dict[str, list[TrainedRun]]:
     """Of a demo group the runs of one variant (the model itself by default), by family, "ast" first, each by seed."""
-    found: dict[str, list[RunRecord]] = {}
-    for runs in by_seed(sorted(group, key=lambda record: record.experiment["model"])):
-        model = runs[0].experiment["model"]
-        if canonical_config(model, runs[0].experiment["model_config"]) == canonical_config(model, variant or {}):
+    found: dict[str, list[TrainedRun]] = {}
+    for runs in by_seed(sorted(group, key=lambda record: record.model)):
+        model = runs[0].model
+        if canonical_config(model, runs[0].model_config) == canonical_config(model, variant or {}):
             found[family(model)] = runs
     return found
 
@@ -192,7 +196,7 @@ def demo_runs(group: Sequence[RunRecord], variant: Mapping[str, Any] | None = No
 def _demo_block(target: Target, by_family: Mapping[str, Runs], name: str, scores: RunScores) -> Table:
     group = [record for runs in by_family.values() for record in runs]
     rows = [_demo_row(target, runs, scores) for runs in by_family.values()]
-    selections = selection_block(target, [(runs[0].experiment["model"], runs) for runs in by_family.values()], name)
+    selections = selection_block(target, [(runs[0].model, runs) for runs in by_family.values()], name)
     notes: list[str] = []
     if len(by_family) == 2:
         ratio = ratio_row("AST : MAST", rows[0].cells, rows[1].cells, RUN_COST_COLUMNS)
@@ -217,17 +221,16 @@ def _demo_block(target: Target, by_family: Mapping[str, Runs], name: str, scores
 
 
 def _demo_row(target: Target, runs: Runs, scores: RunScores) -> Row:
-    model = runs[0].experiment["model"]
+    model = runs[0].model
     cells = {column.key: scores.cell(runs, column, metric) for column, metric in target.columns.items()}
     return Row(model, model, {**cells, CLIPS_COLUMN.key: clips_cell(runs), **run_cost_cells(runs[0])})
 
 
-def run_cost_cells(record: RunRecord) -> dict[str, Cell]:
+def run_cost_cells(record: TrainedRun) -> dict[str, Cell]:
     """Cells of RUN_COST_COLUMNS: what the trained model itself costs, from its own record."""
-    front_end, metrics = record.experiment["front_end"], record.metrics
-    where = f"{record.experiment['model']}, 1 x {front_end['mels']} x {front_end['frames']}, closed form"
+    where = f"{record.model}, 1 x {record.front_end.mels} x {record.front_end.frames}, closed form"
     return {
-        "params": measured(number(metrics["parameters"]) / MEGA, "M", f"{where}, exact"),
-        "macs": measured(number(metrics["macs_module_only"]) / GIGA, "G", f"{where}, module-only rule"),
-        "macs_full": measured(number(metrics["macs_full"]) / GIGA, "G", f"{where}, full rule"),
+        "params": measured(record.metric("parameters") / MEGA, "M", f"{where}, exact"),
+        "macs": measured(record.metric("macs_module_only") / GIGA, "G", f"{where}, module-only rule"),
+        "macs_full": measured(record.metric("macs_full") / GIGA, "G", f"{where}, full rule"),
     }

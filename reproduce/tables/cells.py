@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
-from reproduce.records.record import RunRecord, number
-from reproduce.tables.base import GIGA, MEGA, NOT_RUN, Cell, Column, CostRequest, config_text, measured
+from reproduce.records.runs import CostRun, Run, ScalingRun, SpeedRun
+from reproduce.tables.base import GIGA, MEGA, NOT_RUN, Cell, Column, CostRequest, measured
 
 
 @dataclass(frozen=True)
@@ -25,24 +26,24 @@ SPREAD_NOTE = "± is half the distance between the quartiles, in per cent of the
 MEMORY_NOTE = "Memory is what stays (weights, and in training AdamW's moments) and what a call adds to it at its peak."
 
 
-def spread_cell(record: RunRecord, metric: str) -> Cell:
+def spread_cell(record: Run, metric: str) -> Cell:
     """Half the distance between the quartiles of a metric, in per cent of its median."""
-    low, high = number(record.metrics[f"{metric}_q1"]), number(record.metrics[f"{metric}_q3"])
-    middle = number(record.metrics[metric])
+    low, high = record.metric(f"{metric}_q1"), record.metric(f"{metric}_q3")
+    middle = record.metric(metric)
     return measured(50.0 * (high - low) / middle, "%", f"quartiles {low:.4g} and {high:.4g} around {middle:.4g}")
 
 
-def memory_cell(record: RunRecord, where: str) -> Cell:
+def memory_cell(record: Run, where: str) -> Cell:
     """Peak memory in MiB."""
     memory = record.metrics["peak_memory_bytes"]
-    if memory is None:
+    if math.isnan(memory):
         return Cell(None, None, "MiB", NOT_RUN, "not run: this system does not tell a process's peak memory")
     return measured(memory / MIB, "MiB", where)
 
 
-def failed_cell(record: RunRecord, unit: str, where: str) -> Cell:
+def failed_cell(record: ScalingRun | SpeedRun, unit: str, where: str) -> Cell:
     """For a measurement that broke off, by name: "not run: out of memory: ast_base, ..."."""
-    return Cell(None, None, unit, NOT_RUN, f"not run: {record.details['failure']}: {where}")
+    return Cell(None, None, unit, NOT_RUN, f"not run: {record.failure}: {where}")
 
 
 BOTH_COSTS = (CostRequest("ast_base"), CostRequest("mast_base"))
@@ -62,14 +63,13 @@ COUNTING_NOTES = (
 )
 
 
-def cost_conditions(record: RunRecord) -> str:
+def cost_conditions(record: CostRun) -> str:
     """What a cost cell was measured under, in one line."""
-    mels, frames = record.experiment["input_size"]
-    model = record.experiment["model"] + config_text(record.experiment["model_config"])
-    return f"{model}, 1 x {mels} x {frames}, {record.experiment['num_classes']} classes, closed form"
+    mels, frames = record.input_size
+    return f"{record.described_model}, 1 x {mels} x {frames}, {record.num_classes} classes, closed form"
 
 
-def cost_cells(record: RunRecord | None, paper_macs: float | None, paper_params: float | None) -> dict[str, Cell]:
+def cost_cells(record: CostRun | None, paper_macs: float | None, paper_params: float | None) -> dict[str, Cell]:
     """Cells of COST_COLUMNS."""
     if record is None:
         missing = "not measured in this process"
@@ -77,10 +77,10 @@ def cost_cells(record: RunRecord | None, paper_macs: float | None, paper_params:
             "macs": Cell(paper_macs, None, "G", NOT_RUN, missing),
             "params": Cell(paper_params, None, "M", NOT_RUN, missing),
         }
-    where, metrics = cost_conditions(record), record.metrics
+    where = cost_conditions(record)
     return {
-        "macs": measured(number(metrics["macs_module_only"]) / GIGA, "G", f"{where}, module-only rule", paper_macs),
-        "macs_full": measured(number(metrics["macs_full"]) / GIGA, "G", f"{where}, full rule"),
-        "params": measured(number(metrics["parameters_paper"]) / MEGA, "M", f"{where}, paper's count", paper_params),
-        "params_exact": measured(number(metrics["parameters"]) / MEGA, "M", f"{where}, exact"),
+        "macs": measured(record.metric("macs_module_only") / GIGA, "G", f"{where}, module-only rule", paper_macs),
+        "macs_full": measured(record.metric("macs_full") / GIGA, "G", f"{where}, full rule"),
+        "params": measured(record.metric("parameters_paper") / MEGA, "M", f"{where}, paper's count", paper_params),
+        "params_exact": measured(record.metric("parameters") / MEGA, "M", f"{where}, exact"),
     }

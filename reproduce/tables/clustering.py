@@ -26,7 +26,7 @@ from reproduce.records.clusterings import (
     runs_to_cluster,
     umap_params,
 )
-from reproduce.records.record import RunRecord, number
+from reproduce.records.runs import ClusteringRun, TrainedRun
 from reproduce.tables.base import (
     MEASURED,
     NOT_RUN,
@@ -89,7 +89,7 @@ def _protocols_block(
     name: str,
     title: str,
     columns: Sequence[Column],
-    runs: Mapping[str, Sequence[RunRecord]],
+    runs: Mapping[str, Sequence[TrainedRun]],
     protocols: Sequence[str],
 ) -> Table:
     """A row per protocol and model, without a number of the paper."""
@@ -110,7 +110,7 @@ def _protocols_block(
 def _score(
     inputs: TableInputs,
     model: str,
-    runs: Sequence[RunRecord],
+    runs: Sequence[TrainedRun],
     protocol: str,
     column: Column,
     paper: float | None = None,
@@ -124,35 +124,35 @@ def _score(
     if not clustered:
         return Cell(paper, None, column.unit, NOT_RUN, _why_not(inputs, model, runs))
     values = [[record.metrics[column.key] for record in records] for records in clustered]
-    if any(value is None for found in values for value in found):
+    if any(math.isnan(value) for found in values for value in found):
         return Cell(paper, None, column.unit, NOT_RUN, f"not run: {column.title} of {model} was not a number")
-    spreads = [mean_and_sd([float(value) for value in found if value is not None]) for found in values]
+    spreads = [mean_and_sd(found) for found in values]
     deviations = [sd for _, sd in spreads if sd is not None]
     first = clustered[0][0]
     clustered_runs = [run for run, records in zip(runs, per_run, strict=True) if records]
     over_runs = mean_and_sd([mean for mean, _ in spreads])[1]
     trained = "" if over_runs is None else f", sd over {len(spreads)} training runs {over_runs:.{column.decimals}f}"
-    versions = first.environment["libraries"]
+    versions = first.environment.libraries
     return Cell(
         paper,
         statistics.fmean(mean for mean, _ in spreads),
         column.unit,
         MEASURED,
-        f"{run_conditions(*clustered_runs)}; {protocol}, k = {first.metrics['clusters']}, umap-learn "
+        f"{run_conditions(*clustered_runs)}; {protocol}, k = {first.metrics['clusters']:.0f}, umap-learn "
         f"{versions['umap-learn']}, scikit-learn {versions['scikit-learn']}{trained}",
-        n=int(number(first.metrics["clips"])),
-        seeds=tuple(sorted({record.seed or 0 for records in clustered for record in records})),
+        n=int(first.metric("clips")),
+        seeds=tuple(sorted({record.seed for records in clustered for record in records})),
         sd=math.sqrt(statistics.fmean(sd**2 for sd in deviations)) if deviations else None,
     )
 
 
-def _top1(inputs: TableInputs, scores: RunScores, model: str, runs: Sequence[RunRecord]) -> Cell:
+def _top1(inputs: TableInputs, scores: RunScores, model: str, runs: Sequence[TrainedRun]) -> Cell:
     if not runs:
         return Cell(None, None, TOP1.unit, NOT_RUN, _why_not(inputs, model, runs))
     return scores.cell(runs, TOP1, "top1")
 
 
-def _why_not(inputs: TableInputs, model: str, runs: Sequence[RunRecord], target: str = "table6") -> str:
+def _why_not(inputs: TableInputs, model: str, runs: Sequence[TrainedRun], target: str = "table6") -> str:
     """Why nothing is clustered, and the command that does it."""
     if not runs:
         return Target(target, DATASET, {}).not_run(inputs, PAPER_MODELS[model], variant="", recipe_name="mast")
@@ -163,9 +163,9 @@ def _why_not(inputs: TableInputs, model: str, runs: Sequence[RunRecord], target:
     return f"not run: run {runs[0].key} is not clustered: `python -m reproduce {target}` does it, or says why it cannot"
 
 
-def _coverage_notes(runs: Mapping[str, Sequence[RunRecord]]) -> list[str]:
+def _coverage_notes(runs: Mapping[str, Sequence[TrainedRun]]) -> list[str]:
     """What keeps both models from standing side by side."""
-    tested = {found[0].dataset.get("test_sha256") for found in runs.values() if found}
+    tested = {found[0].test_sha256 for found in runs.values() if found}
     return ["Warning: the two models were tested on different clips."] if len(tested) > 1 else []
 
 
@@ -174,8 +174,8 @@ def _absence_notes(runs: Mapping[str, object]) -> list[str]:
     return [f"Not run at demo scale: {LABELS[model]}." for model in MODELS if model not in runs]
 
 
-def _name(model: str, runs: Sequence[RunRecord]) -> str:
-    return runs[0].experiment["model"] if runs else model
+def _name(model: str, runs: Sequence[TrainedRun]) -> str:
+    return runs[0].model if runs else model
 
 
 def _p1_note() -> str:
@@ -192,12 +192,12 @@ def _umap_text() -> str:
     return f"{params['n_neighbors']} neighbours, minimal distance {params['min_dist']}"
 
 
-def demo_title(runs: Mapping[str, Sequence[RunRecord]]) -> str:
+def demo_title(runs: Mapping[str, Sequence[TrainedRun]]) -> str:
     """Of a block of demo runs: what they were tested on."""
-    data = next(found[0].dataset for found in runs.values() if found)
-    corpus = "synthetic STAND-IN of VGGSound" if data.get("standin") else "VGGSound"
-    classes = len(data["classes"][DEFAULT_HEAD])
-    return f"Demo scale, {corpus}, {classes} classes, {data['test_kept']} test clips: not the paper's experiment"
+    run = next(found[0] for found in runs.values() if found)
+    corpus = "synthetic STAND-IN of VGGSound" if run.standin else "VGGSound"
+    classes = len(run.classes[DEFAULT_HEAD])
+    return f"Demo scale, {corpus}, {classes} classes, {run.test_kept} test clips: not the paper's experiment"
 
 
 @register_table("figure2", "VGGSound: the first classes' embeddings in UMAP's plane, AST left, MAST right")
@@ -223,7 +223,7 @@ def figure2(inputs: TableInputs) -> Table:
     return Table("figure2", title, columns, tuple(rows), notes=(*notes, *files), blocks=tuple(blocks))
 
 
-def _panel_rows(inputs: TableInputs, runs: Mapping[str, Sequence[RunRecord]]) -> tuple[list[Row], list[str]]:
+def _panel_rows(inputs: TableInputs, runs: Mapping[str, Sequence[TrainedRun]]) -> tuple[list[Row], list[str]]:
     """A row per model, and a note per file of coordinates."""
     scores = RunScores(inputs.records_dir)
     rows, files = [], []
@@ -234,19 +234,18 @@ def _panel_rows(inputs: TableInputs, runs: Mapping[str, Sequence[RunRecord]]) ->
             cells = {column.key: Cell(None, None, column.unit, NOT_RUN, why) for column in SILHOUETTES}
         else:
             cells = _panel_cells(projection, run_conditions(*found))
-            files.append(
-                f"Coordinates of {_name(model, found)}: {inputs.records_dir / projection.details['coordinates']}."
-            )
+            files.append(f"Coordinates of {_name(model, found)}: {inputs.records_dir / str(projection.coordinates)}.")
         rows.append(Row(model, _name(model, found), {**cells, TOP1.key: _top1(inputs, scores, model, found)}))
     return rows, files
 
 
-def _panel_cells(projection: RunRecord, where: str) -> dict[str, Cell]:
-    clips = int(number(projection.metrics["clips"]))
-    cells = {key: Cell(None, number(projection.metrics[key]), "", MEASURED, where) for key in ("clips", "classes")}
+def _panel_cells(projection: ClusteringRun, where: str) -> dict[str, Cell]:
+    clips = int(projection.metric("clips"))
+    cells = {key: Cell(None, projection.metric(key), "", MEASURED, where) for key in ("clips", "classes")}
     for column in SILHOUETTES:
         value = projection.metrics[column.key]
-        status = NOT_RUN if value is None else MEASURED
-        conditions = f"not run: {column.title} was not a number" if value is None else where
-        cells[column.key] = Cell(None, value, column.unit, status, conditions, n=clips)
+        missing = math.isnan(value)
+        status = NOT_RUN if missing else MEASURED
+        conditions = f"not run: {column.title} was not a number" if missing else where
+        cells[column.key] = Cell(None, None if missing else value, column.unit, status, conditions, n=clips)
     return cells

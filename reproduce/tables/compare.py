@@ -19,22 +19,22 @@ from reproduce.metrics.headline import score
 from reproduce.metrics.intervals import mcnemar, wilson_interval
 from reproduce.metrics.scores import top_k_correct
 from reproduce.records.predictions import StoredPredictions, load_predictions
-from reproduce.records.record import RunRecord
-from reproduce.records.selection import latest_by_key
+from reproduce.records.runs import SearchRun, TrainedRun
 from reproduce.records.store import load_records
 from reproduce.tables import MEASURED, Cell, Column, Row, Table
 
 CLIPS_NAMED = 5
 
 
-def find_record(records_dir: Path, key: str) -> RunRecord:
+def find_record(records_dir: Path, key: str) -> TrainedRun:
     """The newest record whose key begins with `key`; InputError if there is none or several."""
-    records = latest_by_key(r for r in load_records(records_dir) if r.predictions is not None)
-    found = [record for full, record in records.items() if full.startswith(key)]
+    stored = load_records(records_dir)
+    runs = [run for kind in (TrainedRun, SearchRun) for run in stored.newest(kind) if run.predictions is not None]
+    found = [run for run in runs if run.key.startswith(key)]
     if len(found) == 1:
         return found[0]
     what = f"{len(found)} records begin with {key!r}: give more digits" if found else f"no run with key {key!r}"
-    known = ", ".join(sorted(records)) or "none"
+    known = ", ".join(sorted(run.key for run in runs)) or "none"
     raise InputError(f"{records_dir}: {what} (runs with predictions: {known})")
 
 
@@ -54,7 +54,7 @@ def compare(records_dir: Path, first_key: str, second_key: str, on_intersection:
     _check_sets(first, second, shared, on_intersection)
     runs = [first.of_clips(shared), second.of_clips(shared)]
     _check_targets(*runs)
-    multilabel = "top1" not in " ".join(records[0].metrics)
+    multilabel = records[0].multilabel
     tables = [score(run.logits, run.targets, multilabel) for run in runs]
     columns = tuple(
         Column(name, name.replace("_", " "), "%", 1)
@@ -69,21 +69,20 @@ def compare(records_dir: Path, first_key: str, second_key: str, on_intersection:
     return Table("compare", f"Two runs on the same clips of {_data_name(records)}", columns, rows, notes=tuple(notes))
 
 
-def _data_name(records: list[RunRecord]) -> str:
+def _data_name(records: list[TrainedRun]) -> str:
     """What the clips are; two runs may name their data differently, and a stand-in is always named as one."""
     names = []
     for record in records:
-        data = record.dataset
-        variant = f" ({data['protocol']})" if data.get("protocol") else ""
-        names.append(f"{data['name']}{variant}{', synthetic STAND-IN' if data.get('standin') else ''}")
+        variant = f" ({record.variant})" if record.variant else ""
+        names.append(f"{record.dataset}{variant}{', synthetic STAND-IN' if record.standin else ''}")
     return " and ".join(dict.fromkeys(names))
 
 
-def _coverage(record: RunRecord, stored: StoredPredictions) -> str:
-    return f"{len(stored)} of {record.dataset['test_listed']} listed in {record.key}"
+def _coverage(record: TrainedRun, stored: StoredPredictions) -> str:
+    return f"{len(stored)} of {record.test_listed} listed in {record.key}"
 
 
-def _stored(records_dir: Path, record: RunRecord) -> StoredPredictions:
+def _stored(records_dir: Path, record: TrainedRun) -> StoredPredictions:
     stored = load_predictions(records_dir, record)
     if stored is None:
         raise InputError(f"{records_dir / str(record.predictions)}: the predictions of {record.key} are absent")
@@ -110,17 +109,15 @@ def _check_targets(first: StoredPredictions, second: StoredPredictions) -> None:
             raise InputError(f"the shared clips carry other {head} targets in the two runs: they are of different data")
 
 
-def _row(record: RunRecord, scores: dict[str, float | int], columns: tuple[Column, ...]) -> Row:
-    experiment, clips = record.experiment, int(scores["clips"])
-    where = (
-        f"{experiment['model']}, seed {record.seed}, tested on {','.join(experiment['test_splits'])}, {record.created}"
-    )
+def _row(record: TrainedRun, scores: dict[str, float | int], columns: tuple[Column, ...]) -> Row:
+    clips = int(scores["clips"])
+    where = f"{record.model}, seed {record.seed}, tested on {record.fold}, {record.created}"
     cells = {}
     for column in columns:
         correct = scores.get(column.key.replace("top1", "correct")) if column.key.endswith("top1") else None
         interval = None if correct is None else wilson_interval(int(correct), clips)
         cells[column.key] = Cell(None, float(scores[column.key]), "%", MEASURED, where, clips, interval)
-    return Row(record.key, f"{experiment['model']} {record.key[:8]}", cells)
+    return Row(record.key, f"{record.model} {record.key[:8]}", cells)
 
 
 def _paired_map_notes(first: StoredPredictions, second: StoredPredictions) -> list[str]:

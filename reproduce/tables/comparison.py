@@ -8,7 +8,7 @@ from dataclasses import replace
 from reproduce.datasets import dataset_spec
 from reproduce.metrics.intervals import wilson_interval
 from reproduce.records.pooled import Pooled, pooled, runs_of_all
-from reproduce.records.record import RunRecord, number
+from reproduce.records.runs import TrainedRun
 from reproduce.records.selection import comparisons, search_groups
 from reproduce.tables.base import (
     GIGA,
@@ -19,7 +19,6 @@ from reproduce.tables.base import (
     Row,
     Table,
     TableInputs,
-    config_text,
     epochs_text,
     measured,
     ratio_row,
@@ -74,34 +73,32 @@ def tune(inputs: TableInputs) -> Table:
     return Table("tune", title, (), (), notes=notes, blocks=blocks)
 
 
-def _search(group: Sequence[RunRecord], name: str, title: str) -> Table:
+def _search(group: Sequence[TrainedRun], name: str, title: str) -> Table:
     rows: dict[float, dict[str, Cell]] = {}
     for run in group:
-        correct, clips = int(number(run.metrics["correct"])), int(number(run.metrics["clips"]))
-        where = f"{run_conditions(run)}, validation fold {run.experiment['test_splits'][0]}"
-        cell = Cell(None, number(run.metrics["top1"]), "%", MEASURED, where, clips, wilson_interval(correct, clips))
-        rows.setdefault(run.experiment["recipe"]["lr"], {})[run.experiment["model"]] = cell
-    experiment = group[0].experiment
-    front_end = experiment["front_end"]
-    models = sorted({run.experiment["model"] for run in group})
+        correct, clips = int(run.metric("correct")), int(run.metric("clips"))
+        where = f"{run_conditions(run)}, validation fold {run.test_splits[0]}"
+        cell = Cell(None, run.metric("top1"), "%", MEASURED, where, clips, wilson_interval(correct, clips))
+        rows.setdefault(run.recipe.lr, {})[run.model] = cell
+    models = sorted({run.model for run in group})
     return Table(
         name,
-        f"{title}: fold {', '.join(experiment['test_splits'])}, {epochs_text(experiment['recipe'])}, "
-        f"{front_end['mels']} x {front_end['frames']}",
+        f"{title}: fold {', '.join(group[0].test_splits)}, {epochs_text(group[0].recipe)}, "
+        f"{group[0].front_end.mels} x {group[0].front_end.frames}",
         tuple(Column(model, model, "%", 1) for model in models),
         tuple(Row(f"lr={rate:g}", f"lr {rate:g}", cells) for rate, cells in rows.items()),
-        notes=(f"Trained on folds {', '.join(experiment['train_splits'])}; no other fold was looked at.",),
+        notes=(f"Trained on folds {', '.join(group[0].train_splits)}; no other fold was looked at.",),
     )
 
 
-def _comparison(inputs: TableInputs, group: Sequence[RunRecord], name: str) -> Table:
-    by_model: dict[str, list[RunRecord]] = {}
-    for record in sorted(group, key=lambda r: r.experiment["model"]):
-        by_model.setdefault(record.experiment["model"], []).append(record)
+def _comparison(inputs: TableInputs, group: Sequence[TrainedRun], name: str) -> Table:
+    by_model: dict[str, list[TrainedRun]] = {}
+    for record in sorted(group, key=lambda r: r.model):
+        by_model.setdefault(record.model, []).append(record)
     return compared(inputs, by_model, name)
 
 
-def compared(inputs: TableInputs, by_row: Mapping[str, Sequence[RunRecord]], name: str, reference: str = "") -> Table:
+def compared(inputs: TableInputs, by_row: Mapping[str, Sequence[TrainedRun]], name: str, reference: str = "") -> Table:
     """Runs that may stand side by side, a row for every label, with the paired tests on the clips that rows share.
 
     Args:
@@ -130,19 +127,18 @@ def compared(inputs: TableInputs, by_row: Mapping[str, Sequence[RunRecord]], nam
     return Table(name, run_title(group), (*scores, *COST_AND_SPEED_COLUMNS), tuple(rows), notes=tuple(notes))
 
 
-def _score_columns(record: RunRecord) -> tuple[Column, ...]:
+def _score_columns(record: TrainedRun) -> tuple[Column, ...]:
     """The scores of this kind of data: accuracies where clips have one label a head, mAP and the like otherwise."""
-    single_label = any(key.endswith("top1") for key in record.metrics)
-    wanted = ("top1", "top5") if single_label else ("map", "mauc", "d_prime")
+    wanted = ("map", "mauc", "d_prime") if record.multilabel else ("top1", "top5")
     return tuple(c for c in SCORE_COLUMNS if c.key in record.metrics and c.key.endswith(wanted))
 
 
-def _comparison_row(label: str, records: Sequence[RunRecord], scores: Sequence[Column]) -> Row:
+def _comparison_row(label: str, records: Sequence[TrainedRun], scores: Sequence[Column]) -> Row:
     first = records[0]
-    model = first.experiment["model"] + config_text(first.experiment["model_config"])
+    model = first.described_model
     result = pooled(records, scores[0].key)
     machines = sorted({_machine(record) for record in records})
-    coverage = f"{sum(r.dataset['test_kept'] for r in records)} of {sum(r.dataset['test_listed'] for r in records)}"
+    coverage = f"{sum(r.test_kept for r in records)} of {sum(r.test_listed for r in records)}"
     where = (
         f"{model}, tested on {','.join(result.folds)}, seeds {','.join(map(str, result.seeds))}, "
         f"{coverage} test clips, {'; '.join(machines)}, {first.created[:10]}"
@@ -150,15 +146,13 @@ def _comparison_row(label: str, records: Sequence[RunRecord], scores: Sequence[C
     # Speeds of unlike machines do not average: those of the first record's alone count.
     alike = [r for r in records if _machine(r) == _machine(first)]
     speeds = {
-        key: sum(number(r.metrics[key]) for r in alike) / len(alike)
-        for key in ("train_clips_per_s", "predict_clips_per_s")
+        key: sum(r.metric(key) for r in alike) / len(alike) for key in ("train_clips_per_s", "predict_clips_per_s")
     }
-    metrics = first.metrics
     cells = {column.key: _score_cell(pooled(records, column.key), column, where) for column in scores}
     cells |= {
-        "params": measured(number(metrics["parameters"]) / MEGA, "M", f"{model}, exact"),
-        "macs": measured(number(metrics["macs_module_only"]) / GIGA, "G", f"{model}, module-only rule"),
-        "macs_full": measured(number(metrics["macs_full"]) / GIGA, "G", f"{model}, full rule"),
+        "params": measured(first.metric("parameters") / MEGA, "M", f"{model}, exact"),
+        "macs": measured(first.metric("macs_module_only") / GIGA, "G", f"{model}, module-only rule"),
+        "macs_full": measured(first.metric("macs_full") / GIGA, "G", f"{model}, full rule"),
         "train_clips_per_s": measured(speeds["train_clips_per_s"], "clips/s", f"{where}, augmentation included"),
         "predict_clips_per_s": measured(speeds["predict_clips_per_s"], "clips/s", f"{where}, model alone, batch 32"),
     }
@@ -182,9 +176,9 @@ def _score_cell(result: Pooled, column: Column, where: str) -> Cell:
     )
 
 
-def _machine(record: RunRecord) -> str:
+def _machine(record: TrainedRun) -> str:
     environment = record.environment
     return (
-        f"{environment['device']}, {environment['torch_threads']} threads, {environment['precision']}, "
-        f"attention {environment.get('attention', 'unknown')}"
+        f"{environment.device}, {environment.torch_threads} threads, {environment.precision}, "
+        f"attention {environment.attention or 'unknown'}"
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from reproduce.experiments.families import PAPER_MODELS
-from reproduce.records.record import RunRecord, number
+from reproduce.records.runs import CostRun
 from reproduce.records.selection import cost_of
 from reproduce.tables.base import GIGA, Column, CostRequest, Row, Table, TableInputs, measured, register_table
 from reproduce.tables.cells import COUNTING_NOTES, cost_conditions
@@ -25,10 +25,8 @@ def costs(inputs: TableInputs) -> Table:
         "module-only, ptflops 0.7": "macs_ptflops_0_7",
         "full": "macs_full",
     }
-    totals = {
-        rule: {model: number(r.metrics[key]) / GIGA for model, r in records.items() if r} for rule, key in rules.items()
-    }
-    kinds, blocks, libraries = _itemise(records, 1), _itemise(records, 0), _library_counts(records)
+    totals = {rule: {model: r.metric(key) / GIGA for model, r in records.items() if r} for rule, key in rules.items()}
+    kinds, blocks, libraries = _itemise(records, "kind"), _itemise(records, "block"), _library_counts(records)
     return Table(
         "costs",
         "MACs of one clip at 1 x 128 x 1024, by rule",
@@ -53,28 +51,28 @@ def costs(inputs: TableInputs) -> Table:
     )
 
 
-def _itemise(records: Mapping[str, RunRecord | None], field_of_item: int) -> dict[str, dict[str, float]]:
-    """GMACs of the full rule by block (0) or kind (1), then by model."""
+def _itemise(records: Mapping[str, CostRun | None], by: str) -> dict[str, dict[str, float]]:
+    """GMACs of the full rule by "block" or "kind", then by model."""
     totals: dict[str, dict[str, float]] = {}
     for model, record in records.items():
-        for item in record.details["items"] if record else ():
-            if item[1] == "linear bias":  # belongs to the ptflops 0.7 rule alone
+        for item in record.items if record else ():
+            if item.kind == "linear bias":  # belongs to the ptflops 0.7 rule alone
                 continue
-            row = totals.setdefault(item[field_of_item], {})
-            row[model] = row.get(model, 0.0) + item[2] / GIGA
+            row = totals.setdefault(getattr(item, by), {})
+            row[model] = row.get(model, 0.0) + item.macs / GIGA
     # AST's head must come after MAST's last block.
     return {name: totals[name] for name in sorted(totals, key=lambda name: name == "head")}
 
 
-def _library_counts(records: Mapping[str, RunRecord | None]) -> dict[str, dict[str, float]]:
+def _library_counts(records: Mapping[str, CostRun | None]) -> dict[str, dict[str, float]]:
     counts: dict[str, dict[str, float]] = {}
     for model, record in records.items():
-        for name, macs in (record.details.get("libraries", {}) if record else {}).items():
+        for name, macs in (record.libraries if record else {}).items():
             counts.setdefault(name, {})[model] = macs / GIGA
     return counts
 
 
-def _cost_rows(values: Mapping[str, Mapping[str, float]], records: Mapping[str, RunRecord | None]) -> tuple[Row, ...]:
+def _cost_rows(values: Mapping[str, Mapping[str, float]], records: Mapping[str, CostRun | None]) -> tuple[Row, ...]:
     rows = []
     for name, by_model in values.items():
         cells = {m: measured(v, "G", cost_conditions(r)) for m, v in by_model.items() if (r := records[m])}

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import numpy as np
 
 from reproduce.datasets import dataset_spec
+from reproduce.experiments.recipe import Recipe
 from reproduce.metrics.bootstrap import clustered_replicates, percentile_interval
 from reproduce.metrics.intervals import mcnemar
 from reproduce.metrics.scores import top_k_correct
 from reproduce.records.pooled import common_runs, pooled
 from reproduce.records.predictions import load_predictions
-from reproduce.records.record import RunRecord, number
+from reproduce.records.runs import TrainedRun
 from reproduce.records.selection import searches
 from reproduce.tables.base import (
     Column,
@@ -40,85 +40,73 @@ SCORE_COLUMNS = (
 )
 
 
-def run_title(group: Sequence[RunRecord]) -> str:
+def run_title(group: Sequence[TrainedRun]) -> str:
     """Scale, data (a stand-in is named as one), classes and split of runs that stand side by side."""
-    data, experiment = group[0].dataset, group[0].experiment
-    name = dataset_spec(data["name"]).title + (f" ({data['protocol']})" if data["protocol"] else "")
-    if data.get("standin"):
+    run = group[0]
+    name = dataset_spec(run.dataset).title + (f" ({run.variant})" if run.variant else "")
+    if run.standin:
         name += ", synthetic STAND-IN"
     classes = " and ".join(
-        f"{len(names)} classes" if head == "label" else f"{len(names)} {head}s"
-        for head, names in data["classes"].items()
+        f"{len(names)} classes" if head == "label" else f"{len(names)} {head}s" for head, names in run.classes.items()
     )
-    folds = len({tuple(r.experiment["test_splits"]) for r in group})
-    everything = len(experiment["train_splits"] + experiment["test_splits"])
-    tested = f"{folds} of {everything} folds tested" if _is_cross_validation(group) else "its own split"
+    folds = len({tuple(r.test_splits) for r in group})
+    everything = len(run.train_splits + run.test_splits)
+    tested = f"{folds} of {everything} folds tested" if run.is_cross_validation else "its own split"
     # The paper has no such table: its scale here is that of its models.
     scale = "demo scale" if group[0].scale == "demo" else "the paper's model sizes"
     return f"{scale}: {name}, {classes}, {tested}"
 
 
-def _is_cross_validation(group: Sequence[RunRecord]) -> bool:
-    """Folds are named by numbers; splits by words."""
-    return all(split.isdecimal() for split in group[0].experiment["test_splits"])
-
-
-def protocol_notes(group: Sequence[RunRecord], intervals: str = "") -> list[str]:
+def protocol_notes(group: Sequence[TrainedRun], intervals: str = "") -> list[str]:
     """What was run, and the recipe that every model had. `intervals` says what the intervals of accuracies are."""
-    experiment, classes = group[0].experiment, group[0].dataset["classes"]
-    recipe, front_end = experiment["recipe"], experiment["front_end"]
-    tested = ", ".join(sorted({",".join(r.experiment["test_splits"]) for r in group}))
-    trained = ", ".join(sorted({split for r in group for split in r.experiment["train_splits"]}))
+    classes, recipe, front_end = group[0].classes, group[0].recipe, group[0].front_end
+    tested = ", ".join(sorted({",".join(r.test_splits) for r in group}))
+    trained = ", ".join(sorted({split for r in group for split in r.train_splits}))
     chance = " and ".join(
         f"{100 / len(names):.1f} %" + ("" if head == "label" else f" ({head})") for head, names in classes.items()
     )
-    single_label = any(key.endswith("top1") for key in group[0].metrics)
     notes = [
         f"Tested on {tested}, trained on {trained}"
-        + (" without the tested one." if _is_cross_validation(group) else ".")
+        + (" without the tested one." if group[0].is_cross_validation else ".")
     ]
-    if single_label:
+    if not group[0].multilabel:
         notes.append(f"Chance is {chance}. {intervals}".rstrip())
-    rates = sorted({(r.experiment["model"], r.experiment["recipe"]["lr"]) for r in group})
+    rates = sorted({(r.model, r.recipe.lr) for r in group})
     own = len({rate for _, rate in rates}) > 1
-    lr = " and ".join(f"{rate:g} ({model})" for model, rate in rates) if own else f"{recipe['lr']:g}"
-    epochs = " or ".join(dict.fromkeys(epochs_text(r.experiment["recipe"]) for r in group))
+    lr = " and ".join(f"{rate:g} ({model})" for model, rate in rates) if own else f"{recipe.lr:g}"
+    epochs = " or ".join(dict.fromkeys(epochs_text(r.recipe) for r in group))
     notes.append(
-        f"Every model: {epochs}, {_training_text(recipe, lr)}, mixup {recipe['mixup']:g}, SpecAugment "
-        f"{recipe['freq_mask']}/{recipe['time_mask']}, input 1 x {front_end['mels']} x {front_end['frames']} at a "
-        f"{front_end['frame_shift_ms']:g} ms hop, from {experiment['weights']}; {_regularisation_text(recipe)}; "
+        f"Every model: {epochs}, {_training_text(recipe, lr)}, mixup {recipe.mixup:g}, SpecAugment "
+        f"{recipe.freq_mask}/{recipe.time_mask}, input 1 x {front_end.mels} x {front_end.frames} at a "
+        f"{front_end.frame_shift_ms:g} ms hop, from {group[0].weights}; {_regularisation_text(recipe)}; "
         "weights of the last epoch."
     )
     return notes
 
 
-def _training_text(recipe: Mapping[str, Any], lr: str) -> str:
-    """Batch, optimizer with its learning rate, schedule.
-
-    Fields that came after the first records are absent at their defaults.
-    """
-    optimizer = {"adamw": "AdamW", "adam": "Adam"}[recipe.get("optimizer", "adamw")]
+def _training_text(recipe: Recipe, lr: str) -> str:
+    """Batch, optimizer with its learning rate, schedule."""
+    optimizer = {"adamw": "AdamW", "adam": "Adam"}[recipe.optimizer]
     schedule = "a cosine"
-    if recipe.get("schedule", "cosine") == "steps":
-        every = recipe["decay_every"]
-        schedule = f"steps (x{recipe.get('decay', 0.5):g} every {every} epochs from {recipe['decay_start']})"
-    sampler = ", class-balanced sampling" if recipe.get("sampler", "shuffle") == "balanced" else ""
+    if recipe.schedule == "steps":
+        schedule = f"steps (x{recipe.decay:g} every {recipe.decay_every} epochs from {recipe.decay_start})"
+    sampler = ", class-balanced sampling" if recipe.sampler == "balanced" else ""
     return (
-        f"batch {recipe['batch_size']}, {optimizer} lr {lr} with "
-        f"{recipe['warmup_steps']} warm-up steps and {schedule}{sampler}"
+        f"batch {recipe.batch_size}, {optimizer} lr {lr} with "
+        f"{recipe.warmup_steps} warm-up steps and {schedule}{sampler}"
     )
 
 
-def _regularisation_text(recipe: Mapping[str, Any]) -> str:
-    spared = " (none on biases, norms and AST's position embedding)" if recipe.get("optimizer") != "adam" else ""
-    smoothing = f"label smoothing {recipe['label_smoothing']:g}, " if recipe["label_smoothing"] else ""
+def _regularisation_text(recipe: Recipe) -> str:
+    spared = " (none on biases, norms and AST's position embedding)" if recipe.optimizer != "adam" else ""
+    smoothing = f"label smoothing {recipe.label_smoothing:g}, " if recipe.label_smoothing else ""
     return (
-        f"{smoothing}weight decay {recipe['weight_decay']:g}{spared}, gradients clipped at {recipe['clip_norm']:g}, "
-        f"drop path {recipe['drop_path_rate']:g}"
+        f"{smoothing}weight decay {recipe.weight_decay:g}{spared}, gradients clipped at {recipe.clip_norm:g}, "
+        f"drop path {recipe.drop_path_rate:g}"
     )
 
 
-def pairing_notes(inputs: TableInputs, by_row: Mapping[str, Sequence[RunRecord]], reference: str) -> list[str]:
+def pairing_notes(inputs: TableInputs, by_row: Mapping[str, Sequence[TrainedRun]], reference: str) -> list[str]:
     """Every other row against the reference on the clips that both have been tested on, a line a pair and head."""
     if len(by_row) < 2:
         return []
@@ -130,26 +118,21 @@ def pairing_notes(inputs: TableInputs, by_row: Mapping[str, Sequence[RunRecord]]
     return notes
 
 
-def search_notes(inputs: TableInputs, by_row: Mapping[str, Sequence[RunRecord]], column: Column) -> list[str]:
+def search_notes(inputs: TableInputs, by_row: Mapping[str, Sequence[TrainedRun]], column: Column) -> list[str]:
     """What the rows score without the folds on which their learning rates were chosen: there they are flattered."""
     runs = [record for records in by_row.values() for record in records]
-    data = runs[0].dataset
-    rated = {(r.experiment["model"], r.experiment["recipe"]["lr"]) for r in runs}
+    rated = {(r.model, r.recipe.lr) for r in runs}
     chosen_on = {
         split
-        for record in searches(inputs.records, data["name"])
-        if record.dataset["classes"] == data["classes"]
-        and (record.experiment["model"], record.experiment["recipe"]["lr"]) in rated
-        for split in record.experiment["test_splits"]
+        for record in searches(inputs.records, runs[0].dataset)
+        if record.classes == runs[0].classes and (record.model, record.recipe.lr) in rated
+        for split in record.test_splits
     }
-    tested = {split for record in runs for split in record.experiment["test_splits"]}
+    tested = {split for record in runs for split in record.test_splits}
     if not chosen_on & tested:
         return []
     told = f"Learning rates were chosen on the clips of fold {', '.join(sorted(chosen_on))} (`tune`)"
-    rest = {
-        label: [r for r in records if not chosen_on & set(r.experiment["test_splits"])]
-        for label, records in by_row.items()
-    }
+    rest = {label: [r for r in records if not chosen_on & set(r.test_splits)] for label, records in by_row.items()}
     if not all(rest.values()):
         return [f"{told}, which every score here is of: they are flattered."]
     scores = ", ".join(f"{label} {pooled(records, column.key).value:.1f} %" for label, records in rest.items())
@@ -157,7 +140,7 @@ def search_notes(inputs: TableInputs, by_row: Mapping[str, Sequence[RunRecord]],
 
 
 def _paired(
-    inputs: TableInputs, first: tuple[str, Sequence[RunRecord]], second: tuple[str, Sequence[RunRecord]]
+    inputs: TableInputs, first: tuple[str, Sequence[TrainedRun]], second: tuple[str, Sequence[TrainedRun]]
 ) -> list[str]:
     """McNemar's test of every seed, and of several the difference of their means with its interval over clips."""
     (name_a, runs_a), (name_b, runs_b) = first, second
@@ -169,7 +152,7 @@ def _paired(
         for head in right_a.keys() & right_b.keys():
             both = right_a[head].keys() & right_b[head].keys()
             pairs = {clip: (right_a[head][clip], right_b[head][clip]) for clip in both}
-            found.setdefault(head, {}).setdefault(a.seed or 0, {}).update(pairs)
+            found.setdefault(head, {}).setdefault(a.seed, {}).update(pairs)
     notes = []
     for head, seeds in sorted(found.items()):
         what = "" if head == "label" else f"{head}, "
@@ -206,7 +189,7 @@ def source_of(clip_id: str) -> str:
     return parts[1] if len(parts) == 4 and parts[1].isdecimal() else clip_id
 
 
-def _right_clips(inputs: TableInputs, record: RunRecord) -> dict[str, dict[str, bool]] | None:
+def _right_clips(inputs: TableInputs, record: TrainedRun) -> dict[str, dict[str, bool]] | None:
     """Head -> clip id -> whether the stored prediction is right; None where the file is absent.
 
     Multi-label heads, where no clip is simply right, are left out.
@@ -222,12 +205,12 @@ def _right_clips(inputs: TableInputs, record: RunRecord) -> dict[str, dict[str, 
     return outcomes
 
 
-def class_notes(group: Sequence[RunRecord]) -> list[str]:
+def class_notes(group: Sequence[TrainedRun]) -> list[str]:
     """How many classes mAP is a mean of, where the test clips do not show them all."""
     notes = []
-    for head, names in group[0].dataset["classes"].items():
+    for head, names in group[0].classes.items():
         key = "classes_without_positives" if head == "label" else f"{head}_classes_without_positives"
-        empty = {int(number(record.metrics[key])) for record in group if key in record.metrics} - {0}
+        empty = {int(record.metric(key)) for record in group if key in record.metrics} - {0}
         if empty:
             what = "" if head == "label" else f"{head} "
             notes.append(
@@ -236,15 +219,15 @@ def class_notes(group: Sequence[RunRecord]) -> list[str]:
     return notes
 
 
-def problem_notes(group: Sequence[RunRecord]) -> list[str]:
+def problem_notes(group: Sequence[TrainedRun]) -> list[str]:
     """Clips and rows that could not be used, or were used with a warning, over all runs of the group."""
-    problems = {tuple(problem) for record in group for problem in record.dataset["problems"]}
+    problems = {problem for record in group for problem in record.problems}
     notes = []
-    if missing := max(record.dataset.get("missing", 0) for record in group):
+    if missing := max(record.missing for record in group):
         notes.append(f"Listed, but without a file: {missing} clips.")
     for what, wanted in (("Not used", True), ("Used with a warning", False)):
-        these = (problem for problem in problems if problem[2] is wanted)
-        named = sorted(f"{clip} ({reason})" if clip else message for clip, reason, _, message in these)
+        these = (problem for problem in problems if problem.fatal is wanted)
+        named = sorted(f"{p.clip_id} ({p.reason})" if p.clip_id else p.message for p in these)
         if named:
             more = f" and {len(named) - PROBLEMS_NAMED} more, see the record" if len(named) > PROBLEMS_NAMED else ""
             notes.append(f"{what}, clips or rows: {len(named)}: {', '.join(named[:PROBLEMS_NAMED])}{more}.")

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import math
+from collections.abc import Sequence
 from itertools import pairwise
 
 from reproduce.experiments.families import LENGTHS_S, PAPER_MODELS, PAPER_SECONDS
-from reproduce.records.record import RunRecord, machine, number, of_kind
-from reproduce.records.selection import latest_by_key
+from reproduce.records.runs import ScalingRun
 from reproduce.tables.base import GIGA, NOT_RUN, Cell, Column, Row, Table, TableInputs, measured, register_table
 from reproduce.tables.cells import MEMORY_NOTE, SPREAD_NOTE, failed_cell, memory_cell, spread_cell
 
@@ -35,18 +35,18 @@ DEVICE_COLUMNS = (
 )
 
 
-Pair = tuple[RunRecord | None, RunRecord | None]
+Pair = tuple[ScalingRun | None, ScalingRun | None]
 
 
 @register_table("scaling", "MACs, latency and memory of both models for clips of 1 to 60 s")
 def scaling(inputs: TableInputs) -> Table:
     """MACs of the paper's models by clip length; a block a machine with what was measured there."""
-    records = list(latest_by_key(of_kind(inputs.records, "scaling")).values())
-    paper = [record for record in records if record.experiment["model"] in PAPER_MODELS.values()]
+    records = list(inputs.records.newest(ScalingRun))
+    paper = [record for record in records if record.model in PAPER_MODELS.values()]
     why = f"not run: no scaling record under {inputs.records_dir}: {COMMAND}"
     rows = tuple(
         Row(f"{seconds:g}s", _label(seconds), _macs_cells(_pair(paper, seconds), why))
-        for seconds in sorted({*LENGTHS_S, *(r.experiment["seconds"] for r in paper)})
+        for seconds in sorted({*LENGTHS_S, *(r.seconds for r in paper)})
     )
     blocks = tuple(_device_block(group) for group in by_machine(records))
     notes = (
@@ -57,12 +57,12 @@ def scaling(inputs: TableInputs) -> Table:
     return Table("scaling", "Cost against clip length: MACs", MACS_COLUMNS, rows, notes, blocks)
 
 
-def by_machine(records: Iterable[RunRecord]) -> list[list[RunRecord]]:
+def by_machine(records: Sequence[ScalingRun]) -> list[list[ScalingRun]]:
     """Scaling records grouped by size of the models and machine, so that they may stand side by side; paper's first."""
-    groups: dict[tuple[bool, str, str], list[RunRecord]] = {}
+    groups: dict[tuple[bool, str, str], list[ScalingRun]] = {}
     for record in records:
-        size = record.experiment["model"].partition("_")[2]
-        place = f"{machine(record)}, {record.environment['precision']}"
+        size = record.model.partition("_")[2]
+        place = f"{record.environment.machine}, {record.environment.precision}"
         groups.setdefault((record.scale != "paper", size, place), []).append(record)
     return [groups[key] for key in sorted(groups)]
 
@@ -71,12 +71,12 @@ def _label(seconds: float) -> str:
     return f"{seconds:g} s" + (" (the paper's)" if seconds == PAPER_SECONDS else "")
 
 
-def _pair(records: Iterable[RunRecord], seconds: float) -> Pair:
+def _pair(records: Sequence[ScalingRun], seconds: float) -> Pair:
     """AST's and MAST's record of clips this long, the newest."""
-    found: dict[str, RunRecord] = {}
+    found: dict[str, ScalingRun] = {}
     for record in sorted(records, key=lambda r: r.created):
-        if record.experiment["seconds"] == seconds:
-            found[record.experiment["model"].partition("_")[0]] = record
+        if record.seconds == seconds:
+            found[record.model.partition("_")[0]] = record
     return found.get("ast"), found.get("mast")
 
 
@@ -88,23 +88,23 @@ def _macs_cells(pair: Pair, why: str) -> dict[str, Cell]:
             if record is None:
                 cells[f"{name}_{rule}"] = Cell(None, None, "G", NOT_RUN, why)
             else:
-                values.append(number(record.metrics[f"macs_{rule}"]))
-                mels, frames = record.experiment["input_size"]
-                where = f"{record.experiment['model']}, 1 x {mels} x {frames}, closed form, {rule} rule"
+                values.append(record.metric(f"macs_{rule}"))
+                mels, frames = record.input_size
+                where = f"{record.model}, 1 x {mels} x {frames}, closed form, {rule} rule"
                 cells[f"{name}_{rule}"] = measured(values[-1] / GIGA, "G", where)
         if len(values) == 2:
             cells[f"ratio_{rule}"] = measured(values[0] / values[1], "x", "ratio of the two columns")
     return cells
 
 
-def _macs_notes(records: Sequence[RunRecord]) -> list[str]:
+def _macs_notes(records: Sequence[ScalingRun]) -> list[str]:
     """What moves the ratio with length: attention's products grow with its square, and MAST saves less in them."""
-    seconds = max((record.experiment["seconds"] for record in records), default=0.0)
+    seconds = max((record.seconds for record in records), default=0.0)
     ast, mast = _pair(records, seconds)
     if ast is None or mast is None:
         return []
-    modules = [number(record.metrics["macs_module_only"]) for record in (ast, mast)]
-    full = [number(record.metrics["macs_full"]) for record in (ast, mast)]
+    modules = [record.metric("macs_module_only") for record in (ast, mast)]
+    full = [record.metric("macs_full") for record in (ast, mast)]
     products = [whole - seen for whole, seen in zip(full, modules, strict=True)]
     shares = [100 * part / whole for part, whole in zip(products, full, strict=True)]
     return [
@@ -115,14 +115,14 @@ def _macs_notes(records: Sequence[RunRecord]) -> list[str]:
     ]
 
 
-def _device_block(records: Sequence[RunRecord]) -> Table:
+def _device_block(records: Sequence[ScalingRun]) -> Table:
     """Time and memory of the pair on one machine."""
-    lengths = sorted({record.experiment["seconds"] for record in records})
+    lengths = sorted({record.seconds for record in records})
     pairs = {seconds: _pair(records, seconds) for seconds in lengths}
-    names = " and ".join(sorted({record.experiment["model"] for record in records}))
-    place = f"{machine(records[0])}, {records[0].environment['precision']}"
+    names = " and ".join(sorted({record.model for record in records}))
+    place = f"{records[0].environment.machine}, {records[0].environment.precision}"
     scale = "" if records[0].scale == "paper" else "demo scale: "
-    paths = sorted({f"{r.experiment['model']} by {r.environment['attention']}" for r in records})
+    paths = sorted({f"{r.model} by {r.environment.attention}" for r in records})
     return Table(
         f"scaling {names} on {place}",
         f"{scale}{names} on {place}: one clip",
@@ -143,11 +143,11 @@ def _device_cells(pair: Pair) -> dict[str, Cell]:
         if record is None:
             continue
         where = _conditions(record)
-        if record.details["failure"]:
+        if record.failure:
             cells[f"{name}_ms"] = failed_cell(record, "ms", where)
             cells[f"{name}_mib"] = failed_cell(record, "MiB", where)
             continue
-        cells[f"{name}_ms"] = measured(1e3 * number(record.metrics["latency_s"]), "ms", where)
+        cells[f"{name}_ms"] = measured(1e3 * record.metric("latency_s"), "ms", where)
         cells[f"{name}_spread"] = spread_cell(record, "latency_s")
         cells[f"{name}_mib"] = memory_cell(record, where)
     ast, mast = pair
@@ -156,34 +156,31 @@ def _device_cells(pair: Pair) -> dict[str, Cell]:
     return cells
 
 
-def _device_ratios(ast: RunRecord, mast: RunRecord) -> dict[str, Cell]:
+def _device_ratios(ast: ScalingRun, mast: ScalingRun) -> dict[str, Cell]:
     cells: dict[str, Cell] = {}
-    if ast.metrics["time_ratio"] is not None:
-        cells["ratio_ms"] = measured(
-            number(ast.metrics["time_ratio"]), "x", "median over rounds of AST's time : MAST's"
-        )
+    if not math.isnan(ast.metrics["time_ratio"]):
+        cells["ratio_ms"] = measured(ast.metric("time_ratio"), "x", "median over rounds of AST's time : MAST's")
         cells["ratio_spread"] = spread_cell(ast, "time_ratio")
     memories = ast.metrics["peak_memory_bytes"], mast.metrics["peak_memory_bytes"]
-    if all(memories):
-        cells["ratio_mib"] = measured(number(memories[0]) / number(memories[1]), "x", "ratio of the two columns")
+    if all(memory > 0 for memory in memories):
+        cells["ratio_mib"] = measured(memories[0] / memories[1], "x", "ratio of the two columns")
     return cells
 
 
-def _conditions(record: RunRecord) -> str:
-    experiment, environment = record.experiment, record.environment
-    mels, frames = experiment["input_size"]
+def _conditions(record: ScalingRun) -> str:
+    environment, (mels, frames) = record.environment, record.input_size
     return (
-        f"{experiment['model']}, 1 x {mels} x {frames}, {experiment['mode']}, batch {experiment['batch']}, "
-        f"{machine(record)}, {environment['precision']}, attention {environment['attention']}, {record.created[:10]}"
+        f"{record.model}, 1 x {mels} x {frames}, inference, batch {record.batch}, {environment.machine}, "
+        f"{environment.precision}, attention {environment.attention}, {record.day}"
     )
 
 
 def _time_notes(pairs: dict[float, Pair]) -> list[str]:
     """Whether MAST stays ahead, and whether its lead grows: a sentence computed from the measured ratios."""
     ratios = {
-        seconds: number(ast.metrics["time_ratio"])
+        seconds: ast.metric("time_ratio")
         for seconds, (ast, mast) in pairs.items()
-        if ast and mast and ast.metrics["time_ratio"] is not None
+        if ast and mast and not math.isnan(ast.metrics["time_ratio"])
     }
     if len(ratios) < 2:
         return []

@@ -5,6 +5,7 @@ Runs are sequences of records that differ in the seed alone. Intervals and tests
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,10 +28,10 @@ from reproduce.metrics.bootstrap import (
 from reproduce.metrics.intervals import mcnemar, wilson_interval
 from reproduce.metrics.scores import action_correct, mean_average_precision, top_k_correct
 from reproduce.records.predictions import StoredPredictions, load_predictions
-from reproduce.records.record import RunRecord
+from reproduce.records.runs import TrainedRun
 from reproduce.tables.base import CLIPS, MEASURED, NOT_RUN, POINTS, Cell, Column, Row, run_conditions
 
-Runs = Sequence[RunRecord]
+Runs = Sequence[TrainedRun]
 
 
 SAME_SCORE = 0.01  # points between a record and its predictions: more than rounding makes them another run's
@@ -91,22 +92,22 @@ class RunScores:
         """
         if not runs:
             return Cell(paper, None, column.unit, NOT_RUN, why)
-        values = [record.metrics.get(metric) for record in runs]
+        values = [record.metrics.get(metric, math.nan) for record in runs]
         for record, value in zip(runs, values, strict=True):
-            if value is None:
+            if math.isnan(value):
                 why = f"not run: record {record.key} holds no {column.title} (it was not a number)"
                 return Cell(paper, None, column.unit, NOT_RUN, why)
-        mean, sd = mean_and_sd([float(value) for value in values if value is not None])
+        mean, sd = mean_and_sd(values)
         return Cell(
             paper,
             mean,
             column.unit,
             MEASURED,
             run_conditions(*runs),
-            n=runs[0].dataset["test_kept"],
+            n=runs[0].test_kept,
             ci=self._interval(runs, metric, mean),
-            listed=runs[0].dataset["test_listed"],
-            seeds=tuple(record.seed or 0 for record in runs),
+            listed=runs[0].test_listed,
+            seeds=tuple(record.seed for record in runs),
             sd=sd,
         )
 
@@ -117,7 +118,7 @@ class RunScores:
             if scored is None:
                 return None
             recorded = record.metrics[metric]
-            if recorded is None or abs(scored.value - recorded) > SAME_SCORE:
+            if not abs(scored.value - recorded) <= SAME_SCORE:
                 raise InputError(
                     f"{self.records_dir / str(record.predictions)}: scores {metric} {scored.value:.2f}, but record "
                     f"{record.key} says {recorded}: restore the file, or train again with --run all"
@@ -126,7 +127,7 @@ class RunScores:
         low, high = _interval_around(np.mean(replicates, axis=0), mean, metric)
         return max(low, 0.0), min(high, 100.0)  # centring can carry them beyond
 
-    def scored(self, record: RunRecord, metric: str, clip_ids: np.ndarray | None = None) -> Scored | None:
+    def scored(self, record: TrainedRun, metric: str, clip_ids: np.ndarray | None = None) -> Scored | None:
         """A run's predictions (of these clips alone) under a metric; None where the file is absent."""
         key = (str(record.predictions), metric, b"" if clip_ids is None else clip_ids.tobytes())
         if key not in self._scored:
@@ -176,7 +177,7 @@ class RunScores:
             two_sided_p(centred(differences, value) if metric == "map" else differences),
             int((~np.isnan(differences)).sum()),
             len(shared),
-            (first[i].seed or 0, second[j].seed or 0),
+            (first[i].seed, second[j].seed),
             None if right_a is None or right_b is None else int((right_a & ~right_b).sum()),
             None if right_a is None or right_b is None else int((right_b & ~right_a).sum()),
         )
@@ -188,7 +189,7 @@ class RunScores:
             return ids[0]
         return np.array(sorted(set.intersection(*(set(map(str, these)) for these in ids))), np.str_)
 
-    def _on(self, record: RunRecord, metric: str, clip_ids: np.ndarray) -> Scored:
+    def _on(self, record: TrainedRun, metric: str, clip_ids: np.ndarray) -> Scored:
         whole = self.scored(record, metric)
         if whole is not None and np.array_equal(whole.clip_ids, clip_ids):
             return whole
@@ -196,7 +197,7 @@ class RunScores:
         assert part is not None  # `paired` has asked for every file
         return part
 
-    def _same_targets(self, first: RunRecord, second: RunRecord, clip_ids: np.ndarray) -> bool:
+    def _same_targets(self, first: TrainedRun, second: TrainedRun, clip_ids: np.ndarray) -> bool:
         a, b = (load_predictions(self.records_dir, record) for record in (first, second))
         if a is None or b is None or a.targets.keys() != b.targets.keys():
             return False
@@ -251,7 +252,7 @@ def _interval_around(replicates: np.ndarray, value: float, metric: str) -> tuple
 
 def _lowest_common_seed(first: Runs, second: Runs) -> tuple[int, int]:
     """Places of the runs that McNemar's test takes: one of each, of the lowest seed that both ran, if any."""
-    ours, theirs = ([record.seed or 0 for record in runs] for runs in (first, second))
+    ours, theirs = ([record.seed for record in runs] for runs in (first, second))
     common = sorted(set(ours) & set(theirs))
     return (ours.index(common[0]), theirs.index(common[0])) if common else (0, 0)
 
@@ -291,8 +292,8 @@ def _difference(
         cell = Cell(None, value, POINTS, MEASURED, f"difference of the two cells, not paired: {paired}")
         return cell, f"{label}, {column.title}: not paired, for {paired}."
     conditions = f"paired bootstrap, {p_text(paired)}"
-    seeds = tuple(record.seed or 0 for record in first)
-    same = seeds == tuple(record.seed or 0 for record in second)
+    seeds = tuple(record.seed for record in first)
+    same = seeds == tuple(record.seed for record in second)
     sd = _sd_of_differences(first, second, metric) if same else None
     cell = Cell(
         None, paired.value, POINTS, MEASURED, conditions, paired.clips, paired.ci, None, seeds if same else (), sd
@@ -302,7 +303,7 @@ def _difference(
 
 def _sd_of_differences(first: Runs, second: Runs, metric: str) -> float | None:
     pairs = [(a.metrics[metric], b.metrics[metric]) for a, b in zip(first, second, strict=True)]
-    return mean_and_sd([float(a) - float(b) for a, b in pairs if a is not None and b is not None])[1]
+    return mean_and_sd([a - b for a, b in pairs if not math.isnan(a - b)])[1]
 
 
 def _paired_note(label: str, column: Column, paired: Paired) -> str:
@@ -339,7 +340,5 @@ def paper_difference_row(key: str, label: str, row: Row, columns: Sequence[Colum
 
 def clips_cell(runs: Runs, paper: float | None = None) -> Cell:
     """How many of the listed test clips could be used: the coverage of a row."""
-    data = runs[0].dataset
-    return Cell(
-        paper, data["test_kept"], CLIPS, MEASURED, run_conditions(*runs), data["test_kept"], listed=data["test_listed"]
-    )
+    kept, listed = runs[0].test_kept, runs[0].test_listed
+    return Cell(paper, kept, CLIPS, MEASURED, run_conditions(*runs), kept, listed=listed)

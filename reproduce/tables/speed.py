@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from reproduce.records.record import RunRecord, machine, number, of_kind
-from reproduce.records.selection import latest_by_key
+from reproduce.records.runs import SpeedRun
 from reproduce.tables.base import GIGA, NOT_RUN, Cell, Column, Row, Table, TableInputs, measured, register_table
 from reproduce.tables.cells import MEMORY_NOTE, SPREAD_NOTE, failed_cell, memory_cell, spread_cell
 
@@ -50,13 +49,13 @@ USUAL = ([128, 1024], "float32")  # unsaid
 @register_table("speed", f"measured speed and memory of both models and their peers, from `{COMMAND}`")
 def speed(inputs: TableInputs) -> Table:
     """A block a machine and bench: the contenders of every contest and their ratios, taken round by round."""
-    records = list(latest_by_key(of_kind(inputs.records, "speed")).values())
+    records = list(inputs.records.newest(SpeedRun))
     why = f"not run: {COMMAND} (no such record under {inputs.records_dir})"
     blocks = []
-    for place in sorted({machine(record) for record in records}):
-        here = [record for record in records if machine(record) == place]
+    for place in sorted({record.environment.machine for record in records}):
+        here = [record for record in records if record.environment.machine == place]
         for bench in _benches(here):
-            contests = _contests(record for record in here if record.experiment["bench"] == bench)
+            contests = _contests(record for record in here if record.bench == bench)
             blocks.append(_bench_table(bench, place, contests, why))
     if not records:
         blocks.append(_bench_table(MODELS, "this machine", [], why))
@@ -75,36 +74,35 @@ def speed(inputs: TableInputs) -> Table:
     )
 
 
-def _benches(records: Iterable[RunRecord]) -> list[str]:
-    found = {record.experiment["bench"] for record in records}
+def _benches(records: Sequence[SpeedRun]) -> list[str]:
+    found = {record.bench for record in records}
     return [*(bench for bench in BENCHES if bench in found or bench == MODELS), *sorted(found - set(BENCHES))]
 
 
-def _contests(records: Iterable[RunRecord]) -> list[list[RunRecord]]:
+def _contests(records: Iterable[SpeedRun]) -> list[list[SpeedRun]]:
     """Records of the same contest: their conditions and the list of contenders are equal, the reference comes last."""
-    groups: dict[str, list[RunRecord]] = {}
+    groups: dict[str, list[SpeedRun]] = {}
     for record in records:
-        shared = {name: value for name, value in record.experiment.items() if name != "contender"}
-        groups.setdefault(json.dumps(shared, sort_keys=True), []).append(record)
+        groups.setdefault(record.conditions_key, []).append(record)
 
-    def place(record: RunRecord) -> int:
-        return -int(record.experiment["contenders"].index(record.experiment["contender"]))
+    def place(record: SpeedRun) -> int:
+        return -int(record.candidates.index(record.candidate))
 
     return [sorted(group, key=place) for group in groups.values()]
 
 
-def _bench_table(bench: str, place: str, contests: Sequence[Sequence[RunRecord]], why: str) -> Table:
-    ordered = sorted(contests, key=lambda contest: _order(contest[0].experiment))
+def _bench_table(bench: str, place: str, contests: Sequence[Sequence[SpeedRun]], why: str) -> Table:
+    ordered = sorted(contests, key=lambda contest: _order(contest[0].conditions))
     rows = [row for contest in ordered for row in _contest_rows(contest)]
     if bench == MODELS:
         rows += _missing_rows(contests, why)
     title = BENCHES.get(bench, bench)
     paths = sorted(
         {
-            f"{record.experiment['contender']} by {record.environment['attention']}"
+            f"{record.candidate} by {record.environment.attention}"
             for contest in contests
             for record in contest
-            if record.environment.get("attention") and bench != "attention"
+            if record.environment.attention and bench != "attention"
         }
     )
     columns = FINE_COLUMNS if bench in FINE_BENCHES else COLUMNS
@@ -112,11 +110,11 @@ def _bench_table(bench: str, place: str, contests: Sequence[Sequence[RunRecord]]
     return Table(f"speed, {bench}, {place}", f"{place}: {title}", columns, tuple(rows), notes)
 
 
-def _order(experiment: Mapping[str, Any]) -> list[tuple[float, str]]:
+def _order(conditions: Mapping[str, Any]) -> list[tuple[float, str]]:
     """Sorting key: sizes of models from the paper's down, numbers by value, the rest by name."""
     key = []
     for name in CONDITIONS:
-        value = experiment.get(name)
+        value = conditions.get(name)
         if name == "preset" and value in SIZES:
             key.append((float(SIZES.index(value)), ""))
         elif value in USUAL:
@@ -128,46 +126,46 @@ def _order(experiment: Mapping[str, Any]) -> list[tuple[float, str]]:
     return key
 
 
-def _label(experiment: Mapping[str, Any]) -> str:
+def _label(conditions: Mapping[str, Any]) -> str:
     """What tells a contest from the others of its bench: "inference, base, batch 4"."""
     words = []
     for name in CONDITIONS:
-        value = experiment.get(name)
+        value = conditions.get(name)
         if value is None or value in USUAL:
             continue
         if name == "input_size":
             words.append(f"{value[0]} x {value[1]}")
         else:
             words.append(f"{name} {value}" if isinstance(value, int) else str(value))
-    return ", ".join([*words, *(["compiled"] if experiment.get("compile") else [])])
+    return ", ".join([*words, *(["compiled"] if conditions.get("compile") else [])])
 
 
-def _contest_rows(contest: Sequence[RunRecord]) -> list[Row]:
+def _contest_rows(contest: Sequence[SpeedRun]) -> list[Row]:
     """The rivals, the reference, and a row of ratios for each rival. The MACs' ratio stands beside the measured."""
-    label = _label(contest[0].experiment)
+    label = _label(contest[0].conditions)
     reference = contest[-1]
     rows = []
     for record in contest:
-        name = record.experiment["contender"]
+        name = record.candidate
         rows.append(Row(f"{label}: {name}", f"{label}: {name}" if label else name, _cells(record)))
     for rival in contest[:-1]:
-        name = f"{rival.experiment['contender']} : {reference.experiment['contender']}"
+        name = f"{rival.candidate} : {reference.candidate}"
         if cells := _ratio_cells(rival, reference):
             rows.append(Row(f"{label}: {name}", f"    {name}", cells))
     return rows
 
 
-def _cells(record: RunRecord) -> dict[str, Cell]:
-    metrics, where = record.metrics, _conditions(record)
+def _cells(record: SpeedRun) -> dict[str, Cell]:
+    where = _conditions(record)
     cells: dict[str, Cell] = {}
     for key, metric in (("macs", "macs_module_only"), ("macs_full", "macs_full")):
-        if metric in metrics:
-            cells[key] = measured(number(metrics[metric]) / GIGA, "G", f"closed form, one clip, {where}")
-    if record.details["failure"]:
+        if metric in record.metrics:
+            cells[key] = measured(record.metric(metric) / GIGA, "G", f"closed form, one clip, {where}")
+    if record.failure:
         return cells | {"ms": failed_cell(record, "ms/clip", where), "peak": failed_cell(record, "MiB", where)}
-    per_s = number(metrics["clips_per_s"])
-    if "seconds" in record.experiment:
-        cells["real_time"] = measured(per_s * record.experiment["seconds"], "x", f"seconds of audio a second, {where}")
+    per_s = record.metric("clips_per_s")
+    if "seconds" in record.conditions:
+        cells["real_time"] = measured(per_s * record.conditions["seconds"], "x", f"seconds of audio a second, {where}")
     return cells | {
         "ms": measured(1e3 / per_s, "ms/clip", where),
         "spread": spread_cell(record, "latency_s"),
@@ -176,34 +174,33 @@ def _cells(record: RunRecord) -> dict[str, Cell]:
     }
 
 
-def _ratio_cells(rival: RunRecord, reference: RunRecord) -> dict[str, Cell]:
+def _ratio_cells(rival: SpeedRun, reference: SpeedRun) -> dict[str, Cell]:
     """Time taken round by round, memory and MACs as they stand. Throughput is time's inverse and is left out."""
     cells: dict[str, Cell] = {}
-    if rival.metrics["time_ratio"] is not None:
-        cells["ms"] = measured(number(rival.metrics["time_ratio"]), "x", "median of the rounds' ratios")
+    if not math.isnan(rival.metrics["time_ratio"]):
+        cells["ms"] = measured(rival.metric("time_ratio"), "x", "median of the rounds' ratios")
         cells["spread"] = spread_cell(rival, "time_ratio")
     for key, metric in (("peak", "peak_memory_bytes"), ("macs", "macs_module_only"), ("macs_full", "macs_full")):
-        a, b = rival.metrics.get(metric), reference.metrics.get(metric)
-        if a and b:
+        a, b = rival.metrics.get(metric, 0.0), reference.metrics.get(metric, 0.0)
+        if a > 0 and b > 0:
             cells[key] = measured(a / b, "x", "ratio of the two rows")
     return cells
 
 
-def _conditions(record: RunRecord) -> str:
-    experiment, environment = record.experiment, record.environment
-    said = (f"{key} {value}" for key, value in experiment.items() if key not in ("contender", "contenders", "bench"))
+def _conditions(record: SpeedRun) -> str:
+    shared = (f"{key} {value}" for key, value in record.conditions.items())
     return (
-        f"{experiment['contender']}, {', '.join(said)}, {machine(record)}, "
-        f"attention {environment['attention']}, {number(record.metrics['rounds']):.0f} rounds, {record.created[:10]}"
+        f"{record.candidate}, {', '.join(shared)}, {record.environment.machine}, "
+        f"attention {record.environment.attention}, {record.metric('rounds'):.0f} rounds, {record.day}"
     )
 
 
-def _missing_rows(contests: Sequence[Sequence[RunRecord]], why: str) -> list[Row]:
+def _missing_rows(contests: Sequence[Sequence[SpeedRun]], why: str) -> list[Row]:
     """What a default run would hold and the records do not."""
-    held = [contest[0].experiment for contest in contests]
+    held = [contest[0].conditions for contest in contests]
     rows = []
     for case in EXPECTED:
-        if not any(all(experiment[name] == value for name, value in case.items()) for experiment in held):
+        if not any(all(conditions[name] == value for name, value in case.items()) for conditions in held):
             label = f"{case['mode']}, {case['preset']}, batch {case['batch']}"
             cells = {key: Cell(None, None, unit, NOT_RUN, why) for key, unit in (("ms", "ms/clip"), ("peak", "MiB"))}
             rows.append(Row(label, label, cells))

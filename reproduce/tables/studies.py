@@ -10,11 +10,11 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from reproduce.datasets import dataset_spec
+from reproduce.efficiency.plan import TRAINING_PASSES
 from reproduce.experiments.comparisons import POOLING_ABLATIONS
-from reproduce.records.record import RunRecord, number
-from reproduce.records.selection import canonical_config, equal_macs_groups, pooling_groups
+from reproduce.records.runs import TrainedRun, canonical_config
+from reproduce.records.selection import equal_macs_groups, pooling_groups
 from reproduce.tables.base import (
-    TRAINING_PASSES,
     Cell,
     Column,
     Row,
@@ -78,16 +78,16 @@ def _study(name: str, what: str, tables: Sequence[Table], inputs: TableInputs) -
     return Table(name, f"{dataset_spec(DATASET).title}: {what}", (), (), notes=notes, blocks=tuple(tables))
 
 
-def _by_budget(group: Sequence[RunRecord]) -> dict[str, list[RunRecord]]:
+def _by_budget(group: Sequence[TrainedRun]) -> dict[str, list[TrainedRun]]:
     """Rows by model and epochs, the short runs of a model first."""
-    rows: dict[str, list[RunRecord]] = {}
-    for record in sorted(group, key=lambda r: (r.experiment["model"], r.experiment["recipe"]["epochs"])):
-        label = f"{record.experiment['model']}, {epochs_text(record.experiment['recipe'])}"
+    rows: dict[str, list[TrainedRun]] = {}
+    for record in sorted(group, key=lambda r: (r.model, r.recipe.epochs)):
+        label = f"{record.model}, {epochs_text(record.recipe)}"
         rows.setdefault(label, []).append(record)
     return rows
 
 
-def _with_budget(table: Table, by_row: dict[str, list[RunRecord]]) -> Table:
+def _with_budget(table: Table, by_row: dict[str, list[TrainedRun]]) -> Table:
     """The table with what every row's training took."""
     rows = [replace(row, cells=_budget_cells(by_row.get(row.label, []), row)) for row in table.rows]
     notes = (
@@ -99,12 +99,12 @@ def _with_budget(table: Table, by_row: dict[str, list[RunRecord]]) -> Table:
     return replace(table, columns=(*table.columns, *BUDGET_COLUMNS), rows=tuple(rows), notes=notes)
 
 
-def _budget_cells(runs: Sequence[RunRecord], row: Row) -> dict[str, Cell]:
+def _budget_cells(runs: Sequence[TrainedRun], row: Row) -> dict[str, Cell]:
     if not runs:
         return dict(row.cells)
-    epochs = runs[0].experiment["recipe"]["epochs"]
-    seen = sum(r.dataset["train_kept"] for r in runs) / len(runs) * epochs
-    macs = TRAINING_PASSES * number(runs[0].metrics["macs_full"]) * seen / TERA
+    epochs = runs[0].recipe.epochs
+    seen = sum(r.train_kept for r in runs) / len(runs) * epochs
+    macs = TRAINING_PASSES * runs[0].metric("macs_full") * seen / TERA
     return {
         **row.cells,
         "epochs": measured(epochs, "", "recipe"),
@@ -112,18 +112,18 @@ def _budget_cells(runs: Sequence[RunRecord], row: Row) -> dict[str, Cell]:
     }
 
 
-def _by_pooling(group: Sequence[RunRecord], labels: dict[str, str]) -> dict[str, list[RunRecord]]:
+def _by_pooling(group: Sequence[TrainedRun], labels: dict[str, str]) -> dict[str, list[TrainedRun]]:
     """AST first, then the paper's order of the variants."""
-    rows: dict[str, list[RunRecord]] = {}
+    rows: dict[str, list[TrainedRun]] = {}
     for record in group:
         rows.setdefault(_pooling_label(record, labels), []).append(record)
     order = list(labels.values())
     return dict(sorted(rows.items(), key=lambda item: order.index(item[0]) if item[0] in order else -1))
 
 
-def _pooling_label(record: RunRecord, labels: dict[str, str]) -> str:
-    model = record.experiment["model"]
-    config = canonical_config(model, record.experiment["model_config"])
+def _pooling_label(record: TrainedRun, labels: dict[str, str]) -> str:
+    model = record.model
+    config = canonical_config(model, record.model_config)
     if not model.startswith("mast"):
         return model
     strides = tuple(tuple(stride) for stride in config.get("pool_strides", POOLING_ABLATIONS["mast"]))

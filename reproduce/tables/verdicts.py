@@ -17,12 +17,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from reproduce.experiments.comparisons import POOLING_ABLATIONS
+from reproduce.experiments.families import PAPER_MODELS as MODELS
 from reproduce.experiments.paper_recipes import AST, MAST
-from reproduce.experiments.paper_studies import MODELS
 from reproduce.paper import Claim, Paper
 from reproduce.records.clusterings import PRIMARY, PROTOCOLS, clusterings_of, runs_to_cluster
-from reproduce.records.record import RunRecord, number
-from reproduce.records.selection import canonical_config, cost_of, demo_groups, paper_runs
+from reproduce.records.records import Records
+from reproduce.records.runs import CostRun, DataRun, ModelRun, TrainedRun, canonical_config
+from reproduce.records.selection import cost_of, demo_groups, paper_runs
 
 HOLDS = "holds"
 BY_CONVENTION = "holds only under a stated convention"
@@ -82,15 +83,15 @@ class _Value:
     value: float
     half_width: float | None = None
     seeds_half: float | None = None
-    records: tuple[RunRecord, ...] = ()
+    records: tuple[ModelRun, ...] = ()
 
 
-def judge_claims(paper: Paper, records: Sequence[RunRecord]) -> tuple[Judgement, ...]:
+def judge_claims(paper: Paper, records: Records) -> tuple[Judgement, ...]:
     """Every claim of the paper, in the paper's order."""
     return tuple(_judge(paper, claim, records) for claim in paper.claims)
 
 
-def _judge(paper: Paper, claim: Claim, records: Sequence[RunRecord]) -> Judgement:
+def _judge(paper: Paper, claim: Claim, records: Records) -> Judgement:
     implied = claim.implied(paper.claim_values(claim))
     by_tables, readings = _by_tables(paper, claim, implied)
     if claim.kind in COST_KINDS:
@@ -172,7 +173,7 @@ def _under(conventions: Iterable[str]) -> list[str]:
 def _judge_cost(
     paper: Paper,
     claim: Claim,
-    records: Sequence[RunRecord],
+    records: Records,
     implied: float | None,
     by_tables: str,
     conventions: list[str],
@@ -204,7 +205,9 @@ def _judge_cost(
         verdict = BY_CONVENTION if needed else HOLDS
     if verdict == BY_CONVENTION:
         why += _under(needed)
-    mels, frames = counted[0].records[0].experiment["input_size"]
+    cost = counted[0].records[0]
+    assert isinstance(cost, CostRun)
+    mels, frames = cost.input_size
     return Judgement(
         claim,
         stated,
@@ -227,7 +230,7 @@ def _counting_rules(claim: Claim) -> list[str]:
     return [MODULE_ONLY] if any(ref.endswith(".macs") for ref in claim.refs) else [DEAD_WEIGHTS]
 
 
-def _cost_value(paper: Paper, ref: str, records: Sequence[RunRecord], rule: str) -> _Value | None:
+def _cost_value(paper: Paper, ref: str, records: Records, rule: str) -> _Value | None:
     """A number of Tables 1 or 5 from the models as built, by the "paper" rule or the "plain" one."""
     table, *path = ref.split(".")
     if table == "table1":
@@ -244,20 +247,17 @@ def _cost_value(paper: Paper, ref: str, records: Sequence[RunRecord], rule: str)
         ("params", "paper"): ("parameters_paper", MEGA),
         ("params", "plain"): ("parameters", MEGA),
     }[quantity, rule]
-    return _Value(number(record.metrics[metric]) / unit, records=(record,))
+    return _Value(record.metric(metric) / unit, records=(record,))
 
 
-def _shape_value(
-    paper: Paper, row: str, model: str, quantity: str, record: RunRecord | None, rule: str
-) -> _Value | None:
+def _shape_value(paper: Paper, row: str, model: str, quantity: str, record: CostRun | None, rule: str) -> _Value | None:
     """Width or grid of the row's last block, as the model was built; the plain rule counts prefix tokens too."""
     if record is None:
         return None
     blocks = [n for n in paper.architecture.row(row).blocks if n in paper.architecture.blocks(model)]
-    shapes = {shape[0]: shape[1:] for shape in record.details["shapes"]}
-    tokens, freq, time, width, prefix = shapes[f"block {blocks[-1]}"]
-    tokens += prefix if rule == "plain" else 0
-    return _Value({"tokens": tokens, "freq": freq, "time": time, "width": width}[quantity], records=(record,))
+    shape = next(shape for shape in record.shapes if shape.block == f"block {blocks[-1]}")
+    prefix = shape.prefix_tokens if rule == "plain" and quantity == "tokens" else 0
+    return _Value(getattr(shape, quantity) + prefix, records=(record,))
 
 
 # --- accuracies, ablations and clustering, from runs ---
@@ -266,7 +266,7 @@ def _shape_value(
 def _judge_runs(
     paper: Paper,
     claim: Claim,
-    records: Sequence[RunRecord],
+    records: Records,
     implied: float | None,
     by_tables: str,
     conventions: list[str],
@@ -396,24 +396,27 @@ def _source(ref: str) -> _Source:
     raise ValueError(f"no run measures {ref}")
 
 
-def _run_value(ref: str, records: Sequence[RunRecord]) -> _Value | None:
+def _run_value(ref: str, records: Records) -> _Value | None:
     if ref.startswith("table6."):
         _, model, metric = ref.split(".")
         return _clustering_value(records, "paper", model, metric)
     s = _source(ref)
-    return _mean_of(paper_runs(records, MODELS[s.model], s.dataset, s.variant, s.model_config, s.recipe), s.metric)
+    runs = paper_runs(
+        records, MODELS[s.model], s.dataset, variant=s.variant, model_config=s.model_config, recipe_name=s.recipe
+    )
+    return _mean_of(runs, s.metric)
 
 
-def _mean_of(runs: Sequence[RunRecord], metric: str) -> _Value | None:
+def _mean_of(runs: Sequence[TrainedRun], metric: str) -> _Value | None:
     """Mean over seeds, with the normal interval over test clips where the metric is a share of them."""
-    scores = [run.metrics.get(metric) for run in runs]
-    known = [float(score) for score in scores if score is not None]
+    scores = [run.metrics.get(metric, math.nan) for run in runs]
+    known = [score for score in scores if not math.isnan(score)]
     if not known or len(known) < len(scores):
         return None
     mean = statistics.fmean(known)
     half = None
     if metric != "map":
-        share, clips = mean / PER_CENT, runs[0].dataset["test_kept"]
+        share, clips = mean / PER_CENT, runs[0].test_kept
         half = NORMAL_95 * PER_CENT * math.sqrt(max(share * (1 - share), 0.0) / clips)
     return _Value(mean, half, _seeds_half(known), tuple(runs))
 
@@ -428,17 +431,17 @@ def _seeds_half(scores: Sequence[float]) -> float | None:
     return quantile * statistics.stdev(scores) / math.sqrt(len(scores))
 
 
-def _clustering_value(records: Sequence[RunRecord], scale: str, model: str, metric: str) -> _Value | None:
+def _clustering_value(records: Records, scale: str, model: str, metric: str) -> _Value | None:
     """Mean over training runs of their means over clustering seeds, by the primary reading of Table 6.
 
     The spread is that over training runs: clusterings of one run are no replicates of the model.
     """
-    found: list[RunRecord] = []
+    found: list[ModelRun] = []
     means = []
     for run in runs_to_cluster(records, scale)[model]:
         clusterings = clusterings_of(records, run, PRIMARY)
         scores = [record.metrics[metric] for record in clusterings]
-        known = [float(score) for score in scores if score is not None]
+        known = [score for score in scores if not math.isnan(score)]
         if len(known) < len(scores):
             return None
         if known:
@@ -450,29 +453,28 @@ def _clustering_value(records: Sequence[RunRecord], scale: str, model: str, metr
 # --- demo scale: shown, never decides ---
 
 
-def _demo(claim: Claim, records: Sequence[RunRecord]) -> tuple[float | None, str]:
+def _demo(claim: Claim, records: Records) -> tuple[float | None, str]:
     values = _values(claim, lambda ref: _demo_value(ref, records))
     if values is None:
         return None, ""
-    standin = any(record.dataset.get("standin") for value in values for record in value.records)
-    models = ", ".join(dict.fromkeys(record.experiment["model"] for value in values for record in value.records))
+    standin = any(isinstance(record, DataRun) and record.standin for value in values for record in value.records)
+    models = ", ".join(dict.fromkeys(record.model for value in values for record in value.records))
     data = "synthetic stand-ins" if standin else "other data or a part of the real"
     return claim.implied([v.value for v in values]), f"demo scale, {models}, {data}: decides nothing"
 
 
-def _demo_value(ref: str, records: Sequence[RunRecord]) -> _Value | None:
+def _demo_value(ref: str, records: Records) -> _Value | None:
     """From the newest comparison at demo scale on the data set (or its stand-in)."""
     if ref.startswith("table6."):
         _, model, metric = ref.split(".")
         return _clustering_value(records, "demo", model, metric)
     s = _source(ref)
-    groups = [g for g in demo_groups(records, s.dataset) if g[0].dataset["protocol"] == s.variant]
+    groups = [g for g in demo_groups(records, s.dataset) if g[0].variant == s.variant]
     group = max(groups, key=lambda runs: max(run.created for run in runs), default=[])
     chosen = [
         run
         for run in group
-        if run.experiment["model"].partition("_")[0] == s.model
-        and canonical_config(run.experiment["model"], run.experiment["model_config"])
-        == canonical_config(run.experiment["model"], s.model_config or {})
+        if run.model.partition("_")[0] == s.model
+        and canonical_config(run.model, run.model_config) == canonical_config(run.model, s.model_config or {})
     ]
     return _mean_of(chosen, s.metric)

@@ -1,4 +1,4 @@
-"""One step of a real recipe before days of it: does it fit, does it move, does it come back from its checkpoint?"""
+"""One step of a real recipe before days of it: memory, loss, checkpoint, resume and prediction."""
 
 from __future__ import annotations
 
@@ -12,28 +12,34 @@ import torch
 
 from reproduce.data.waveform_store import WaveformStore
 from reproduce.errors import InputError
+from reproduce.evaluation.predict import score_predictions
 from reproduce.experiments.experiment import Experiment
-from reproduce.metrics.headline import HEADLINES, headline, score
+from reproduce.metrics.headline import HEADLINES, headline
+from reproduce.training.execution import Execution, Progress
+from reproduce.training.model_building import build_model
 from reproduce.training.processes import gather
-from reproduce.training.runner import build_model
-from reproduce.training.trainer import Execution, Progress, Trainer
+from reproduce.training.signals import stop_signals
+from reproduce.training.trainer import Trainer, TrainingRun
 
 TEST_CLIPS = 8
 
 
 def dry_run(experiment: Experiment, store: WaveformStore, execution: Execution, runs: Path) -> str:
-    """Trains one global batch, writes a checkpoint, resumes it in a new model, trains another, predicts 8 test clips.
+    """Train one global batch, write a checkpoint, resume it in a new model, train another, predict 8 test clips.
 
-    The recipe is the experiment's but for its length. Nothing is recorded. Returns what happened, in one line.
+    The recipe is the experiment's but for its length. Nothing is recorded. Returns a line that describes what happened.
 
     Args:
-        runs: where training keeps its checkpoints, on a disk that all processes see; a folder comes and goes there.
+        experiment: see there.
+        store: its clips.
+        execution: see there.
+        runs: where training keeps its checkpoints, on a disk that all processes see; a temporary folder is made there.
 
     Raises:
-        InputError: as `run_experiment`, or the resumed run does not hold what was saved.
+        InputError: as `run_experiment`, or training did not resume from the checkpoint.
     """
-    train, test = store.where_split(*experiment.train_splits), store.where_split(*experiment.test_splits)
-    train, test = _first(train, experiment.recipe.batch_size), _first(test, TEST_CLIPS)
+    train = _first(store.where_split(*experiment.train_splits), experiment.recipe.batch_size)
+    test = _first(store.where_split(*experiment.test_splits), TEST_CLIPS)
     execution = replace(execution, checkpoint_seconds=0.0)
     if execution.accelerator.device.type == "cuda":
         torch.cuda.reset_peak_memory_stats()
@@ -41,29 +47,27 @@ def dry_run(experiment: Experiment, store: WaveformStore, execution: Execution, 
     resumed: list[int] = []
     progress = Progress(on_resume=lambda epochs, clips: resumed.append(epochs))
     runs.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix="dry-run-", dir=runs) as own:
-        folder = gather([own])[0]  # of several processes the first one writes, and all read it
+    with tempfile.TemporaryDirectory(prefix="dry-run-", dir=runs) as temporary, stop_signals() as received:
+        folder = Path(gather([temporary])[0])  # the first process writes, and all read
         for epochs in (1, 2):
-            recipe = replace(experiment.recipe, epochs=epochs, average_from=averaged)
-            shortened = replace(experiment, recipe=recipe)
-            model = build_model(shortened, store.index)
-            trainer = Trainer(shortened, model, train, test, Path(folder), execution, progress)
+            shortened = replace(experiment, recipe=replace(experiment.recipe, epochs=epochs, average_from=averaged))
+            model = build_model(shortened, store.index, grad_checkpointing=execution.grad_checkpointing)
+            run = TrainingRun(experiment=shortened, model=model, train=train, test=test, folder=folder)
+            trainer = Trainer(run, execution, progress, received)
             trainer.train()
-            execution.accelerator.free_memory()  # the accelerator would hold on to both models
-            size = max((path.stat().st_size for path in Path(folder).glob("*.pt")), default=0)
+            trainer.accelerator.free_memory()  # it would keep the first model beside the second
+            size = max((path.stat().st_size for path in folder.glob("*.pt")), default=0)
         if resumed != [1]:
-            raise InputError(f"{folder}: the checkpoint was not gone on from")
+            raise InputError(f"{folder}: training did not resume from the checkpoint: check the disk of --runs")
         predictions = trainer.predict_test()
-    history, index = trainer.state.history, test.index
-    targets = {head: index.targets(head, predictions.positions) for head in index.classes}
-    metrics = score(predictions.logits, targets, index.multilabel)
+    history, metrics = trainer.state.history, score_predictions(predictions, test.index)
     name = headline(metrics)
     pieces = len(execution.share.micro_batches(len(train)))
     return (
         f"{experiment.model}, recipe {experiment.recipe_name}: a step of {len(train)} clips in {pieces} "
-        f"piece{'s' if pieces > 1 else ''} took {1 / history[-1]['clips_per_s'] * len(train):.1f} s, loss "
+        f"micro-batch{'es' if pieces > 1 else ''} took {1 / history[-1]['clips_per_s'] * len(train):.1f} s, loss "
         f"{history[0]['loss']:.4f} then {history[1]['loss']:.4f}, peak memory {_peak_gib(execution):.1f} GiB; "
-        f"checkpoint of {size / 1e9:.2f} GB written and resumed; {len(predictions.positions)} test clips predicted "
+        f"checkpoint of {size / 1e9:.2f} GB written and resumed; {len(predictions)} test clips predicted "
         f"({HEADLINES[name]} {metrics[name]:.1f} %)"
     )
 
@@ -74,7 +78,7 @@ def _first(store: WaveformStore, clips: int) -> WaveformStore:
 
 
 def _peak_gib(execution: Execution) -> float:
-    """Of the device; on a CPU of the whole process, from its start on."""
+    """Peak memory of the device; on a CPU of the whole process since its start."""
     if execution.accelerator.device.type == "cuda":
         return torch.cuda.max_memory_allocated() / 2**30
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 2**30

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
-import os
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+import torch
+
+from reproduce.errors import InputError
+from reproduce.training.execution import NO_TRACKER, TRACKERS, Execution
 
 if TYPE_CHECKING:
     from accelerate import Accelerator  # imported where one is made: it takes seconds, and tables need none
@@ -12,20 +17,45 @@ PRECISIONS = {"fp32": "no", "bf16": "bf16", "fp16": "fp16"}  # ours -> Accelerat
 
 
 def make_accelerator(device: str, precision: str = "fp32") -> Accelerator:
-    """The process' device, its place among the others (torchrun, accelerate launch) and the precision of products.
+    """The device, the rank among the processes of torchrun or accelerate launch, and the precision of products.
 
     Args:
-        device: torch device; among several processes each takes its own GPU.
+        device: torch device; each of several processes takes its own GPU.
         precision: one of PRECISIONS; weights, optimiser, losses and spectrograms are always float32.
     """
+    if device.startswith("cuda:"):
+        torch.cuda.set_device(device)  # Accelerate takes the current GPU
+    return _accelerator(device == "cpu", PRECISIONS[precision])
+
+
+def accelerator_of_run(execution: Execution, folder: Path) -> Accelerator:
+    """An accelerator for one run alone: the models, optimisers and the float16 scale of other runs are not in it.
+
+    Args:
+        execution: its accelerator gives device, precision and processes, and is not changed.
+        folder: of the run, for trackers that write files.
+
+    Raises:
+        InputError: the tracker is unknown, or its package is not installed.
+    """
+    from accelerate.tracking import get_available_trackers
+
+    name, like = execution.log_with, execution.accelerator
+    if name not in TRACKERS:
+        raise InputError(f"--log-with {name}: no such tracker: choose one of {', '.join(TRACKERS)}")
+    if name != NO_TRACKER and name not in {str(tracker) for tracker in get_available_trackers()}:
+        raise InputError(f"--log-with {name}: the package is not installed: install it, or use --log-with {NO_TRACKER}")
+    trackers = None if name == NO_TRACKER else name
+    return _accelerator(like.device.type == "cpu", like.mixed_precision, log_with=trackers, project_dir=folder)
+
+
+def _accelerator(cpu: bool, mixed_precision: str, **options: Any) -> Accelerator:
     from accelerate import Accelerator
     from accelerate.utils import GradientAccumulationPlugin
 
-    if device not in ("cpu", "cuda"):  # one GPU by its number
-        os.environ["ACCELERATE_TORCH_DEVICE"] = device
-    # The batch is put together here; a user's own accelerate config must not divide its gradient once more.
+    # The engine accumulates gradients itself; a user's own accelerate config must not divide them once more.
     once = GradientAccumulationPlugin(num_steps=1)
-    return Accelerator(cpu=device == "cpu", mixed_precision=PRECISIONS[precision], gradient_accumulation_plugin=once)
+    return Accelerator(cpu=cpu, mixed_precision=mixed_precision, gradient_accumulation_plugin=once, **options)
 
 
 def gather(items: list[Any]) -> list[Any]:

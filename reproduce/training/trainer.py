@@ -1,379 +1,243 @@
-"""One run from its first step to its last, on one process or many, whatever interrupts it."""
+"""One run from its first step to its last, on one process or many, across interruptions."""
 
 from __future__ import annotations
 
-import json
-import math
-import os
 import signal
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass, field
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import Any, NoReturn
 
-import torch
 from torch import Tensor
 
 from models import SpectrogramTransformer
-from reproduce.data.batches import EpochPart, evaluation_batches, steps_per_epoch, training_batches
-from reproduce.data.rank_share import RankShare
+from reproduce.data.batches import (
+    Batch,
+    EpochPart,
+    EvaluationBatch,
+    evaluation_batches,
+    steps_per_epoch,
+    training_batches,
+)
 from reproduce.data.waveform_store import WaveformStore
 from reproduce.datasets import Problem
 from reproduce.errors import InputError
-from reproduce.evaluation.predict import Predictions, merge, predict
+from reproduce.evaluation.predict import Predictions, drop_not_finite, merge, predict, score_predictions
 from reproduce.experiments.experiment import Experiment
-from reproduce.metrics.headline import headline, score
-from reproduce.training.alarms import alarms
-from reproduce.training.checkpointing import load_run_state, save_run_state
-from reproduce.training.engine import EpochSums, train_one_epoch
+from reproduce.metrics.headline import headline
+from reproduce.training.checkpointer import Checkpointer
+from reproduce.training.engine import EpochContext, TrainingDiverged, train_one_epoch
+from reproduce.training.epoch_log import EpochLogger
+from reproduce.training.epoch_meter import EpochMeter, StepReport
+from reproduce.training.execution import SILENT, Execution, Progress
+from reproduce.training.health import health_warnings
 from reproduce.training.optimizers import make_optimizer
-from reproduce.training.processes import gather
-from reproduce.training.signals import Stopped, stop_signals
-
-if TYPE_CHECKING:
-    from accelerate import Accelerator
-
+from reproduce.training.processes import accelerator_of_run, gather
+from reproduce.training.signals import Stopped
+from reproduce.training.state import TrainingState, weights
 
 EVALUATION_BATCH = 32  # clips
-EPOCH_LOG = "epochs.jsonl"
+CLIPS_NAMED = 5  # in a message
 
 
-@dataclass(frozen=True)
-class Progress:
-    """What a run tells while it works; a progress bar subscribes, tests do not."""
-
-    on_resume: Callable[[int, int], None] = lambda epochs, clips: None
-    on_step: Callable[[int, float], None] = lambda clips, loss: None
-    on_epoch: Callable[[int, dict[str, float]], None] = lambda epoch, summary: None
-    on_warning: Callable[[str], None] = lambda line: None
-
-
-SILENT = Progress()
-
-
-@dataclass(frozen=True)
-class Execution:
-    """How a run is executed. None of it is part of what is trained, so none is in its key; the record has it.
+@dataclass(frozen=True, kw_only=True)
+class TrainingRun:
+    """What is trained on what.
 
     Args:
-        accelerator: device, precision and the processes that share the run.
-        micro_batch: clips a device takes at once; None for its share of the batch.
-        workers: processes that read clips ahead, for each training process.
-        grad_checkpointing: recompute activations in the backward pass, for memory.
-        checkpoint_seconds: at most so much work is lost by a kill.
+        experiment: recipe and seed.
+        model: with its initial weights, which training changes.
+        train: clips of the experiment's training splits.
+        test: clips of its test splits.
+        folder: of this run's checkpoints and logs.
     """
 
-    accelerator: Accelerator
-    micro_batch: int | None = None
-    workers: int = 0
-    grad_checkpointing: bool = False
-    checkpoint_seconds: float = 300.0
-
-    @property
-    def share(self) -> RankShare:
-        return RankShare(self.accelerator.process_index, self.accelerator.num_processes, self.micro_batch)
-
-
-@dataclass
-class RunState:
-    """Where a run is. Everything a checkpoint holds besides weights and optimiser.
-
-    Args:
-        epoch: epochs finished.
-        sums: of the epoch that is under way.
-        history: one dict a finished epoch.
-        average, averaged: running mean of end-of-epoch weights (float32, CPU), and over how many epochs.
-        best: epoch and metrics with the highest headline score on the test clips.
-        seconds: spent so far, before the last interruption.
-        problems: clips that could not be used in training.
-    """
-
-    epoch: int = 0
-    sums: EpochSums = field(default_factory=EpochSums)
-    history: list[dict[str, Any]] = field(default_factory=list)
-    average: dict[str, Tensor] = field(default_factory=dict)
-    averaged: int = 0
-    best: dict[str, Any] = field(default_factory=dict)
-    seconds: float = 0.0
-    problems: dict[str, Problem] = field(default_factory=dict)
+    experiment: Experiment
+    model: SpectrogramTransformer
+    train: WaveformStore
+    test: WaveformStore
+    folder: Path
 
 
 class Trainer:
-    """Trains `model` by `experiment`.
+    """Trains a run, resumes it from a checkpoint in its folder, and predicts its test clips.
 
     Args:
-        train, test: clips of the experiment's splits.
-        folder: of this run's checkpoints and logs.
+        run: see there.
+        execution: see there; its accelerator is not changed.
+        progress: callbacks.
+        received: signals that ask to stop, as `stop_signals` collects them.
 
-    A checkpoint in `folder` is gone on from. Test clips are looked at after every epoch only if the recipe reports the
-    best one.
+    Test clips are scored after every epoch only if the recipe reports the best epoch.
     """
 
     def __init__(
-        self,
-        experiment: Experiment,
-        model: SpectrogramTransformer,
-        train: WaveformStore,
-        test: WaveformStore,
-        folder: Path,
-        execution: Execution,
-        progress: Progress = SILENT,
+        self, run: TrainingRun, execution: Execution, progress: Progress = SILENT, received: Sequence[int] = ()
     ) -> None:
-        self.experiment, self.recipe = experiment, experiment.recipe
-        self.base = model.set_grad_checkpointing(execution.grad_checkpointing)
-        self.train_store, self.test_store = train, test
-        self.folder, self.execution, self.progress = folder, execution, progress
-        self.accelerator = execution.accelerator
-        self.steps = steps_per_epoch(len(train), self.recipe)
-        self.state = RunState()
-        if self.accelerator.scaler is not None:  # float16: an earlier run's scale must not be this one's
-            self.accelerator.scaler = torch.amp.GradScaler(self.accelerator.device.type)
-        self.wrapped, self.optimizer = self.accelerator.prepare(model, make_optimizer(model, self.recipe))
-        self._scored: tuple[int, Predictions] | None = None
-        self._saved_at = time.perf_counter()
+        self.run, self.execution, self.progress, self.received = run, execution, progress, received
+        self.recipe = run.experiment.recipe
+        self.steps = steps_per_epoch(len(run.train), self.recipe)
+        self.accelerator = accelerator_of_run(execution, run.folder)
+        fused = self.accelerator.device.type == "cuda"
+        optimizer = make_optimizer(run.model, self.recipe, fused)
+        self.wrapped, self.optimizer = self.accelerator.prepare(run.model, optimizer)
+        self.state = TrainingState()
+        warn, seconds = progress.on_warning, execution.checkpoint_seconds
+        self.checkpoints = Checkpointer(self.accelerator, run.model, self.optimizer, run.folder, seconds, warn)
 
     # --- training ---------------------------------------------------------------------------------------------------
 
-    def train(self) -> None:
-        """All epochs that are left.
+    def train(self) -> Predictions | None:
+        """Train the epochs that are left.
+
+        Returns:
+            Predictions of the test clips by the final weights, where this call scored them; None otherwise.
 
         Raises:
-            Stopped: SIGTERM or SIGINT came; the same run goes on from the last checkpoint.
-            TrainingDiverged: the loss is no longer a number.
+            Stopped: a signal came; the same run resumes from the last checkpoint.
+            TrainingDiverged: the loss is no longer finite; the message names clips of that step.
+            InputError: the processes read different checkpoints.
         """
         self._resume()
-        with stop_signals() as received, self._scalars() as write_scalars:
+        predictions = None
+        log = EpochLogger(self.accelerator, self.run.folder, self.progress.on_warning)
+        log.write(self.state.history)  # epochs after the checkpoint are trained again
+        with log.tracking(self.run.experiment.to_dict(), self.state.epoch):
             for epoch in range(self.state.epoch, self.recipe.epochs):
-                self._train_epoch(epoch, received)
-                self._finish_epoch(write_scalars)
-                self._stop_if_asked(received)
+                self._train_epoch(epoch)
+                predictions = self.predict_test() if self.recipe.report_best else None
+                self._finish_epoch(predictions, log)
+                if any(gather([bool(self.received)])):
+                    self._stop()
+        return predictions
 
-    def _train_epoch(self, epoch: int, received: list[int]) -> None:
+    def _train_epoch(self, epoch: int) -> None:
         started, spent = time.perf_counter(), self.state.seconds
 
-        def after_step(clips: int, loss: float, stop: bool) -> None:
-            self.progress.on_step(clips, loss)
+        def on_step(report: StepReport) -> None:
+            self.progress.on_step(report.clips, report.loss / max(report.clips, 1))
             self.state.seconds = spent + time.perf_counter() - started
-            if stop:
-                self._stop(received)
-            if time.perf_counter() - self._saved_at > self.execution.checkpoint_seconds:
-                self._save()
+            if report.stop:
+                self._stop()
+            if report.checkpoint:
+                self.checkpoints.save(self.state)
 
-        train_one_epoch(
-            self.accelerator,
-            self.wrapped,
-            self.optimizer,
-            self._watched(epoch),
-            self.recipe,
-            (self.experiment.seed, epoch),
-            epoch * self.steps,
-            self.recipe.epochs * self.steps,
-            self.train_store.index.multilabel,
-            self.state.sums,
-            after_step,
-            lambda: bool(received),
+        context = EpochContext(
+            accelerator=self.accelerator,
+            recipe=self.recipe,
+            seed=(self.run.experiment.seed, epoch),
+            first_step=epoch * self.steps,
+            total_steps=self.recipe.epochs * self.steps,
+            multilabel=self.run.train.index.multilabel,
+            stop=lambda: bool(self.received),
+            checkpoint=self.checkpoints.due,
+            on_step=on_step,
+            lag=1 if self.accelerator.device.type == "cuda" else 0,
         )
+        try:
+            train_one_epoch(context, self.wrapped, self.optimizer, self._batches(epoch), self.state.meter)
+        except TrainingDiverged as error:
+            raise self._with_clips(error) from None
         self.state.seconds = spent + time.perf_counter() - started
 
-    def _stop_if_asked(self, received: list[int]) -> None:
-        """A signal that came while the test clips were scored; with no step left, no other place would see it."""
-        asked = torch.tensor(float(bool(received)), device=self.accelerator.device)
-        if self.accelerator.reduce(asked, "sum").item():
-            self._stop(received)
-
-    def _stop(self, received: list[int]) -> NoReturn:
-        self._save()
-        self.accelerator.wait_for_everyone()
-        raise Stopped(received[0] if received else signal.SIGTERM)
-
-    def _watched(self, epoch: int) -> Iterator[Any]:
-        """The batches that are left of the epoch; clips that could not be used are noted and named."""
+    def _batches(self, epoch: int) -> Iterator[Batch]:
+        """The batches that are left of the epoch; clips that could not be used are kept and named once."""
         part = EpochPart(
-            seed=self.experiment.seed, epoch=epoch, share=self.execution.share, first_step=self.state.sums.steps
+            seed=self.run.experiment.seed, epoch=epoch, share=self.execution.share, first_step=self.state.meter.steps
         )
         device = self.accelerator.device
-        for batch in training_batches(self.train_store, self.recipe, part, device, self.execution.workers):
+        for batch in training_batches(self.run.train, self.recipe, part, device, self.execution.workers):
             for problem in batch.problems:
                 if problem.clip_id not in self.state.problems:
                     self.state.problems[problem.clip_id] = problem
                     self.progress.on_warning(f"not used: {problem.message}")
             yield batch
 
-    def _finish_epoch(self, write_scalars: Callable[[dict[str, Any]], None]) -> None:
+    def _with_clips(self, error: TrainingDiverged) -> TrainingDiverged:
+        """The same error with the names of the clips to look at, of all processes."""
+        index = self.run.train.index
+        ids = gather([str(index.clip_ids[position]) for position in error.positions])
+        more = f" and {len(ids) - CLIPS_NAMED} more" if len(ids) > CLIPS_NAMED else ""
+        mixed = ", or clips mixed into them" if self.recipe.mixup else ""
+        named = f"{', '.join(ids[:CLIPS_NAMED])}{more}{mixed}"
+        return TrainingDiverged(f"{error}, or check these clips of that step: {named}", error.positions)
+
+    def _finish_epoch(self, predictions: Predictions | None, log: EpochLogger) -> None:
+        """Book the epoch; predictions: of the test clips by its weights, where the recipe asks for them."""
         state = self.state
-        summary: dict[str, Any] = state.sums.summary()
+        summary: dict[str, Any] = state.meter.summary()
         state.epoch += 1
         if self.recipe.average_from and state.epoch >= self.recipe.average_from:
-            self._average()
-        if self.recipe.report_best:
-            metrics = self._score_epoch()
+            state.average.add(self.run.model)
+        if predictions is not None:
+            metrics = score_predictions(predictions, self.run.test.index)
             name = headline(metrics)
             summary[name] = metrics[name]
             if not state.best or metrics[name] > state.best["metrics"][name]:
                 state.best = {"epoch": state.epoch, "metrics": metrics}
         state.history.append({"epoch": state.epoch, **summary})
-        state.sums = EpochSums()
-        if self.accelerator.is_main_process:
-            write_scalars(state.history[-1])
-            self._write_epoch_log()
+        state.meter = EpochMeter()
+        log.write(state.history)
+        log.track(state.history[-1])
         self.progress.on_epoch(state.epoch, summary)
-        for line in alarms(self.experiment.to_dict(), state.history):
+        for line in health_warnings(self.run.experiment.to_dict(), state.history):
             self.progress.on_warning(f"warning: {line}")
-        if time.perf_counter() - self._saved_at > self.execution.checkpoint_seconds:
-            self._save()
-
-    def _average(self) -> None:
-        """Running mean, as torch's AveragedModel keeps it, in float32 in main memory."""
-        self.state.averaged += 1
-        for name, value in self.base.state_dict().items():
-            value = value.detach().float().cpu()
-            mean = self.state.average.get(name)
-            self.state.average[name] = value.clone() if mean is None else mean + (value - mean) / self.state.averaged
+        if self.checkpoints.due():
+            self.checkpoints.save(self.state)
 
     # --- evaluation -------------------------------------------------------------------------------------------------
 
-    def predict_test(self) -> Predictions:
-        """Of the weights as they are, over all processes; each clip once."""
-        if self._scored is not None and self._scored[0] == self.state.epoch:
-            return self._scored[1]
-        share = self.execution.share
-        parts: list[Predictions] = []
-        if len(share.of(len(self.test_store))):
-            batches = evaluation_batches(
-                self.test_store,
-                EVALUATION_BATCH,
-                self.accelerator.device,
-                self.recipe.test_crops,
-                share,
-                self.execution.workers,
-            )
-            parts = [predict(self.base, batches, self.test_store.index.multilabel, self.accelerator.autocast)]
-        merged = merge(gather(parts))
-        self._scored = (self.state.epoch, merged)
-        return merged
+    def predict_test(self, state: Mapping[str, Tensor] | None = None) -> Predictions:
+        """Predict each test clip once, over all processes.
 
-    def predict_test_averaged(self) -> Predictions:
-        """Of the averaged weights; the model keeps its own."""
-        own = {name: value.detach().clone() for name, value in self.base.state_dict().items()}
-        self._scored = None
-        self.base.load_state_dict(self.state.average)
-        try:
-            return self.predict_test()
-        finally:
-            self._scored = None
-            self.base.load_state_dict(own)
+        Args:
+            state: weights to use instead of the model's own.
 
-    def _score_epoch(self) -> dict[str, float | int]:
-        predictions, index = self.predict_test(), self.test_store.index
-        targets = {head: index.targets(head, predictions.positions) for head in index.classes}
-        return score(predictions.logits, targets, index.multilabel)
+        Raises:
+            Stopped: a signal came; a checkpoint has been written, from which the same run predicts again.
+            InputError: no test clip could be used.
+        """
+        test, share, part = self.run.test, self.execution.share, None
+        if len(share.of(len(test))):
+            device, crops = self.accelerator.device, self.recipe.test_crops
+            batches = evaluation_batches(test, EVALUATION_BATCH, device, crops, share, self.execution.workers)
+            with weights(self.run.model, state):
+                batches = self._until_stopped(batches)
+                part = predict(self.run.model, batches, test.index.multilabel, self.accelerator.autocast)
+        reports = gather([(bool(self.received), part)])
+        if any(stop for stop, _ in reports):
+            self._stop()
+        merged = merge(part for _, part in reports if part is not None)
+        return merge([drop_not_finite(merged, test.index.clip_ids)])
 
-    # --- checkpoints ------------------------------------------------------------------------------------------------
+    def _until_stopped(self, batches: Iterable[EvaluationBatch]) -> Iterator[EvaluationBatch]:
+        for batch in batches:
+            yield batch
+            if self.received:
+                return
 
-    def _save(self) -> None:
-        """A checkpoint that cannot be written is told and costs nothing but itself: training goes on."""
-        self._saved_at = time.perf_counter()
-        if not self.accelerator.is_main_process:
-            return
-        state, scaler = self.state, self.accelerator.scaler
-        content = {
-            "epoch": state.epoch,
-            "sums": asdict(state.sums),
-            "history": json.dumps(state.history),
-            "best": json.dumps(state.best),
-            "problems": json.dumps([asdict(problem) for problem in state.problems.values()]),
-            "average": state.average,
-            "averaged": state.averaged,
-            "seconds": state.seconds,
-            "model": self.base.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
-            "scaler": scaler.state_dict() if scaler is not None else {},
-        }
-        try:
-            save_run_state(self.folder, state.epoch, state.sums.steps, content)
-        except OSError as error:
-            self.progress.on_warning(
-                f"warning: {self.folder}: no checkpoint written ({error.strerror or error}); the last one still "
-                "stands, free some space: training goes on"
-            )
+    def problems(self) -> list[Problem]:
+        """Training clips that could not be used, as every process met them."""
+        met = gather(list(self.state.problems.values()))
+        return list({problem.clip_id: problem for problem in met}.values())
+
+    # --- interruptions ----------------------------------------------------------------------------------------------
+
+    def _stop(self) -> NoReturn:
+        self.checkpoints.save(self.state)
+        self.accelerator.wait_for_everyone()
+        raise Stopped(self.received[0] if self.received else signal.SIGTERM)
 
     def _resume(self) -> None:
-        content = load_run_state(self.folder, self.progress.on_warning)
-        self.accelerator.wait_for_everyone()  # nobody writes while another still reads
-        if content is not None:
-            self.base.load_state_dict(content["model"])
-            self.optimizer.load_state_dict(content["optimizer"])
-            if content["scaler"] and self.accelerator.scaler is not None:
-                self.accelerator.scaler.load_state_dict(content["scaler"])
-            self.state = RunState(
-                epoch=content["epoch"],
-                sums=EpochSums(**content["sums"]),
-                history=json.loads(content["history"]),
-                average=content["average"],
-                averaged=content["averaged"],
-                best=json.loads(content["best"]),
-                seconds=content["seconds"],
-                problems={p["clip_id"]: Problem(**p) for p in json.loads(content["problems"])},
-            )
-        places = gather([(self.state.epoch, self.state.sums.steps, self.state.seconds)])
-        if len({*places}) > 1:
+        state = self.checkpoints.load()
+        if state is not None:
+            self.state = state
+        position = (self.state.epoch, self.state.meter.steps, self.state.seconds)
+        if len({*gather([position])}) > 1:
             raise InputError(
-                f"{self.folder}: the processes found different checkpoints: --runs must lie where every node sees it"
+                f"{self.run.folder}: the processes read different checkpoints: "
+                "give --runs a folder that every node sees"
             )
-        if content is not None:
-            done = self.state.epoch * len(self.train_store) + self.state.sums.clips
-            self.progress.on_resume(self.state.epoch, done)
-        if self.accelerator.is_main_process:
-            # Epochs after the checkpoint will be trained again.
-            self._write_epoch_log()
-
-    def _write_epoch_log(self) -> None:
-        """Whole, so that one that a full disk refused is there after the next epoch."""
-        temporary = self.folder / f"{EPOCH_LOG}.tmp"
-        try:
-            self.folder.mkdir(parents=True, exist_ok=True)
-            temporary.write_text("".join(json.dumps(_finite(epoch)) + "\n" for epoch in self.state.history))
-            os.replace(temporary, self.folder / EPOCH_LOG)
-        except OSError as error:
-            temporary.unlink(missing_ok=True)
-            self.progress.on_warning(f"warning: {self.folder / EPOCH_LOG}: not written ({error.strerror})")
-
-    @contextmanager
-    def _scalars(self) -> Iterator[Callable[[dict[str, Any]], None]]:
-        """A function that writes an epoch's numbers for TensorBoard."""
-        if not self.accelerator.is_main_process:
-            yield lambda epoch: None
-            return
-        from torch.utils.tensorboard import SummaryWriter
-
-        def tell(error: OSError) -> None:
-            self.progress.on_warning(f"warning: {self.folder}: no TensorBoard scalars written ({error.strerror})")
-
-        try:
-            writer = SummaryWriter(self.folder / "tensorboard", purge_step=self.state.epoch + 1)
-        except OSError as error:
-            tell(error)
-            yield lambda epoch: None
-            return
-
-        def write(epoch: dict[str, Any]) -> None:
-            try:
-                for name, value in epoch.items():
-                    if name != "epoch":
-                        writer.add_scalar(name, value, epoch["epoch"])
-                writer.flush()
-            except OSError as error:
-                tell(error)
-
-        try:
-            yield write
-        finally:
-            with suppress(OSError):  # what could not be written has been told
-                writer.close()
-
-
-def _finite(epoch: dict[str, Any]) -> dict[str, Any]:
-    """JSON has no NaN."""
-    return {name: None if isinstance(v, float) and not math.isfinite(v) else v for name, v in epoch.items()}
+        if state is not None:
+            self.progress.on_resume(state.epoch, state.epoch * len(self.run.train) + state.meter.clips)

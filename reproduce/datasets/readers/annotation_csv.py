@@ -1,23 +1,30 @@
-"""Reading annotation CSVs: one place for encodings, headers and the messages about them."""
+"""Reading annotation CSVs: one place for encodings, headers, numbers and the messages about them."""
 
 from __future__ import annotations
 
 import csv
-import sys
+import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from reproduce.datasets.locations import expand_home
 from reproduce.errors import InputError
 
 MAX_FIELD = 1 << 20  # a longer field means an unbalanced quote, not a label
+_MAX_DIGITS = 9
 
 
 def existing_folder(root: str | Path) -> Path:
     """`root` as an absolute path; InputError if it is no folder."""
-    folder = Path(root).expanduser()
-    if not folder.is_dir():
+    folder = expand_home(root)
+    if not os.path.isdir(folder):
         raise InputError(f"{folder}: no such folder; give the folder that holds the dataset (--data NAME=PATH)")
     return folder.absolute()
+
+
+def whole_number(text: str) -> int | None:
+    """A number of up to nine digits without a sign, or None: Python refuses to convert thousands of digits."""
+    return int(text) if text.isdecimal() and len(text) <= _MAX_DIGITS else None
 
 
 def read_rows(path: Path, *, skipinitialspace: bool = False) -> Iterator[tuple[int, list[str]]]:
@@ -25,7 +32,7 @@ def read_rows(path: Path, *, skipinitialspace: bool = False) -> Iterator[tuple[i
 
     Raises InputError, while iterating, if the file cannot be opened, is not UTF-8 or is no CSV.
     """
-    csv.field_size_limit(min(MAX_FIELD, sys.maxsize))
+    csv.field_size_limit(MAX_FIELD)
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
             reader = csv.reader(file, skipinitialspace=skipinitialspace)
@@ -43,7 +50,7 @@ def read_rows(path: Path, *, skipinitialspace: bool = False) -> Iterator[tuple[i
 
 
 def _first_undecodable_line(path: Path) -> int:
-    # The reader's own count lags behind: text is decoded in blocks ahead of the rows it hands out.
+    # The reader's count of lines lags behind: text is decoded in blocks ahead of the rows that it yields.
     with path.open("rb") as file:
         for number, line in enumerate(file, start=1):
             try:
@@ -54,7 +61,7 @@ def _first_undecodable_line(path: Path) -> int:
 
 
 def read_table(path: Path, needed: Sequence[str]) -> tuple[dict[str, int], Iterator[tuple[int, list[str]]]]:
-    """Columns by (stripped) name and the rows that follow the header.
+    """Positions of the columns by (stripped) name, and the rows that follow the header.
 
     Raises InputError if the file is empty or lacks one of the `needed` columns.
     """

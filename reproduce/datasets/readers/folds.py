@@ -1,4 +1,4 @@
-"""Folds for a corpus that brings none."""
+"""Folds for a data set that brings none."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ def stratified_folds(groups: Iterable[tuple[str, str]]) -> dict[str, str]:
     """Fold "1".."5" of each group, from (group, class) pairs: the same on every machine and in every order.
 
     Within a class, groups are ordered by the SHA-256 of their name and dealt out in turn, so the folds of a class
-    differ by one group at most. Where the dealing starts depends on the class's name, or else small classes
-    would all fill fold 1. A group (a file cut into several segments, or stored in two formats) is never parted;
-    the class of a group is the first one given.
+    differ by one group at most. The first fold dealt depends on the class's name; otherwise all small classes would
+    fill fold 1. A group (a file cut into several segments, or stored in two formats) is never divided; the class of
+    a group is the first one given.
     """
     by_class: dict[str, list[str]] = {}
     for group, label in dict(reversed(list(groups))).items():  # reversed: the first pair of a group stays
@@ -28,4 +28,4 @@ def stratified_folds(groups: Iterable[tuple[str, str]]) -> dict[str, str]:
 
 
 def _digest(text: str) -> str:
-    return hashlib.sha256(text.encode()).hexdigest()
+    return hashlib.sha256(text.encode(errors="surrogateescape")).hexdigest()

@@ -1,13 +1,13 @@
 """Kinetics-Sounds: the classes of Kinetics-400 that can be heard. Top-1.
 
-There is no agreed class list, so the protocol is part of the result:
+There is no agreed class list, so the variant is part of the result:
 - ks34: the 34 classes of Arandjelovic & Zisserman 2017 (Look, Listen and Learn, appendix A1), under the names that
   Kinetics-400 gave them later; "typing" and "patting" have no clips there any more;
 - ks32: without these two (facebookresearch/selavi datasets/AVideoDataset.py, pritamqu/CrissCross#4); the default, and
   by its clip counts the paper's;
 - ks31: also without "strumming guitar" (IBM/AdaMML#3).
 
-The lists are Kinetics-400's own: `train.csv` and `val.csv` with the columns label,youtube_id,time_start,time_end.
+The lists are those of Kinetics-400: `train.csv` and `val.csv` with the columns label,youtube_id,time_start,time_end.
 The validation list is what the paper tests on. Without lists, `ROOT/{train,val}/.../CLASS/FILE` is read.
 """
 
@@ -18,20 +18,18 @@ from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
 
-from reproduce.audio.spec import AUDIOSET_MEAN, AUDIOSET_STD
 from reproduce.datasets.index import DEFAULT_HEAD, ClipIndex, Problem
 from reproduce.datasets.readers.annotation_csv import existing_folder, read_table
-from reproduce.datasets.readers.clip_index_builder import ClipIndexBuilder
+from reproduce.datasets.readers.clip_index_builder import ClipIndexBuilder, ListedClip
 from reproduce.datasets.readers.listing import (
+    About,
     Listing,
     ListingBuilder,
-    assemble,
     find_annotation,
-    locate,
-    without_repeats,
+    find_clips,
 )
 from reproduce.datasets.readers.scan import MEDIA_RANK, list_folder, split_suffix, walk_files
-from reproduce.datasets.readers.youtube_files import is_video_id, scan_youtube_files
+from reproduce.datasets.readers.youtube_files import is_video_id, video_of
 from reproduce.datasets.registry import DatasetSpec, register_dataset
 from reproduce.errors import InputError
 
@@ -58,7 +56,7 @@ KS34 = (
 KS32 = tuple(name for name in KS34 if name not in ("patting", "typing"))
 KS31 = tuple(name for name in KS32 if name != "strumming guitar")
 VARIANTS: Mapping[str, tuple[str, ...]] = {"ks32": KS32, "ks31": KS31, "ks34": KS34}
-# Kinetics-400's 400 names are not at hand, so a misspelt class is told from one of the others by its likeness: the
+# Kinetics-400's 400 names are not at hand, so a misspelt class is recognised by its likeness to a class: the
 # nearest of these to a class or old name ("playing cricket", "tango dancing") reach 0.84.
 _MISSPELT_LIKENESS = 0.88
 COLUMNS = ("label", "youtube_id", "time_start", "time_end")
@@ -68,36 +66,40 @@ _FOLDER_SPLITS = {word: split for split, words in SPLIT_WORDS.items() for word i
 
 
 def read_kinetics_sounds(root: str | Path, variant: str = "ks32", annotations: str | Path | None = None) -> ClipIndex:
-    """Clips of the protocol's classes under `root`, with the lists in `annotations` (or in or below `root`).
+    """Clips of the variant's classes under `root`, with the lists in `annotations` (or in or below `root`).
 
-    A clip's id is `id_start6_end6`, as in the official file names; without lists it is the file's own stem.
-    Raises InputError for an unknown protocol, or lists that are mangled or misspell a class.
+    A clip's id is `id_start6_end6`, as in the official file names; without lists it is the stem of the file.
+    Raises InputError for an unknown variant, or lists that are mangled or misspell a class.
     """
     if variant not in VARIANTS:
-        raise InputError(f"Kinetics-Sounds has no protocol {variant!r}; choose one of {', '.join(VARIANTS)}")
+        raise InputError(f"Kinetics-Sounds has no variant {variant!r}; choose one of {', '.join(VARIANTS)}")
     folder = existing_folder(root)
-    place = existing_folder(annotations) if annotations is not None else None
+    lists = existing_folder(annotations) if annotations is not None else None
     classes = VARIANTS[variant]
     tables = {
         split: table
         for split, words in SPLIT_WORDS.items()
-        if (table := find_annotation(folder, [f"{p}{word}.csv" for p in _PREFIXES for word in words], place))
+        if (table := find_annotation(folder, [f"{p}{word}.csv" for p in _PREFIXES for word in words], lists))
     }
     if not tables:
-        return _read_folders(folder, variant, place)
+        return _read_folders(folder, variant, lists)
     problems = [
-        Problem("", "no-annotation", f"{place or folder}: no {split}.csv of Kinetics-400, so no {split} clips")
+        Problem("", "no-annotation", f"{lists or folder}: no {split}.csv of Kinetics-400, so no {split} clips")
         for split in SPLIT_WORDS
         if split not in tables
     ]
     class_of = {name: i for i, name in enumerate(classes)}
     listings = [read_listing(table, split, class_of) for split, table in tables.items()]
     problems += _absent_classes(listings, classes, next(iter(tables.values())))
-    listings, repeats = without_repeats(listings, next(iter(tables.values())).name)
-    files = scan_youtube_files(folder)
-    located = locate(listings, files)
-    everything = [*problems, *repeats, *files.problems]
-    return assemble("kinetics_sounds", folder, located, classes, multilabel=False, problems=everything, variant=variant)
+    about = About(
+        dataset="kinetics_sounds",
+        root=folder,
+        classes=classes,
+        multilabel=False,
+        problems=tuple(problems),
+        variant=variant,
+    )
+    return find_clips(listings, next(iter(tables.values())).name, about)
 
 
 def canonical_class(label: str) -> str:
@@ -107,9 +109,9 @@ def canonical_class(label: str) -> str:
 
 
 def read_listing(table: Path, split: str, class_of: Mapping[str, int]) -> Listing:
-    """The clips of `class_of` in one of Kinetics-400's lists; the other classes are passed over.
+    """The clips of `class_of` in one of Kinetics-400's lists; the other classes are left out.
 
-    Raises InputError for a row that is mangled, or whose label is nearly, but not quite, a class of the protocols.
+    Raises InputError for a row that is mangled, or whose label is nearly, but not quite, a class of the variants.
     """
     columns, rows = read_table(table, COLUMNS)
     at = [columns[name] for name in COLUMNS]
@@ -129,7 +131,7 @@ def read_listing(table: Path, split: str, class_of: Mapping[str, int]) -> Listin
         first, last = _second(table, line, start), _second(table, line, stop)
         if last <= first:
             raise InputError(f"{table} row {line}: time_end {stop} is not after time_start {start}; restore the file")
-        builder.add(f"{video}_{first:06d}_{last:06d}", video, first, last, (number,))
+        builder.add(video, first, (number,), clip_id=f"{video}_{first:06d}_{last:06d}")
     return builder.listing()
 
 
@@ -171,11 +173,11 @@ def _absent_classes(listings: Sequence[Listing], classes: Sequence[str], table: 
     return [Problem("", "class-absent", message, fatal=False)]
 
 
-def _read_folders(root: Path, variant: str, place: Path | None) -> ClipIndex:
-    """Class folders below `train` and `val`, at any depth (`videos/train/CLASS/FILE`); listed is what lies there."""
+def _read_folders(root: Path, variant: str, lists: Path | None) -> ClipIndex:
+    """Class folders below `train` and `val`, at any depth (`videos/train/CLASS/FILE`); all are listed."""
     classes = VARIANTS[variant]
     class_of = {name: i for i, name in enumerate(classes)}
-    builder = ClipIndexBuilder([DEFAULT_HEAD])
+    builder = ClipIndexBuilder([DEFAULT_HEAD], unit="video")
     clips = []
     for folder, names in walk_files(root):
         parts = folder.split("/")
@@ -183,24 +185,26 @@ def _read_folders(root: Path, variant: str, place: Path | None) -> ClipIndex:
         split = next((_FOLDER_SPLITS[part] for part in parts[:-1] if part in _FOLDER_SPLITS), None)
         if number is None or split is None:
             continue
-        for stem, suffix in map(split_suffix, names):
+        for name in names:
+            stem, suffix = split_suffix(name)
             if suffix in MEDIA_RANK:
-                clips.append((stem, MEDIA_RANK[suffix], f"{folder}/{stem}{suffix}", split, number))
+                clips.append((stem, MEDIA_RANK[suffix], f"{folder}/{name}", split, number))
     if not clips:
-        found = ", ".join(list_folder(root)[0][:4]) or "nothing"
+        held = ", ".join(list_folder(root)[0][:4]) or "nothing"
         raise InputError(
-            f"{place or root}: no train.csv or val.csv of Kinetics-400, and no train/CLASS/ or val/CLASS/ below "
-            f"{root} (it holds {found}); put the lists there"
+            f"{lists or root}: no train.csv or val.csv of Kinetics-400, and no train/CLASS/ or val/CLASS/ below "
+            f"{root} (it holds {held}); put the lists there"
         )
-    message = f"{place or root}: no train.csv (val.csv) of Kinetics-400: listed is what lies there"
+    message = f"{lists or root}: no train.csv (val.csv) of Kinetics-400: the files that are there count as listed"
     builder.problem("", "no-annotation", message, fatal=False)
     first: dict[str, str] = {}
     for stem, _, path, split, number in sorted(clips):
         if stem in first:
-            builder.problem(stem, "duplicate", f"{root / path}: clip {stem} also lies in {first[stem]}; that is used")
+            builder.problem(stem, "duplicate", f"{root / path}: clip {stem} is also {first[stem]}; that one is used")
             continue
         first[stem] = path
-        builder.add(stem, path, split, {DEFAULT_HEAD: (number,)})
+        labels = {DEFAULT_HEAD: (number,)}
+        builder.add(ListedClip(clip_id=stem, split=split, labels=labels, group=video_of(stem)), path)
     return builder.index("kinetics_sounds", root, {DEFAULT_HEAD: classes}, multilabel=False, variant=variant)
 
 
@@ -209,12 +213,9 @@ register_dataset(
         name="kinetics_sounds",
         title="Kinetics-Sounds",
         read=read_kinetics_sounds,
-        clip_seconds=10.0,
-        metric="top1",
-        mean=AUDIOSET_MEAN,
-        std=AUDIOSET_STD,
-        stats_source="AudioSet, YuanGongND/ast egs/audioset",
         test_splits=("val",),
         variants=tuple(VARIANTS),
+        unit="video",
+        group_of=video_of,
     )
 )

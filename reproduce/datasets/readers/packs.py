@@ -33,7 +33,14 @@ _TARGET_BLOCK = 1 << 14
 
 @dataclass(frozen=True)
 class Pack:
-    """The clips of one PANNs or PaSST pack. videos: (n,) S11; rows: (n,) int64, where they lie in the pack."""
+    """The n clips of one PANNs or PaSST pack.
+
+    Args:
+        path: the HDF5 file.
+        kind: "panns" or "passt".
+        videos: (n,) S11 YouTube ids.
+        rows: (n,) int64, row of each clip in the pack.
+    """
 
     path: Path
     kind: str
@@ -48,9 +55,9 @@ class Pack:
         lengths, values = [], []
         for block, target in _targets(self.path, file["target"], self.kind, classes):
             wanted = np.flatnonzero(np.isin(np.arange(block, block + len(target)), self.rows))
-            clips, found = np.nonzero(target[wanted])
+            clips, carried = np.nonzero(target[wanted])
             lengths.append(np.bincount(clips, minlength=len(wanted)))
-            values.append(found.astype(np.int32))
+            values.append(carried.astype(np.int32))
         offsets = np.concatenate([[0], np.cumsum(np.concatenate([*lengths, np.zeros(0, np.int64)]))]).astype(np.int64)
         return Labels(offsets, np.concatenate([*values, np.zeros(0, np.int32)]).astype(np.int32))
 

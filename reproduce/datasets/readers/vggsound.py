@@ -11,29 +11,39 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import NamedTuple
 
-from reproduce.audio.spec import AUDIOSET_MEAN, AUDIOSET_STD
 from reproduce.datasets.index import ClipIndex, Problem
-from reproduce.datasets.readers.annotation_csv import existing_folder, read_rows
+from reproduce.datasets.readers.annotation_csv import existing_folder, read_rows, whole_number
 from reproduce.datasets.readers.listing import (
+    About,
     Listing,
     ListingBuilder,
-    assemble,
     find_annotation,
-    locate,
-    without_repeats,
+    find_clips,
 )
 from reproduce.datasets.readers.scan import split_suffix
-from reproduce.datasets.readers.youtube_files import NO_START, is_video_id, parse_stem, scan_youtube_files
+from reproduce.datasets.readers.youtube_files import (
+    NO_START,
+    is_video_id,
+    parse_stem,
+    video_of,
+)
 from reproduce.datasets.registry import DatasetSpec, register_dataset
 from reproduce.errors import InputError
 
 CLASSES = 309
 SPLITS = ("train", "test")
-CLIP_SECONDS = 10.0
 
 
-Row = tuple[int, str, int, str, str]  # line, video, start in seconds, label, split
+class Row(NamedTuple):
+    """One listed clip; `start` is in seconds."""
+
+    line: int
+    video: str
+    start: int
+    label: str
+    split: str
 
 
 def read_vggsound(root: str | Path, annotations: str | Path | None = None) -> ClipIndex:
@@ -42,47 +52,52 @@ def read_vggsound(root: str | Path, annotations: str | Path | None = None) -> Cl
     A clip's id is `id_start6`, as in the official file names. Raises InputError for a list that is absent or mangled.
     """
     folder = existing_folder(root)
-    place = existing_folder(annotations) if annotations is not None else None
-    tables, problems = _find_tables(folder, place)
-    stat = find_annotation(folder, ["stat.csv"], place)
-    known = _read_stat(stat) if stat else sorted({row[3] for table in tables for row in _rows(table, tables[table])})
+    lists = existing_folder(annotations) if annotations is not None else None
+    tables, problems = _find_tables(folder, lists)
+    stat = find_annotation(folder, ["stat.csv"], lists)
+    known = _read_stat(stat) if stat else sorted({row.label for table in tables for row in _rows(table, tables[table])})
     if not stat and len(known) != CLASSES:
         message = f"{folder}: no stat.csv, and the lists have {len(known)} labels where VGGSound has {CLASSES}"
         problems.append(Problem("", "classes", message, fatal=False))
     listings = read_listings(tables, {label: i for i, label in enumerate(known)})
-    listings, repeats = without_repeats(listings, next(iter(tables)).name)
-    files = scan_youtube_files(folder)
-    located = locate(listings, files)
-    everything = [*problems, *repeats, *files.problems]
-    return assemble("vggsound", folder, located, tuple(known), multilabel=False, problems=everything)
+    about = About(dataset="vggsound", root=folder, classes=tuple(known), multilabel=False, problems=tuple(problems))
+    return find_clips(listings, next(iter(tables)).name, about)
 
 
 def read_listings(tables: Mapping[Path, str], class_of: Mapping[str, int]) -> list[Listing]:
-    """One Listing per split. `tables`: CSV -> the split it lists, "" where it names the splits itself."""
+    """One Listing per split.
+
+    Args:
+        tables: CSV -> the split that it lists, "" where it has a column for the split.
+        class_of: label -> class index.
+    """
     builders: dict[str, ListingBuilder] = {}
     for table, split_of_table in tables.items():
-        for line, video, start, label, split in _rows(table, split_of_table):
-            if label not in class_of:
-                raise InputError(f"{table} row {line}: unknown class {label!r}; mend the label, or add it to stat.csv")
-            builder = builders.setdefault(split, ListingBuilder(split))
-            builder.add(f"{video}_{start:06d}", video, start, start + CLIP_SECONDS, (class_of[label],))
+        for row in _rows(table, split_of_table):
+            number = class_of.get(row.label)
+            if number is None:
+                raise InputError(
+                    f"{table} row {row.line}: unknown class {row.label!r}; mend the label, or add it to stat.csv"
+                )
+            builder = builders.setdefault(row.split, ListingBuilder(row.split))
+            builder.add(row.video, row.start, (number,), clip_id=f"{row.video}_{row.start:06d}")
     return [builders[split].listing() for split in SPLITS if split in builders]
 
 
-def _find_tables(root: Path, place: Path | None) -> tuple[dict[Path, str], list[Problem]]:
-    whole = find_annotation(root, ["vggsound.csv"], place)
+def _find_tables(root: Path, lists: Path | None) -> tuple[dict[Path, str], list[Problem]]:
+    whole = find_annotation(root, ["vggsound.csv"], lists)
     if whole:
         return {whole: ""}, []
     tables, problems = {}, []
     for split in SPLITS:
-        table = find_annotation(root, [f"{split}.csv"], place)
+        table = find_annotation(root, [f"{split}.csv"], lists)
         if table:
             tables[table] = split
         else:
-            message = f"{place or root}: no {split}.csv (nor vggsound.csv), so no {split} clips"
+            message = f"{lists or root}: no {split}.csv (nor vggsound.csv), so no {split} clips"
             problems.append(Problem("", "no-annotation", message))
     if not tables:
-        raise InputError(f"{place or root}: neither vggsound.csv nor train.csv, test.csv; put VGGSound's lists there")
+        raise InputError(f"{lists or root}: neither vggsound.csv nor train.csv, test.csv; put VGGSound's lists there")
     return tables, problems
 
 
@@ -115,20 +130,21 @@ def _named_row(table: Path, line: int, row: list[str], split: str) -> Row:
         raise InputError(
             f"{table} row {line}: {row[0]!r} is no file name like glLQrEijrKg_000300.mp4; restore the file"
         )
-    return line, clip[0], clip[1] // 1000, row[1].strip(), split
+    return Row(line, clip[0], clip[1] // 1000, row[1].strip(), split)
 
 
 def _whole_row(table: Path, line: int, row: list[str]) -> Row:
     video, start, label, split = (value.strip() for value in row)
     if not is_video_id(video):
         raise InputError(f"{table} row {line}: {video!r} is no YouTube id of 11 characters; restore the official file")
-    if not start.isdecimal():
+    second = whole_number(start)
+    if second is None:
         raise InputError(
             f"{table} row {line}: start {start!r} is no whole number of seconds; restore the official file"
         )
     if split not in SPLITS:
         raise InputError(f"{table} row {line}: split {split!r} is neither train nor test; restore the official file")
-    return line, video, int(start), label, split
+    return Row(line, video, second, label, split)
 
 
 register_dataset(
@@ -136,10 +152,7 @@ register_dataset(
         name="vggsound",
         title="VGGSound",
         read=read_vggsound,
-        clip_seconds=CLIP_SECONDS,
-        metric="top1",
-        mean=AUDIOSET_MEAN,
-        std=AUDIOSET_STD,
-        stats_source="AudioSet, YuanGongND/ast egs/audioset",
+        unit="video",
+        group_of=video_of,
     )
 )

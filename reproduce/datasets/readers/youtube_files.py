@@ -1,9 +1,9 @@
-"""Files of clips cut from YouTube videos, found under whatever naming scheme people have.
+"""Files of clips cut from YouTube videos, recognised under whatever naming scheme people have.
 
 A file's stem is a video id of 11 characters, with or without a leading `Y` (PANNs), with or without the start time
 and the end time, in seconds or milliseconds: `ID`, `YID`, `ID_30`, `ID_000030`, `ID_000030_000040`, `ID_30.0_40.0`,
 `ID_30000_40000`. Folders do not matter: flat, per class, per split, per part. Every file is taken to be cut to its
-clip already. The table is columnar, since AudioSet has two million files.
+clip already. AudioSet has two million files, so names are parsed by the column, in Arrow.
 """
 
 from __future__ import annotations
@@ -12,127 +12,119 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from reproduce.datasets.index import STRING, Problem
-from reproduce.datasets.readers.scan import BLOCK, MEDIA_RANK, split_suffix, walk_files
+from reproduce.datasets.index import Problem
+from reproduce.datasets.readers.scan import MEDIA_RANK, PACK_SUFFIXES, split_suffix, walk_files
+from reproduce.datasets.strings import Strings, arrow_integers
 
 ID_LENGTH = 11
 ID_DTYPE = np.dtype(f"S{ID_LENGTH}")
-PACK_SUFFIXES = (".h5", ".hdf5", ".hdf")
 # cvdfoundation/kinetics-dataset: 1,392 broken K400 videos have a sound copy in this folder.
 REPLACEMENTS = "replacement_for_corrupted"
 NO_START = -1
 # Kinds of match, best first.
 _MATCHES = ("replacement", "seconds", "milliseconds", "seconds rounded down", "no start in the name or known")
 _ID = re.compile(r"[A-Za-z0-9_-]{11}")
-_ID_CHARACTERS = re.compile(r"[A-Za-z0-9_-]*")
-# An id may itself begin with Y; as it has 11 characters always, one reading at most fits.
-_STEM = re.compile(r"Y?([A-Za-z0-9_-]{11})(?:[_-](\d+(?:\.\d+)?)(?:[_-]\d+(?:\.\d+)?)?)?", re.ASCII)
+_STEM_PATTERN = (
+    r"Y?(?P<video>[A-Za-z0-9_-]{11})"  # an id may begin with Y: of 11 characters, so one reading at most fits
+    r"(?:[_-](?P<start>[0-9]{1,12}(?:\.[0-9]{1,9})?)(?:[_-][0-9]{1,12}(?:\.[0-9]{1,9})?)?)?"
+)
+_STEM = re.compile(_STEM_PATTERN)
+_NAME_PATTERN = rf"^{_STEM_PATTERN}\.(?P<suffix>[A-Za-z0-9]+)$"
+_ROWS_PER_JOIN = 1 << 18
 
 
 def is_video_id(text: str) -> bool:
+    """Whether `text` has the form of a YouTube id: 11 of the characters A-Z, a-z, 0-9, _ and -."""
     return _ID.fullmatch(text) is not None
-
-
-def are_video_ids(texts: Sequence[str]) -> bool:
-    """Whether all are, checked at one go."""
-    return set(map(len, texts)) <= {ID_LENGTH} and _ID_CHARACTERS.fullmatch("".join(texts)) is not None
 
 
 def parse_stem(stem: str) -> tuple[str, int] | None:
     """(video id, start) of a file name without its suffix, or None if it has neither form.
 
-    The start is the number in the name times 1000 (whether it counts seconds or milliseconds, the name does not
-    say), or NO_START.
+    The start is the number in the name times 1000 (the name does not state whether it counts seconds or milliseconds),
+    or NO_START.
     """
     match = _STEM.fullmatch(stem)
     if match is None:
         return None
-    start = match[2]
-    return match[1], (NO_START if start is None else round(float(start) * 1000))
+    start = match["start"]
+    return match["video"], (NO_START if start is None else round(float(start) * 1000))
 
 
-class StringColumn:
-    """Grows a NumPy string array without keeping a Python string per element."""
-
-    def __init__(self) -> None:
-        self._done: list[np.ndarray] = []
-        self._open: list[str] = []
-
-    def append(self, text: str) -> None:
-        self._open.append(text)
-        if len(self._open) >= BLOCK:
-            self._close_block()
-
-    def extend(self, texts: Sequence[str]) -> None:
-        self._open.extend(texts)
-        if len(self._open) >= BLOCK:
-            self._close_block()
-
-    def _close_block(self) -> None:
-        self._done.append(np.array(self._open, STRING))
-        self._open.clear()
-
-    def array(self) -> np.ndarray:
-        return np.concatenate([*self._done, np.array(self._open, STRING)])
+def video_of(clip_id: str) -> str:
+    """YouTube id of a clip named after its file; any other name counts as a video."""
+    clip = parse_stem(clip_id)
+    return clip_id if clip is None else clip[0]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class YouTubeFiles:
-    """The media files of a tree, sorted by (video id, start, preference): n files.
+    """The n media files of a tree, grouped by their k video ids.
 
     Args:
-        ids: (n,) S11. starts: (n,) int64 as `parse_stem` gives them. names: (n,) strings.
-        folder_of: (n,) int32, index into `folders`, which are relative to the root scanned ("" is the root).
-        packs: HDF5 files met on the way, relative to the root, sorted.
-        problems: what could not be used, summed up.
+        videos: (k,) Arrow array of the distinct ids.
+        first: (k + 1,) int64: the files of video i are rows first[i] to first[i + 1], in order of preference.
+        starts: (n,) int64, as `parse_stem` gives them.
+        names: (n,) file names.
+        folder_of: (n,) int32, index into `folders`.
+        folders: relative to the root that was scanned ("" is the root), or absolute.
+        packs: HDF5 files, relative to the root, sorted.
+        problems: files and folders that could not be used.
     """
 
-    ids: np.ndarray
+    videos: Any
+    first: np.ndarray
     starts: np.ndarray
-    names: np.ndarray
+    names: Strings
     folder_of: np.ndarray
     folders: tuple[str, ...]
     packs: tuple[str, ...]
     problems: tuple[Problem, ...]
 
     def find(self, ids: np.ndarray, starts: np.ndarray) -> np.ndarray:
-        """Row of the file of each clip, or -1. ids: (m,) S11; starts: (m,) float64 seconds, NaN where not known.
+        """Row of the file of each clip, or -1.
 
-        A file whose name has the clip's own start is preferred over one without, and a file with another start is
+        A file whose name has the clip's start is preferred over one without, and a file with another start is
         another clip. A file without start that several clips of one video could claim is given to none of them: it
-        can hold one at most, and nobody can tell which.
+        can hold one at most, and which one is unknown.
+
+        Args:
+            ids: (m,) S11 video ids.
+            starts: (m,) float64 seconds, NaN where not known.
         """
+        import pyarrow
+        import pyarrow.compute
+
         rows = np.full(len(ids), -1, np.int64)
-        if not len(self.ids) or not len(ids):
+        if not len(self.videos) or not len(ids):
             return rows
-        first = np.flatnonzero(np.concatenate([[True], self.ids[1:] != self.ids[:-1]]))
-        counts = np.diff(first, append=len(self.ids))
-        known = self.ids[first]
-        at = np.minimum(np.searchsorted(known, ids), len(known) - 1)
-        score = np.full(len(ids), len(_MATCHES), np.int64)
-        clips = np.flatnonzero(known[at] == ids)
+        known = pyarrow.compute.index_in(Strings.from_bytes(ids).arrow, value_set=self.videos)
+        at = known.fill_null(-1).to_numpy(zero_copy_only=False)
+        score = np.full(len(ids), len(_MATCHES), np.int8)
+        clips = np.flatnonzero(at >= 0)
         step = 0
         while len(clips):
-            files = first[at[clips]] + step
-            found = self._score(files, starts[clips])
-            better = found < score[clips]
-            rows[clips[better]], score[clips[better]] = files[better], found[better]
+            files = self.first[at[clips]] + step
+            new = self._score(files, starts[clips])
+            better = new < score[clips]
+            rows[clips[better]], score[clips[better]] = files[better], new[better]
             step += 1
-            clips = clips[counts[at[clips]] > step]
+            clips = clips[self.first[at[clips] + 1] - self.first[at[clips]] > step]
         without_start = (rows >= 0) & (self.starts[rows] == NO_START)
-        claims = np.bincount(rows[without_start], minlength=len(self.ids))
+        claims = np.bincount(rows[without_start], minlength=len(self.starts))
         rows[without_start & (claims[rows] > 1)] = -1
         return rows
 
     def _score(self, files: np.ndarray, starts: np.ndarray) -> np.ndarray:
-        """How well each file's name fits its clip's start: place in _MATCHES, or their number if it is another clip."""
+        """How well each file's name fits its clip's start: index in _MATCHES, or their number for another clip."""
         named, known = self.starts[files], ~np.isnan(starts)
         seconds = np.where(known, starts, 0.0)
         exact = np.round(seconds * 1000).astype(np.int64)
-        score = np.where((named == NO_START) | ~known, 4, len(_MATCHES))
+        score = np.where((named == NO_START) | ~known, 4, len(_MATCHES)).astype(np.int8)
         score[known & (named == np.floor(seconds).astype(np.int64) * 1000)] = 3
         score[known & (named == exact * 1000)] = 2
         score[known & (named == exact)] = 1
@@ -140,85 +132,127 @@ class YouTubeFiles:
         score[replacement & (score < len(_MATCHES))] = 0
         return score
 
-    def paths(self, rows: np.ndarray) -> np.ndarray:
-        """Paths of files relative to the root, (m,) strings."""
-        prefixes = np.array([f"{folder}/" if folder else "" for folder in self.folders], STRING)
-        if not len(rows):
-            return np.empty(0, STRING)
-        return np.strings.add(prefixes[self.folder_of[rows]], self.names[rows])
+    def paths(self, rows: np.ndarray) -> Strings:
+        """Paths of the files at `rows`, (m,), relative to the root."""
+        import pyarrow.compute
+
+        prefixes = Strings.of(f"{folder}/" if folder else "" for folder in self.folders)
+        parts = []
+        for at in range(0, len(rows), _ROWS_PER_JOIN):
+            block = rows[at : at + _ROWS_PER_JOIN]
+            columns = prefixes[self.folder_of[block]].arrow, self.names[block].arrow
+            nothing = pyarrow.scalar(b"", pyarrow.large_binary())
+            parts.append(Strings(pyarrow.compute.binary_join_element_wise(*columns, nothing)))
+        return Strings.concatenate(parts)
+
+
+@dataclass(frozen=True)
+class _Block:
+    """Columns of some media files, one row per file; see YouTubeFiles. `ids` is an Arrow array, `ranks` int8."""
+
+    ids: Any
+    starts: np.ndarray
+    ranks: np.ndarray
+    folder_of: np.ndarray
+    names: Strings
 
 
 def scan_youtube_files(root: Path, elsewhere: Sequence[Path] = ()) -> YouTubeFiles:
     """One pass over the tree under `root`, and over folders `elsewhere`, whose files get absolute paths."""
-    blocks = []
+    import pyarrow
+
+    blocks: list[_Block] = []
     folders: list[str] = []
     packs: list[str] = []
     strange: list[str] = []
-    for folder, names in _walk_all(root, elsewhere):
+    problems: list[Problem] = []
+    for folder, names in _walk_all(root, elsewhere, problems):
         if not folders or folders[-1] != folder:
             folders.append(folder)
-        blocks.append(_parse_block(folder, names, len(folders) - 1, packs, strange))
-    columns = [np.concatenate(parts) for parts in zip(*blocks, _parse_block("", [], 0, packs, strange), strict=True)]
-    ids, starts, ranks, folder_of, kept = columns
-    order = _sorted_order(ids, starts, ranks, folder_of, kept)
+        block, others = _parse_names(names, len(folders) - 1)
+        blocks.append(block)
+        for name in others:
+            suffix, path = split_suffix(name)[1], f"{folder}/{name}" if folder else name
+            if suffix in PACK_SUFFIXES:
+                packs.append(path)
+            elif suffix in MEDIA_RANK:
+                strange.append(path)
+    blocks.append(_parse_names([], 0)[0])
+    names_column = Strings.concatenate([block.names for block in blocks])
+    starts, ranks, folder_of = (
+        np.concatenate([getattr(block, column) for block in blocks]) for column in ("starts", "ranks", "folder_of")
+    )
+    coded = pyarrow.chunked_array([block.ids for block in blocks]).combine_chunks().dictionary_encode()
+    blocks.clear()
+    code = coded.indices.to_numpy()
+    counts = np.bincount(code, minlength=len(coded.dictionary))
+    order = _grouped_order(code, counts, (starts, ranks, folder_of), names_column)
     return YouTubeFiles(
-        ids=ids[order],
+        videos=coded.dictionary,
+        first=np.concatenate([[0], np.cumsum(counts)]).astype(np.int64),
         starts=starts[order],
-        names=kept[order],
+        names=names_column[order],
         folder_of=folder_of[order],
         folders=tuple(folders),
         packs=tuple(sorted(packs)),
-        problems=_strange_names(root, strange),
+        problems=(*problems, *_strange_names(root, strange)),
     )
 
 
-def _walk_all(root: Path, elsewhere: Sequence[Path]) -> Iterator[tuple[str, list[str]]]:
-    yield from walk_files(root)
-    for place in elsewhere:
-        if not place.resolve().is_relative_to(root.resolve()):
-            for folder, names in walk_files(place):
-                yield (place.absolute() / folder).as_posix(), names
+def _walk_all(root: Path, elsewhere: Sequence[Path], problems: list[Problem]) -> Iterator[tuple[str, list[str]]]:
+    for base in (root, *elsewhere):
+        if base is not root and base.resolve().is_relative_to(root.resolve()):
+            continue
+
+        def skipped(folder: str, reason: str, base: Path = base) -> None:
+            problems.append(Problem("", "folder", f"{base / folder}: {reason}, not read", fatal=False))
+
+        for folder, names in walk_files(base, skipped):
+            yield folder if base is root else (base.absolute() / folder).as_posix(), names
 
 
-def _parse_block(
-    folder: str, names: Sequence[str], folder_number: int, packs: list[str], strange: list[str]
-) -> tuple[np.ndarray, ...]:
-    """Columns (ids, starts, ranks, folder_of, names) of the media files among `names`; notes packs and strangers."""
-    ids, starts, ranks, kept = [], [], [], []
-    for name in names:
-        stem, suffix = split_suffix(name)
-        rank = MEDIA_RANK.get(suffix)
-        clip = parse_stem(stem) if rank is not None else None
-        if clip is not None:
-            ids.append(clip[0])
-            starts.append(clip[1])
-            ranks.append(rank)
-            kept.append(name)
-        elif rank is not None:
-            strange.append(f"{folder}/{name}" if folder else name)
-        elif suffix in PACK_SUFFIXES:
-            packs.append(f"{folder}/{name}" if folder else name)
-    return (
-        np.frombuffer("".join(ids).encode(), ID_DTYPE),
-        np.array(starts, np.int64),
-        np.array(ranks, np.int8),
-        np.full(len(ids), folder_number, np.int32),
-        np.array(kept, STRING),
+def _parse_names(names: Sequence[str], folder_number: int) -> tuple[_Block, list[str]]:
+    """The media files of YouTube clips among `names`, and the names of all other files."""
+    import pyarrow
+    import pyarrow.compute
+
+    column = Strings.of(names)
+    fields = pyarrow.compute.extract_regex(column.arrow, _NAME_PATTERN)
+    videos, starts, suffixes = (part.cast(pyarrow.large_string()) for part in fields.flatten())
+    media = Strings.of(suffix[1:] for suffix in MEDIA_RANK).arrow.cast(pyarrow.large_string())
+    rank = pyarrow.compute.index_in(pyarrow.compute.ascii_lower(suffixes), value_set=media)
+    rank = rank.fill_null(-1).to_numpy(zero_copy_only=False)
+    clips = np.flatnonzero(rank >= 0)
+    rows = arrow_integers(clips)
+    texts = starts.take(rows)
+    texts = pyarrow.compute.if_else(pyarrow.compute.equal(texts, ""), None, texts)
+    seconds = texts.cast(pyarrow.float64()).fill_null(np.nan).to_numpy(zero_copy_only=False)
+    block = _Block(
+        ids=videos.take(rows).cast(pyarrow.large_binary()),
+        starts=np.where(np.isnan(seconds), NO_START, np.round(np.nan_to_num(seconds) * 1000)).astype(np.int64),
+        ranks=rank[clips].astype(np.int8),
+        folder_of=np.full(len(clips), folder_number, np.int32),
+        names=column[clips],
     )
+    return block, [names[i] for i in np.flatnonzero(rank < 0).tolist()]
 
 
-def _sorted_order(
-    ids: np.ndarray, starts: np.ndarray, ranks: np.ndarray, folder_of: np.ndarray, names: np.ndarray
+def _grouped_order(
+    code: np.ndarray, counts: np.ndarray, keys: tuple[np.ndarray, np.ndarray, np.ndarray], names: Strings
 ) -> np.ndarray:
-    """Order by id; the few ids with several files also by start, rank, folder and name."""
-    order = np.argsort(ids, kind="stable")
-    same = np.zeros(len(ids) + 1, bool)
-    same[1:-1] = ids[order[1:]] == ids[order[:-1]]
-    several = np.flatnonzero(same[1:] | same[:-1])
+    """(n,) order that puts the files of a video side by side: by start, rank, folder and name.
+
+    Args:
+        code: (n,) number of each file's video.
+        counts: (k,) number of files per video.
+        keys: (n,) starts, ranks and folders.
+    """
+    order = np.argsort(code, kind="stable")
+    several = np.flatnonzero(counts[code[order]] > 1)
     if len(several):
         rows = order[several]
-        rows = rows[np.argsort(names[rows], kind="stable")]  # the disk's own order differs between machines
-        order[several] = rows[np.lexsort((folder_of[rows], ranks[rows], starts[rows], ids[rows]))]
+        rows = rows[names[rows].order()]  # the disk's order differs between machines
+        order[several] = rows[np.lexsort((*(key[rows] for key in reversed(keys)), code[rows]))]
     return order
 
 

@@ -1,4 +1,4 @@
-"""Each stand-in in its dataset's official on-disk layout: which files there are, and what is in each."""
+"""Each stand-in in the official layout of its data set: which files there are, and what is in each."""
 
 from __future__ import annotations
 
@@ -27,22 +27,27 @@ _LABELS_PER_CLIP = np.array([4740, 7067, 4591, 2162, 974, 459, 213, 108, 40, 14,
 
 @dataclass
 class Tree:
-    """What is to lie under the root: audio files, each with the function that makes its waveform, and text files."""
+    """Files to be written below the root.
+
+    Args:
+        audio: (relative path, function that makes the waveform), in the order of writing.
+        text: relative path -> content.
+    """
 
     audio: list[tuple[str, Callable[[], np.ndarray]]] = field(default_factory=list)
     text: dict[str, str] = field(default_factory=dict)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, kw_only=True, slots=True)
 class StandIn:
-    """One dataset's stand-in.
+    """The stand-in of one data set.
 
     Args:
-        name: of the dataset whose layout it takes, as registered.
-        title: what to call it where people read it; always says that it is synthetic.
+        name: registered name of the data set whose layout it has.
+        title: name for readers, which always states that it is synthetic.
         classes: head -> class names in index order.
         shares: split -> its part of the clips.
-        default_clips: over all splits.
+        default_clips: number of clips over all splits.
         plan: `plan(seed, {split: clips}) -> Tree`.
     """
 
@@ -54,7 +59,7 @@ class StandIn:
     plan: Callable[[int, Mapping[str, int]], Tree]
 
     def clips_per_split(self, clips: int) -> dict[str, int]:
-        """Every split gets its share, at least one; the first takes what rounding leaves."""
+        """{split: clips}: each split gets its share, at least one clip; the first split gets what rounding leaves."""
         counts = {split: max(round(clips * share), 1) for split, share in self.shares.items()}
         first = next(iter(counts))
         counts[first] += clips - sum(counts.values())
@@ -62,22 +67,24 @@ class StandIn:
 
 
 def clip_rng(seed: int, *name: str | int) -> np.random.Generator:
-    """The generator of one clip (or video): any of them can be made alone, and no two share a source."""
+    """Random generator of one clip or video: each can be made alone, and no two share a source."""
     digest = hashlib.sha256(repr((seed, *name)).encode()).digest()
     return np.random.default_rng(int.from_bytes(digest[:16], "little"))
 
 
 def youtube_id(seed: int, *name: str | int) -> str:
-    """11 characters of YouTube's alphabet, which includes - and _ (also in front, as real ids have them)."""
+    """11 characters of YouTube's alphabet, which includes - and _ (in front too, as in real ids)."""
     digest = hashlib.sha256(repr(("id", seed, *name)).encode()).digest()
     return base64.urlsafe_b64encode(digest)[:11].decode()
 
 
 def start_second(seed: int, *name: str | int) -> int:
+    """Second of its video at which a clip starts, 0 to 299."""
     return int(clip_rng(seed, "start", *name).integers(0, 300))
 
 
 def to_csv(rows: Iterable[Sequence[object]], end: str = "\n") -> str:
+    """Text of a CSV with `end` after each row."""
     stream = io.StringIO()
     csv.writer(stream, lineterminator=end).writerows(rows)
     return stream.getvalue()
@@ -93,6 +100,7 @@ def render_clip(sound: Sound, seconds: float, *name: str | int, seed: int) -> np
 
 
 def plan_kinetics_sounds(seed: int, clips: Mapping[str, int]) -> Tree:
+    """Files of {split: clips}; see `StandIn.plan`."""
     tree = Tree()
     labels = sorted(catalogue.KINETICS_SOUNDS)
     for split, count in clips.items():
@@ -113,6 +121,7 @@ def plan_kinetics_sounds(seed: int, clips: Mapping[str, int]) -> Tree:
 
 
 def plan_vggsound(seed: int, clips: Mapping[str, int]) -> Tree:
+    """Files of {split: clips}; see `StandIn.plan`."""
     tree = Tree()
     labels = sorted(catalogue.VGGSOUND)
     rows: list[Sequence[object]] = []
@@ -135,6 +144,7 @@ def plan_vggsound(seed: int, clips: Mapping[str, int]) -> Tree:
 
 
 def plan_audioset(seed: int, clips: Mapping[str, int]) -> Tree:
+    """Files of {split: clips}; see `StandIn.plan`."""
     tree = Tree()
     names = list(catalogue.AUDIOSET)
     mids = {name: f"/t/standin{i:02d}" for i, name in enumerate(names)}
@@ -164,8 +174,8 @@ def plan_audioset(seed: int, clips: Mapping[str, int]) -> Tree:
 def audioset_labels(seed: int, split: str, i: int) -> tuple[list[str], float]:
     """Labels of clip i and its length in seconds.
 
-    The first label goes round the classes, so that none is missing. The others are uniform, but fall off steeply in the
-    unbalanced split as they do in the real one. As there, about 2% of the clips are shorter than 10 s.
+    The first label cycles through the classes, so that none is missing. The others are uniform, but skewed in the
+    unbalanced split as in the real one. As there, about 2% of the clips are shorter than 10 s.
     """
     rng = clip_rng(seed, "audioset labels", split, i)
     names = list(catalogue.AUDIOSET)
@@ -180,7 +190,10 @@ def audioset_labels(seed: int, split: str, i: int) -> tuple[list[str], float]:
 
 
 def render_audioset_clip(seed: int, split: str, i: int) -> np.ndarray:
-    """Events of 2.5 s or more at random places, over beds that last the whole clip and noise that no label names."""
+    """Events of at least 2.5 s at random times, over beds that last the whole clip and background without a label.
+
+    Returns (samples,) float32.
+    """
     labels, seconds = audioset_labels(seed, split, i)
     rng = clip_rng(seed, "audioset", split, i)
     samples = round(seconds * SAMPLE_RATE)
@@ -199,7 +212,15 @@ def render_audioset_clip(seed: int, split: str, i: int) -> np.ndarray:
 
 @dataclass(frozen=True, slots=True)
 class Segment:
-    """One narrated action; `start` and `stop` in hundredths of a second, as the annotations resolve time."""
+    """One narrated action.
+
+    Args:
+        number: within its video.
+        verb: class index.
+        noun: class index.
+        start: hundredths of a second, the resolution of the annotations.
+        stop: hundredths of a second.
+    """
 
     number: int
     verb: int
@@ -209,33 +230,21 @@ class Segment:
 
 
 EPIC_COLUMNS = (
-    "narration_id",
-    "participant_id",
-    "video_id",
-    "narration_timestamp",
-    "start_timestamp",
-    "stop_timestamp",
-    "start_frame",
-    "stop_frame",
-    "narration",
-    "verb",
-    "verb_class",
-    "noun",
-    "noun_class",
-    "all_nouns",
+    "narration_id", "participant_id", "video_id", "narration_timestamp", "start_timestamp", "stop_timestamp",
+    "start_frame", "stop_frame", "narration", "verb", "verb_class", "noun", "noun_class", "all_nouns",
     "all_noun_classes",
-)
+)  # fmt: skip
 
 
 def verb_and_noun(i: int) -> tuple[int, int]:
-    """Goes once through all verb-noun pairs before it repeats one, so that neither tells anything about the other."""
+    """Class indices of segment i: every verb-noun pair comes once before one repeats, so the two are independent."""
     verbs, nouns = len(catalogue.EPIC_VERBS), len(catalogue.EPIC_NOUNS)
     shift = i // int(np.lcm(verbs, nouns))
     return i % verbs, (i + shift) % nouns
 
 
 def epic_segments(seed: int, split: str, video: int, count: int) -> list[Segment]:
-    """The time line of one video. Lengths are log-normal around the real set's median of 1.96 s, at least 0.5 s."""
+    """The time line of one video. Lengths are log-normal around the real data's median of 1.96 s, at least 0.5 s."""
     rng = clip_rng(seed, "epic time line", split, video)
     segments, now = [], 0
     for number in range(count):
@@ -248,13 +257,14 @@ def epic_segments(seed: int, split: str, video: int, count: int) -> list[Segment
 
 
 def epic_video_id(split: str, video: int) -> str:
-    """Validation has cooks that training knows and cooks that it does not, as the official split has."""
+    """Validation has cooks of the training split and new ones, as in the official split."""
     first = 101 if split == "train" else 151
     cook = (1, 2, 3, 4, 5, 6)[video % 6] if split == "train" else (1, 2, 30, 31)[video % 4]
     return f"P{cook:02d}_{first + video // (6 if split == 'train' else 4)}"
 
 
 def plan_epic_kitchens(seed: int, clips: Mapping[str, int]) -> Tree:
+    """Files of {split: clips}, 20 segments per video; see `StandIn.plan`."""
     tree = Tree()
     verbs, nouns = list(catalogue.EPIC_VERBS), list(catalogue.EPIC_NOUNS)
     for name, keys in (("verb", verbs), ("noun", nouns)):
@@ -279,12 +289,13 @@ def plan_epic_kitchens(seed: int, clips: Mapping[str, int]) -> Tree:
 
 def timestamp(hundredths: int, digits: int = 2) -> str:
     """HH:MM:SS.ff"""
-    minutes, rest = divmod(hundredths, 6000)
+    minutes, seconds = divmod(hundredths, 6000)
     hours, minutes = divmod(minutes, 60)
-    return f"{hours:02d}:{minutes:02d}:{rest // 100:02d}.{rest % 100:02d}" + "0" * (digits - 2)
+    return f"{hours:02d}:{minutes:02d}:{seconds // 100:02d}.{seconds % 100:02d}" + "0" * (digits - 2)
 
 
 def epic_row(video_id: str, segment: Segment, verbs: Sequence[str], nouns: Sequence[str]) -> list[str]:
+    """Row of the annotation list, in the order of EPIC_COLUMNS."""
     verb, noun = verbs[segment.verb], nouns[segment.noun]
     spoken = " ".join(reversed(noun.split(":")))  # "board:chopping" is narrated "chopping board"
     frames = [max(int(hundredths / 100 * _VIDEO_FPS), 1) for hundredths in (segment.start, segment.stop)]
@@ -307,7 +318,10 @@ def epic_row(video_id: str, segment: Segment, verbs: Sequence[str], nouns: Seque
 
 
 def render_epic_video(seed: int, split: str, video: int, segments: Sequence[Segment]) -> np.ndarray:
-    """A kitchen (one room, one microphone) with one new object per segment and a second of nothing at the end."""
+    """A kitchen (one room, one microphone) with a new object per segment and one silent second at the end.
+
+    Returns (samples,) float32.
+    """
     verbs, nouns = list(catalogue.EPIC_VERBS), list(catalogue.EPIC_NOUNS)
     hundredth = SAMPLE_RATE // 100
     dry = np.zeros((segments[-1].stop + 100) * hundredth, np.float32)
@@ -321,37 +335,38 @@ def render_epic_video(seed: int, split: str, video: int, segments: Sequence[Segm
     return Scene.draw(rng).record(rng, level(dry))
 
 
-STANDINS: dict[str, StandIn] = {
-    "kinetics_sounds": StandIn(
-        "kinetics_sounds",
-        f"Kinetics-Sounds ({_NOTE})",
-        {"label": tuple(sorted(catalogue.KINETICS_SOUNDS))},
-        {"train": 0.75, "val": 0.25},
-        512,
-        plan_kinetics_sounds,
+_ALL = (
+    StandIn(
+        name="kinetics_sounds",
+        title=f"Kinetics-Sounds ({_NOTE})",
+        classes={"label": tuple(sorted(catalogue.KINETICS_SOUNDS))},
+        shares={"train": 0.75, "val": 0.25},
+        default_clips=512,
+        plan=plan_kinetics_sounds,
     ),
-    "epic_kitchens": StandIn(
-        "epic_kitchens",
-        f"EPIC-KITCHENS-100 ({_NOTE})",
-        {"verb": tuple(catalogue.EPIC_VERBS), "noun": tuple(catalogue.EPIC_NOUNS)},
-        {"train": 0.75, "validation": 0.25},
-        640,
-        plan_epic_kitchens,
+    StandIn(
+        name="epic_kitchens",
+        title=f"EPIC-KITCHENS-100 ({_NOTE})",
+        classes={"verb": tuple(catalogue.EPIC_VERBS), "noun": tuple(catalogue.EPIC_NOUNS)},
+        shares={"train": 0.75, "validation": 0.25},
+        default_clips=640,
+        plan=plan_epic_kitchens,
     ),
-    "vggsound": StandIn(
-        "vggsound",
-        f"VGGSound ({_NOTE})",
-        {"label": tuple(sorted(catalogue.VGGSOUND))},
-        {"train": 0.75, "test": 0.25},
-        504,
-        plan_vggsound,
+    StandIn(
+        name="vggsound",
+        title=f"VGGSound ({_NOTE})",
+        classes={"label": tuple(sorted(catalogue.VGGSOUND))},
+        shares={"train": 0.75, "test": 0.25},
+        default_clips=504,
+        plan=plan_vggsound,
     ),
-    "audioset": StandIn(
-        "audioset",
-        f"AudioSet ({_NOTE})",
-        {"label": tuple(catalogue.AUDIOSET)},
-        {"balanced_train": 0.3, "unbalanced_train": 0.45, "eval": 0.25},
-        620,
-        plan_audioset,
+    StandIn(
+        name="audioset",
+        title=f"AudioSet ({_NOTE})",
+        classes={"label": tuple(catalogue.AUDIOSET)},
+        shares={"balanced_train": 0.3, "unbalanced_train": 0.45, "eval": 0.25},
+        default_clips=620,
+        plan=plan_audioset,
     ),
-}
+)
+STANDINS = {standin.name: standin for standin in _ALL}

@@ -2,7 +2,7 @@
 
 Mode ratios are the textbook ones (Fletcher & Rossing, "The Physics of Musical Instruments"): free bars 1, 2.76, 5.40;
 circular membranes 1, 1.59, 2.14; strings and pipes 1, 2, 3. Damping grows with frequency, faster in wood than in
-metal, which is what lets a listener tell materials apart (Klatzky, Pai & Krotkov 2000).
+metal, by which a listener recognises materials (Klatzky, Pai & Krotkov 2000).
 """
 
 from __future__ import annotations
@@ -28,15 +28,15 @@ class Material:
     """A family of objects.
 
     Args:
-        fundamental: Hz, range the size of one object is drawn from (log-uniform).
+        fundamental: Hz, range that the fundamental of one object is drawn from (log-uniform).
         ratios: mode frequencies over the fundamental.
         ring: seconds, range of the fundamental's decay time constant.
         damping: mode k decays in ring * ratio_k ** -damping.
-        tilt: mode k sounds at ratio_k ** -tilt.
-        noise: level of the surface's own short burst beside the modes.
-        noise_hz: centre of that burst's band (its width is about two octaves).
-        noise_ring: seconds, its decay time constant.
-        contact: seconds the exciter stays in touch; longer is duller.
+        tilt: mode k has the amplitude ratio_k ** -tilt.
+        noise: level of the short noise burst of the surface, beside the modes.
+        noise_hz: centre of the burst's band, which is about two octaves wide.
+        noise_ring: seconds, decay time constant of the burst.
+        contact: seconds of contact with the exciter; longer is duller.
     """
 
     fundamental: tuple[float, float]
@@ -105,9 +105,11 @@ class Resonator:
     """One object: a material with its size, damping and contact point decided.
 
     Args:
-        frequencies, decays, gains: (modes,) in Hz, seconds (time constant) and amplitude.
-        material: where the surface noise and the contact time come from.
-        burst: (samples,) the surface's noise burst before the band is cut out of it.
+        material: gives the surface noise and the contact time.
+        frequencies: (modes,) Hz.
+        decays: (modes,) time constants in seconds.
+        gains: (modes,) amplitudes.
+        burst: (samples,) noise burst of the surface, before its band is filtered out.
     """
 
     material: Material
@@ -124,7 +126,7 @@ class Resonator:
         ratios[0] = 1.0
         low, high = np.log(material.fundamental)
         ring = np.exp(rng.uniform(*np.log(material.ring)))
-        point = rng.uniform(0.12, 0.5)  # where it is touched: modes with a node there stay silent
+        point = rng.uniform(0.12, 0.5)  # of contact: modes with a node there are silent
         shape = 0.15 + np.abs(np.sin(np.pi * np.arange(1, len(ratios) + 1) * point))
         gains = ratios**-material.tilt * shape * np.exp(rng.normal(0, 0.25, len(ratios)))
         samples = int(6 * material.noise_ring * SAMPLE_RATE)
@@ -133,16 +135,18 @@ class Resonator:
         return cls(material, np.exp(rng.uniform(low, high)) * ratios, ring * ratios**-material.damping, gains, burst)
 
     def impulse_response(self, pitch: float, softness: float) -> np.ndarray:
-        """What one touch sounds like, (samples,) float32 of unit energy.
+        """The sound of one touch, (samples,) float32 of unit energy.
 
-        The object is tuned `pitch` times higher, and touched for `softness` times its usual contact time.
+        Args:
+            pitch: factor on all mode frequencies.
+            softness: factor on the contact time.
         """
         frequencies = self.frequencies * pitch
-        heard = frequencies < 0.47 * SAMPLE_RATE
+        audible = frequencies < 0.47 * SAMPLE_RATE
         length = min(RING_SAMPLES, int(6 * self.decays.max() * SAMPLE_RATE) + len(self.burst))
         time = (np.arange(length) / SAMPLE_RATE).astype(np.float32)
         response = np.zeros(length, np.float32)
-        modes = zip(frequencies[heard], self.decays[heard], self.gains[heard], strict=True)
+        modes = zip(frequencies[audible], self.decays[audible], self.gains[audible], strict=True)
         for frequency, decay, gain in modes:
             span = time[: int(6 * decay * SAMPLE_RATE)]
             wave = np.sin(np.float32(2 * np.pi * frequency) * span) * np.exp(span * np.float32(-1 / decay))

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import fft
 
-from reproduce.datasets.standin.actions import Excitation
+from reproduce.datasets.standin.excitation import Excitation
 from reproduce.datasets.standin.materials import SAMPLE_RATE, Resonator
 
 Action = Callable[[np.random.Generator, int], Excitation]
@@ -22,9 +22,12 @@ _ROOM_SAMPLES = int(0.8 * SAMPLE_RATE)
 
 @dataclass(frozen=True, slots=True)
 class Sound:
-    """A class of sounds: what is done (`action(rng, samples) -> Excitation`) to what (a name in MATERIALS).
+    """A class of sounds.
 
-    `softness` stretches the contact time: a hand touches for longer than a stick, and so sounds duller.
+    Args:
+        action: `action(rng, samples) -> Excitation`.
+        material: name in MATERIALS of what is excited.
+        softness: factor on the contact time: a hand touches for longer than a stick and sounds duller.
     """
 
     action: Action
@@ -32,7 +35,7 @@ class Sound:
     softness: float = 1.0
 
     def perform(self, rng: np.random.Generator, samples: int) -> np.ndarray:
-        """One source doing it once: (samples,) float32, dry, with unit level in its loud parts."""
+        """One performance of one source: (samples,) float32, dry, with unit level in its loud parts."""
         excitation = self.action(rng, samples)
         objects = {name or self.material: Resonator.draw(rng, name or self.material) for name in excitation.materials}
         responses = [
@@ -57,7 +60,7 @@ def level(waveform: np.ndarray) -> np.ndarray:
 
 @dataclass(frozen=True, slots=True)
 class Scene:
-    """Where and with what a recording was made.
+    """The room and the microphone of a recording.
 
     Args:
         room: (samples,) impulse response, direct sound first.
@@ -75,6 +78,7 @@ class Scene:
 
     @classmethod
     def draw(cls, rng: np.random.Generator, noise_db: tuple[float, float] = (-46.0, -24.0)) -> Scene:
+        """A random scene with a background level in the range `noise_db`."""
         time = np.arange(_ROOM_SAMPLES) / SAMPLE_RATE
         tail = rng.standard_normal(_ROOM_SAMPLES) * np.exp(-6.9 * time / rng.uniform(0.12, 0.6))
         tail[: int(rng.uniform(0.002, 0.012) * SAMPLE_RATE)] = 0
@@ -87,7 +91,7 @@ class Scene:
         )
 
     def record(self, rng: np.random.Generator, dry: np.ndarray) -> np.ndarray:
-        """(samples,) float32 within full scale: `dry` (of unit level) as this room and microphone hear it."""
+        """Record `dry`, (samples,) of unit level, in this room: (samples,) float32 within full scale."""
         size = fft.next_fast_len(len(dry) + _ROOM_SAMPLES, real=True)
         octave = np.log2(np.maximum(fft.rfftfreq(size, 1 / SAMPLE_RATE), 31.25) / 62.5)
         microphone = 10 ** (np.interp(octave, np.arange(8), self.colour) / 20)
@@ -102,5 +106,5 @@ class Scene:
 
 
 def to_pcm16(waveform: np.ndarray) -> np.ndarray:
-    """(samples,) int16. Rounded here, not in the encoder, so that the stored bytes depend on this code alone."""
+    """(samples,) int16. Rounded here and not in the encoder, so that the samples depend on this code alone."""
     return np.rint(np.clip(waveform, -1, 1) * 32767).astype(np.int16)

@@ -8,38 +8,26 @@ NumPy, SciPy and soundfile only.
 
 from __future__ import annotations
 
-import contextlib
+import io
 import json
-import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import soundfile
 
+from reproduce.datasets.locations import expand_home
 from reproduce.datasets.standin import catalogue
-from reproduce.datasets.standin.catalogue import ORDER_PAIRS
 from reproduce.datasets.standin.layouts import STANDINS, StandIn, render_clip
 from reproduce.datasets.standin.materials import SAMPLE_RATE
 from reproduce.datasets.standin.synthesis import to_pcm16
 from reproduce.datasets.standin_marker import MARKER, standin_marker
 from reproduce.errors import InputError
-
-__all__ = [
-    "GENERATOR_VERSION",
-    "MARKER",
-    "ORDER_PAIRS",
-    "SAMPLE_RATE",
-    "STANDINS",
-    "StandIn",
-    "class_examples",
-    "standin_marker",
-    "write_standin",
-]
-
+from reproduce.files import write_whole
 
 GENERATOR_VERSION = 1  # raise it whenever the same seed would give other bytes
+_REMEDY = "give a folder that can be written, with space on its disk"
 
 
 def write_standin(
@@ -49,13 +37,16 @@ def write_standin(
     seed: int = 0,
     progress: Callable[[int, int], None] | None = None,
 ) -> Path:
-    """Write the stand-in of dataset `name` under `root` and return that folder.
+    """Write the stand-in of the data set `name` to the folder `root` and return that folder.
 
-    The bytes depend on name, clips and seed alone. A killed run is completed by running it again: files that are there
-    are kept, and a file is there only once it is whole.
+    The bytes depend on name, clips and seed alone. A killed run is completed by running it again: existing files are
+    kept, and a file exists only once it is whole.
 
     Args:
-        clips: over all splits; the dataset's default_clips if None.
+        name: of the data set.
+        root: an empty or new folder, or one that holds the same stand-in.
+        clips: number over all splits; None takes the stand-in's default.
+        seed: of all random numbers.
         progress: called as `progress(files_done, files)` after each audio file.
 
     Raises:
@@ -67,7 +58,7 @@ def write_standin(
     if clips < smallest:
         raise InputError(f"{name} stand-in: {clips} clips do not fill its splits; ask for at least {smallest}")
     counts = standin.clips_per_split(clips)
-    folder = Path(root).expanduser()
+    folder = expand_home(root)
     marker = {
         "standin": True,
         "dataset": name,
@@ -79,13 +70,12 @@ def write_standin(
         "sample_rate": SAMPLE_RATE,
         "generator_version": GENERATOR_VERSION,
     }
-    with _writing(folder):
-        _claim(folder, marker)
+    _claim(folder, marker)
     tree = standin.plan(seed, counts)
     for done, (relative, render) in enumerate(tree.audio, start=1):
         path = folder / relative
-        if not path.exists():
-            _write_flac(path, render())
+        if not path.is_file():
+            _write_bytes(path, _to_flac(render()))
         if progress is not None:
             progress(done, len(tree.audio))
     for relative, text in tree.text.items():
@@ -95,7 +85,7 @@ def write_standin(
 
 
 def class_examples(name: str, seed: int = 0, seconds: float = 5.0) -> dict[str, np.ndarray]:
-    """One recording per class, {class: (samples,) float32 at SAMPLE_RATE}, for listening; of sources in no split.
+    """One recording per class for listening, {class: (samples,) float32 at SAMPLE_RATE}, of sources in no split.
 
     EPIC-KITCHENS-100's keys are "verb: cut" (all verbs on a pan) and "noun: pan" (all nouns patted).
     """
@@ -121,19 +111,22 @@ def _standin(name: str) -> StandIn:
 
 
 def _claim(folder: Path, marker: dict[str, Any]) -> None:
-    """Mark `folder` as this stand-in's, before anything else is in it; refuse one that holds something else."""
+    """Mark `folder` as this stand-in's before anything else is in it; refuse one that holds something else."""
     if folder.exists() and not folder.is_dir():
         raise InputError(f"{folder}: not a folder; give a folder that does not exist yet")
-    folder.mkdir(parents=True, exist_ok=True)
-    for leftover in folder.rglob(".*.tmp"):  # of a killed run
-        leftover.unlink()
-    found = standin_marker(folder)
-    if found is None:
-        if any(folder.iterdir()):
+    try:
+        for leftover in folder.rglob(".*.tmp"):  # of a killed run
+            leftover.unlink()
+        empty = not folder.exists() or not any(folder.iterdir())
+    except OSError as error:
+        raise InputError(f"{folder}: cannot be written ({error.strerror}); {_REMEDY}") from None
+    existing = standin_marker(folder)
+    if existing is None:
+        if not empty:
             raise InputError(f"{folder}: holds files that are no stand-in; give an empty or a new folder")
         _write_marker(folder, {**marker, "complete": False})
-    elif {**found, "complete": None} != {**marker, "complete": None}:
-        differing = sorted(key for key in marker if found.get(key) != marker[key])
+    elif {**existing, "complete": None} != {**marker, "complete": None}:
+        differing = sorted(key for key in marker if existing.get(key) != marker[key])
         raise InputError(f"{folder / MARKER}: another stand-in (other {', '.join(differing)}); give another folder")
 
 
@@ -141,31 +134,12 @@ def _write_marker(folder: Path, content: dict[str, Any]) -> None:
     _write_bytes(folder / MARKER, (json.dumps(content, indent=2) + "\n").encode())
 
 
-def _write_flac(path: Path, waveform: np.ndarray) -> None:
-    partial = path.with_name(f".{path.name}.tmp")
-    with _writing(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        soundfile.write(partial, to_pcm16(waveform), SAMPLE_RATE, format="FLAC", subtype="PCM_16")
-        os.replace(partial, path)
+def _to_flac(waveform: np.ndarray) -> bytes:
+    """The bytes of a 16-bit FLAC file. waveform: (samples,) float32."""
+    file = io.BytesIO()
+    soundfile.write(file, to_pcm16(waveform), SAMPLE_RATE, format="FLAC", subtype="PCM_16")
+    return file.getvalue()
 
 
 def _write_bytes(path: Path, content: bytes) -> None:
-    partial = path.with_name(f".{path.name}.tmp")
-    with _writing(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        partial.write_bytes(content)
-        os.replace(partial, path)
-
-
-@contextlib.contextmanager
-def _writing(path: Path) -> Iterator[None]:
-    """What keeps `path` from being written, as one InputError."""
-    try:
-        yield
-    except OSError as error:
-        why = error.strerror or str(error)
-    except soundfile.LibsndfileError as error:
-        why = error.error_string
-    else:
-        return
-    raise InputError(f"{path}: cannot be written ({why}); give a folder that can, with room on its disk")
+    write_whole(path, lambda file: file.write(content), "cannot be written", _REMEDY)

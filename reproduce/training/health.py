@@ -1,4 +1,4 @@
-"""Early warnings of a training run that goes wrong, by name. No torch here."""
+"""Warnings about a training run whose numbers look wrong. No torch here."""
 
 from __future__ import annotations
 
@@ -16,34 +16,34 @@ FAR_BELOW = 0.5  # of the published mAP
 FLAT_EPOCHS = 3
 
 
-def alarms(experiment: Mapping[str, Any], history: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Lines for the epoch that has just ended; empty while all looks well.
+def health_warnings(experiment: Mapping[str, Any], history: Sequence[Mapping[str, Any]]) -> list[str]:
+    """One line per symptom of the epoch that has just ended; empty where there is none.
 
     Args:
         experiment: as in a record.
-        history: one dict an epoch, with "epoch", "loss", and the test "map" where it was scored.
+        history: one dict per epoch, with "epoch", "loss", and the test "map" in per cent where it was scored.
     """
-    found = []
+    lines = []
     curve = _published_curve(experiment)
     last = history[-1]
     if curve is not None and last["epoch"] in curve and last.get("map") is not None:
         published = curve[last["epoch"]]
         if last["map"] < FAR_BELOW * published:
-            found.append(
+            lines.append(
                 f"below AST's curve: mAP {last['map']:.2f} % after epoch {last['epoch']}, AST's own log has "
-                f"{published:.2f} %; check labels, weights and the sampler before going on"
+                f"{published:.2f} %; check labels, weights and the sampler before you continue"
             )
     losses = [epoch["loss"] for epoch in history]
     if len(losses) == FLAT_EPOCHS and min(losses[1:]) >= losses[0]:
-        found.append(
+        lines.append(
             f"the loss does not fall: {', '.join(f'{loss:.4f}' for loss in losses)} over the first {FLAT_EPOCHS} "
             "epochs; check the learning rate and the labels"
         )
-    return found
+    return lines
 
 
 def _published_curve(experiment: Mapping[str, Any]) -> Mapping[int, float] | None:
-    """Of AST's official recipe on AudioSet from ImageNet weights; nothing is published for other runs."""
+    """AST's curve for its official recipe on AudioSet from ImageNet weights; None for other runs."""
     official = experiment["model"] == "ast_base" and experiment.get("recipe_name") == "ast"
     on_audioset = experiment["dataset"] == "audioset" and experiment["weights"] == "imagenet"
     return AST_CURVES.get(experiment["protocol"]) if official and on_audioset else None

@@ -1,4 +1,4 @@
-"""Early warnings: each by its name where something is wrong, and none where all is well."""
+"""Health warnings of a training run: named where its numbers look wrong, none where they look right."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ import pytest
 from reproduce.experiments.experiment import Experiment
 from reproduce.experiments.overrides import override
 from reproduce.experiments.paper_recipes import paper_recipe, to_experiment
-from reproduce.training.alarms import AST_CURVES, alarms
+from reproduce.training.health import AST_CURVES, health_warnings
 
 OFFICIAL = {variant: paper_recipe("ast", "ast", "audioset", variant) for variant in AST_CURVES}
 
 
-def told(experiment: Experiment, history: list[dict[str, Any]]) -> list[str]:
-    """All that is said while `history` grows."""
+def warned(experiment: Experiment, history: list[dict[str, Any]]) -> list[str]:
+    """All warnings while `history` grows."""
     values = experiment.to_dict()
-    return [line for end in range(1, len(history) + 1) for line in alarms(values, history[:end])]
+    return [line for end in range(1, len(history) + 1) for line in health_warnings(values, history[:end])]
 
 
 def falling(maps: Iterable[float]) -> list[dict[str, Any]]:
@@ -32,15 +32,15 @@ def along(variant: str, share: float) -> list[float]:
 
 
 @pytest.mark.parametrize("variant", AST_CURVES)
-def test_a_run_near_asts_own_curve_is_left_in_peace(variant: str) -> None:
+def test_a_run_near_the_published_curve_has_no_warning(variant: str) -> None:
     experiment = to_experiment(OFFICIAL[variant], seed=0)
     for share in (0.8, 1.0, 1.2):
-        assert told(experiment, falling(along(variant, share))) == []
+        assert warned(experiment, falling(along(variant, share))) == []
 
 
 @pytest.mark.parametrize("variant", AST_CURVES)
-def test_a_run_far_below_asts_curve_is_warned_of_by_name_from_the_first_epoch(variant: str) -> None:
-    lines = told(to_experiment(OFFICIAL[variant], seed=0), falling(along(variant, 0.3)))
+def test_a_run_far_below_the_published_curve_has_a_warning_per_known_epoch(variant: str) -> None:
+    lines = warned(to_experiment(OFFICIAL[variant], seed=0), falling(along(variant, 0.3)))
     assert len(lines) == len(AST_CURVES[variant])
     assert all(line.startswith("below AST's curve: mAP ") for line in lines)
     first = AST_CURVES[variant][1]
@@ -64,13 +64,13 @@ def test_the_published_curves_are_those_of_asts_logs() -> None:
     ],
     ids=["MAST's protocol", "MAST", "another batch", "from scratch", "another data set"],
 )
-def test_runs_that_nobody_published_have_no_curve_to_keep_to(experiment: Experiment) -> None:
-    assert told(experiment, falling([0.01] * 25)) == []
+def test_runs_without_a_published_curve_are_not_compared(experiment: Experiment) -> None:
+    assert warned(experiment, falling([0.01] * 25)) == []
 
 
-def test_a_run_whose_test_clips_are_not_scored_is_not_compared() -> None:
+def test_a_run_without_test_scores_is_not_compared() -> None:
     history = [{"epoch": epoch, "loss": 1 / epoch} for epoch in range(1, 6)]
-    assert told(to_experiment(OFFICIAL["full"], seed=0), history) == []
+    assert warned(to_experiment(OFFICIAL["full"], seed=0), history) == []
 
 
 @pytest.mark.parametrize(
@@ -83,10 +83,10 @@ def test_a_run_whose_test_clips_are_not_scored_is_not_compared() -> None:
         ([0.7, 0.7], False),
     ],
 )
-def test_a_loss_that_does_not_fall_is_told_once_after_three_epochs(losses: list[float], flat: bool) -> None:
+def test_a_loss_that_does_not_fall_has_one_warning_after_three_epochs(losses: list[float], flat: bool) -> None:
     experiment = to_experiment(paper_recipe("mast", "mast", "vggsound"), seed=0)
     history = [{"epoch": epoch, "loss": loss} for epoch, loss in enumerate([*losses, 0.9][: len(losses) + flat], 1)]
-    lines = told(experiment, history)
+    lines = warned(experiment, history)
     assert len(lines) == flat
     if flat:
         shown = ", ".join(f"{loss:.4f}" for loss in losses)

@@ -1,4 +1,4 @@
-"""Models as contenders of a contest."""
+"""Models as candidates of an interleaved benchmark: a forward pass, or a training step."""
 
 from __future__ import annotations
 
@@ -8,31 +8,42 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from reproduce.efficiency.contest import Contender
+from reproduce.efficiency.interleaved import Candidate
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
 
-# --- models --------------------------------------------------------------------------------------------------
+def inference_candidate(name: str, model: nn.Module, x: Tensor, precision: str = "float32") -> Candidate:
+    """Make a candidate of the forward pass of `model` in evaluation mode, without gradients.
 
-
-def inference_contender(name: str, model: nn.Module, x: Tensor, precision: str = "float32") -> Contender:
-    """The forward pass of `model` on the batch `x`, in evaluation mode, without gradients."""
+    Args:
+        name: unique in its benchmark.
+        model: on the device of `x`.
+        x: (batch, 1, mels, frames).
+        precision: one of DTYPES, by autocast.
+    """
     model.eval()
 
     def call() -> None:
         with torch.inference_mode(), autocast(x.device, precision):
             model(x)
 
-    return Contender(name, call, len(x), lambda: tensor_bytes(_state(model)), _attention(model))
+    return Candidate(name, call, len(x), lambda: tensor_bytes(_state(model)), _attention(model))
 
 
-def training_contender(
+def training_candidate(
     name: str, model: nn.Module, x: Tensor, targets: Tensor, precision: str = "float32"
-) -> Contender:
-    """A training step: forward, BCE, backward and AdamW's update; the gradients are freed at its end.
+) -> Candidate:
+    """Make a candidate of a training step: forward, BCE, backward and AdamW's update; gradients are freed at its end.
 
-    `targets` are (batch, classes) float. Weights, AdamW's moments and the loss are float32 in either precision.
+    Weights, AdamW's moments and the loss are float32 in either precision.
+
+    Args:
+        name: unique in its benchmark.
+        model: on the device of `x`.
+        x: (batch, 1, mels, frames).
+        targets: (batch, classes), float.
+        precision: one of DTYPES, by autocast.
     """
     model.train()
     optimiser = torch.optim.AdamW(model.parameters(), lr=1e-5)
@@ -48,16 +59,16 @@ def training_contender(
         moments = (value for state in optimiser.state.values() for value in state.values() if isinstance(value, Tensor))
         return tensor_bytes((*_state(model), *moments))
 
-    return Contender(name, call, len(x), held, _attention(model))
+    return Candidate(name, call, len(x), held, _attention(model))
 
 
 def autocast(device: torch.device, precision: str) -> torch.autocast:
-    """The context in which a model computes in `precision`, one of DTYPES."""
+    """Return the context in which a model computes in `precision`, one of DTYPES."""
     return torch.autocast(device.type, DTYPES[precision], enabled=precision != "float32")
 
 
 def tensor_bytes(tensors: Iterable[Tensor]) -> int:
-    """Bytes of all the tensors together."""
+    """Add up the bytes of all tensors."""
     return sum(tensor.numel() * tensor.element_size() for tensor in tensors)
 
 
@@ -66,5 +77,5 @@ def _state(model: nn.Module) -> list[Tensor]:
 
 
 def _attention(model: nn.Module) -> str | None:
-    path = getattr(model, "attention", None)  # a peer has none
+    path = getattr(model, "attention", None)  # other implementations have none
     return path if isinstance(path, str) else None

@@ -1,0 +1,91 @@
+"""Our models as candidates, on random spectrograms: the speed does not depend on the input's values."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+
+from models import SpectrogramTransformer, create_model
+from models.complexity import measure_complexity
+from reproduce.audio.spec import AudioSpec
+from reproduce.efficiency.candidates import inference_candidate, training_candidate
+from reproduce.efficiency.interleaved import Candidate
+
+PAPER_INPUT = (AudioSpec().mels, AudioSpec().frames)
+DEBUG_MELS, DEBUG_SHRINK = 32, 8  # the debug models test the code, not the speed: their input is small
+MODES = ("inference", "training")
+FAMILIES = ("mast", "ast")  # MAST is the baseline: the times of others are multiples of its time
+CLASSES = 527
+
+
+def input_size(preset: str, frames: int = PAPER_INPUT[1]) -> tuple[int, int]:
+    """Return the (mels, frames) at which a preset is measured: the paper's, or a small input for the debug models."""
+    return (PAPER_INPUT[0], frames) if preset != "debug" else (DEBUG_MELS, max(32, frames // DEBUG_SHRINK))
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelCase:
+    """Conditions under which models are timed.
+
+    Args:
+        preset: size of the models, such as "base".
+        device: of torch.
+        size: (mels, frames).
+        mode: one of MODES.
+        batch: clips per call.
+        precision: "float32" or "bfloat16".
+        compiled: whether the models pass through torch.compile, on a GPU with CUDA graphs.
+    """
+
+    preset: str
+    device: str
+    size: tuple[int, int]
+    mode: str = "inference"
+    batch: int = 1
+    precision: str = "float32"
+    compiled: bool = False
+
+    def conditions(self) -> dict[str, Any]:
+        """What identifies a record of this case, beside the benchmark's and the candidates' names."""
+        return {
+            "precision": self.precision,
+            "mode": self.mode,
+            "preset": self.preset,
+            "batch": self.batch,
+            "compile": self.compiled,
+            "input_size": self.size,
+        }
+
+    def spectrograms(self) -> Tensor:
+        """(batch, 1, mels, frames) with the scale of normalised log-mels."""
+        x = torch.randn(self.batch, 1, *self.size, generator=torch.Generator().manual_seed(0))
+        return 0.5 * x.to(self.device)
+
+    def candidate(self, name: str, model: nn.Module) -> Candidate:
+        """Make a candidate of any model with CLASSES classes: (batch, 1, mels, frames) -> logits."""
+        x = self.spectrograms()
+        if self.mode == "inference":
+            return inference_candidate(name, model, x, self.precision)
+        targets = torch.zeros(self.batch, CLASSES, device=self.device)
+        targets[:, 0] = 1.0
+        return training_candidate(name, model, x, targets, self.precision)
+
+    def our_candidate(self, family: str, model: SpectrogramTransformer | None = None) -> Candidate:
+        """Make a candidate of "mast" or "ast" with its default attention path and random weights, or of `model`."""
+        name = f"{family}_{self.preset}"
+        ours = (model or create_model(name, input_size=self.size)).to(self.device)
+        complexity = measure_complexity(ours)
+        facts = {"macs_module_only": complexity.macs_module_only, "macs_full": complexity.macs_full}
+        running: nn.Module = ours
+        if self.compiled:
+            mode = "default" if self.device == "cpu" else "reduce-overhead"  # the latter captures CUDA graphs
+            running = cast(nn.Module, torch.compile(ours, mode=mode))
+        return replace(self.candidate(name, running), facts=facts)
+
+    def our_candidates(self, families: Sequence[str] = FAMILIES) -> list[Candidate]:
+        """Make candidates of both models, MAST first."""
+        return [self.our_candidate(family) for family in families]

@@ -1,0 +1,250 @@
+"""The commands, one entry each: name, group, options and the function that runs it. No torch here.
+
+A registered table is a command by itself; `STUDIES` and `TARGETS` below say which tables train something first.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+from reproduce.cli import options as o
+from reproduce.cli.command import PROGRAM, Command
+from reproduce.cli.datasets import DATA_COMMANDS
+from reproduce.experiments.paper_studies import studies_of, trained_targets
+from reproduce.tables import TableSpec, table_specs
+from reproduce.tables.render import FORMATS
+
+# Comparison on a folder in ESC-50's layout -> its default preset.
+STUDIES = {"esc50": "demo", "tune": "demo", "equal_macs": "demo", "pooling": "coarse"}
+START_HERE = ("table5", "claims", "esc50")
+PAPER_TABLES = ("table1", "claims")  # beside the trained targets
+
+
+def all_commands() -> tuple[Command, ...]:
+    """Every command, tables first, in the order of the help."""
+    return (*map(_of_table, table_specs().values()), *OTHER_COMMANDS, *DATA_COMMANDS)
+
+
+def _of_table(spec: TableSpec) -> Command:
+    trained = (*trained_targets(), "all")
+    group = "records"
+    add_options: Callable[[argparse.ArgumentParser], None]
+    if spec.name in STUDIES:
+        group, add_options, run = "own", partial(_study_options, spec.name), "reproduce.cli.studies:run_study"
+    elif spec.name in trained:
+        group, add_options, run = "paper", o.add_target, "reproduce.cli.targets:run_target"
+    elif spec.name == "scaling":
+        add_options, run = _scaling_options, "reproduce.cli.targets:run_scaling"
+    else:
+        add_options, run = o.add_measured, "reproduce.cli.tables:run_table"
+    if spec.name in PAPER_TABLES:
+        group = "paper"
+    if spec.name in START_HERE:
+        group = "start"
+    return Command(
+        name=spec.name,
+        group=group,
+        help=spec.help,
+        example=f"{PROGRAM} {spec.name}{_data_example(spec.name)}",
+        add_options=add_options,
+        run=run,
+        defaults={"study": spec.name} if spec.name in STUDIES else {"target": spec.name},
+    )
+
+
+def _data_example(table: str) -> str:
+    if table in STUDIES:
+        return " --data esc50=ESC-50-master"
+    names = dict.fromkeys(study.dataset for study in studies_of(table))
+    return "".join(f" --data {name}=DIR" for name in names)
+
+
+def _study_options(name: str, parser: argparse.ArgumentParser) -> None:
+    o.add_format(parser)
+    o.add_records(parser)
+    o.add_training(parser)
+    o.add_preset(parser, STUDIES[name])
+    if name == "tune":
+        parser.add_argument("--fold", default="1", help=f"test fold that the search leaves out {o.DEFAULT}")
+    else:
+        o.add_comparison(parser)
+
+
+def _scaling_options(parser: argparse.ArgumentParser) -> None:
+    o.add_format(parser)
+    o.add_records(parser)
+    o.add_run(parser)
+    o.add_device(parser)
+    o.add_figures(parser)
+    parser.add_argument("--preset", choices=("paper", "debug"), default="paper", help=f"models and lengths {o.DEFAULT}")
+
+
+def _plan_options(parser: argparse.ArgumentParser) -> None:
+    targets = (*trained_targets(), "all")
+    parser.add_argument("target", metavar="TARGET", choices=targets, help=", ".join(targets))
+    o.add_format(parser)
+    o.add_records(parser)
+    o.add_scale(parser)
+    o.add_memory(parser)
+    o.add_locations(parser)
+
+
+def _train_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("name", metavar="NAME", help="data set, see `list`; `csv` and `folder` take your own sounds")
+    o.add_variant(parser)
+    o.add_format(parser)
+    o.add_records(parser)
+    o.add_training(parser)
+    o.add_preset(parser, "demo")
+    o.add_comparison(parser)
+
+
+def _compare_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("first", metavar="KEY", help="key of a run, or its first digits, as the records have it")
+    parser.add_argument("second", metavar="KEY")
+    parser.add_argument("--on-intersection", action="store_true", help="score both on the clips that both have")
+    o.add_measured(parser)
+
+
+def _list_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--recipes", action="store_true", help="every recipe of the paper, each field with its source")
+    o.add_format(parser, FORMATS)
+
+
+def _model_option(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--model",
+        required=True,
+        metavar="FILE",
+        help="weights that a training run left (runs/KEY.safetensors), or audioset: AST's published ones",
+    )
+    o.add_device(parser)
+
+
+def _crops_option(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--crops",
+        type=o.at_least(1),
+        default=1,
+        metavar="N",
+        help=f"evenly spaced crops of longer sounds, averaged; 1 takes the start {o.DEFAULT}",
+    )
+
+
+def _sounds_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("sounds", nargs="+", type=Path, metavar="SOUND", help="files, or folders of them")
+    _model_option(parser)
+    _crops_option(parser)
+
+
+def _predict_options(parser: argparse.ArgumentParser) -> None:
+    _sounds_options(parser)
+    parser.add_argument("--top", type=o.at_least(1), default=3, metavar="N", help=f"classes shown {o.DEFAULT}")
+    o.add_format(parser, ("terminal", "csv", "json"))
+
+
+def _embed_options(parser: argparse.ArgumentParser) -> None:
+    _sounds_options(parser)
+    parser.add_argument("--out", type=Path, default=Path("embeddings.npz"), metavar="FILE", help=o.DEFAULT)
+
+
+def _evaluate_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("name", metavar="NAME", help="data set, see `list`")
+    o.add_locations(parser)
+    o.add_variant(parser)
+    parser.add_argument("--split", metavar="S", help="split or fold (default: the data set's test split)")
+    _model_option(parser)
+    _crops_option(parser)
+    o.add_format(parser, ("terminal", "json"))
+
+
+def _inspect_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("sound", type=Path, metavar="SOUND", help="a sound file")
+    _model_option(parser)
+    o.add_records(parser)
+
+
+def _command(name: str, group: str, help: str, example: str, options: Callable[..., None], run: str) -> Command:
+    return Command(
+        name=name,
+        group=group,
+        help=help,
+        example=f"{PROGRAM} {example}",
+        add_options=options,
+        run=f"reproduce.cli.{run}",
+    )
+
+
+OTHER_COMMANDS = (
+    _command(
+        "list", "start", "tables, data sets, presets; or the paper's recipes", "list", _list_options, "listing:run_list"
+    ),
+    Command(
+        name="all",
+        group="paper",
+        help="every table and figure of the paper, each run trained once",
+        example=f"{PROGRAM} all --preset demo",
+        add_options=o.add_target,
+        run="reproduce.cli.targets:run_target",
+        defaults={"target": "all"},
+    ),
+    _command(
+        "plan",
+        "paper",
+        "clips, steps, memory and device-hours of a target, before it is trained",
+        "plan table5",
+        _plan_options,
+        "targets:run_plan",
+    ),
+    _command(
+        "train",
+        "own",
+        "both models on a data set's official split, or cross-validated where it has folds",
+        "train folder --data folder=my-sounds",
+        _train_options,
+        "studies:run_study",
+    ),
+    _command(
+        "predict",
+        "own",
+        "the most probable classes of sounds, by a trained model",
+        "predict my-sounds --model runs/KEY.safetensors",
+        _predict_options,
+        "inference:run_predict",
+    ),
+    _command(
+        "embed",
+        "own",
+        "embeddings of sounds, by a trained model, as npz",
+        "embed my-sounds --model runs/KEY.safetensors",
+        _embed_options,
+        "inference:run_embed",
+    ),
+    _command(
+        "evaluate",
+        "own",
+        "a trained model's score on a data set's test clips",
+        "evaluate audioset --data audioset=DIR --model audioset",
+        _evaluate_options,
+        "inference:run_evaluate",
+    ),
+    _command(
+        "inspect",
+        "own",
+        "one sound's log-mel and a trained MAST's relative positions, for the report",
+        "inspect SOUND --model runs/KEY.safetensors",
+        _inspect_options,
+        "inference:run_inspect",
+    ),
+    _command(
+        "compare",
+        "records",
+        "two recorded runs on the same clips, with a paired test",
+        "compare 0571d172 050cf7ce",
+        _compare_options,
+        "tables:run_compare",
+    ),
+)

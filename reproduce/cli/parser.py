@@ -1,0 +1,97 @@
+"""The argument parser: a subcommand per `Command`, help in groups, close matches for typing errors. No torch here."""
+
+from __future__ import annotations
+
+import argparse
+import difflib
+import re
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any, NoReturn
+
+from reproduce.cli.command import GROUPS, PROGRAM, Command
+from reproduce.cli.commands import all_commands
+
+HELP_WIDTH = 16
+
+
+class Parser(argparse.ArgumentParser):
+    """An ArgumentParser that names close matches when a word is misspelt, and takes no abbreviations."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**{"allow_abbrev": False, "formatter_class": argparse.RawDescriptionHelpFormatter, **options})
+
+    def error(self, message: str) -> NoReturn:
+        wrong = re.search(r"invalid choice: '([^']*)' \(choose from (.*)\)", message)
+        if wrong:
+            known = re.findall(r"[\w.-]+", wrong[2])
+            message = f"{message.split('invalid choice')[0]}there is no '{wrong[1]}'{_did_you_mean(wrong[1], known)}"
+        unknown = re.search(r"unrecognized arguments: (--?[\w-]+)", message)
+        if unknown:
+            message += _did_you_mean(unknown[1], list(self._option_string_actions))
+        super().error(message)
+
+
+def _did_you_mean(word: str, known: list[str]) -> str:
+    close = difflib.get_close_matches(word, known, n=2, cutoff=0.6)
+    if close:
+        return f"; did you mean {' or '.join(close)}?"
+    return f"; choose from {', '.join(known)}" if len(known) <= 12 else "; see --help"
+
+
+class _Subcommand(Parser):
+    """A parser of one command, which must report its own unknown options: argparse leaves that to the main parser."""
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        options, extra = super().parse_known_args(args, namespace)
+        if extra:
+            self.error(f"unrecognized arguments: {' '.join(extra)}")
+        return options, extra
+
+
+class _GroupedHelp(Parser):
+    """The main parser, whose help lists the commands by group, with an example each."""
+
+    commands: tuple[Command, ...] = ()
+
+    def format_help(self) -> str:
+        lines = [f"usage: {PROGRAM} COMMAND [options]", "", self.description or ""]
+        for key, (title, shown) in GROUPS.items():
+            members = [command for command in self.commands if command.group == key]
+            lines += ["", f"{title}:", *(f"  {command.name:<{HELP_WIDTH}}{command.help}" for command in members)]
+            lines += [f"  {'':<{HELP_WIDTH}}e.g. {command.example}" for command in members if command.name == shown]
+        return "\n".join([*lines, "", f"{PROGRAM} COMMAND --help lists the options of a command.", ""])
+
+
+def build_parser(commands: tuple[Command, ...] | None = None) -> argparse.ArgumentParser:
+    """The parser of `python -m reproduce`; parsed options carry `run(options) -> exit status`.
+
+    Args:
+        commands: subcommands; None takes every command.
+    """
+    commands = all_commands() if commands is None else commands
+    parser = _GroupedHelp(
+        prog=PROGRAM,
+        description="Reproduce the tables of the MAST paper, and compare MAST with AST on your own data and hardware.",
+    )
+    parser.commands = commands
+    parser.add_argument("--version", action="version", version=f"mast-vs-ast {_version()}")
+    subparsers = parser.add_subparsers(dest="command", required=True, metavar="COMMAND", parser_class=_Subcommand)
+    below: dict[str, Any] = {}
+    for command in commands:
+        first, _, second = command.name.partition(" ")
+        if second and first not in below:
+            below[first] = subparsers.add_parser(first, description=GROUPS[command.group][0]).add_subparsers(
+                dest="verb", required=True, metavar="VERB", parser_class=_Subcommand
+            )
+        text = f"{command.help}\n\nexample:\n  {command.example}"
+        subparser = (below[first] if second else subparsers).add_parser(second or first, description=text)
+        command.add_options(subparser)
+        subparser.set_defaults(run_command=command, **command.defaults)
+    return parser
+
+
+def _version() -> str:
+    try:
+        return version("mast-vs-ast")
+    except PackageNotFoundError:  # run from a checkout that is not installed
+        return "(not installed)"

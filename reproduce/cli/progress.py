@@ -1,0 +1,58 @@
+"""What a command prints while it works: lines and progress bars on stderr, results on stdout. No torch here."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from tqdm import tqdm
+
+
+def is_main() -> bool:
+    """Whether this is the process that writes and prints, among those of torchrun or accelerate launch."""
+    return os.environ.get("RANK", "0") == "0"
+
+
+def is_distributed() -> bool:
+    """Whether torchrun or accelerate launch started several processes."""
+    return os.environ.get("WORLD_SIZE", "1") != "1"
+
+
+def log(line: str) -> None:
+    """Print one line on stderr, above any progress bar, so that stdout holds the result alone."""
+    if is_main():
+        tqdm.write(line, file=sys.stderr)
+
+
+def log_files(paths: Iterable[Path]) -> None:
+    """Log every file that was written."""
+    for path in paths:
+        log(f"wrote {path}")
+
+
+def print_result(text: str) -> None:
+    """Print a result on stdout."""
+    if is_main():
+        sys.stdout.write(text)
+
+
+def progress_bar(what: str, unit: str = "clip", total: int | None = None) -> tqdm:
+    """A bar on stderr for a terminal; none in a log file or in any process but the first."""
+    return tqdm(total=total, desc=what, unit=unit, smoothing=0.05, file=sys.stderr, disable=None if is_main() else True)
+
+
+@contextmanager
+def counting_bar(what: str, unit: str = "it") -> Iterator[Callable[..., None]]:
+    """A bar for work that reports `(done, total)` or `(done, total, current step)`."""
+    with progress_bar(what, unit) as bar:
+
+        def on_progress(done: int, total: int, step: str = "") -> None:
+            bar.total = total
+            if step:
+                bar.set_postfix_str(step, refresh=False)
+            bar.update(done - bar.n)
+
+        yield on_progress

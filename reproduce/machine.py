@@ -1,0 +1,227 @@
+"""Facts of this computer and of this code that every record carries. No torch here."""
+
+from __future__ import annotations
+
+import os
+import platform
+import subprocess
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import lru_cache
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+LIBRARIES = (
+    "torch",
+    "torchaudio",
+    "timm",
+    "transformers",
+    "numpy",
+    "safetensors",
+    "soundfile",
+    "soxr",
+    "fvcore",
+    "ptflops",
+)
+CODE = Path(__file__).resolve().parent
+CPUINFO = Path("/proc/cpuinfo")
+MAX_WORKERS = 8
+# Instruction sets that decide how fast a matrix product is, as /proc/cpuinfo names them on x86 and ARM.
+INSTRUCTION_SETS = (
+    "avx2",
+    "fma",
+    "avx512f",
+    "avx512_vnni",
+    "avx512_bf16",
+    "avx512_fp16",
+    "amx_tile",
+    "amx_bf16",
+    "amx_int8",
+    "asimd",
+    "sve",
+    "bf16",
+    "i8mm",
+)
+BFLOAT16_INSTRUCTIONS = ("avx512_bf16", "amx_bf16", "bf16")
+BUSY_CORES = 0.2  # of one core: what other processes may use while a benchmark runs
+MIN_WATCH_S = 0.5  # the kernel counts processor time in ticks of 10 ms
+
+
+def usable_cores() -> int:
+    """Count the cores that this process may use; a scheduler can restrict it to a part of the machine's."""
+    return len(_usable_cpus())
+
+
+def _usable_cpus() -> set[int]:
+    if hasattr(os, "sched_getaffinity"):
+        return os.sched_getaffinity(0)
+    return set(range(os.cpu_count() or 1))
+
+
+def reading_workers(processes: int = 1) -> int:
+    """Choose how many worker processes read clips ahead for each of `processes` on this machine."""
+    return max(1, min(MAX_WORKERS, usable_cores() // processes - 1))
+
+
+def decoding_threads() -> int:
+    """Choose the number of decoding threads: two per core, so that one decodes while another waits for the GIL."""
+    return 2 * usable_cores()
+
+
+# --- the code ---
+
+
+@lru_cache
+def git_commit(folder: Path = CODE) -> str | None:
+    """Return the commit of the checkout that holds `folder`; None outside a checkout.
+
+    "+changes" follows where tracked files differ from the commit. Records do not count: runs append to them.
+    """
+    try:
+        commit = _git(folder, "rev-parse", "--short=12", "HEAD")
+        changed = _git(
+            folder, "status", "--porcelain", "--untracked-files=no", "--", ":/", ":(exclude,top)reports/records"
+        )
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    return f"{commit}+changes" if changed else commit
+
+
+def _git(folder: Path, *arguments: str) -> str:
+    done = subprocess.run(["git", "-C", str(folder), *arguments], capture_output=True, text=True, check=True)
+    return done.stdout.strip()
+
+
+def library_versions(names: Iterable[str] = LIBRARIES) -> dict[str, str]:
+    """Return the versions of those of `names` that are installed."""
+    versions = {}
+    for name in names:
+        try:
+            versions[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+    return versions
+
+
+# --- the processor and its memory ---
+
+
+def _cpuinfo() -> dict[str, str]:
+    """Fields of the first processor in /proc/cpuinfo; empty on other systems."""
+    if not CPUINFO.exists():
+        return {}
+    first = CPUINFO.read_text().split("\n\n", 1)[0]
+    return {key.strip(): value.strip() for key, _, value in (line.partition(":") for line in first.splitlines())}
+
+
+def cpu_name() -> str:
+    """Return the processor's model name as the system gives it."""
+    return _cpuinfo().get("model name") or platform.processor() or platform.machine()
+
+
+def processor() -> str:
+    """Return the model name with vendor, family, model and stepping: virtual machines often shorten the name."""
+    info = _cpuinfo()
+    parts = [info[key] if key == "vendor_id" else f"{key} {info[key]}" for key in _IDENTITY if key in info]
+    return f"{cpu_name()} ({', '.join(parts)})" if parts else cpu_name()
+
+
+_IDENTITY = ("vendor_id", "cpu family", "model", "stepping", "CPU implementer", "CPU part")
+
+
+def instruction_sets() -> list[str]:
+    """Return those of INSTRUCTION_SETS that the processor has; empty where the system does not list them."""
+    info = _cpuinfo()
+    flags = set((info.get("flags") or info.get("Features") or "").split())
+    return [name for name in INSTRUCTION_SETS if name in flags]
+
+
+def has_bfloat16() -> bool:
+    """Whether the processor multiplies bfloat16 natively; elsewhere torch converts operands and is slower."""
+    return bool(set(BFLOAT16_INSTRUCTIONS) & set(instruction_sets()))
+
+
+def available_memory_bytes() -> int | None:
+    """Return the memory that can be allocated without swapping, file cache included; None where it is unknown.
+
+    In a container or a scheduler's job it is the memory of the job.
+    """
+    meminfo = Path("/proc/meminfo")
+    if not meminfo.exists():
+        return None
+    sizes_kib = dict(line.split(":", 1) for line in meminfo.read_text().splitlines())
+    available = int(sizes_kib["MemAvailable"].split()[0]) * 1024
+    limit, used = Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory.current")
+    if limit.exists() and (maximum := limit.read_text().strip()) != "max":
+        available = min(available, max(0, int(maximum) - int(used.read_text())))
+    return available
+
+
+def describe_machine() -> dict[str, Any]:
+    """Return the facts of the machine and the code, JSON-ready. Memory is in bytes, the load average in processes."""
+    import psutil
+
+    return {
+        "processor": processor(),
+        "instruction_sets": instruction_sets(),
+        "cpu_count": os.cpu_count(),
+        "physical_cores": psutil.cpu_count(logical=False),
+        "usable_cores": usable_cores(),
+        "memory_bytes": psutil.virtual_memory().total,
+        "load_average": [round(load, 2) for load in psutil.getloadavg()],
+        "python": platform.python_version(),
+        "platform": platform.platform(terse=True),
+        "libraries": library_versions(),
+        "commit": git_commit(),
+    }
+
+
+# --- other processes ---
+
+
+@dataclass(frozen=True)
+class CpuTimes:
+    """Processor time used up to one moment.
+
+    Args:
+        wall_s: the moment, in seconds of a monotonic clock.
+        busy_s: seconds of processor time on the usable cores, of all processes and of the hypervisor.
+        own_s: seconds of processor time of this process and its finished children.
+    """
+
+    wall_s: float
+    busy_s: float
+    own_s: float
+
+    def other_cores_since(self, start: CpuTimes) -> float:
+        """Cores that other processes kept busy since `start`, on average."""
+        others_s = (self.busy_s - start.busy_s) - (self.own_s - start.own_s)
+        return max(0.0, others_s / (self.wall_s - start.wall_s))
+
+
+def cpu_times() -> CpuTimes:
+    """Read the processor times of this moment."""
+    import psutil
+
+    used = ("user", "nice", "system", "irq", "softirq", "steal")  # "guest" is part of "user"
+    usable = _usable_cpus()
+    cores = [times for number, times in enumerate(psutil.cpu_times(percpu=True)) if number in usable]
+    busy_s = sum(getattr(times, name, 0.0) for times in cores for name in used)
+    return CpuTimes(time.monotonic(), busy_s, sum(os.times()[:4]))
+
+
+class LoadWatch:
+    """Watch how much processor time other processes use while a benchmark runs."""
+
+    def __init__(self) -> None:
+        self._start = cpu_times()
+
+    def conditions(self) -> dict[str, Any]:
+        """Return "other_cores" since construction, and "busy": whether they exceed BUSY_CORES. For `environment`."""
+        elapsed_s = time.monotonic() - self._start.wall_s
+        if elapsed_s < MIN_WATCH_S:
+            time.sleep(MIN_WATCH_S - elapsed_s)
+        cores = round(cpu_times().other_cores_since(self._start), 2)
+        return {"other_cores": cores, "busy": cores > BUSY_CORES}
