@@ -1,4 +1,4 @@
-"""The summary: what the records say of the paper's claims. Its numbers come from records or from paper.json."""
+"""What the records show, in sentences. Every number comes from records or from paper.json."""
 
 from __future__ import annotations
 
@@ -7,177 +7,156 @@ from collections.abc import Mapping, Sequence
 from statistics import fmean
 
 from reports.commands import command_of
-from reports.coverage import kinds_text
-from reports.markdown import bullets, code, escape
+from reports.conditions import joined
+from reports.document import Words, code, strong, words
 from reports.plots.architecture import costs_of
-from reports.plots.base import by_model, group_title, groups_of, label_of, runs_text
-from reports.tables_text import count_cells
-from reproduce.metrics.intervals import wilson_interval
-from reproduce.records.pooled import Pooled, pooled
-from reproduce.records.runs import SpeedRun, TrainedRun
-from reproduce.tables import MEASURED, NOT_RUN, Table, TableInputs, table_specs
-from reproduce.tables.base import GIGA, MEGA
+from reports.plots.base import by_model, data_title, group_title, groups_of, label_of, runs_text
+from reports.plots.speed import SpeedUp, speed_ups
+from reports.scores import headline_score
+from reports.source import Source
+from reproduce.records.records import Records
+from reproduce.records.runs import CostRun, SpeedRun, TrainedRun
+from reproduce.tables import MEASURED, NOT_RUN
+from reproduce.tables.base import MEGA
+from reproduce.tables.notes import MeanDifference, mean_difference
+from reproduce.tables.speed import MODELS
 
 RATIO, COST_UNITS = "x", ("G", "M")
-STUDIES = {"equal_macs": "Real audio, equal MACs", "pooling": "Real audio, pooling ablations"}
 PAPER_TABLES = ("table1", "table2", "table3", "table4", "table5", "table6", "ablations")
+FULL, SEEN = "macs_full", "macs_module_only"
 
 
-def summary_text(inputs: TableInputs) -> str:
-    """Findings, each of which names what it rests on; then how the report is to be read."""
-    findings = [
-        *_cost_findings(inputs),
-        *_coverage_findings(inputs),
-        *_accuracy_findings(inputs),
-        *_study_findings(inputs),
-        *_speed_findings(inputs),
-    ]
-    return "\n".join((_about(inputs), bullets(findings), _how_to_read(inputs)))
-
-
-def _about(inputs: TableInputs) -> str:
-    paper = inputs.paper
-    return (
-        f"This report sets the numbers of {escape(' and '.join(paper.authors))}, *{escape(paper.title)}* "
-        f"({escape(paper.venue)}), beside what this suite measured, and says under which conditions. MAST is their "
-        "multiscale audio spectrogram transformer, AST the audio spectrogram transformer that it is compared with.\n"
-    )
-
-
-def _how_to_read(inputs: TableInputs) -> str:
-    return (
-        "Cells read **paper → measured here**, with ± the standard deviation over seeds and [the 95 % interval] where "
-        "there are such; a measured number in bold differs from the paper as printed. (quoted) marks a number of the "
-        "paper that is not this suite's to measure. What was not run says so, and the notes under the table name the "
-        "command that fills the cell. A measurement at a smaller scale or on other data never stands in a paper cell: "
-        f"it has a labelled table of its own. Records behind this report: {escape(kinds_text(inputs.records))}.\n"
-    )
-
-
-def _cost_findings(inputs: TableInputs) -> list[str]:
-    costs = costs_of(inputs)
+def cost_finding(source: Source) -> Words:
+    """MACs, parameters and time of both models at the paper's size."""
+    costs = costs_of(source.inputs)
     if costs is None:
-        return [f"Costs: **not run**; {code(command_of('costs'))} counts them in seconds."]
-    ast, mast = costs["ast"].metrics, costs["mast"].metrics
-    stated = inputs.paper.fact("macs_times_less")
-
-    def times(name: str) -> float:
-        return number(ast[name]) / number(mast[name])
-
-    macs = (
-        f"**MACs:** by the paper's own counting MAST needs {number(mast['macs_module_only']) / GIGA:.1f} G where AST "
-        f"needs {number(ast['macs_module_only']) / GIGA:.1f} G, **{times('macs_module_only'):.2f} times less**; with "
-        f"the products inside attention, which that counting misses, **{times('macs_full'):.2f} times less**. The "
-        f"paper states {stated.value}{escape(stated.unit)} ({escape(stated.where)})."
+        return words(strong("Cost:"), " not run; ", code(command_of("costs")), " counts MACs in seconds.")
+    ast, mast = costs["ast"], costs["mast"]
+    stated = source.inputs.paper.fact("macs_times_less")
+    return words(
+        strong("Cost:"),
+        f" MAST needs {_times(costs, SEEN):.2f} times fewer multiply-accumulates (MACs) than AST as the paper counts, "
+        f"{_times(costs, FULL):.2f} times fewer with the products inside attention (the abstract says "
+        f"{stated.value}{stated.unit}), and {100 * mast.metric('parameters') / ast.metric('parameters'):.1f} % of its "
+        f"parameters ({mast.metric('parameters') / MEGA:.2f} M against {ast.metric('parameters') / MEGA:.2f} M)",
+        f"; {_speed_clause(source)}." if _speed_clause(source) else ".",
     )
-    share = 100 * number(mast["parameters"]) / number(ast["parameters"])
-    by_paper = 100 * number(mast["parameters_paper"]) / number(ast["parameters_paper"])
-    parameters = (
-        f"**Parameters:** {number(mast['parameters']) / MEGA:.2f} M against {number(ast['parameters']) / MEGA:.2f} M, "
-        f"{share:.1f} %; {by_paper:.1f} % by the paper's count, which adds AST's unused ImageNet heads. The paper "
-        f"states {inputs.paper.fact('params_percent_of_ast').value} %."
+
+
+def _times(costs: Mapping[str, CostRun], rule: str) -> float:
+    return costs["ast"].metric(rule) / costs["mast"].metric(rule)
+
+
+def _speed_clause(source: Source) -> str:
+    """ "on AMD EPYC, 2 threads, it is 3.03 times as fast in inference and ... in training"."""
+    chosen = largest_batches(source)
+    if not chosen:
+        return ""
+    machines = joined(speed_up.run.environment.machine for speed_up in chosen)
+    return f"on {machines}, it is {joined(f'{s.times[1]:.2f} times as fast in {s.run.mode}' for s in chosen)}"
+
+
+def largest_batches(source: Source) -> list[SpeedUp]:
+    """The speed-up at the largest batch of every machine and mode, at the paper's size in float32."""
+    timed = source.inputs.records.newest(SpeedRun)
+    found = speed_ups(
+        run
+        for run in sorted(timed, key=lambda run: (run.batch, run.created))
+        if run.bench == MODELS and run.scale == "paper" and not run.conditions.get("compile")
     )
-    return [macs, parameters]
+    largest = {(s.run.environment.machine, s.run.mode): s for s in found if s.run.precision in ("", "float32")}
+    return list(largest.values())
 
 
-def _coverage_findings(inputs: TableInputs) -> list[str]:
-    specs = table_specs()
-    tables = {name: specs[name].build(inputs) for name in PAPER_TABLES if name in specs}
+def coverage_finding(source: Source) -> Words:
+    """How many of the paper's numbers are measured."""
     costs, scores = Counter[str](), Counter[str]()
-    for name, table in tables.items():
-        for cell in (cell for row in table.rows for cell in row.cells.values()):
+    for name in PAPER_TABLES:
+        for cell in (cell for row in source.table(name).rows for cell in row.cells.values()):
             if cell.paper is not None and cell.unit != RATIO and cell.status in (MEASURED, NOT_RUN):
                 (costs if name == "table1" or cell.unit in COST_UNITS else scores)[cell.status] += 1
-    where = [_heading(table) for table in tables.values() if count_cells([table], NOT_RUN)]
-    missing = f" (not run: {escape('; '.join(where))})" if where else ""
-    return [
-        f"**Coverage:** of the paper's own numbers, {costs[MEASURED]} of {costs.total()} shapes and costs and "
-        f"{scores[MEASURED]} of {scores.total()} accuracies, mAP and clustering scores are measured{missing}."
-    ]
-
-
-def _heading(table: Table) -> str:
-    return table.title.partition(":")[0]
-
-
-def _accuracy_findings(inputs: TableInputs) -> list[str]:
-    """Every pair of models trained alike on real recordings: their scores, and whether these can be told apart."""
-    found = []
-    for group in groups_of(inputs.records):
-        runs = by_model(group)
-        # Runs by a named recipe have tables of their own; these are the comparisons of `esc50` and `train`.
-        compared = not group[0].recipe_name and not group[0].standin
-        if len(runs) == 2 and compared and "top1" in group[0].metrics:
-            found.append(_pair_text(group, runs))
-    return found or [f"**Real audio:** not run; {code(command_of('esc50'))} trains both models on the same recordings."]
-
-
-def _study_findings(inputs: TableInputs) -> list[str]:
-    """Every row's top-1 of the two studies on real audio, where they were run."""
-    found = []
-    for name, title in STUDIES.items():
-        table = table_specs()[name].build(inputs)
-        for part in (table, *table.blocks):
-            scored = [(row.label, row.cells["top1"]) for row in part.rows if "top1" in row.cells]
-            told = "; ".join(
-                f"{escape(label_of(label))} {cell.measured:.1f} %"
-                + (" " + escape(f"[{cell.ci[0]:.1f}, {cell.ci[1]:.1f}]") if cell.ci else "")
-                for label, cell in scored
-                if cell.measured is not None
-            )
-            if told:
-                found.append(f"**{title}** ({escape(part.title)}): {told}.")
-    return found
-
-
-def _speed_findings(inputs: TableInputs) -> list[str]:
-    """AST's time over MAST's at the paper's input, of the largest batch on every machine where it was measured."""
-    chosen: dict[tuple[str, str, str], TrainedRun] = {}
-    for record in sorted(inputs.records.of_kind(SpeedRun), key=lambda r: (r.experiment.get("batch", 0), r.created)):
-        told, ratio = record.experiment, record.metrics["time_ratio"]
-        second = told["contender"] != told["contenders"][0]
-        if second and told["bench"] == "models" and record.scale == "paper" and not told["compile"] and ratio:
-            chosen[record.environment.device, told["mode"], told["precision"]] = record
-    found = []
-    for (device, mode, precision), record in chosen.items():
-        ratio = record.metric("time_ratio")
-        times = ratio if record.candidate.startswith("ast") else 1 / ratio
-        found.append(
-            f"**Speed** ({escape(device)}, {record.environment.torch_threads} threads, {escape(mode)}, batch "
-            f"{record.batch}, {escape(precision)}): AST takes **{times:.2f} times** MAST's time."
-        )
-    return found
-
-
-def _pair_text(group: Sequence[TrainedRun], runs: Mapping[str, Sequence[TrainedRun]]) -> str:
-    scores = {model: pooled(records) for model, records in runs.items()}
-    told = " and ".join(f"{label_of(model)} {_with_interval(score)}" for model, score in scores.items())
-    clips = next(iter(scores.values())).clips
-    counts = runs_text(next(iter(runs.values())))
-    return (
-        f"**Real audio** ({escape(group_title(group))}; {counts}): top-1 {escape(told)} on the same {clips:,} test "
-        f"clips (95 % intervals); the paired test stands in the section on real audio. {_cause_text(runs, scores)}"
+    told = (
+        "none is measured here: they need its data sets and days of training on a GPU, so that its claims on accuracy "
+        "are neither confirmed nor refuted"
+        if not scores[MEASURED]
+        else f"{scores[MEASURED]} are measured here"
+    )
+    return words(
+        strong("The paper's numbers:"),
+        f" of its {scores.total()} accuracies, mAP and clustering scores, {told}; of its {costs.total()} shapes and "
+        f"costs, {costs[MEASURED]} are measured.",
     )
 
 
-def _cause_text(runs: Mapping[str, Sequence[TrainedRun]], scores: Mapping[str, Pooled]) -> str:
-    """What the training curves say of the order: whether who is ahead on test clips fits the training clips better."""
-    if any(r.metrics.get("train_loss") is None for records in runs.values() for r in records):
+def comparisons_of(records: Records) -> list[dict[str, list[TrainedRun]]]:
+    """Runs by model, per group of real recordings that two models were trained on alike; the largest group first.
+
+    Runs by a named recipe have tables of their own.
+    """
+    groups = [group for group in groups_of(records) if not group[0].recipe_name and not group[0].standin]
+    pairs = [runs for group in groups if len(runs := by_model(group)) == 2]
+    return sorted(pairs, key=lambda runs: -sum(run.test_kept for of_model in runs.values() for run in of_model))
+
+
+def accuracy_finding(source: Source) -> Words:
+    """The largest comparison on real recordings."""
+    pairs = comparisons_of(source.inputs.records)
+    if not pairs:
+        return words(strong("Real audio:"), " not run; ", code(command_of("esc50")), " trains both models.")
+    return words(strong("Real audio:"), " ", comparison_text(source, pairs[0]))
+
+
+def comparison_text(source: Source, runs: Mapping[str, Sequence[TrainedRun]]) -> Words:
+    """Both scores and their difference, with what its interval covers."""
+    (first, ours), (second, theirs) = runs.items()
+    scores = headline_score(ours), headline_score(theirs)
+    difference = mean_difference(source.inputs, ours, theirs)
+    told = (
+        f"{label_of(first)} reaches {scores[0].value:.1f} % and {label_of(second)} {scores[1].value:.1f} % "
+        f"{scores[0].title.lower() if scores[0].title != 'mAP' else 'mAP'}"
+    )
+    where = f"trained on real recordings ({data_title(ours[0])}; {runs_text(ours)}, {scores[0].clips:,} test clips), "
+    if difference is None:
+        return words(where, told, "; the stored predictions that a paired test needs are absent.")
+    return words(
+        where,
+        f"{told}: a difference of {difference.value:+.1f} points [{difference.low:+.1f}, {difference.high:+.1f}], ",
+        f"{verdict_text(difference, (label_of(first), label_of(second)))}.",
+    )
+
+
+def verdict_text(difference: MeanDifference, models: tuple[str, str]) -> str:
+    """What the interval of the second model minus the first shows, and what it leaves out."""
+    covers = (
+        f"95 % interval over the {difference.units:,} recordings, for these trained models; it excludes the spread "
+        "over training runs"
+    )
+    if difference.low <= 0 <= difference.high:
+        return f"a tie ({covers})"
+    better = models[difference.value > 0]
+    return f"with {better} ahead on these clips ({covers}, so it does not show which model is better in general)"
+
+
+def training_text(runs: Mapping[str, Sequence[TrainedRun]]) -> str:
+    """Whether the model with the higher score also fits its training clips better; "" without losses."""
+    if any("train_loss" not in run.metrics for of_model in runs.values() for run in of_model):
         return ""
-    losses = {model: fmean(r.metric("train_loss") for r in records) for model, records in runs.items()}
-    ahead, behind = sorted(scores, key=lambda model: scores[model].value, reverse=True)
-    told = f"(loss of the last epoch {losses[ahead]:.2f} against {losses[behind]:.2f})"
-    if losses[ahead] < losses[behind]:
+    losses = {model: fmean(run.metric("train_loss") for run in of_model) for model, of_model in runs.items()}
+    higher, lower = sorted(runs, key=lambda model: headline_score(runs[model]).value, reverse=True)
+    told = f"training loss of the last epoch {losses[higher]:.2f} against {losses[lower]:.2f}"
+    if losses[higher] < losses[lower]:
         return (
-            f"{escape(label_of(ahead))}, which is ahead, also fits its training clips better {told}: it learns faster "
-            "in as many epochs, which is not yet to generalise better."
+            f"{label_of(higher)}, which scores higher, also fits its training clips better ({told}): it learns faster "
+            "in the same number of epochs, which does not show that it generalises better."
         )
-    who = escape(label_of(ahead))
-    return f"{who} is ahead although it fits its training clips less well {told}: it generalises better."
+    return f"{label_of(higher)} scores higher although it fits its training clips less well ({told})."
 
 
-def _with_interval(score: Pooled) -> str:
-    if score.correct is None:
-        return f"{score.value:.1f} %"
-    low, high = wilson_interval(score.correct, score.clips)
-    return f"{score.value:.1f} % [{low:.1f}, {high:.1f}]"
+def real_audio_findings(source: Source) -> list[Words]:
+    """A paragraph per comparison on real recordings."""
+    found = []
+    for runs in comparisons_of(source.inputs.records):
+        text = comparison_text(source, runs)
+        title = group_title([run for of_model in runs.values() for run in of_model])
+        found.append(words(strong(f"{title}:"), " ", text, f" {training_text(runs)}"))
+    return found

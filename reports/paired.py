@@ -8,28 +8,44 @@ from math import sqrt
 
 import numpy as np
 
+from reproduce.datasets.index import DEFAULT_HEAD
+from reproduce.metrics.intervals import Z_95
 from reproduce.records.pooled import common_runs
-from reproduce.records.predictions import load_predictions
+from reproduce.records.predictions import StoredPredictions, load_predictions
 from reproduce.records.runs import TrainedRun
 from reproduce.tables import TableInputs
 
-Z_95 = 1.959963984540054
 
-
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Outcomes:
-    """Every test clip once, with the classes that two models gave it. All arrays are (clips,) class indices."""
+    """Every test clip once, with the classes that two models predict.
+
+    Args:
+        classes: names of the classes.
+        target: (clips,) index of the clip's class.
+        first: (clips,) index of the class that the first model predicts.
+        second: (clips,) index of the class that the second model predicts.
+        runs: behind the predictions.
+    """
 
     classes: Sequence[str]
     target: np.ndarray
     first: np.ndarray
     second: np.ndarray
-    records: tuple[TrainedRun, ...]
+    runs: tuple[TrainedRun, ...]
 
 
-@dataclass(frozen=True)
-class Difference:
-    """Recall of the second model less that of the first on one class's clips, in points, with its 95 % interval."""
+@dataclass(frozen=True, kw_only=True)
+class ClassDifference:
+    """Recall of the second model minus that of the first on one class.
+
+    Args:
+        name: of the class.
+        clips: test clips of the class.
+        value: in percentage points.
+        low: lower bound of the 95 % interval.
+        high: upper bound of the 95 % interval.
+    """
 
     name: str
     clips: int
@@ -46,53 +62,65 @@ def outcomes_of(inputs: TableInputs, first: Sequence[TrainedRun], second: Sequen
     """
     pairs = list(zip(*common_runs(first, second), strict=True))
     seed = min((a.seed for a, _ in pairs), default=0)
-    pairs = [(a, b) for a, b in pairs if (a.seed) == seed]
-    columns: list[list[np.ndarray]] = [[], [], []]
+    pairs = [(a, b) for a, b in pairs if a.seed == seed]
+    columns: tuple[list[np.ndarray], ...] = ([], [], [])
     for a, b in pairs:
-        stored_a, stored_b = load_predictions(inputs.records_dir, a), load_predictions(inputs.records_dir, b)
-        if stored_a is None or stored_b is None or set(stored_a.logits) != {"label"} or "top1" not in a.metrics:
+        stored = load_predictions(inputs.records_dir, a), load_predictions(inputs.records_dir, b)
+        if stored[0] is None or stored[1] is None or a.multilabel or set(stored[0].logits) != {DEFAULT_HEAD}:
             return None
-        common = np.array([c for c in map(str, stored_a.clip_ids) if c in set(map(str, stored_b.clip_ids))])
-        left, right = stored_a.of_clips(common), stored_b.of_clips(common)
-        for column, values in zip(columns, (left.targets, left.logits, right.logits), strict=True):
-            column.append(values["label"].argmax(axis=1))
+        for column, values in zip(columns, _on_common_clips(stored[0], stored[1]), strict=True):
+            column.append(values)
     if not pairs:
         return None
     target, ours, theirs = (np.concatenate(column) for column in columns)
-    names = pairs[0][0].classes["label"]
-    return Outcomes(names, target, ours, theirs, tuple(record for pair in pairs for record in pair))
+    runs = tuple(run for pair in pairs for run in pair)
+    return Outcomes(classes=pairs[0][0].classes[DEFAULT_HEAD], target=target, first=ours, second=theirs, runs=runs)
 
 
-def confusion(target: np.ndarray, predicted: np.ndarray, classes: int) -> np.ndarray:
-    """(classes, classes) counts: rows are the clips' classes, columns the model's."""
-    counts = np.zeros((classes, classes), np.int64)
-    np.add.at(counts, (target, predicted), 1)
-    return counts
+def _on_common_clips(a: StoredPredictions, b: StoredPredictions) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Class of every clip that both have, and the classes that the two predict, each (clips,)."""
+    _, ours, theirs = np.intersect1d(a.clip_ids, b.clip_ids, assume_unique=True, return_indices=True)
+    return (
+        a.targets[DEFAULT_HEAD][ours].argmax(axis=1),
+        a.logits[DEFAULT_HEAD][ours].argmax(axis=1),
+        b.logits[DEFAULT_HEAD][theirs].argmax(axis=1),
+    )
 
 
-def class_differences(outcomes: Outcomes) -> list[Difference]:
-    """One a class that has test clips, by value, the second model's best class last."""
-    found = []
-    for index, name in enumerate(outcomes.classes):
-        mine = outcomes.target == index
-        if mine.any():
-            gained = int(((outcomes.second == index) & (outcomes.first != index) & mine).sum())
-            lost = int(((outcomes.first == index) & (outcomes.second != index) & mine).sum())
-            found.append(paired_difference(name, gained, lost, int(mine.sum())))
+def class_differences(outcomes: Outcomes) -> list[ClassDifference]:
+    """One per class that has test clips, sorted by value: the second model's best class is last."""
+    count = len(outcomes.classes)
+    right_first, right_second = (predicted == outcomes.target for predicted in (outcomes.first, outcomes.second))
+
+    def per_class(chosen: np.ndarray) -> np.ndarray:
+        return np.bincount(outcomes.target[chosen], minlength=count)
+
+    clips = np.bincount(outcomes.target, minlength=count)
+    gained, lost = per_class(right_second & ~right_first), per_class(right_first & ~right_second)
+    found = [
+        class_difference(name, int(gained[index]), int(lost[index]), int(clips[index]))
+        for index, name in enumerate(outcomes.classes)
+        if clips[index]
+    ]
     return sorted(found, key=lambda difference: difference.value)
 
 
-def paired_difference(name: str, gained: int, lost: int, clips: int) -> Difference:
-    """Difference of two matched proportions, in points, with Agresti and Min's adjusted Wald interval (2005).
+def class_difference(name: str, gained: int, lost: int, clips: int) -> ClassDifference:
+    """Difference of two matched proportions with Agresti and Min's adjusted Wald interval (2005).
 
-    Half a clip is added to each cell of the paired table, which keeps the interval from having no width where both
-    models agree on every one of few clips.
+    Half a clip is added to each cell of the paired table, so that the interval has a width even where both models agree
+    on every one of few clips.
 
     Args:
-        gained, lost: clips that just the second, or just the first model got right. clips: of the class.
+        name: of the class.
+        gained: clips that only the second model classifies correctly.
+        lost: clips that only the first model classifies correctly.
+        clips: of the class.
     """
     n = clips + 2
     centre = (gained - lost) / n
     spread = Z_95 * sqrt(max(0.0, gained + lost + 1 - (gained - lost) ** 2 / n)) / n
     low, high = max(-1.0, centre - spread), min(1.0, centre + spread)
-    return Difference(name, clips, 100.0 * (gained - lost) / clips, 100.0 * low, 100.0 * high)
+    return ClassDifference(
+        name=name, clips=clips, value=100.0 * (gained - lost) / clips, low=100.0 * low, high=100.0 * high
+    )

@@ -6,8 +6,6 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from reports.to_typst import to_typst
-
 MISSING = "report.pdf not written: typst is not installed; `pip install -e '.[report]'` brings it"
 
 
@@ -20,9 +18,9 @@ def typst_or_none() -> Any:
     return typst
 
 
-def to_pdf(markdown: str, folder: Path, created: datetime) -> bytes:
-    """PDF of `markdown`, dated `created`, whose images are SVG files relative to `folder`. Same text, same bytes."""
+def to_pdf(markup: str, folder: Path, created: datetime) -> bytes:
+    """PDF of Typst markup, dated `created`, whose images are SVG files relative to `folder`. Same text, same bytes."""
     pdf: bytes = typst_or_none().compile(
-        to_typst(markdown).encode(), root=folder.resolve(), format="pdf", ignore_system_fonts=True, timestamp=created
+        markup.encode(), root=folder.resolve(), format="pdf", ignore_system_fonts=True, timestamp=created
     )
     return pdf

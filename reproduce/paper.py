@@ -1,4 +1,4 @@
-"""Numbers and claims quoted from the paper, by key. The numbers themselves stand in `paper.json` and nowhere else.
+"""Numbers and claims quoted from the paper, by key. The numbers themselves are in `paper.json` and nowhere else.
 
     paper = load_paper()
     paper.cell("table5", "mast", "macs")        # 25.6, in the column's unit; None where the paper prints "-"
@@ -57,7 +57,7 @@ T = TypeVar("T")
 
 
 @dataclass(frozen=True)
-class Column:
+class QuotedColumn:
     """One printed quantity. `unit`: "%" (accuracy, mAP), "G" (10^9 MACs), "M" (10^6 parameters) or "" (none)."""
 
     key: str
@@ -67,13 +67,18 @@ class Column:
 
 
 @dataclass(frozen=True)
-class Row:
+class QuotedRow:
     """One model's line in a table.
 
-    label: as printed. model: the model the paper calls it, "ast" or "mast", or None for any other network.
-    quoted_from: whose numbers these are where the paper names somebody ("MBT [28]"), "Our AS" for the authors' rerun of
-    AST on the AudioSet they could download, None for the paper's own experiments.
-    is_ours: the paper's authors ran it themselves. cells: column key -> number, None where "-" is printed.
+    Args:
+        key: of the row.
+        label: as printed.
+        quoted_from: whose numbers these are where the paper names somebody ("MBT [28]"), "Our AS" for the authors'
+            rerun of AST on the AudioSet they could download, None for the paper's own experiments.
+        model: what the paper calls it, "ast" or "mast", or None for any other network.
+        is_ours: whether the paper's authors ran it themselves.
+        cells: column key -> number, None where "-" is printed.
+        note: what a reader must know to read the numbers.
     """
 
     key: str
@@ -86,27 +91,27 @@ class Row:
 
     @property
     def measured_as(self) -> str | None:
-        """Model whose measurement may stand in this row, or None.
+        """Model whose measurement may fill this row, or None.
 
-        "AST [28]" of Tables 2-4 is MBT's audio branch: an AST measured here needs a row of its own beside it.
+        "AST [28]" of Tables 2-4 is MBT's audio branch: an AST measured here needs its own row beside it.
         """
         return self.model if self.is_ours else None
 
 
 @dataclass(frozen=True)
-class Table:
+class QuotedTable:
     """Tables 2 to 6 and the ablations. Table 6 is printed the other way round (metrics down, models across)."""
 
     key: str
     title: str
     caption: str
-    columns: tuple[Column, ...]
-    rows: tuple[Row, ...]
+    columns: tuple[QuotedColumn, ...]
+    rows: tuple[QuotedRow, ...]
 
-    def column(self, key: str) -> Column:
+    def column(self, key: str) -> QuotedColumn:
         return _find(self.columns, key, f"column of {self.key}")
 
-    def row(self, key: str) -> Row:
+    def row(self, key: str) -> QuotedRow:
         return _find(self.rows, key, f"row of {self.key}")
 
     def cell(self, row: str, column: str) -> float | None:
@@ -115,11 +120,16 @@ class Table:
 
 @dataclass(frozen=True)
 class Layer:
-    """What one model holds after one line of Table 1.
+    """The output of one line of Table 1 in one model.
 
-    feature, arch: as printed. width: channels of the input, feature dimension of the tokens, classes of the head.
-    tokens == freq * time; the grid is carried down to the blocks for which the paper prints the token count alone.
-    The input has no tokens (None), the head neither tokens nor grid.
+    Args:
+        kind: of the line.
+        feature: as printed.
+        arch: as printed.
+        width: channels of the input, feature dimension of the tokens, classes of the head.
+        tokens: freq * time; None for input and head.
+        freq: rows of the token grid, also for blocks of which the paper prints the tokens alone; None for the head.
+        time: columns of the token grid; None for the head.
     """
 
     kind: LayerKind
@@ -178,14 +188,22 @@ class Fact:
 class Claim:
     """One checkable sentence.
 
-    kind: which measurement can check it. refs: the numbers it rests on, in the order its relation takes them.
-    relation: key of RELATIONS, None where no number can judge. stated: ref of the number the sentence gives, if any.
-    note: what is known of it: where the paper's own tables disagree, or what it leaves unsaid.
-    convention: the reading without which it does not hold, "" where it needs none.
-    stated_as: what the sentence calls its number: the "number" itself, "about" so much, or "over" it.
+    Args:
+        key: of the claim.
+        sentence: the claim in short, in our words.
+        quote: the paper's sentence.
+        where: sections that state it.
+        kind: which measurement can check it.
+        relation: key of RELATIONS, None where no number can judge.
+        refs: the numbers it rests on, in the order its relation takes them.
+        stated: ref of the number the sentence gives, if any.
+        note: where the paper's own tables disagree, or what the sentence leaves open.
+        convention: the reading without which it does not hold, "" where it needs none.
+        stated_as: how the sentence gives its number: the "number" itself, "about" so much, or "over" it.
     """
 
     key: str
+    sentence: str
     quote: str
     where: str
     kind: ClaimKind
@@ -212,11 +230,11 @@ class Paper:
     venue: str
     year: int
     architecture: ArchitectureTable
-    tables: Mapping[str, Table]
+    tables: Mapping[str, QuotedTable]
     facts: Mapping[str, Fact]
     claims: tuple[Claim, ...]
 
-    def table(self, key: str) -> Table:
+    def table(self, key: str) -> QuotedTable:
         return _lookup(self.tables, key, "table (Table 1 is `architecture`)")
 
     def cell(self, table: str, row: str, column: str) -> float | None:
@@ -262,14 +280,14 @@ def load_paper() -> Paper:
     )
 
 
-def _table(key: str, raw: Mapping[str, Any]) -> Table:
-    columns = tuple(Column(**column) for column in raw["columns"])
+def _table(key: str, raw: Mapping[str, Any]) -> QuotedTable:
+    columns = tuple(QuotedColumn(**column) for column in raw["columns"])
     expected = [column.key for column in columns]
     for row in raw["rows"]:
         if list(row["cells"]) != expected:
             raise ValueError(f"paper.json: {key}.{row['key']} has cells {list(row['cells'])}, expected {expected}")
-    rows = tuple(Row(**{**row, "cells": MappingProxyType(row["cells"])}) for row in raw["rows"])
-    return Table(key=key, title=raw["title"], caption=raw["caption"], columns=columns, rows=rows)
+    rows = tuple(QuotedRow(**{**row, "cells": MappingProxyType(row["cells"])}) for row in raw["rows"])
+    return QuotedTable(key=key, title=raw["title"], caption=raw["caption"], columns=columns, rows=rows)
 
 
 def _architecture(key: str, raw: Mapping[str, Any]) -> ArchitectureTable:
@@ -280,7 +298,7 @@ def _architecture(key: str, raw: Mapping[str, Any]) -> ArchitectureTable:
     return ArchitectureTable(key=key, title=raw["title"], caption=raw["caption"], rows=tuple(map(row, raw["rows"])))
 
 
-def _fact(key: str, raw: Mapping[str, Any], architecture: ArchitectureTable, tables: Mapping[str, Table]) -> Fact:
+def _fact(key: str, raw: Mapping[str, Any], architecture: ArchitectureTable, tables: Mapping[str, QuotedTable]) -> Fact:
     """A fact that repeats a table's number names its cell instead of typing the number again."""
     fields = dict(raw)
     if "cell" in fields:
@@ -298,7 +316,9 @@ def _claim(raw: Mapping[str, Any]) -> Claim:
     return claim
 
 
-def _resolve_cell(architecture: ArchitectureTable, tables: Mapping[str, Table], ref: str) -> int | float | str | None:
+def _resolve_cell(
+    architecture: ArchitectureTable, tables: Mapping[str, QuotedTable], ref: str
+) -> int | float | str | None:
     table, *path = ref.split(".")
     if table == architecture.key and len(path) == 3:
         layer = architecture.row(path[0]).layer(path[1])

@@ -26,13 +26,13 @@ from reproduce.tables.verdicts import (
     CONTRADICTED,
     CUT,
     DEAD_WEIGHTS,
-    FOR_THE_EYE,
     HOLDS,
     MODULE_ONLY,
     NOT_CONFIRMED,
     NOT_RUN,
     UNDECIDED,
     VERDICTS,
+    VISUAL,
     Judgement,
     judge_claims,
 )
@@ -93,14 +93,14 @@ def kinetics(mast: float, ast: float, **on: Any) -> tuple[RunRecord, RunRecord]:
         ("no_external_data", BY_CONVENTION),
         ("classification_tokens", BY_CONVENTION),
         ("higher_ari", HOLDS),
-        ("more_separable_umap", FOR_THE_EYE),
+        ("more_separable_umap", VISUAL),
     ],
 )
 def test_the_papers_own_tables_judge_its_claims(key: str, by_tables: str) -> None:
     assert judge()[key].by_tables == by_tables
 
 
-def test_a_ratio_is_not_rounded_up_to_what_the_paper_says() -> None:
+def test_a_ratio_is_not_rounded_up_to_the_stated_one() -> None:
     judged = judge()["macs_times_less"]
     assert judged.implied == pytest.approx(103.4 / 25.6)
     assert any("4.04" in why and "5" in why for why in judged.why)
@@ -172,7 +172,7 @@ def test_the_ratio_of_macs_is_given_by_both_rules() -> None:
     assert judged.plain == pytest.approx(3.80, abs=0.01)
 
 
-def test_models_that_cost_otherwise_than_the_paper_says_confirm_nothing() -> None:
+def test_models_with_other_costs_than_the_papers_confirm_nothing() -> None:
     records = (make_cost_record("ast_base", macs=100e9), make_cost_record("mast_base", macs=90e9))
     records = tuple(
         replace(r, details={**r.details, "shapes": live_costs()[i].details["shapes"]}) for i, r in enumerate(records)
@@ -319,7 +319,7 @@ def test_table6_is_judged_from_clusterings_of_paper_scale_runs() -> None:
     of_them = [r for r in made if any(r.key.startswith(f"clustering {run_.key} ") for run_ in one_each)]
     # Clusterings of one training run say nothing of another.
     assert judge(*one_each, *of_them)["higher_silhouette"].verdict == UNDECIDED
-    assert judged["more_separable_umap"].verdict == FOR_THE_EYE
+    assert judged["more_separable_umap"].verdict == VISUAL
 
 
 def test_demo_scale_is_shown_and_never_decides() -> None:

@@ -13,8 +13,7 @@ from matplotlib.figure import Figure
 from reproduce.errors import InputError
 from reproduce.evaluation import clustering
 from reproduce.evaluation.clustering import fill_projections, silhouette
-from reproduce.figures import figure2
-from reproduce.figures.figure2 import class_style, plot_projection, write_figure2
+from reproduce.figures.figure2 import class_style, draw_figure2, plot_projection, write_figure2
 from reproduce.paper import load_paper
 from reproduce.records.clusterings import missing_projections, projection_of
 from reproduce.records.projections import Projection, load_projection
@@ -88,7 +87,7 @@ def test_a_panel_is_measured_once_and_again_only_when_its_file_is_gone(tmp_path:
     assert len(planes) == 3 and missing_projections(load_records(tmp_path), tmp_path) == []
 
 
-def test_too_few_clips_are_told(tmp_path: Path, planes: list[int]) -> None:
+def test_too_few_clips_are_one_line(tmp_path: Path, planes: list[int]) -> None:
     add_run(tmp_path, "ast_tiny", *blobs(3, 5))
     (problem,) = fill_projections(tmp_path)
     assert "15 neighbours" in problem and "\n" not in problem
@@ -119,26 +118,16 @@ def test_a_paper_figure_and_a_demo_figure_share_no_file(tmp_path: Path, planes: 
     assert {row["model"] for row in rows} == {"ast_base", "mast_base"}
 
 
-def drawn(monkeypatch: pytest.MonkeyPatch, folder: Path) -> Figure:
-    """The figure itself instead of its files."""
-    kept: list[Figure] = []
-
-    def keep(figure: Figure, out: Path, name: str) -> list[Path]:
-        kept.append(figure)
-        return []
-
-    monkeypatch.setattr(figure2, "save_figure", keep)
-    draw(folder, folder / "out")
-    (figure,) = kept
+def drawn(folder: Path, scale: str) -> Figure:
+    figure = draw_figure2(load_records(folder), folder, scale)
+    assert figure is not None
     return figure
 
 
-def test_ast_stands_left_and_mast_right_with_numbers_below_and_one_legend(
-    tmp_path: Path, planes: list[int], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_ast_is_left_and_mast_right_with_numbers_below_and_one_legend(tmp_path: Path, planes: list[int]) -> None:
     add_both(tmp_path, "demo")
     fill_projections(tmp_path)
-    figure = drawn(monkeypatch, tmp_path)
+    figure = drawn(tmp_path, "demo")
     left, right = figure.axes
     assert left.get_title() == "AST (ast_tiny)" and right.get_title() == "MAST (mast_tiny)"
     record = projection_of(load_records(tmp_path), load_records(tmp_path).of_kind(TrainedRun)[0])
@@ -153,12 +142,10 @@ def test_ast_stands_left_and_mast_right_with_numbers_below_and_one_legend(
     assert "STAND-IN" in figure.get_suptitle() and "DEMO" in figure.get_suptitle()
 
 
-def test_a_paper_figure_is_not_called_a_demo(
-    tmp_path: Path, planes: list[int], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_paper_figure_is_not_called_a_demo(tmp_path: Path, planes: list[int]) -> None:
     add_both(tmp_path, "paper")
     fill_projections(tmp_path)
-    title = drawn(monkeypatch, tmp_path).get_suptitle()
+    title = drawn(tmp_path, "paper").get_suptitle()
     assert "VGGSound" in title and "DEMO" not in title and "STAND-IN" not in title
 
 
@@ -166,7 +153,7 @@ def test_thirty_classes_look_different() -> None:
     assert len({tuple(class_style(place).items()) for place in range(30)}) == 30
 
 
-def test_a_class_has_one_look_in_both_panels_and_its_number_once_where_clips_are_many() -> None:
+def test_a_class_has_one_look_in_both_panels_and_its_number_once() -> None:
     names = ["a", "b", "c"]
     points = np.arange(40.0).reshape(20, 2)
     projection = Projection(np.arange(20).astype(str), points, np.array(["a", "c"] * 10))
@@ -184,6 +171,7 @@ def test_one_model_alone_is_no_figure(tmp_path: Path, planes: list[int]) -> None
     add_run(tmp_path, "ast_tiny", *blobs(4, 10))
     fill_projections(tmp_path)
     assert draw(tmp_path, tmp_path / "out") == [] and not (tmp_path / "out").exists()
+    assert draw_figure2(load_records(tmp_path), tmp_path, "demo") is None
 
 
 def test_damaged_coordinates_are_one_line_with_the_remedy(tmp_path: Path, planes: list[int]) -> None:
@@ -196,7 +184,7 @@ def test_damaged_coordinates_are_one_line_with_the_remedy(tmp_path: Path, planes
     assert path.name in str(caught.value) and "\n" not in str(caught.value)
 
 
-def test_the_table_gives_the_numbers_and_where_the_coordinates_lie(tmp_path: Path, planes: list[int]) -> None:
+def test_the_table_gives_the_numbers_and_the_files_of_coordinates(tmp_path: Path, planes: list[int]) -> None:
     empty = table(tmp_path)
     assert {cell.status for row in empty.rows for cell in row.cells.values()} == {"not run"}
     add_both(tmp_path, "demo")

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from reports.markdown import table
+from reports.document import Figure, Grid, Report, Section, Sounds, numbered, words
 from reports.plots import use_style
 from reports.plots.base import tip, to_svg
 from reports.sounds import class_sounds, path_of
@@ -31,6 +31,7 @@ addEventListener("load", async () => {
   button.click();
   const ascending = column();
   button.click();
+  const sorted = document.querySelector("th:last-child").getAttribute("aria-sort");
   const descending = column();
   document.querySelector(".tip").dispatchEvent(new PointerEvent("pointerenter"));
   const audio = document.querySelector("button.sound audio");
@@ -39,7 +40,7 @@ addEventListener("load", async () => {
     audio.addEventListener("error", () => resolve(null));
     audio.load();
   });
-  post({ ascending, descending, tip: document.getElementById("tip").textContent, seconds });
+  post({ ascending, descending, sorted, tip: document.getElementById("tip").textContent, seconds });
 });
 </script></body>"""
 
@@ -90,11 +91,13 @@ def test_tables_sort_marks_tell_and_sounds_play(tmp_path: Path) -> None:
     (mark,) = axes.plot([1], [2], "o")
     tip(mark, "mast_base", "record abc")
     label, sound = next(iter(class_sounds().items()))
-    rows = [["a", "10.5"], ["b", "–"], ["c", "9.1 → 2.0 [1.0, 3.0]"]]
-    markdown = (
-        f"# Page\n\n{table(['Row', 'Score'], rows)}\n![caption](figures/one.png)\n\n[{label}]({path_of(label)})\n"
-    )
-    page = to_html(markdown, {"figures/one": to_svg(figure)}, {path_of(label): sound})
+    rows = (("a", "10.5"), ("b", "–"), ("c", "9.1 → 2.0 [1.0, 3.0]"))
+    grid = Grid(key="scores", caption=(), header=("Row", "Score"), rows=tuple(tuple(map(words, row)) for row in rows))
+    drawing = Figure(key="one", caption=words("caption"), alt="a mark", svg=to_svg(figure))
+    blocks = (grid, drawing, Sounds(sounds=((label, path_of(label)),)))
+    section = Section(key="section", title="Section", blocks=blocks)
+    report = numbered(Report(title="Page", facts=(), summary=(), body=(section,)))
+    page = to_html(report, {path_of(label): sound})
     pyplot.close(figure)
     path = tmp_path / "page.html"
     path.write_text(page, encoding="utf-8")
@@ -102,5 +105,6 @@ def test_tables_sort_marks_tell_and_sounds_play(tmp_path: Path) -> None:
     # By the measured number; a cell without one comes last either way.
     assert [text[:4] for text in found["ascending"]] == ["9.1 ", "10.5", "–"]
     assert [text[:4] for text in found["descending"]] == ["10.5", "9.1 ", "–"]
+    assert found["sorted"] == "descending"
     assert found["tip"] == "mast_base · record abc"
     assert found["seconds"] == pytest.approx(2.0, abs=0.01)

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from reproduce.paper import MODELS, PAPER_JSON, ArchitectureRow, Claim, Layer, Table, load_paper
+from reproduce.paper import MODELS, PAPER_JSON, ArchitectureRow, Claim, Layer, QuotedTable, load_paper
 
 SHARED = Path(os.environ.get("MAST_SHARED", Path(__file__).resolve().parents[2] / "shared"))
 PRINTED_TABLES = ("table2", "table3", "table4", "table5", "table6")
@@ -64,7 +64,7 @@ def _numbers_in(text: str) -> set[float]:
     return {float(digits.replace(",", "")) * NUMBER_SCALES.get(scale, 1) for digits, scale in found}
 
 
-def _as_printed(table: Table, row: str, column: str) -> str:
+def _as_printed(table: QuotedTable, row: str, column: str) -> str:
     value = table.cell(row, column)
     return "-" if value is None else f"{value:.{table.column(column).decimals}f}"
 

@@ -1,96 +1,147 @@
-"""Text of the report: whatever a name holds is shown as it is, in Markdown, on the page and in the PDF."""
+"""Text of the report: whatever a name holds is shown exactly, in Markdown, on the page and in the PDF."""
 
 from __future__ import annotations
 
 import html
+import io
 import re
+from datetime import UTC, datetime
+from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from make_records import make_cost_record, make_record
+from markdown_it import MarkdownIt
 
-from reports.markdown import bullets, code, escape, escape_note, table
-from reports.tables_text import table_text
+from reports.conditions import conditions_of, days
+from reports.document import (
+    Bullets,
+    Grid,
+    Paragraph,
+    Report,
+    Section,
+    Span,
+    code,
+    numbered,
+    plain_text,
+    reference,
+    with_code,
+    words,
+)
+from reports.grids import grid_of
+from reports.pdf import to_pdf
 from reports.to_html import to_html
-from reports.to_typst import parser, string, to_typst
+from reports.to_markdown import to_markdown
+from reports.to_typst import to_typst
+from reproduce.records.records import Records
 from reproduce.tables import Cell, Column, Row, Table, measured
 
 HOSTILE = (
     "a*b*_c_|<script>alert(1)</script>&amp;[x](http://y)![z](w)",
-    "`code` ``two`` #heading $math$ ~gone~ {brace} \\slash\\",
+    "`code` ``two`` #heading $math$ ~gone~ {brace} \\slash\\ {{ jinja }} {% raw %}",
     '#let x = 1; @ref <label> "quoted" // comment /* too */ https://example.org',
     "1. list",
     "- item",
     "+ 3 // no",
     "# title",
     "--- === ***",
-    "=== x",
     "| a | b |",
     ":-- --:",
 )
+CONTROL = "red\x1b[31m\x00 back\u202ewards\x07"
 
 
-def shown(markdown: str) -> str:
-    """The text that a browser shows of it."""
-    return html.unescape(re.sub(r"<[^>]*>", "", parser().render(markdown))).strip()
+def report_of(*texts: str) -> Report:
+    """A report that shows every text in a line, in a list, as a title and in a table's cell and note."""
+    grid = Grid(
+        key="grid",
+        caption=words(texts[0]),
+        header=("", texts[0]),
+        rows=tuple((words(text), words("1")) for text in texts),
+        notes=tuple(map(words, texts)),
+    )
+    blocks = (*(Paragraph(text=words(text)) for text in texts), Bullets(items=tuple(map(words, texts))), grid)
+    section = Section(key="section", title=texts[0], blocks=blocks)
+    return numbered(Report(title="Title", facts=(words(texts[0]),), summary=(), body=(section,)))
+
+
+def shown(markdown: str) -> list[str]:
+    """The text of every line, list item and cell that a Markdown reader shows."""
+    page = MarkdownIt("commonmark", {"html": False}).enable("table").render(markdown)
+    texts = re.findall(r"<(?:p|li|td|h2)[^>]*>(.*?)</(?:p|li|td|h2)>", page)
+    return [html.unescape(re.sub(r"<[^>]*>", "", text)) for text in texts]
 
 
 @pytest.mark.parametrize("text", HOSTILE)
-def test_hostile_text_is_shown_as_it_is_in_lines_lists_and_cells(text: str) -> None:
-    assert shown(escape(text)) == text
-    assert shown(bullets([escape(text)])) == text
-    cells = re.findall(r"<td[^>]*>(.*?)</td>", parser().render(table(["", "n"], [[escape(text), "1"]])))
-    assert [html.unescape(cell) for cell in cells] == [text, "1"]
+def test_markdown_shows_hostile_text_in_lines_lists_and_cells(text: str) -> None:
+    found = shown(to_markdown(report_of(text)))
+    assert found.count(text) == 7  # fact, contents, title, paragraph, list, cell and note; a caption follows its number
 
 
 @given(st.text(st.characters(min_codepoint=32, max_codepoint=126), min_size=1, max_size=40).filter(str.strip))
-def test_any_printable_text_survives_escaping(text: str) -> None:
-    line = " ".join(text.split())
-    assert shown(escape(text)) == line
-    cells = re.findall(r"<td[^>]*>(.*?)</td>", parser().render(table(["", "n"], [[escape(text), "1"]])))
-    assert [html.unescape(cell) for cell in cells] == [line, "1"]
-
-
-def test_commands_in_notes_are_code_and_the_rest_is_escaped() -> None:
-    note = "not run: no record of a_*b* under x: python -m reproduce table2 --data kinetics_sounds=DIR"
-    assert "<code>python -m reproduce table2 --data kinetics_sounds=DIR</code>" in parser().render(escape_note(note))
-    assert shown(escape_note(note)) == note
-    assert shown(escape_note("see `--format json` <b>")) == "see --format json <b>"
-    assert escape_note("`python -m reports` again") == "`python -m reports` again"
-
-
-def test_code_may_hold_backticks() -> None:
-    assert "<code>a `b` c</code>" in parser().render(code("a `b` c"))
-    assert "<code>`b`</code>" in parser().render(code("`b`"))
+def test_markdown_shows_any_printable_text(text: str) -> None:
+    assert shown(to_markdown(report_of(text))).count(" ".join(text.split())) >= 7
 
 
 def test_hostile_text_is_text_on_the_page() -> None:
-    page = to_html("# T\n\n" + "\n".join(escape(text) + "\n" for text in HOSTILE), {}, {})
-    assert page.count("<script>") == 1  # our own
+    page = to_html(report_of(*HOSTILE), {})
+    assert page.count("<script>") == 1  # the page's script
     assert "&lt;script&gt;alert(1)&lt;/script&gt;" in page
 
 
-def test_hostile_text_is_text_in_the_pdf() -> None:
-    typst = pytest.importorskip("typst")
+def test_hostile_text_is_text_in_the_pdf(tmp_path: Path) -> None:
+    pytest.importorskip("typst")
     pypdf = pytest.importorskip("pypdf")
-    import io
-
-    rows = [[escape(text), "1"] for text in HOSTILE]
-    markdown = "# T\n\n" + table(["name", "n"], rows) + "\n" + bullets(map(escape, HOSTILE))
-    pdf = typst.compile(to_typst(markdown).encode(), format="pdf", ignore_system_fonts=True, timestamp=0)
+    pdf = to_pdf(to_typst(report_of(*HOSTILE)), tmp_path, datetime(2026, 1, 1, tzinfo=UTC))
     text = re.sub(r"\s", "", "".join(page.extract_text() for page in pypdf.PdfReader(io.BytesIO(pdf)).pages))
     for name in HOSTILE:
-        assert text.count(re.sub(r"\s", "", name)) >= 2, name
+        assert text.count(re.sub(r"\s", "", name)) >= 3, name
 
 
-def test_typst_gets_strings_and_no_markup() -> None:
-    assert string('a"b\\c\nd') == '"a\\"b\\\\c\\nd"'
-    assert '#"#let x";' in to_typst("#let x".replace("#", r"\#"))
+def test_control_characters_reach_no_format() -> None:
+    report = report_of(CONTROL)
+    for text in (to_markdown(report), to_html(report, {}), to_typst(report)):
+        assert not set(text) & set("\x00\x07\x1b\u202e")
+        assert "red\ufffd" in text
 
 
-def test_markdown_that_the_pdf_has_no_form_for_is_an_error_not_a_gap() -> None:
-    with pytest.raises(ValueError, match="paragraph of its own"):
-        to_typst("text ![an image](figures/x.png) in a line")
+def test_commands_in_notes_are_code() -> None:
+    note = "not run: no record of a_*b* under x: python -m reproduce table2 --data kinetics_sounds=DIR"
+    assert code("python -m reproduce table2 --data kinetics_sounds=DIR") in with_code(note)
+    assert plain_text(with_code(note)) == note
+    assert with_code("see `--format json` <b>") == words("see ", code("--format json"), " <b>")
+
+
+def test_markdown_code_may_hold_backticks() -> None:
+    assert "a `b` c" in shown(to_markdown(report_with(words(code("a `b` c")))))
+
+
+def test_links_and_styles_survive_in_every_format() -> None:
+    report = report_with(words("see ", Span("site", href="https://example.org"), Span(" bold ", "strong")))
+    assert "[site](https://example.org)" in to_markdown(report) and "**bold**" in to_markdown(report)
+    assert '<a href="https://example.org">site</a><strong> bold </strong>' in to_html(report, {})
+    assert '#link("https://example.org")' in to_typst(report)
+
+
+# --- numbers and references -----------------------------------------------------------------------------------------
+
+
+def report_with(text: object, *keys: str) -> Report:
+    grids = tuple(Grid(key=key, caption=(), header=("",), rows=()) for key in keys)
+    section = Section(key="section", title="Section", blocks=(Paragraph(text=text), *grids))  # type: ignore[arg-type]
+    return numbered(Report(title="T", facts=(), summary=(), body=(section,)))
+
+
+def test_references_show_the_number_and_link_to_it() -> None:
+    report = report_with(words(reference("second")), "first", "second")
+    assert report.body[0].blocks[0].text == (Span("Table R2", href="#second"),)  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize(("name", "keys"), [("absent", ("first",)), ("first", ("first", "first"))])
+def test_an_unknown_or_repeated_key_is_an_error(name: str, keys: tuple[str, ...]) -> None:
+    with pytest.raises(ValueError, match=r"first|absent"):
+        report_with(words(reference(name)), *keys)
 
 
 # --- tables ---------------------------------------------------------------------------------------------------------
@@ -98,45 +149,46 @@ def test_markdown_that_the_pdf_has_no_form_for_is_an_error_not_a_gap() -> None:
 COLUMNS = (Column("top1", "Top-1", "%", 1), Column("empty", "Nothing", "", 0))
 
 
-def one_row(cell: Cell, **changes: object) -> str:
-    return table_text(Table("t", "A title", COLUMNS, (Row("r", "a|b", {"top1": cell}),), **changes))  # type: ignore[arg-type]
+def table_of(**cells: Cell) -> Table:
+    return Table("t", "Table 2: T", COLUMNS, tuple(Row(name, name, {"top1": cell}) for name, cell in cells.items()))
 
 
-def test_a_measured_number_is_bold_only_where_it_differs_from_the_paper_as_printed() -> None:
-    assert r"| a\|b | 50.0 → **51.2** |" in one_row(measured(51.2, "%", "", paper=50.0))
-    assert r"| a\|b | 50.0 → 50.0 |" in one_row(measured(50.04, "%", "", paper=50.0))
-    assert r"| a\|b | 51.2 |" in one_row(measured(51.2, "%", ""))
+def cells_of(table: Table, command: str = "") -> dict[str, str]:
+    return {plain_text(row[0]): plain_text(row[1]) for row in grid_of(table, command=command).rows}
 
 
-def test_columns_without_a_cell_are_left_out() -> None:
-    assert "Nothing" not in one_row(measured(1.0, "%", ""))
+def test_a_measured_number_that_differs_as_printed_is_bold() -> None:
+    same, other = measured(74.84, "%", "", 74.8), measured(75.0, "%", "", 74.8)
+    rows = grid_of(table_of(same=same, other=other)).rows
+    assert [[span.style for span in row[1]] for row in rows] == [["plain"], ["plain", "plain", "strong"]]
 
 
-def test_conditions_stand_below_the_table_once_and_not_where_a_note_says_them() -> None:
-    conditions = "mast_base, from scratch, 3 epochs"
-    assert one_row(measured(1.0, "%", conditions)).count(conditions) == 1
-    assert one_row(measured(1.0, "%", conditions), notes=(f"a|b: {conditions}.",)).count(conditions) == 1
+def test_columns_without_cells_are_left_out_and_models_have_their_names() -> None:
+    grid = grid_of(table_of(mast_tiny=measured(1.0, "%", "")))
+    assert grid.header == ("", "Top-1 (%)")
+    assert plain_text(grid.rows[0][0]) == "MAST (tiny)"
+    assert plain_text(grid.caption) == "The paper's Table 2: T."
 
 
-def test_conditions_that_start_alike_are_told_together() -> None:
-    cells = {key: measured(1.0, "%", f"ast_base, 1 x 8, closed form, {key}") for key in ("top1", "empty")}
-    text = table_text(Table("t", "T", COLUMNS, (Row("r", "r", cells), Row("s", "s", {}))))
-    assert "- r: ast_base, 1 x 8, closed form (top1; empty)." in text
+def test_cells_that_the_command_fills_are_counted_and_other_reasons_are_told() -> None:
+    command = "python -m reproduce table2"
+    reasons = (f"not run: no record: {command}", f"not run: nothing: {command}", "not run: out of memory")
+    cells = {
+        str(place): Cell(paper=1.0, unit="%", status="not run", conditions=why) for place, why in enumerate(reasons)
+    }
+    notes = [plain_text(note) for note in grid_of(table_of(**cells), command=command).notes]
+    assert notes == ["Not run: 2 of the cells have no run at the paper's scale.", "not run: out of memory"]
 
 
-def test_wide_tables_go_on_a_page_of_their_own_with_their_heading() -> None:
-    header = ["row", *(f"column{i}" for i in range(20))]
-    rows = [["x", *["123.4 → 567.8"] * 20]]
-    wide = to_typst("### Heading\n\n" + table(header, rows))
-    narrow = to_typst("### Heading\n\n" + table(header[:3], [rows[0][:3]]))
-    assert "#wide[#heading(level: 3)" in wide
-    assert "#wide[" not in narrow.partition("#heading")[2]
+def test_conditions_are_one_sentence_from_the_runs() -> None:
+    seeds = [make_record(seed=seed, created=f"2026-01-0{seed + 1}T00:00:00+00:00") for seed in (0, 1)]
+    text = conditions_of(Records.of(seeds).runs)
+    assert text == "Measured on invented CPU, float32, seeds 0 and 1, 1 to 2 January 2026."
+    assert conditions_of(()) == ""
+    cost = conditions_of(Records.of([make_cost_record("ast_base")]).runs)
+    assert cost == "Counted in closed form for one clip of 1 × 128 × 1024."
 
 
-def test_of_many_conditions_only_what_they_share_is_told() -> None:
-    rows = tuple(
-        Row(f"r{i}", f"r{i}", {"top1": measured(1.0, "%", f"row {i}, invented CPU, seed 0")}) for i in range(20)
-    )
-    text = table_text(Table("t", "T", COLUMNS, rows))
-    assert "- Common to all measured cells: invented CPU, seed 0. `--format json`" in text
-    assert "row 7" not in text
+def test_days_that_are_no_dates_are_left_out() -> None:
+    assert days(["2026-01-31T10:00", "2026-02-01", "someday", ""]) == "31 January 2026 to 1 February 2026"
+    assert days([""]) == ""

@@ -10,38 +10,50 @@ import shlex
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from make_records import make_run, ranked
 
 from reports.__main__ import main
+from reports.body import body_grid, body_sections
 from reports.commands import command_of
+from reports.document import Grid, Paragraph, plain_text
+from reports.findings import accuracy_finding, cost_finding, coverage_finding
 from reports.pdf import MISSING
 from reports.plots import PLOTS
-from reports.sections import TABLES, report_text
+from reports.source import Source
+from reports.summary import verdict_grid
 from reproduce.paper import load_paper
+from reproduce.records.predictions import StoredPredictions
 from reproduce.records.record import RunRecord
+from reproduce.records.records import Records
 from reproduce.records.store import append_record, load_records
-from reproduce.tables import TableInputs
+from reproduce.tables import TableInputs, table_specs
 
 ROOT = Path(__file__).resolve().parents[1]
 GOLDEN = ROOT / "tests/golden/records"
 FILES = ("report.md", "report.html", "report.pdf")
-# What an interpreter does that must not have torch: any import of it is an error.
+BODY_PAGES = 10
+# An interpreter without torch: any import of it is an error.
 NO_TORCH = """
 import sys
-sys.modules.update(dict.fromkeys(("torch", "timm", "models")))
+class Absent:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in ("torch", "timm", "models"):
+            raise ImportError(name)
+sys.meta_path.insert(0, Absent())
 """
 
 
 def golden_records() -> list[RunRecord]:
     """The golden records; their costs, which hold no items, get two invented ones."""
     items = [["block 0", "linear", 20_000_000_000], ["block 0", "attention", 5_000_000_000]]
+    stored = (run.record for run in load_records(GOLDEN))
     return [
-        replace(r, details={**r.details, "items": items, "libraries": {}}) if r.kind == "cost" else r
-        for r in load_records(GOLDEN)
+        replace(r, details={**r.details, "items": items, "libraries": {}}) if r.kind == "cost" else r for r in stored
     ]
 
 
@@ -62,14 +74,15 @@ def built(records_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return out
 
 
-def inputs_of(records: list[RunRecord], folder: Path = GOLDEN) -> TableInputs:
-    return TableInputs(load_paper(), records, folder)
+def source_of(records: Sequence[RunRecord], folder: Path = GOLDEN) -> Source:
+    return Source(TableInputs(load_paper(), Records.of(records), folder))
 
 
-def row_of(text: str, heading: str, label: str) -> str:
-    """The line of the table under `heading` (its start) that begins with `label`."""
-    section = text[text.index(heading) :]
-    return next(line for line in section.splitlines() if line.startswith(f"| {label} |"))
+def row_of(source: Source, table: str, label: str) -> list[str]:
+    """The cells of the row `label` of a table in the body."""
+    grid = body_grid(source, table)
+    assert isinstance(grid, Grid)
+    return next([plain_text(cell) for cell in row[1:]] for row in grid.rows if plain_text(row[0]) == label)
 
 
 def contents(folder: Path) -> dict[str, bytes]:
@@ -95,25 +108,32 @@ def test_the_same_records_give_the_same_bytes_without_torch(built: Path, records
     assert [name for name in again if again[name] != before[name]] == []
 
 
-def test_every_registered_table_is_in_the_report() -> None:
+def test_every_registered_table_is_in_the_report(records_dir: Path) -> None:
     # In a fresh interpreter: other tests register tables of their own.
-    script = "from reports.sections import TABLES; from reproduce.tables import table_specs\nprint(*table_specs())"
-    names = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True)
-    assert set(names.stdout.split()) == set(TABLES)
+    script = (
+        "import sys; from pathlib import Path; from reports.build import whole_report; from reports.source import *\n"
+        "from reports.plots import use_style; from reproduce.records.store import load_records; use_style()\n"
+        "from reproduce.paper import load_paper; from reproduce.tables import table_specs\n"
+        "folder = Path(sys.argv[1]); inputs = TableInputs(load_paper(), load_records(folder), folder)\n"
+        "whole_report(Source(inputs), [])\n"
+        "print(*(set(table_specs()) - set(inputs.built)))"
+    )
+    run = subprocess.run(
+        [sys.executable, "-c", script, str(records_dir)], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    assert run.stdout.split() == []
 
 
-def test_figures_that_the_text_shows_are_there_as_png_and_svg(built: Path) -> None:
-    shown = re.findall(r"\]\((figures/[a-z0-9_]+)\.png\)", (built / "report.md").read_text())
-    assert "figures/architecture" in shown
-    for name in shown:
-        assert (built / f"{name}.png").read_bytes().startswith(b"\x89PNG")
-        assert b"<svg" in (built / f"{name}.svg").read_bytes()
+def test_figures_that_the_text_shows_are_beside_it(built: Path) -> None:
+    shown = re.findall(r"\]\((figures/[a-z0-9_]+\.svg)\)", (built / "report.md").read_text())
+    assert "figures/architecture.svg" in shown
+    assert all(b"<svg" in (built / name).read_bytes() for name in shown)
 
 
 def test_the_commands_of_the_report_are_ones_that_the_command_line_takes() -> None:
-    from reproduce.__main__ import build_parser
+    from reproduce.cli.parser import build_parser
 
-    commands = {command_of(name) for name in TABLES} | {plot.command for plot in PLOTS.values()}
+    commands = {command_of(name) for name in table_specs()} | {plot.command for plot in PLOTS.values()}
     for command in sorted(commands):
         if command.startswith("pytest "):
             assert (ROOT / shlex.split(command)[1]).is_dir()
@@ -133,40 +153,38 @@ def test_an_out_folder_that_cannot_be_made_is_one_line_and_status_2(
 
 
 def test_a_damaged_record_is_one_line_and_status_2(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    (tmp_path / "train.jsonl").write_text("{half a rec")
+    (tmp_path / "train.jsonl").write_text('{"kind": "train"}\n{"kind": "train"}\n')
     assert main(["--records", str(tmp_path), "--out", str(tmp_path / "out")]) == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert "train.jsonl:1" in line
 
 
-def test_a_folder_without_records_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """A slip in --records would otherwise look like a suite that measured nothing."""
-    assert main(["--records", str(tmp_path / "none"), "--out", str(tmp_path / "out")]) == 0
-    (line,) = capsys.readouterr().err.splitlines()
-    assert line.startswith(str(tmp_path / "none")) and "--records" in line
-
-
-def test_without_typst_markdown_and_html_are_written_and_no_old_pdf_stays(
+def test_without_typst_the_other_files_are_written_and_no_old_pdf_stays(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    """Without records, too: a slip in --records would otherwise look like a suite that measured nothing."""
     monkeypatch.setitem(sys.modules, "typst", None)
     (tmp_path / "report.pdf").write_bytes(b"of an earlier day")
     assert main(["--records", str(tmp_path / "none"), "--out", str(tmp_path)]) == 0
-    assert MISSING in capsys.readouterr().err
+    absent, missing = capsys.readouterr().err.splitlines()
+    assert absent.startswith(str(tmp_path / "none")) and "--records" in absent and missing == MISSING
     assert {path.name for path in tmp_path.iterdir() if path.is_file()} == {"report.md", "report.html"}
 
 
-# --- what stands in the cells ---------------------------------------------------------------------------------------
+# --- what the cells hold --------------------------------------------------------------------------------------------
 
 
 def test_without_a_record_every_number_of_the_paper_is_not_run_with_its_command() -> None:
-    text = report_text(inputs_of([], Path("nowhere")), {}, "")
-    assert "74.8 → not run" in row_of(text, "### Table 2", r"MAST \(Ours\)".replace("\\", ""))
+    source = source_of([], Path("nowhere"))
+    assert row_of(source, "table2", "MAST (Ours)")[0] == "74.8 → not run"
     for target in ("table2", "table3", "table4", "table5", "table6", "ablations"):
-        assert f"`{command_of(target)}`" in text
-    for plot in PLOTS.values():
-        assert f"`{plot.command}`" in text
-    assert "![" not in text
+        grid = body_grid(source, target)
+        assert isinstance(grid, Grid) and grid.command == command_of(target)
+    told = [plain_text(finding(source)) for finding in (cost_finding, accuracy_finding, coverage_finding)]
+    assert ["not run" in text or "none is measured here" in text for text in told] == [True] * 3
+    paragraphs = (b for section in body_sections(source) for b in section.blocks if isinstance(b, Paragraph))
+    text = "\n".join(plain_text(paragraph.text) for paragraph in paragraphs)
+    assert all(PLOTS[name].command in text for name in ("architecture", "speed", "scaling", "training_curves"))
 
 
 def of_table_2(record: RunRecord) -> bool:
@@ -175,11 +193,11 @@ def of_table_2(record: RunRecord) -> bool:
 
 def test_a_removed_record_turns_its_cells_into_not_run() -> None:
     records = golden_records()
-    with_it = report_text(inputs_of(records), {}, "")
-    without = report_text(inputs_of([record for record in records if not of_table_2(record)]), {}, "")
-    assert "74.8 → **75.0" in row_of(with_it, "### Table 2", "MAST (Ours)")
-    assert "74.8 → not run" in row_of(without, "### Table 2", "MAST (Ours)")
-    assert row_of(with_it, "### Table 5", "MAST (Ours)") == row_of(without, "### Table 5", "MAST (Ours)")
+    complete = source_of(records)
+    without = source_of([record for record in records if not of_table_2(record)])
+    assert row_of(complete, "table2", "MAST (Ours)")[0].startswith("74.8 → 75.0")
+    assert row_of(without, "table2", "MAST (Ours)")[0] == "74.8 → not run"
+    assert row_of(complete, "table5", "MAST (Ours)") == row_of(without, "table5", "MAST (Ours)")
 
 
 STRANGERS: dict[str, Callable[[RunRecord], RunRecord]] = {
@@ -195,9 +213,37 @@ STRANGERS: dict[str, Callable[[RunRecord], RunRecord]] = {
 @pytest.mark.parametrize("stranger", STRANGERS)
 def test_a_record_of_anything_else_never_enters_a_paper_cell(stranger: str) -> None:
     records = [STRANGERS[stranger](record) if of_table_2(record) else record for record in golden_records()]
-    text = report_text(inputs_of(records), {}, "")
-    row = row_of(text, "### Table 2", "MAST (Ours)")
-    assert row.count("not run") == 2 and "75.0" not in row
+    assert row_of(source_of(records), "table2", "MAST (Ours)")[:2] == ["74.8 → not run", "93.1 → not run"]
+
+
+def test_every_claim_is_counted_once_on_page_1() -> None:
+    source = source_of(golden_records())
+    counts = [int(n) for row in verdict_grid(source).rows for n in re.findall(r"\d+", plain_text(row[2]))]
+    assert sum(counts) == len(load_paper().claims)
+
+
+# --- sentences ------------------------------------------------------------------------------------------------------
+
+
+def pair_of_runs(folder: Path, second_right: int, seed: int = 0) -> list[RunRecord]:
+    """AST right on 20 of 40 clips of ESC-50's layout, MAST on `second_right` of the same."""
+    clips = " ".join(f"1-{i}-A-0" for i in range(40))
+    records = []
+    for model, right in (("ast_tiny", 20), ("mast_tiny", second_right)):
+        stored: StoredPredictions = ranked(clips, label="0" * right + "1" * (40 - right))
+        run = make_run(folder, model, "kinetics_sounds", stored, recipe_name="", seed=seed)
+        names = [f"c{i}" for i in range(6)]
+        dataset = {**run.dataset, "name": "esc50", "classes": {"label": names}}
+        metrics = {**run.metrics, "clips": 40, "correct": right, "train_clips_per_s": 1.0, "predict_clips_per_s": 1.0}
+        records.append(replace(run, scale="demo", dataset=dataset, metrics=metrics))
+    return records
+
+
+@pytest.mark.parametrize(("right", "word"), [(20, "a tie"), (36, "MAST (tiny) ahead on these clips")])
+def test_a_winner_is_named_only_where_the_interval_excludes_0(tmp_path: Path, right: int, word: str) -> None:
+    text = plain_text(accuracy_finding(source_of(pair_of_runs(tmp_path, right), tmp_path)))
+    assert word in text
+    assert "excludes the spread over training runs" in text and "95 % interval over the 40 recordings" in text
 
 
 # --- the PDF --------------------------------------------------------------------------------------------------------
@@ -212,6 +258,18 @@ def test_text_extraction_of_the_pdf_finds_every_number_of_every_table(built: Pat
     wanted = re.findall(r"\d[\d,.]*\d|\d", "\n".join(cells))
     assert len(wanted) > 500
     assert sorted(set(wanted) - set(found)) == []
+
+
+def test_the_body_of_the_pdf_fits_on_ten_pages(built: Path) -> None:
+    pypdf = pytest.importorskip("pypdf")
+    reader = pypdf.PdfReader(built / "report.pdf")
+    titles = {str(entry.title): reader.get_destination_page_number(entry) for entry in _flat(reader.outline)}
+    first = next(page for title, page in titles.items() if title.startswith("Appendix A"))
+    assert first is not None and first <= BODY_PAGES  # pages count from 0
+
+
+def _flat(outline: list) -> list:  # type: ignore[type-arg]
+    return [entry for part in outline for entry in (_flat(part) if isinstance(part, list) else [part])]
 
 
 def test_the_fonts_of_the_pdf_are_embedded_and_its_date_is_the_newest_record_s(built: Path) -> None:
@@ -241,3 +299,38 @@ def test_the_page_is_one_file_and_its_figures_carry_the_records_behind_them(buil
     costs = [record.key for record in golden_records() if record.kind == "cost"]
     titles = [html.unescape(title) for title in re.findall(r"<title>(.*?)</title>", page)]
     assert any(key in title for title in titles for key in costs)
+
+
+def test_the_page_has_the_semantics_that_a_screen_reader_needs(built: Path) -> None:
+    page = (built / "report.html").read_text()
+    assert page.count("<table>") == page.count("<caption") == page.count("<thead>") > 20
+    assert page.count("<figure") == page.count('<svg role="img" aria-label="') == page.count("<figcaption>") > 2
+    heads = re.findall(r"<th\b[^>]*>", page)
+    assert all("scope=" in head for head in heads)
+    assert re.search(r'<nav aria-label="Contents">', page) and 'href="#summary">Skip' in page
+
+
+# --- own runs -------------------------------------------------------------------------------------------------------
+
+
+def test_own_runs_get_a_report_of_their_own_without_a_word_on_the_paper(tmp_path: Path) -> None:
+    records = pair_of_runs(tmp_path / "records", 30)
+    for record in records:
+        dataset = {**record.dataset, "name": "folder"}
+        experiment = {**record.experiment, "dataset": "folder"}
+        append_record(tmp_path / "records", replace(record, dataset=dataset, experiment=experiment))
+    assert main(["--records", str(tmp_path / "records"), "--out", str(tmp_path / "out")]) == 0
+    text = (tmp_path / "out/report.md").read_text()
+    assert "50.0" in text and "75.0" in text and "Mistakes worth listening to" in text
+    assert not re.search(r"not run|paper|AudioSet", text)
+    assert not (tmp_path / "out/sounds").exists()
+
+
+def test_own_runs_of_one_model_are_shown_alone(tmp_path: Path) -> None:
+    (record, _) = pair_of_runs(tmp_path / "records", 30)
+    dataset, experiment = (
+        {**part, key: "csv"} for part, key in ((record.dataset, "name"), (record.experiment, "dataset"))
+    )
+    append_record(tmp_path / "records", replace(record, dataset=dataset, experiment=experiment))
+    assert main(["--records", str(tmp_path / "records"), "--out", str(tmp_path / "out")]) == 0
+    assert "One model was trained" in (tmp_path / "out/report.md").read_text()

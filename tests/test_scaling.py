@@ -146,7 +146,7 @@ def test_run_none_measures_nothing(tmp_path: Path) -> None:
 def test_a_record_holds_macs_quartiles_every_sample_and_the_attention_path(tmp_path: Path) -> None:
     ast, mast = measure_scaling(tmp_path, sweep())
     for record in (ast, mast):
-        model = create_model(record.experiment["model"], input_size=(128, 50))
+        model = create_model(record.model, input_size=(128, 50))
         metrics = record.metrics
         assert metrics["macs_module_only"] == measure_complexity(model).macs_module_only
         assert metrics["macs_full"] == measure_complexity(model).macs_full
@@ -155,7 +155,7 @@ def test_a_record_holds_macs_quartiles_every_sample_and_the_attention_path(tmp_p
             min(record.record.details["samples_s"]) <= metrics["latency_s"] <= max(record.record.details["samples_s"])
         )
         assert record.environment.attention == model.attention
-        assert record.experiment["input_size"] == [128, 50]
+        assert record.input_size == (128, 50)
     pairs = zip(ast.record.details["samples_s"], mast.record.details["samples_s"], strict=True)
     assert ast.metrics["time_ratio"] == pytest.approx(sum(a / m for a, m in pairs) / 2)  # the median of two
 
@@ -186,7 +186,7 @@ def test_without_records_every_length_is_not_run_and_the_command_is_named() -> N
     assert all("python -m reproduce scaling" in c.conditions for c in cells)
 
 
-def test_macs_stand_by_both_rules_with_their_ratio() -> None:
+def test_macs_are_shown_by_both_rules_with_their_ratio() -> None:
     table = build(*make_pair(10.0, 3.0))
     assert cell(table, "10s", "ast_module_only").measured == 400.0
     assert cell(table, "10s", "mast_full").measured == 125.0
@@ -208,7 +208,7 @@ def test_a_machine_has_its_own_block_with_time_spread_and_memory() -> None:
     assert (cell(cpu, "10s", "ast_mib").measured, cell(cpu, "10s", "ratio_mib").measured) == (1024.0, 2.0)
 
 
-def test_memory_that_the_system_does_not_tell_is_not_run() -> None:
+def test_memory_that_the_system_does_not_report_is_not_run() -> None:
     table = build(make_scaling_record(mib=None)).blocks[0]
     assert cell(table, "10s", "mast_mib").status == "not run"
     assert cell(table, "10s", "mast_ms").status == "measured"
@@ -217,17 +217,17 @@ def test_memory_that_the_system_does_not_tell_is_not_run() -> None:
 @pytest.mark.parametrize(
     ("ratios", "said"),
     [
-        ((2.0, 3.0, 4.0), "MAST is ahead at every length, and the factor grows: 2.00 at 1 s, 4.00 at 30 s."),
+        ((2.0, 3.0, 4.0), "MAST is faster at every length, and the factor grows: 2.00 at 1 s, 4.00 at 30 s."),
         ((2.0, 4.0, 3.0), "it falls at 30 s"),
-        ((0.5, 2.0, 3.0), "MAST is behind AST at 1 s"),
+        ((0.5, 2.0, 3.0), "MAST is slower than AST at 1 s"),
     ],
 )
-def test_the_note_says_whether_mast_is_ahead_and_whether_its_lead_grows(ratios: tuple[float, ...], said: str) -> None:
+def test_the_note_names_the_lengths_at_which_mast_is_slower_or_gains_less(ratios: tuple[float, ...], said: str) -> None:
     records = [r for seconds, ratio in zip((1.0, 10.0, 30.0), ratios, strict=True) for r in make_pair(seconds, ratio)]
     assert any(said in note for note in build(*records).blocks[0].notes)
 
 
-def test_the_note_on_macs_says_what_attentions_products_do_to_the_ratio() -> None:
+def test_a_note_gives_the_share_of_attentions_products_in_the_macs() -> None:
     """Module-only 400 to 100, products 100 to 25 at 10 s: shares of a fifth and ratios of four in both."""
     note = next(note for note in build(*make_pair(10.0, 3.0)).notes if "products inside attention" in note)
     assert "20 % of AST's full MACs and 20 % of MAST's" in note

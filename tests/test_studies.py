@@ -62,7 +62,7 @@ def trained(model: str, macs: float, epochs: int, name: str = "", **changes: Any
     return costing(make_record(model, experiment=experiment, key=f"{model} {epochs} {name} {changes}", **changes), macs)
 
 
-def test_the_runs_of_a_study_stand_in_its_own_table_alone() -> None:
+def test_the_runs_of_a_study_are_in_its_own_table_alone() -> None:
     plain = [trained("ast_debug", 3e8, 2), trained("mast_debug", 1e8, 2)]
     longer = trained("mast_debug", 1e8, 6, EQUAL_MACS)
     pools = {"recipe_name": POOLING, "model_config": {"pool_strides": [[1, 1]] * 3}}

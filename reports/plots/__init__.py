@@ -1,39 +1,59 @@
-"""The figures of the report, one file a family. Where records are missing, the command that makes them is named."""
+"""The figures of the report, one file per family. Where records are missing, the command that makes them is named."""
 
-from reports.plots.accuracy_cost import draw_ablations, draw_accuracy_cost
-from reports.plots.architecture import draw_architecture, draw_macs_by_kind
+from reports.plots.architecture import draw_architecture
 from reports.plots.base import Drawn, Plot, use_style
+from reports.plots.budget import draw_accuracy_cost
 from reports.plots.classes import draw_class_differences, draw_confusion
 from reports.plots.curves import draw_curves
 from reports.plots.embeddings import draw_figure2, draw_figure2_demo
 from reports.plots.inspections import draw_log_mel, draw_relative_positions
 from reports.plots.scaling import draw_scaling
 from reports.plots.speed import COMMAND, draw_speed
+from reports.plots.variants import draw_ablations, draw_pooling
 
-_COSTS = ("cost records of both models", "python -m reproduce costs")
-_EMBEDDED = (
-    "coordinates of both models' test clips at the paper's scale",
-    "python -m reproduce figure2 --data vggsound=DIR",
-)
-_INSPECTED = ("a sound through a trained MAST", "python -m reproduce inspect SOUND --model runs/KEY.safetensors")
-_RUNS = ("a recorded run of both models", "python -m reproduce esc50 --data esc50=DIR")
+_COSTS = {"needs": "costs of both models", "command": "python -m reproduce costs"}
+_EMBEDDED = {
+    "needs": "coordinates of both models' test clips at the paper's scale",
+    "command": "python -m reproduce figure2 --data vggsound=DIR",
+}
+_INSPECTED = {
+    "needs": "a sound through a trained MAST",
+    "command": "python -m reproduce inspect SOUND --model runs/KEY.safetensors",
+}
+_RUNS = {"needs": "runs of both models", "command": "python -m reproduce esc50 --data esc50=DIR"}
+_DEMO = {"needs": "runs of both models at demo scale", "command": "python -m reproduce figure2 --preset demo"}
 
 PLOTS: dict[str, Plot] = {
     plot.name: plot
     for plot in (
-        Plot("architecture", draw_architecture, *_COSTS),
-        Plot("macs_by_kind", draw_macs_by_kind, *_COSTS),
-        Plot("ablations", draw_ablations, "cost records of the pooling variants", "python -m reproduce ablations"),
-        Plot("speed", draw_speed, "timings of both models", COMMAND),
-        Plot("scaling", draw_scaling, "timings of both models by clip length", "python -m reproduce scaling"),
-        Plot("figure2", draw_figure2, *_EMBEDDED),
-        Plot("figure2_demo", draw_figure2_demo, "the same at demo scale", "python -m reproduce figure2 --preset demo"),
-        Plot("training_curves", draw_curves, *_RUNS),
-        Plot("accuracy_cost", draw_accuracy_cost, *_RUNS),
-        Plot("confusion", draw_confusion, *_RUNS),
-        Plot("class_differences", draw_class_differences, *_RUNS),
-        Plot("log_mel", draw_log_mel, *_INSPECTED),
-        Plot("relative_positions", draw_relative_positions, *_INSPECTED),
+        Plot(name="accuracy_cost", draw=draw_accuracy_cost, **_RUNS),
+        Plot(name="training_curves", draw=draw_curves, **_RUNS),
+        Plot(
+            name="pooling_cost",
+            draw=draw_pooling,
+            needs="runs of the pooling variants",
+            command="python -m reproduce pooling --data esc50=DIR",
+        ),
+        Plot(name="class_differences", draw=draw_class_differences, **_RUNS),
+        Plot(name="confusion", draw=draw_confusion, **_RUNS),
+        Plot(name="architecture", draw=draw_architecture, **_COSTS),
+        Plot(name="speed", draw=draw_speed, needs="timings of both models", command=COMMAND),
+        Plot(
+            name="scaling",
+            draw=draw_scaling,
+            needs="timings of both models by clip length",
+            command="python -m reproduce scaling",
+        ),
+        Plot(
+            name="ablations",
+            draw=draw_ablations,
+            needs="costs of the pooling variants",
+            command="python -m reproduce ablations",
+        ),
+        Plot(name="figure2", draw=draw_figure2, **_EMBEDDED),
+        Plot(name="figure2_demo", draw=draw_figure2_demo, **_DEMO),
+        Plot(name="log_mel", draw=draw_log_mel, **_INSPECTED),
+        Plot(name="relative_positions", draw=draw_relative_positions, **_INSPECTED),
     )
 }
 

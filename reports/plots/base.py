@@ -1,58 +1,74 @@
-"""What every figure of the report shares: its style, the record behind each mark, and the runs it may show."""
+"""What every figure of the report shares: style, legend, the record behind each mark, and the runs it may show."""
 
 from __future__ import annotations
 
 import io
 import os
 import re
+import zlib
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 from matplotlib.artist import Artist
 from matplotlib.figure import Figure
 
+from reports.document import visible
+from reproduce.datasets import dataset_spec
+from reproduce.datasets.index import DEFAULT_HEAD
 from reproduce.experiments.families import LABELS, family
-from reproduce.figures import scaling as figures
-from reproduce.figures.style import COLOURS, DPI
+from reproduce.figures import style
 from reproduce.records.pooled import runs_of_all
+from reproduce.records.records import Records
 from reproduce.records.runs import TrainedRun
 from reproduce.records.selection import comparisons
 from reproduce.tables import TableInputs
 
+PAGE_WIDTH = 6.7  # inches of text on the printed page: figures are drawn at the size at which they are printed
 GREY = "0.35"
-# With the marks, what tells the models apart without colour.
-DASHES = {"ast": "-", "mast": (0, (5, 1.5))}
+# Beside colour and mark, the dashes tell the models apart: in grey and for every kind of colour vision.
+DASHES: dict[str, Any] = {"ast": "-", "mast": (0, (5, 1.5))}
+OTHER_COLOURS = ("#009E73", "#CC79A7", "#56B4E9", "#D55E00")  # of Okabe & Ito, for models of neither family
+OTHER_MARKER, OTHER_DASHES = "D", ":"
 STYLE: Any = {
-    **figures.STYLE,
-    "font.size": 9,
-    "axes.titlesize": 9,
+    **style.STYLE,
+    "font.size": 8.5,
+    "axes.titlesize": 8.5,
     "axes.titlelocation": "left",
     "axes.spines.right": False,
     "axes.grid": False,
     "grid.color": "0.88",
     "grid.linewidth": 0.6,
+    "legend.fontsize": 8.5,
 }
 _TIP = re.compile(r"""<g id=(["'])tip: (.*?)\1>""")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Drawn:
-    """A figure's files and what to say under it. The caption is plain text and names the records' conditions."""
+    """A figure and its words.
+
+    Args:
+        svg: the drawing.
+        caption: what the figure shows and what to see in it; plain text.
+        alt: one sentence for readers who do not see it.
+    """
 
     svg: bytes
-    png: bytes
     caption: str
+    alt: str
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Plot:
     """One figure of the report.
 
     Args:
-        name: of its files, `figures/NAME.svg` and `.png`.
-        draw: gives None where the records hold nothing to draw.
-        needs: what it is drawn from. command: makes these records.
+        name: of its file, `figures/NAME.svg`.
+        draw: returns None where the records hold nothing to draw.
+        needs: what it is drawn from.
+        command: makes these records.
     """
 
     name: str
@@ -62,45 +78,106 @@ class Plot:
 
 
 def label_of(model: str) -> str:
-    """ "MAST (tiny)" of "mast_tiny"."""
+    """ "MAST (tiny)" of "mast_tiny"; the name itself of a model of neither family."""
     name, _, size = model.partition("_")
-    return f"{LABELS.get(name, name)} ({size})" if size else LABELS.get(name, name)
+    if name not in LABELS:
+        return model
+    return f"{LABELS[name]} ({size})" if size else LABELS[name]
 
 
 def colour_of(model: str) -> str:
-    return COLOURS[family(model)]
+    """The model's colour, the same in every figure."""
+    known = style.COLOURS.get(family(model))
+    return known or OTHER_COLOURS[zlib.crc32(model.encode()) % len(OTHER_COLOURS)]
+
+
+def marker_of(model: str) -> str:
+    """The model's mark, the same in every figure."""
+    return style.MARKERS.get(family(model), OTHER_MARKER)
+
+
+def dashes_of(model: str) -> Any:
+    """The dashes of the model's lines, the same in every figure."""
+    return DASHES.get(family(model), OTHER_DASHES)
+
+
+def plain(text: str) -> str:
+    """`text` as matplotlib shows it exactly: two dollar signs would be mathematics."""
+    return visible(text).replace("\\", "\\\\").replace("$", r"\$") if "$" in text else visible(text)
 
 
 def tip(artist: Artist, *parts: object) -> None:
-    """What the web page says when the pointer rests on this mark."""
-    artist.set_gid("tip: " + " · ".join(map(str, parts)))
+    """What the web page shows when the pointer rests on this mark."""
+    artist.set_gid("tip: " + visible(" · ".join(map(str, parts))))
 
 
-def finish(figure: Figure, caption: str) -> Drawn:
-    """The figure's files; it is closed then."""
+def label_beside(axes: Any, text: str, point: tuple[float, float], offset: tuple[float, float] = (8, 5)) -> None:
+    """A mark's label at an offset in points, with a white edge where it crosses a line."""
+    from matplotlib.patheffects import withStroke
+
+    label = axes.annotate(plain(text), point, offset, textcoords="offset points", fontsize=7.5)
+    label.set_path_effects([withStroke(linewidth=2.5, foreground="white")])
+
+
+def legend_above(figure: Figure, handles: Sequence[Artist]) -> None:
+    """The one legend of the report's figures: a line above the panels."""
+    figure.legend(handles=list(handles), loc="outside upper left", ncols=len(handles), handlelength=2.6)
+
+
+def line_handles(models: Iterable[str], marks: bool = False) -> list[Artist]:
+    """A line, with its mark if asked, per model for `legend_above`."""
+    from matplotlib.lines import Line2D
+
+    return [
+        Line2D(
+            [],
+            [],
+            color=colour_of(model),
+            linestyle=dashes_of(model),
+            linewidth=1.8,
+            marker=marker_of(model) if marks else None,
+            label=label_of(model),
+        )
+        for model in models
+    ]
+
+
+def mark_handles(models: Iterable[str]) -> list[Artist]:
+    """A mark per model for `legend_above`."""
+    from matplotlib.lines import Line2D
+
+    return [
+        Line2D([], [], linestyle="", color=colour_of(model), marker=marker_of(model), label=label_of(model))
+        for model in models
+    ]
+
+
+def area_handles(models: Iterable[str]) -> list[Artist]:
+    """A filled area per model for `legend_above`."""
+    from matplotlib.patches import Patch
+
+    return [Patch(color=colour_of(model), label=label_of(model)) for model in models]
+
+
+def finish(figure: Figure, caption: str, alt: str) -> Drawn:
+    """The figure and its words; the figure is closed then."""
     from matplotlib import pyplot
 
-    drawn = Drawn(to_svg(figure), to_png(figure), caption)
+    drawn = Drawn(svg=to_svg(figure), caption=caption, alt=alt)
     pyplot.close(figure)
     return drawn
 
 
 def to_svg(figure: Figure) -> bytes:
-    """The figure as SVG; marks with a tip become groups with a title. Same figure, same bytes."""
+    """The figure as SVG; marks with a tip become groups with a title. The same figure gives the same bytes."""
     out = io.BytesIO()
     figure.savefig(out, format="svg", metadata={"Date": None})
     text = _TIP.sub(r'<g class="tip" tabindex="0"><title>\2</title>', out.getvalue().decode())
     return text.encode()
 
 
-def to_png(figure: Figure) -> bytes:
-    out = io.BytesIO()
-    figure.savefig(out, format="png", dpi=DPI, metadata={"Software": None})
-    return out.getvalue()
-
-
 def use_style() -> None:
-    """Draw without a screen, in the report's style, and let no clock into the files."""
+    """Draw without a screen, in the report's style, and keep clocks out of the files."""
     os.environ.setdefault("SOURCE_DATE_EPOCH", "0")
     import matplotlib
 
@@ -109,50 +186,67 @@ def use_style() -> None:
     matplotlib.rcParams.update(STYLE)
 
 
-def grid_of(count: int, width: float, height: float, columns: int = 3) -> tuple[Figure, list[Any]]:
-    """A figure with `count` axes, each `width` x `height` inches, row by row."""
+def grid_of(count: int, height: float, columns: int = 3) -> tuple[Figure, list[Any]]:
+    """A figure with `count` axes of `height` inches, at most `columns` side by side on the width of a page."""
     from matplotlib import pyplot
 
     across = min(count, columns)
     down = -(-count // across)
-    figure, axes = pyplot.subplots(down, across, figsize=(width * across, height * down), layout="constrained")
+    width = PAGE_WIDTH if across > 1 else 0.6 * PAGE_WIDTH
+    figure, axes = pyplot.subplots(down, across, figsize=(width, height * down + 0.3), layout="constrained")
     flat = [axes] if count == 1 else list(axes.flat)
     for unused in flat[count:]:
         unused.set_axis_off()
     return figure, flat[:count]
 
 
-def groups_of(records: Iterable[RunRecord]) -> list[list[RunRecord]]:
+def log_ticks(axes: Any) -> None:
+    """A logarithmic x axis with 1, 2 and 5 of every decade, written out."""
+    from matplotlib.ticker import LogLocator, NullLocator
+
+    axes.set_xscale("log")
+    axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axes.xaxis.set_minor_locator(NullLocator())
+    axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
+
+
+@lru_cache(maxsize=4)
+def groups_of(records: Records) -> tuple[tuple[TrainedRun, ...], ...]:
     """Every group of training runs that may stand side by side, data set by data set, in the records' order."""
-    trained = records.of_kind(TrainedRun)
-    names = dict.fromkeys(str(record.dataset) for record in trained)
-    return [group for name in names for group in comparisons(trained, name)]
+    names = dict.fromkeys(run.dataset for run in records.of_kind(TrainedRun))
+    return tuple(tuple(group) for name in names for group in comparisons(records, name))
 
 
-def by_model(group: Sequence[RunRecord]) -> dict[str, list[RunRecord]]:
+def by_model(group: Sequence[TrainedRun]) -> dict[str, list[TrainedRun]]:
     """The group's runs by model, AST first; only folds and seeds that every model has."""
-    runs: dict[str, list[RunRecord]] = {}
-    for record in sorted(group, key=lambda r: (r.model, r.seed, r.test_splits)):
-        runs.setdefault(record.model, []).append(record)
+    runs: dict[str, list[TrainedRun]] = {}
+    for run in sorted(group, key=lambda r: (r.model, r.seed, r.test_splits)):
+        runs.setdefault(run.model, []).append(run)
     return {model: kept for model, kept in runs_of_all(runs).items() if kept}
 
 
-def group_title(group: Sequence[RunRecord]) -> str:
-    """ "esc50, 10 classes, demo scale, 20 epochs", with what sets the group apart from its data set's others."""
-    data, experiment = group[0].dataset, group[0].experiment
-    name = data["name"] + (f" ({data['protocol']})" if data.get("protocol") else "")
-    if data.get("standin"):
-        name += " STAND-IN"
+def data_title(run: TrainedRun) -> str:
+    """ "Kinetics-Sounds (ks32) STAND-IN, 32 classes": the clips that the run was scored on."""
+    variant = f" ({run.variant})" if run.variant else ""
+    standin = " STAND-IN" if run.standin else ""
     classes = " and ".join(
-        f"{len(names)} classes" if head == "label" else f"{len(names)} {head}s"
-        for head, names in data["classes"].items()
+        f"{len(names)} classes" if head == DEFAULT_HEAD else f"{len(names)} {head}s"
+        for head, names in run.classes.items()
     )
-    config = "".join(f", {key} {value}" for key, value in experiment["model_config"].items())
-    return f"{name}, {classes}, {experiment['scale']} scale, {experiment['recipe']['epochs']} epochs{config}"
+    return f"{dataset_spec(run.dataset).title}{variant}{standin}, {classes}"
 
 
-def runs_text(runs: Sequence[RunRecord]) -> str:
-    """ "2 folds x 1 seed" of one model's runs."""
-    folds = len({tuple(record.test_splits) for record in runs})
-    seeds = len({record.seed for record in runs})
-    return f"{folds} fold{'s' * (folds > 1)} × {seeds} seed{'s' * (seeds > 1)}"
+def group_title(group: Sequence[TrainedRun]) -> str:
+    """ "ESC-50 layout, 10 classes, 20 epochs": data and length of runs that stand side by side."""
+    return f"{data_title(group[0])}, {plural(group[0].epochs, 'epoch')}"
+
+
+def runs_text(runs: Sequence[TrainedRun]) -> str:
+    """ "5 folds × 2 seeds" of one model's runs."""
+    folds, seeds = len({run.test_splits for run in runs}), len({run.seed for run in runs})
+    return f"{plural(folds, 'fold')} × {plural(seeds, 'seed')}"
+
+
+def plural(count: int, noun: str) -> str:
+    """ "1 fold", "2 folds"."""
+    return f"{count:,} {noun}{'s' * (count != 1)}"

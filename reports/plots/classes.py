@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from matplotlib.axes import Axes
 
-from reports.paired import Difference, Outcomes, class_differences, confusion, outcomes_of
+from reports.paired import ClassDifference, Outcomes, class_differences, outcomes_of
 from reports.plots.base import (
     GREY,
+    PAGE_WIDTH,
     Drawn,
     by_model,
     colour_of,
@@ -17,54 +19,63 @@ from reports.plots.base import (
     group_title,
     groups_of,
     label_of,
+    marker_of,
+    plain,
     tip,
 )
-from reproduce.figures.style import MARKERS
+from reproduce.metrics.scores import confusion_matrix
 from reproduce.tables import TableInputs
 
-KEYS_NAMED = 4  # of the records behind a figure
 MOST_CLASSES = 60  # more cannot be read on a page
 NUMBERED_CLASSES = 20  # up to here, every cell of a matrix has its number
 
 
-def largest_pairing(inputs: TableInputs) -> tuple[str, tuple[str, str], Outcomes] | None:
-    """Title, models and outcomes of the pairing with the most test clips; real recordings go before stand-ins."""
+@dataclass(frozen=True, kw_only=True)
+class Pairing:
+    """Two models that were scored on the same clips.
+
+    Args:
+        title: data and length of training.
+        models: registered names.
+        outcomes: on every clip.
+    """
+
+    title: str
+    models: tuple[str, str]
+    outcomes: Outcomes
+
+
+def largest_pairing(inputs: TableInputs) -> Pairing | None:
+    """The pair of models with the most test clips; real recordings come before stand-ins."""
     found = []
     for group in groups_of(inputs.records):
         runs = by_model(group)
         if len(runs) == 2 and (outcomes := outcomes_of(inputs, *runs.values())):
-            rank = (not group[0].standin, len(outcomes.target), max(r.created for r in group))
             first, second = runs
-            found.append((rank, group_title(group), (first, second), outcomes))
-    if not found:
-        return None
-    _, title, models, outcomes = max(found, key=lambda entry: entry[0])
-    return title, models, outcomes
-
-
-def _keys(outcomes: Outcomes) -> str:
-    keys = [record.key for record in outcomes.records]
-    more = f" and {len(keys) - KEYS_NAMED} more" if len(keys) > KEYS_NAMED else ""
-    return ", ".join(keys[:KEYS_NAMED]) + more
+            rank = (not group[0].standin, len(outcomes.target), max(run.created for run in group))
+            found.append((rank, Pairing(title=group_title(group), models=(first, second), outcomes=outcomes)))
+    return max(found, key=lambda entry: entry[0])[1] if found else None
 
 
 def draw_confusion(inputs: TableInputs) -> Drawn | None:
+    """Two matrices side by side."""
     pairing = largest_pairing(inputs)
-    if pairing is None or len(pairing[2].classes) > MOST_CLASSES:
+    if pairing is None or len(pairing.outcomes.classes) > MOST_CLASSES:
         return None
     from matplotlib import pyplot
 
-    title, models, outcomes = pairing
-    side = 3.0 + 0.12 * len(outcomes.classes)
-    figure, panels = pyplot.subplots(1, 2, figsize=(2 * side, side), sharey=True, layout="constrained")
-    for axes, model, predicted in zip(panels, models, (outcomes.first, outcomes.second), strict=True):
-        plot_confusion(axes, confusion(outcomes.target, predicted, len(outcomes.classes)), outcomes.classes)
-        axes.set_title(label_of(model), color="black")
+    outcomes = pairing.outcomes
+    figure, panels = pyplot.subplots(1, 2, figsize=(PAGE_WIDTH, 0.55 * PAGE_WIDTH), sharey=True, layout="constrained")
+    for axes, model, predicted in zip(panels, pairing.models, (outcomes.first, outcomes.second), strict=True):
+        plot_confusion(axes, confusion_matrix(predicted, outcomes.target, len(outcomes.classes)), outcomes.classes)
+        axes.set_title(label_of(model))
     panels[0].set_ylabel("class of the clip")
     return finish(
         figure,
-        f"Confusion of {len(outcomes.target)} test clips ({title}), in clips; shading is the share of the row. "
-        f"Records: {_keys(outcomes)}.",
+        f"Confusion matrices of {len(outcomes.target):,} test clips ({pairing.title}), in clips; the shade is the "
+        "share of the row. The diagonal holds correct predictions; dark cells off it are pairs of classes that the "
+        "model confuses.",
+        f"Confusion matrices of {label_of(pairing.models[0])} and {label_of(pairing.models[1])}.",
     )
 
 
@@ -74,61 +85,61 @@ def plot_confusion(axes: Axes, counts: np.ndarray, classes: Sequence[str]) -> Ax
     Args:
         axes: drawn into and returned.
         counts: (classes, classes).
+        classes: their names.
     """
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
     axes.imshow(shares, cmap="Greys", vmin=0, vmax=1)
     places, names = range(len(classes)), [plain(name) for name in classes]
-    axes.set_xticks(places, labels=names, rotation=90, fontsize=7)
-    axes.set_yticks(places, labels=names, fontsize=7)
-    axes.set_xlabel("class that the model gave")
+    size = min(7.0, 160 / len(classes))
+    axes.set_xticks(places, labels=names, rotation=90, fontsize=size)
+    axes.set_yticks(places, labels=names, fontsize=size)
+    axes.set_xlabel("predicted class")
     axes.tick_params(length=0)
     axes.spines[:].set_visible(False)
     if len(classes) <= NUMBERED_CLASSES:
         for row, column in zip(*np.nonzero(counts), strict=True):
             ink = "white" if shares[row, column] > 0.5 else "black"
             text = axes.text(column, row, str(counts[row, column]), ha="center", va="center", color=ink, fontsize=7)
-            tip(text, f"{classes[row]} taken for {classes[column]}", f"{counts[row, column]} clips")
+            tip(text, f"{classes[row]} predicted as {classes[column]}", f"{counts[row, column]} clips")
     return axes
 
 
-def plain(name: str) -> str:
-    """A class's name as text: matplotlib would read two dollar signs as mathematics."""
-    return name.replace("\\", "\\\\").replace("$", r"\$") if "$" in name else name
-
-
 def draw_class_differences(inputs: TableInputs) -> Drawn | None:
+    """A row per class."""
     pairing = largest_pairing(inputs)
-    if pairing is None or len(pairing[2].classes) > MOST_CLASSES:
+    if pairing is None or len(pairing.outcomes.classes) > MOST_CLASSES:
         return None
     from matplotlib import pyplot
 
-    title, models, outcomes = pairing
-    differences = class_differences(outcomes)
-    figure, axes = pyplot.subplots(figsize=(6.5, 1.1 + 0.24 * len(differences)), layout="constrained")
-    plot_differences(axes, differences, models)
+    differences = class_differences(pairing.outcomes)
+    figure, axes = pyplot.subplots(figsize=(PAGE_WIDTH, 0.8 + 0.17 * len(differences)), layout="constrained")
+    plot_differences(axes, differences, pairing.models)
+    first, second = map(label_of, pairing.models)
+    clear = [difference.name for difference in differences if difference.low > 0 or difference.high < 0]
+    told = f"the interval excludes 0 for {', '.join(clear)}" if clear else "no interval excludes 0"
     return finish(
         figure,
-        f"Recall of {label_of(models[1])} less that of {label_of(models[0])}, class by class, on the same "
-        f"{len(outcomes.target)} test clips ({title}). Bars: 95 % intervals of paired differences (Agresti, Min), "
-        f"one class at a time; n is the number of clips. Records: {_keys(outcomes)}.",
+        f"Recall of {second} minus that of {first}, class by class, on the same {len(pairing.outcomes.target):,} test "
+        f"clips ({pairing.title}). Bars: 95 % intervals of one class at a time (Agresti and Min), without a correction "
+        "for the number of classes and without the spread over training runs; grey where the interval holds 0.",
+        f"Differences of recall for {len(differences)} classes; {told}.",
     )
 
 
-def plot_differences(axes: Axes, differences: Sequence[Difference], models: tuple[str, str]) -> Axes:
-    """A mark and an interval a class; its colour is that of the model ahead, grey where the interval holds 0."""
-    for place, found in enumerate(differences):
-        ahead = models[1] if found.value > 0 else models[0]
-        colour = GREY if found.low <= 0 <= found.high else colour_of(ahead)
-        axes.plot([found.low, found.high], [place, place], color=colour, linewidth=1.6)
-        (mark,) = axes.plot(
-            found.value, place, MARKERS["mast" if found.value > 0 else "ast"], color=colour, markersize=5
-        )
-        interval = f"{found.value:+.1f} points [{found.low:.1f}, {found.high:.1f}]"
-        tip(mark, found.name, interval, f"{found.clips} clips")
+def plot_differences(axes: Axes, differences: Sequence[ClassDifference], models: tuple[str, str]) -> Axes:
+    """A mark and an interval per class, in the colour of the better model, grey where the interval holds 0."""
+    for place, difference in enumerate(differences):
+        better = models[1] if difference.value > 0 else models[0]
+        colour = GREY if difference.low <= 0 <= difference.high else colour_of(better)
+        axes.plot([difference.low, difference.high], [place, place], color=colour, linewidth=1.4)
+        (mark,) = axes.plot(difference.value, place, marker_of(better), color=colour, markersize=4.5)
+        interval = f"{difference.value:+.1f} points [{difference.low:.1f}, {difference.high:.1f}]"
+        tip(mark, difference.name, interval, f"{difference.clips} clips")
     axes.axvline(0, color="0.2", linewidth=0.8)
-    labels = [f"{plain(found.name)} (n = {found.clips})" for found in differences]
-    axes.set_yticks(range(len(differences)), labels=labels, fontsize=8)
-    axes.set_xlabel(f"points of recall: ← {label_of(models[0])} ahead, {label_of(models[1])} ahead →")
+    labels = [f"{plain(difference.name)} (n = {difference.clips})" for difference in differences]
+    axes.set_yticks(range(len(differences)), labels=labels, fontsize=7.5 if len(labels) < 30 else 6.5)
+    axes.set_xlabel(f"points of recall: ← {label_of(models[0])} is better, {label_of(models[1])} is better →")
     axes.tick_params(axis="y", length=0)
+    axes.margins(y=0.5 / max(len(differences), 1))
     axes.grid(axis="x")
     return axes

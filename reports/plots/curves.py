@@ -1,85 +1,102 @@
-"""Training curves from the history that every training record carries."""
+"""Learning curves from the history that every training run carries."""
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Mapping, Sequence
 from statistics import fmean
-from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
 from reports.plots.base import (
-    DASHES,
     Drawn,
     by_model,
     colour_of,
+    dashes_of,
     finish,
     grid_of,
     group_title,
     groups_of,
     label_of,
+    legend_above,
+    line_handles,
+    plain,
     tip,
 )
-from reproduce.experiments.families import family
+from reproduce.records.runs import TrainedRun
 from reproduce.tables import TableInputs
+
+LOSS = "loss"
+# Scores of an epoch that a history may hold -> label; the first that is there gets a panel of its own.
+SCORES = {
+    "validation_top1": "validation top-1 (%)",
+    "validation_map": "validation mAP (%)",
+    "top1": "test top-1 (%)",
+    "map": "test mAP (%)",
+}
+TITLE_WIDTH = 40  # characters
 
 
 def draw_curves(inputs: TableInputs) -> Drawn | None:
-    groups = [
-        runs
-        for group in groups_of(inputs.records)
-        if any(r.history for r in group) and len(runs := by_model(group)) > 1  # a model alone is compared with nothing
-    ]
-    if not groups:
+    """Of real recordings: a panel per group of runs of several models, and another where its epochs were scored."""
+    panels: list[tuple[dict[str, list[TrainedRun]], str]] = []
+    for group in groups_of(inputs.records):
+        if not group[0].standin and any(run.history for run in group):
+            runs = by_model(group)
+            if len(runs) > 1:
+                score = next((name for name in SCORES if any(name in run.history[-1] for run in group)), None)
+                panels += [(runs, LOSS), *([(runs, score)] if score else [])]
+    if not panels:
         return None
-    figure, grid = grid_of(len(groups), 3.1 if len(groups) > 1 else 5.5, 2.6)
-    for axes, runs in zip(grid, groups, strict=True):
-        plot_curves(axes, runs)
-        axes.set_title(_broken(group_title([r for of_model in runs.values() for r in of_model])), fontsize=7.5)
+    figure, grid = grid_of(len(panels), 1.9, columns=2 if len(panels) in (2, 4) else 3)
+    for axes, (runs, quantity) in zip(grid, panels, strict=True):
+        plot_curves(axes, runs, quantity)
+        title = group_title([run for of_model in runs.values() for run in of_model])
+        axes.set_title(textwrap.fill(plain(title), TITLE_WIDTH), fontsize=7.5)
+    legend_above(figure, line_handles(dict.fromkeys(model for runs, _ in panels for model in runs)))
     return finish(
         figure,
-        "Training loss by epoch, augmentation included. Bold: mean over folds and seeds; thin: each run, where there "
-        "are several.",
+        "Learning curves: training loss by epoch with augmentation, and the score of each epoch where one was "
+        "recorded. Bold lines are means over folds and seeds, thin lines are single runs.",
+        "Training loss of both models by epoch, one panel per data set.",
     )
 
 
-def _broken(title: str) -> str:
-    """A long title in two lines, at a comma."""
-    parts = title.split(", ")
-    half = -(-len(parts) // 2)
-    return ", ".join(parts[:half]) + ",\n" + ", ".join(parts[half:]) if len(title) > 48 else title
-
-
-def plot_curves(axes: Axes, runs: Mapping[str, Sequence[RunRecord]]) -> Axes:
-    """One line a model (mean loss), thin ones for its runs.
+def plot_curves(axes: Axes, runs: Mapping[str, Sequence[TrainedRun]], quantity: str = LOSS) -> Axes:
+    """One bold line per model (the mean), thin ones for its runs.
 
     Args:
         axes: drawn into and returned.
-        runs: model -> records of its runs; those without history are passed over.
+        runs: model -> its runs; those without history are left out.
+        quantity: entry of each epoch's history.
     """
-    for model, records in runs.items():
-        curves = {
-            r.key: ([e["epoch"] for e in r.history], [e["loss"] for e in r.history]) for r in records if r.history
-        }
-        if len(curves) > 1:
-            for record in records:
-                if record.key in curves:
-                    (line,) = axes.plot(*curves[record.key], color=colour_of(model), linewidth=0.6, alpha=0.45)
-                    fold = ",".join(record.test_splits)
-                    tip(line, model, f"tested on {fold}", f"seed {record.seed}", f"record {record.key}")
+    for model, of_model in runs.items():
+        curves = {run.key: _points(run, quantity) for run in of_model}
         by_epoch: dict[int, list[float]] = {}
-        for epochs, losses in curves.values():
-            for epoch, loss in zip(epochs, losses, strict=True):
-                if loss is not None:
-                    by_epoch.setdefault(epoch, []).append(loss)
-        places = sorted(by_epoch)
-        means = [fmean(by_epoch[epoch]) for epoch in places]
-        style: Any = {"color": colour_of(model), "linestyle": DASHES[family(model)], "linewidth": 2}
-        (line,) = axes.plot(places, means, label=label_of(model), marker="." if len(places) == 1 else None, **style)
-        tip(line, model, f"mean of {len(curves)} runs", f"last epoch {means[-1]:.3f}", *curves)
-    axes.set(xlabel="epoch", ylabel="training loss", ylim=(0, None))
+        for run in of_model:
+            if len(of_model) > 1 and curves[run.key]:
+                (line,) = axes.plot(
+                    *zip(*curves[run.key], strict=True), color=colour_of(model), linewidth=0.6, alpha=0.45
+                )
+                tip(line, label_of(model), f"tested on {run.fold}", f"seed {run.seed}", f"record {run.key}")
+            for epoch, value in curves[run.key]:
+                by_epoch.setdefault(epoch, []).append(value)
+        if not by_epoch:
+            continue
+        epochs = sorted(by_epoch)
+        means = [fmean(by_epoch[epoch]) for epoch in epochs]
+        marker = "." if len(epochs) == 1 else None
+        (line,) = axes.plot(
+            epochs, means, color=colour_of(model), linestyle=dashes_of(model), linewidth=1.8, marker=marker
+        )
+        tip(line, label_of(model), f"mean of {len(curves)} runs", f"last epoch {means[-1]:.3f}", *curves)
+    axes.set(xlabel="epoch", ylabel="training loss" if quantity == LOSS else SCORES[quantity], ylim=(0, None))
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.grid(axis="y")
-    axes.legend()
     return axes
+
+
+def _points(run: TrainedRun, quantity: str) -> list[tuple[int, float]]:
+    """Epoch and value, without epochs whose value is absent or was not a number."""
+    return [(epoch["epoch"], epoch[quantity]) for epoch in run.history if epoch.get(quantity) is not None]

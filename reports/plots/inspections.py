@@ -1,4 +1,4 @@
-"""One sound as the models get it, and how a trained MAST's relative positions weigh distance. From `inspect`."""
+"""One sound as a model's input, and how a trained MAST's relative positions weigh distance. From `inspect`."""
 
 from __future__ import annotations
 
@@ -6,42 +6,45 @@ from collections.abc import Sequence
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.collections import QuadMesh
+from matplotlib.image import AxesImage
 
-from reports.plots.base import GREY, Drawn, finish, label_of
+from reports.plots.base import GREY, PAGE_WIDTH, Drawn, finish, label_of
 from reproduce.records.inspections import Inspection, Profile, load_inspection, newest_inspection
 from reproduce.tables import TableInputs
 
-WAVEFORM_COLUMNS = 1200  # drawn as so many bars from lowest to highest sample
-DIVERGING = "PuOr_r"  # told apart in every colour blindness; light in the middle
+WAVEFORM_COLUMNS = 1200  # bars from lowest to highest sample
+DIVERGING = "PuOr_r"  # readable with every kind of colour vision; light in the middle
 
 
 def draw_log_mel(inputs: TableInputs) -> Drawn | None:
     """Waveform above log-mel."""
     from matplotlib import pyplot
 
-    record = newest_inspection(inputs.records, "mast") or newest_inspection(inputs.records, "ast")
-    inspection = load_inspection(inputs.records_dir, record) if record is not None else None
-    if record is None or inspection is None:
+    run = newest_inspection(inputs.records, "mast") or newest_inspection(inputs.records, "ast")
+    inspection = load_inspection(inputs.records_dir, run) if run is not None else None
+    if run is None or inspection is None:
         return None
     figure, (top, bottom) = pyplot.subplots(
-        2, 1, figsize=(7.2, 3.6), height_ratios=(1, 2.4), sharex=True, layout="constrained"
+        2, 1, figsize=(PAGE_WIDTH, 2.9), height_ratios=(1, 2.4), sharex=True, layout="constrained"
     )
     plot_waveform(top, inspection)
     image = plot_log_mel(bottom, inspection)
     figure.colorbar(image, ax=bottom, label="normalised log energy", pad=0.01)
     mels, frames = inspection.log_mel.shape
-    spec = record.front_end
-    who = label_of(record.model)
+    spec = run.front_end
     return finish(
         figure,
-        f"{record.sound} as {who} gets it: {mels} mel bands, {frames} frames of "
-        f"{spec['frame_length_ms']:g} ms every {spec['frame_shift_ms']:g} ms, less {spec['mean']:.2f}, over twice "
-        f"{spec['std']:.2f}; frames past the clip's end are padded with zeros before that, as AST's loader does, "
-        f"which is louder than silence (record {record.key}).",
+        f"{run.sound} as the input of {label_of(run.model)}: {mels} mel bands, {frames} frames of "
+        f"{spec.frame_length_ms:g} ms every {spec.frame_shift_ms:g} ms, minus {spec.mean:.2f} and divided by twice "
+        f"{spec.std:.2f}. Frames after the end of the clip are padded with zeros before normalisation, as in AST's "
+        "loader, so they look louder than silence.",
+        f"Waveform and log-mel spectrogram of {run.sound}.",
     )
 
 
 def plot_waveform(axes: Axes, inspection: Inspection) -> Axes:
+    """Lowest to highest sample of every short stretch."""
     samples = inspection.waveform
     step = max(1, len(samples) // WAVEFORM_COLUMNS)
     rows = samples[: len(samples) // step * step].reshape(-1, step)
@@ -51,8 +54,8 @@ def plot_waveform(axes: Axes, inspection: Inspection) -> Axes:
     return axes
 
 
-def plot_log_mel(axes: Axes, inspection: Inspection):  # type: ignore[no-untyped-def]  # an AxesImage, for the colour bar
-    """Low frequencies below; returns the image."""
+def plot_log_mel(axes: Axes, inspection: Inspection) -> AxesImage:
+    """Time across, low frequencies at the bottom; returns the image."""
     mels, frames = inspection.log_mel.shape
     extent = (0.0, frames * inspection.frame_shift_s, 0.0, float(mels))
     image = axes.imshow(inspection.log_mel, origin="lower", aspect="auto", extent=extent, cmap="magma")
@@ -61,32 +64,32 @@ def plot_log_mel(axes: Axes, inspection: Inspection):  # type: ignore[no-untyped
 
 
 def draw_relative_positions(inputs: TableInputs) -> Drawn | None:
-    """Every block's bias by distance: frequency left, time right."""
+    """The bias of every block by distance: frequency left, time right."""
     from matplotlib import pyplot
 
-    record = newest_inspection(inputs.records, "mast")
-    inspection = load_inspection(inputs.records_dir, record) if record is not None else None
-    if record is None or inspection is None or not inspection.freq:
+    run = newest_inspection(inputs.records, "mast")
+    inspection = load_inspection(inputs.records_dir, run) if run is not None else None
+    if run is None or inspection is None or not inspection.freq:
         return None
-    figure, axes = pyplot.subplots(1, 2, figsize=(7.6, 3.9), sharey=True, layout="constrained")
+    figure, axes = pyplot.subplots(1, 2, figsize=(PAGE_WIDTH, 3.1), sharey=True, layout="constrained")
     limit = max(float(np.abs(_centred(profile)).max()) for profile in (*inspection.freq, *inspection.time))
     labels = ("key above query by (mel bands)", "key after query by (s)")
     for projection, profiles, label in zip(axes, (inspection.freq, inspection.time), labels, strict=True):
         image = plot_profiles(projection, profiles, limit)
         projection.set_xlabel(label)
     axes[0].set_ylabel("block")
-    figure.colorbar(image, ax=axes, label="bias of the score, less the block's mean", pad=0.01)
-    model = label_of(record.model)
+    figure.colorbar(image, ax=axes, label="bias of the score minus the block's mean", pad=0.01)
     return finish(
         figure,
-        f"What the relative positions of a trained {model} add to attention's scores by the distance of key and query, "
-        f"mean over heads and over the queries of {record.sound}; of every block its mean is taken away, "
-        f"which softmax does not see (record {record.key}).",
+        f"What the relative positions of a trained {label_of(run.model)} add to the attention scores, by the distance "
+        f"of key and query: mean over heads and over the queries of {run.sound}. Each block's mean, which has no "
+        "effect after the softmax, is subtracted. A dark column at 0 means that a query prefers nearby keys.",
+        "Heat maps of the relative-position bias by block: frequency on the left, time on the right.",
     )
 
 
-def plot_profiles(axes: Axes, profiles: Sequence[Profile], limit: float):  # type: ignore[no-untyped-def]
-    """A row a block, the first on top; returns the last image. Colours span -limit to limit."""
+def plot_profiles(axes: Axes, profiles: Sequence[Profile], limit: float) -> QuadMesh:
+    """A row per block, the first on top; returns the last image. Colours span -limit to limit."""
     furthest = max(float(np.abs(profile.offsets).max()) for profile in profiles)
     for number, profile in enumerate(profiles):
         step = float(np.diff(profile.offsets).min()) if len(profile.offsets) > 1 else 2 * furthest

@@ -15,7 +15,7 @@ from reproduce.cli.command import PROGRAM, Command
 from reproduce.cli.datasets import DATA_COMMANDS
 from reproduce.experiments.paper_studies import studies_of, trained_targets
 from reproduce.tables import TableSpec, table_specs
-from reproduce.tables.render import FORMATS
+from reproduce.tables.render import ALL_FORMATS
 
 # Comparison on a folder in ESC-50's layout -> its default preset.
 STUDIES = {"esc50": "demo", "tune": "demo", "equal_macs": "demo", "pooling": "coarse"}
@@ -111,7 +111,7 @@ def _compare_options(parser: argparse.ArgumentParser) -> None:
 
 def _list_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--recipes", action="store_true", help="every recipe of the paper, each field with its source")
-    o.add_format(parser, FORMATS)
+    o.add_format(parser, ALL_FORMATS)
 
 
 def _model_option(parser: argparse.ArgumentParser) -> None:

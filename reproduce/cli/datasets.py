@@ -146,7 +146,7 @@ def _read(options: argparse.Namespace) -> ClipIndex:
     """The data set in the variant that was asked for."""
     from reproduce.datasets import read_variant
 
-    return read_variant(options.name, _folder(options), options.variant)
+    return read_variant(options.name, _folder(options), options.variant, follow_outside=options.follow_outside)
 
 
 DATA_COMMANDS = tuple(

@@ -73,7 +73,8 @@ def run_evaluate(options: argparse.Namespace) -> int:
     device = choose_device(options.device)
     trained = load_trained_model(options.model, device)
     spec = dataset_spec(options.name)
-    index = read_variant(spec.name, location_of(spec.name, options.data, options.datasets), options.variant)
+    folder = location_of(spec.name, options.data, options.datasets)
+    index = read_variant(spec.name, folder, options.variant, follow_outside=options.follow_outside)
     splits = (options.split,) if options.split else spec.test_splits
     if not splits or not len(test := index.where_split(*splits)):
         raise InputError(f"--split: say which of {', '.join(sorted(index.listed))} to evaluate on")

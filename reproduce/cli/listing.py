@@ -5,18 +5,20 @@ from __future__ import annotations
 import argparse
 
 from reproduce.cli.commands import STUDIES
-from reproduce.cli.progress import print_result
+from reproduce.cli.progress import print_result, print_table
 from reproduce.datasets import dataset_spec, list_datasets
 from reproduce.experiments.presets import PRESETS
 from reproduce.experiments.targets import DEMOS, PAPER
 from reproduce.tables import table_specs
 from reproduce.tables.recipes import recipes_table
-from reproduce.tables.render import render
 
 
 def run_list(options: argparse.Namespace) -> int:
     """Print the list, or with `--recipes` the table of recipes."""
-    print_result(render(recipes_table(), options.format) if options.recipes else listing() + "\n")
+    if options.recipes:
+        print_table(recipes_table(), options.format)
+    else:
+        print_result(listing() + "\n")
     return 0
 
 

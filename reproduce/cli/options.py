@@ -10,7 +10,7 @@ from pathlib import Path
 from reproduce.errors import InputError
 from reproduce.experiments.targets import DEMOS, PAPER
 from reproduce.records.store import RECORDS_DIR
-from reproduce.tables.render import FORMATS
+from reproduce.tables.render import ALL_FORMATS
 from reproduce.training.execution import TRACKERS
 
 DEFAULT = "(default: %(default)s)"
@@ -49,12 +49,14 @@ class TrainingOptions:
         run: "missing", "none" or "all".
         runs: folder of weights and checkpoints.
         records: folder of stored measurements.
+        follow_outside: use files that a list names outside the data set's folder.
         execution: see there.
     """
 
     run: str
     runs: Path
     records: Path
+    follow_outside: bool
     execution: ExecutionOptions
 
     @classmethod
@@ -62,7 +64,13 @@ class TrainingOptions:
         """From the options of `add_training` and `add_records`."""
         names = ExecutionOptions.__dataclass_fields__
         execution = ExecutionOptions(**{name: getattr(options, name) for name in names})
-        return cls(run=options.run, runs=options.runs, records=options.records, execution=execution)
+        return cls(
+            run=options.run,
+            runs=options.runs,
+            records=options.records,
+            follow_outside=options.follow_outside,
+            execution=execution,
+        )
 
 
 def at_least(lowest: int) -> Callable[[str], int]:
@@ -87,7 +95,7 @@ def minutes(text: str) -> float:
     return value
 
 
-def add_format(parser: argparse.ArgumentParser, formats: Iterable[str] = FORMATS) -> None:
+def add_format(parser: argparse.ArgumentParser, formats: Iterable[str] = ALL_FORMATS) -> None:
     parser.add_argument("--format", choices=tuple(formats), default="terminal", help=DEFAULT)
 
 
@@ -107,6 +115,11 @@ def add_locations(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--datasets", type=Path, metavar="FILE.toml", help="folders of data sets, as a [datasets] table in a file"
+    )
+    parser.add_argument(
+        "--follow-outside",
+        action="store_true",
+        help="use files that a list names outside the data set's folder; without it they are refused",
     )
 
 

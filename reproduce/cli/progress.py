@@ -10,6 +10,11 @@ from pathlib import Path
 
 from tqdm import tqdm
 
+from reproduce.errors import displayable
+from reproduce.tables.base import Table
+from reproduce.tables.data_formats import to_parquet
+from reproduce.tables.render import render
+
 
 def is_main() -> bool:
     """Whether this is the process that writes and prints, among those of torchrun or accelerate launch."""
@@ -24,7 +29,7 @@ def is_distributed() -> bool:
 def log(line: str) -> None:
     """Print one line on stderr, above any progress bar, so that stdout holds the result alone."""
     if is_main():
-        tqdm.write(line, file=sys.stderr)
+        tqdm.write(displayable(line), file=sys.stderr)
 
 
 def log_files(paths: Iterable[Path]) -> None:
@@ -37,6 +42,14 @@ def print_result(text: str) -> None:
     """Print a result on stdout."""
     if is_main():
         sys.stdout.write(text)
+
+
+def print_table(table: Table, format: str) -> None:
+    """Print a table on stdout in one of `render.ALL_FORMATS`."""
+    if format == "parquet" and is_main():
+        sys.stdout.buffer.write(to_parquet(table))
+    else:
+        print_result(render(table, format))
 
 
 def progress_bar(what: str, unit: str = "clip", total: int | None = None) -> tqdm:

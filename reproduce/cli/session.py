@@ -59,6 +59,7 @@ class StoreRequest:
         variant: None takes the data set's first.
         front_end: log-mel parameters.
         whole: keep longer clips whole, for random or several crops.
+        follow_outside: use files that a list names outside the folder.
     """
 
     dataset: str
@@ -66,6 +67,7 @@ class StoreRequest:
     variant: str | None
     front_end: AudioSpec
     whole: bool = False
+    follow_outside: bool = False
 
 
 def make_execution(options: ExecutionOptions, in_main_memory: bool) -> Execution:
@@ -102,7 +104,7 @@ def open_store(request: StoreRequest, stream: bool) -> WaveformStore:
     if any((request.path / file).is_file() for file in (INDEX_NAME, JOURNAL_NAME)):
         store = _open_shards(request, stream)
     else:
-        index = read_variant(request.dataset, request.path, request.variant)
+        index = read_variant(request.dataset, request.path, request.variant, follow_outside=request.follow_outside)
         store = stream_waveforms(index, request.front_end)
         if not stream and fits_in_memory(store.memory_bytes(request.whole), _processes_here()):
             with progress_bar("decoding", total=len(index)) as bar:

@@ -10,7 +10,7 @@ from typing import Any
 from models import create_model
 from models.complexity import measure_complexity
 from reproduce.cli.options import TrainingOptions
-from reproduce.cli.progress import log, print_result
+from reproduce.cli.progress import log, print_table
 from reproduce.cli.session import StoreRequest, log_missing, named_weights, open_store, train_missing
 from reproduce.datasets import ClipIndex, DatasetSpec, dataset_spec, location_of
 from reproduce.datasets.splits import plan_splits
@@ -29,9 +29,8 @@ from reproduce.paper import load_paper
 from reproduce.records.records import Records
 from reproduce.records.runs import SearchRun
 from reproduce.records.store import load_records
-from reproduce.tables import TableInputs, table_specs
+from reproduce.tables import TableInputs, build
 from reproduce.tables.comparison import comparison_table
-from reproduce.tables.render import render
 
 TRAIN = "train"
 
@@ -48,6 +47,7 @@ def run_study(options: argparse.Namespace) -> int:
         path=location_of(spec.name, options.data, options.datasets),
         variant=getattr(options, "variant", None),
         front_end=preset.front_end,
+        follow_outside=training.follow_outside,
     )
     store = open_store(request, stream=training.execution.stream)
     kind = "search" if study == "tune" else "train"
@@ -60,8 +60,8 @@ def run_study(options: argparse.Namespace) -> int:
     runs = [run for run in stored if run.key in keys or (kind == "train" and isinstance(run, SearchRun))]
     log_missing(keys, {run.key for run in runs})
     inputs = TableInputs(load_paper(), Records(tuple(runs)), options.records)
-    table = comparison_table(inputs, spec.name) if study in (TRAIN, "esc50") else table_specs()[study].build(inputs)
-    print_result(render(table, options.format))
+    table = comparison_table(inputs, spec.name) if study in (TRAIN, "esc50") else build(study, inputs)
+    print_table(table, options.format)
     return 0
 
 

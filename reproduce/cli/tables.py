@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from reproduce.cli.progress import print_result
+from reproduce.cli.progress import print_table
 from reproduce.efficiency.costs import measure_cost
 from reproduce.paper import load_paper
 from reproduce.records.reading import read_runs
@@ -14,8 +14,7 @@ from reproduce.records.record import RunRecord
 from reproduce.records.records import Records
 from reproduce.records.runs import CostRun
 from reproduce.records.store import append_record, as_stored, load_records
-from reproduce.tables import Table, TableInputs, table_specs
-from reproduce.tables.render import render
+from reproduce.tables import Table, TableInputs, build, table_specs
 
 # Tables whose costs are stored: the report is made from records alone, so what it shows must be recorded.
 STORED_COSTS = ("costs", "ablations")
@@ -23,7 +22,7 @@ STORED_COSTS = ("costs", "ablations")
 
 def run_table(options: argparse.Namespace) -> int:
     """Print a table of what is stored, its costs measured live."""
-    print_result(render(build_table(options.target, options.records), options.format))
+    print_table(build_table(options.target, options.records), options.format)
     return 0
 
 
@@ -32,24 +31,31 @@ def run_compare(options: argparse.Namespace) -> int:
     from reproduce.tables.compare import compare
 
     table = compare(options.records, options.first, options.second, options.on_intersection)
-    print_result(render(table, options.format))
+    print_table(table, options.format)
     return 0
 
 
 def build_table(name: str, folder: Path) -> Table:
-    """The registered table `name` from the records under `folder`.
+    """The registered table `name` from the records under `folder`; see `table_inputs`."""
+    return build(name, table_inputs([name], folder))
+
+
+def table_inputs(names: Iterable[str], folder: Path) -> TableInputs:
+    """The inputs that the tables `names` share: the records under `folder` and the costs that they need.
 
     Costs are measured live: a stored one, perhaps of older code, must not fill their cells.
     """
-    spec = table_specs()[name]
     stored = load_records(folder)
-    if not spec.costs:
-        return spec.build(TableInputs(load_paper(), stored, folder))
-    live = [measure_cost(r.model, r.model_config, with_libraries=r.with_libraries) for r in spec.costs]
-    if name in STORED_COSTS:
-        _store_new(live, stored, folder)
-    others = [run for run in stored if not isinstance(run, CostRun)]
-    return spec.build(TableInputs(load_paper(), Records((*others, *read_runs(live))), folder))
+    live: dict[str, RunRecord] = {}
+    for name in names:
+        costs = [
+            measure_cost(r.model, r.model_config, with_libraries=r.with_libraries) for r in table_specs()[name].costs
+        ]
+        if name in STORED_COSTS:
+            _store_new(costs, stored, folder)
+        live |= {cost.key: cost for cost in costs}
+    others = [run for run in stored if not (live and isinstance(run, CostRun))]
+    return TableInputs(load_paper(), Records((*others, *read_runs(live.values()))), folder)
 
 
 def _store_new(costs: Sequence[RunRecord], stored: Records, folder: Path) -> None:

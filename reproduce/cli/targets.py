@@ -8,9 +8,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from reproduce.cli.options import TrainingOptions, parse_overrides
-from reproduce.cli.progress import counting_bar, is_distributed, is_main, log, log_files, print_result
+from reproduce.cli.progress import counting_bar, is_distributed, is_main, log, log_files, print_result, print_table
 from reproduce.cli.session import StoreRequest, fit_splits, make_execution, open_store, train_missing
-from reproduce.cli.tables import build_table
+from reproduce.cli.tables import build_table, table_inputs
 from reproduce.datasets import parse_locations, read_variant
 from reproduce.datasets.standin.write import STANDINS, write_standin
 from reproduce.efficiency.clip_counts import located_counts
@@ -28,9 +28,8 @@ from reproduce.figures.figure2 import write_figure2
 from reproduce.figures.scaling import write_scaling_figure
 from reproduce.records.runs import ScalingRun
 from reproduce.records.store import load_records
-from reproduce.tables import table_specs
+from reproduce.tables import build, table_specs
 from reproduce.tables.plan import plan_table
-from reproduce.tables.render import render
 
 NOT_OF_THE_PAPER = ("costs", "speed", "esc50", "tune", "equal_macs", "pooling")
 
@@ -75,6 +74,8 @@ class TargetOptions:
 def run_target(options: argparse.Namespace) -> int:
     """Train what the target lacks and data are given for, measure what follows from it, print its tables."""
     wanted = TargetOptions.of(options)
+    if wanted.format == "parquet" and len(wanted.tables) > 1:
+        raise InputError("--format parquet holds one table: name a table instead of all")
     experiments = experiments_of(options.target, options.preset, options.seeds, parse_overrides(options.set))
     training = options.dry_run or options.run != "none"
     locations = _locate(experiments, wanted, parse_locations(options.data, options.datasets)) if training else {}
@@ -83,9 +84,10 @@ def run_target(options: argparse.Namespace) -> int:
     _train_located(experiments, locations, wanted.training)
     if is_main():
         _measure_what_follows(wanted)
-        tables = (render(build_table(name, wanted.training.records), wanted.format) for name in wanted.tables)
-        for number, text in enumerate(tables):
-            print_result(("\n" if number else "") + text)
+        inputs = table_inputs(wanted.tables, wanted.training.records)
+        for number, name in enumerate(wanted.tables):
+            print_result("\n" if number else "")
+            print_table(build(name, inputs), wanted.format)
     return 0
 
 
@@ -93,7 +95,7 @@ def run_scaling(options: argparse.Namespace) -> int:
     """Measure latency and memory by clip length on this machine, then print the table and draw the figure."""
     records = _measure_scaling(options.preset == "debug", options.records, options.device, options.run)
     log_files(write_scaling_figure(records, options.figures))
-    print_result(render(build_table("scaling", options.records), options.format))
+    print_table(build_table("scaling", options.records), options.format)
     return 0
 
 
@@ -107,7 +109,7 @@ def run_plan(options: argparse.Namespace) -> int:
         if study in counts:
             continue
         if name in located:
-            index = read_variant(name, located[name], experiment.variant or None)
+            index = read_variant(name, located[name], experiment.variant or None, follow_outside=options.follow_outside)
             counts[study] = located_counts(index, fit_splits(experiment, index.listed))
         elif options.preset != PAPER:
             splits = STANDINS[name].clips_per_split(demo(options.preset).clips[name])
@@ -115,7 +117,7 @@ def run_plan(options: argparse.Namespace) -> int:
             counts[study] = ClipCounts(train, test, "the stand-in that the demo writes")
     memory = Memory(options.micro_batch or 0, options.grad_checkpointing)
     plan = plan_experiments(experiments, counts, load_records(options.records), memory)
-    print_result(render(plan_table(plan), options.format))
+    print_table(plan_table(plan), options.format)
     return 0
 
 
@@ -147,7 +149,7 @@ def _train_located(experiments: Sequence[Experiment], locations: Mapping[str, Pa
         if first.dataset not in locations:
             continue
         log(study_name(first.dataset, first.variant))
-        store = open_store(_request(group, locations), stream=training.execution.stream)
+        store = open_store(_request(group, locations, training), stream=training.execution.stream)
         fitted = [fit_splits(experiment, store.index.listed) for experiment in group]
         train_missing(fitted, store, "train", None, training)
     absent = dict.fromkeys(e.dataset for e in experiments if e.dataset not in locations)
@@ -155,13 +157,14 @@ def _train_located(experiments: Sequence[Experiment], locations: Mapping[str, Pa
         log(f"not trained, no data given for {', '.join(absent)}: pass --data NAME=DIR, or --preset demo for stand-ins")
 
 
-def _request(group: Sequence[Experiment], locations: Mapping[str, Path]) -> StoreRequest:
+def _request(group: Sequence[Experiment], locations: Mapping[str, Path], training: TrainingOptions) -> StoreRequest:
     first = group[0]
     return StoreRequest(
         dataset=first.dataset,
         path=locations[first.dataset],
         variant=first.variant or None,
         front_end=first.front_end,
+        follow_outside=training.follow_outside,
         whole=any(e.recipe.crop == "random" or e.recipe.test_crops > 1 for e in group),
     )
 
@@ -213,7 +216,7 @@ def _dry_run(experiments: Sequence[Experiment], locations: Mapping[str, Path], w
     for group in _alike(experiments):
         if group[0].dataset not in locations:
             continue
-        store = open_store(_request(group, locations), stream=True)
+        store = open_store(_request(group, locations, wanted.training), stream=True)
         for experiment in group:
             if experiment.seed == 0:
                 study = study_name(experiment.dataset, experiment.variant)

@@ -1,8 +1,9 @@
 """Figure 2: the test clips of VGGSound's first classes in UMAP's plane, AST left, MAST right, drawn from stored panels.
 
     write_figure2(load_records(records_dir), records_dir, out_dir)  # figure2.png, .svg, .csv
+    figure = draw_figure2(load_records(records_dir), records_dir, "demo")
 
-No UMAP and no torch here: `clustering.fill_panels` measures what is drawn.
+No UMAP and no torch here: `evaluation.clustering.fill_projections` measures what is drawn.
 """
 
 from __future__ import annotations
@@ -18,8 +19,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from reproduce.experiments.families import LABELS
-from reproduce.figures.style import STYLE, save_figure
-from reproduce.files import write_whole
+from reproduce.figures.style import figure_style, save_figure
+from reproduce.files import write_text
 from reproduce.paper import MODELS
 from reproduce.records.clusterings import FIGURE, SCALES, figure_runs, projection_of, umap_params
 from reproduce.records.projections import Projection, load_projection
@@ -28,22 +29,29 @@ from reproduce.records.runs import ClusteringRun, TrainedRun
 
 if TYPE_CHECKING:  # matplotlib takes a second to import
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
     from matplotlib.lines import Line2D
 
 
-# Thirty classes told apart: Okabe & Ito's eight colours (their yellow darkened, for white paper) times four shapes.
+# Thirty distinct classes: Okabe & Ito's eight colours (their yellow darkened, for white paper) times four shapes.
 CLASS_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#000000", "#56B4E9", "#E69F00", "#A89A00")
 CLASS_MARKERS = ("o", "^", "s", "X")
 LEGEND_COLUMNS = 5
-FEW_CLIPS_A_CLASS = 6  # below this many on average, every clip bears its class's number
+FEW_CLIPS_PER_CLASS = 6  # below this many on average, every clip is marked with the number of its class
 
 
 @dataclass(frozen=True)
 class Half:
-    """One half of Figure 2: the run that was trained, the record of its panel, and the panel."""
+    """One half of Figure 2.
+
+    Args:
+        run: the trained run.
+        measured: its projection's measurements.
+        projection: its clips in the plane.
+    """
 
     run: TrainedRun
-    record: ClusteringRun
+    measured: ClusteringRun
     projection: Projection
 
 
@@ -61,64 +69,73 @@ def write_figure2(records: Records, records_dir: Path, out_dir: Path) -> list[Pa
         halves = _stored_halves(records, records_dir, scale)
         if len(halves) == len(MODELS):
             name = FIGURE if scale == "paper" else f"{FIGURE}_{scale}"
-            written += _draw(halves, out_dir, name)
+            written += save_figure(_draw(halves), out_dir, name)
             written.append(_write_coordinates(out_dir / f"{name}.csv", halves))
     return written
 
 
+def draw_figure2(records: Records, records_dir: Path, scale: str) -> Figure | None:
+    """Figure 2 at one of SCALES, from stored panels; None where a model has no panel.
+
+    Raises:
+        InputError: damaged coordinates.
+    """
+    halves = _stored_halves(records, records_dir, scale)
+    return _draw(halves) if len(halves) == len(MODELS) else None
+
+
 def _stored_halves(records: Records, records_dir: Path, scale: str) -> dict[str, Half]:
     """Model -> what is drawn of it, where it is stored."""
-    found = {}
+    halves = {}
     for model, run in figure_runs(records, scale).items():
-        record = projection_of(records, run)
-        projection = None if record is None else load_projection(records_dir, record)
-        if record is not None and projection is not None:
-            found[model] = Half(run, record, projection)
-    return found
+        measured = projection_of(records, run)
+        projection = None if measured is None else load_projection(records_dir, measured)
+        if measured is not None and projection is not None:
+            halves[model] = Half(run, measured, projection)
+    return halves
 
 
 def plot_projection(axes: Axes, projection: Projection, names: Sequence[str]) -> Axes:
     """Clips of one model in UMAP's plane, by class.
 
-    A class's number stands at the median of its clips; in a small panel beside every clip, for the median of a few
-    clips is a place where none need be.
+    The number of a class is at the median of its clips; in a small panel beside every clip, because the median of a few
+    clips may be far from all of them.
 
     Args:
         axes: drawn into and returned.
-        panel: the clips.
+        projection: the clips.
         names: classes in the legend's order, those without a clip in this panel included: it fixes colour and shape.
     """
     from matplotlib.patheffects import withStroke
 
-    few = len(projection) < FEW_CLIPS_A_CLASS * len(names)
+    few = len(projection) < FEW_CLIPS_PER_CLASS * len(names)
     size = float(np.clip(20_000 / max(len(projection), 1), 13, 45))  # in square points: a few clips take larger marks
-    for place, name in enumerate(names):
+    for index, name in enumerate(names):
         points = projection.points[projection.names == name]
-        axes.scatter(points[:, 0], points[:, 1], s=size, alpha=0.75, linewidths=0, **class_style(place))
+        axes.scatter(points[:, 0], points[:, 1], s=size, alpha=0.75, linewidths=0, **class_style(index))
         if few:
             for point in points:
-                axes.annotate(str(place + 1), point, (4, 3), textcoords="offset points", fontsize=7, color="0.3")
+                axes.annotate(str(index + 1), point, (4, 3), textcoords="offset points", fontsize=7, color="0.3")
         elif len(points):
             x, y = np.median(points, axis=0)
-            text = axes.text(x, y, str(place + 1), fontsize=8, fontweight="bold", ha="center", va="center")
+            text = axes.text(x, y, str(index + 1), fontsize=8, fontweight="bold", ha="center", va="center")
             text.set_path_effects([withStroke(linewidth=2.5, foreground="white")])
     axes.set(xticks=[], yticks=[])  # UMAP's axes have neither unit nor direction
     axes.margins(0.04)
     return axes
 
 
-def class_style(place: int) -> dict[str, Any]:
-    """Colour and marker of the class at `place` of the legend; neighbours differ in colour."""
-    shape = place // len(CLASS_COLOURS) % len(CLASS_MARKERS)
-    return {"color": CLASS_COLOURS[place % len(CLASS_COLOURS)], "marker": CLASS_MARKERS[shape]}
+def class_style(index: int) -> dict[str, Any]:
+    """Colour and marker of the class at this index of the legend; neighbours differ in colour."""
+    shape = index // len(CLASS_COLOURS) % len(CLASS_MARKERS)
+    return {"color": CLASS_COLOURS[index % len(CLASS_COLOURS)], "marker": CLASS_MARKERS[shape]}
 
 
-def _draw(halves: Mapping[str, Half], out_dir: Path, name: str) -> list[Path]:
-    import matplotlib
+def _draw(halves: Mapping[str, Half]) -> Figure:
     from matplotlib.figure import Figure
 
     classes = sorted({str(name) for half in halves.values() for name in half.projection.names})
-    with matplotlib.rc_context({**matplotlib.rcParamsDefault, **STYLE, "axes.spines.top": True, "backend": "Agg"}):
+    with figure_style(**{"axes.spines.top": True}):
         figure = Figure(figsize=(11, 7.2), layout="constrained")
         for axes, (model, half) in zip(figure.subplots(1, len(halves)), halves.items(), strict=True):
             plot_projection(axes, half.projection, classes)
@@ -126,24 +143,24 @@ def _draw(halves: Mapping[str, Half], out_dir: Path, name: str) -> list[Path]:
             axes.set_xlabel(_under_the_projection(half), linespacing=1.5)
         figure.suptitle(_title(halves["ast"], len(classes)), fontsize=11)
         figure.legend(
-            handles=[_legend_handle(place, name) for place, name in enumerate(classes)],
+            handles=[_legend_handle(index, name) for index, name in enumerate(classes)],
             loc="outside lower center",
             ncols=LEGEND_COLUMNS,
             fontsize=8,
             handletextpad=0.2,
         )
-        return save_figure(figure, out_dir, name)
+    return figure
 
 
-def _legend_handle(place: int, name: str) -> Line2D:
+def _legend_handle(index: int, name: str) -> Line2D:
     from matplotlib.lines import Line2D
 
-    style = class_style(place)
-    return Line2D([], [], linestyle="", markersize=6, markeredgewidth=0, label=f"{place + 1} {name}", **style)
+    style = class_style(index)
+    return Line2D([], [], linestyle="", markersize=6, markeredgewidth=0, label=f"{index + 1} {name}", **style)
 
 
 def _under_the_projection(half: Half) -> str:
-    metrics = half.record.metrics
+    metrics = half.measured.metrics
     return (
         f"{metrics['clips']:,.0f} clips; silhouette of the true classes {_text(metrics['silhouette'], 3)} in this "
         f"plane,\n"
@@ -162,7 +179,7 @@ def _title(half: Half, classes: int) -> str:
     corpus = "synthetic STAND-IN of VGGSound" if half.run.standin else "VGGSound"
     return (
         f"{scale}{corpus}, test clips of the first {classes} classes\n"
-        f"UMAP: {params['n_neighbors']} neighbours, minimal distance {params['min_dist']}, seed {half.record.seed}"
+        f"UMAP: {params['n_neighbors']} neighbours, minimal distance {params['min_dist']}, seed {half.measured.seed}"
     )
 
 
@@ -174,6 +191,5 @@ def _write_coordinates(path: Path, halves: Mapping[str, Half]) -> Path:
         projection = half.projection
         for clip_id, name, (x, y) in zip(projection.clip_ids, projection.names, projection.points, strict=True):
             writer.writerow((half.run.model, clip_id, name, f"{x:.5f}", f"{y:.5f}"))
-    text = out.getvalue().encode()
-    write_whole(path, lambda file: file.write(text), "cannot be written", "choose another folder")
+    write_text(path, out.getvalue(), "cannot be written", "choose another folder")
     return path

@@ -1,7 +1,4 @@
-"""Plots that targets write and the report shows. Every plot takes an Axes and returns it; no torch here.
-
-Colours and letters are the same in all of them.
-"""
+"""Cost against clip length, as the target `scaling` writes it and the report shows it. No torch here."""
 
 from __future__ import annotations
 
@@ -10,12 +7,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from reproduce.experiments.families import LABELS
-from reproduce.figures.style import COLOURS, LEGEND_BELOW, MARKERS, STYLE, by_family, save_figure, seconds_of
+from reproduce.experiments.families import LABELS, PAPER_SECONDS
+from reproduce.figures.style import COLOURS, LEGEND_BELOW, MARKERS, by_family, figure_style, save_figure
 from reproduce.records.runs import ScalingRun
+from reproduce.tables.base import GIGA
 
 if TYPE_CHECKING:  # matplotlib takes a second to import, and tables do without it
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 
 SCALING_RATIOS = {  # metric -> label and dashes
@@ -31,11 +30,11 @@ COUNTED_STYLE: Any = {"color": "0.5"}
 
 
 def write_scaling_figure(records: Sequence[ScalingRun], out: Path) -> list[Path]:
-    """Cost against clip length as `out/scaling.png` and `out/scaling.svg`; the same records give the same bytes.
+    """Write cost against clip length as `out/scaling.png` and `out/scaling.svg`; the same records give the same bytes.
 
     Args:
-        records: of kind "scaling", on one device, of one pair of models.
-        out: folder, made where it is absent.
+        records: of one pair of models on one device.
+        out: folder, created if absent.
 
     Returns:
         The paths; none where no record holds a latency.
@@ -45,51 +44,49 @@ def write_scaling_figure(records: Sequence[ScalingRun], out: Path) -> list[Path]
     """
     if not any(_was_timed(record) for record in records):
         return []
-    import matplotlib
+    return save_figure(draw_scaling(records), out, "scaling")
 
-    matplotlib.use("Agg")
-    with matplotlib.rc_context():
-        matplotlib.rcdefaults()
-        matplotlib.rcParams.update(STYLE)
-        from matplotlib import pyplot
 
-        figure, (left, right) = pyplot.subplots(1, 2, figsize=(10.5, 4.2), width_ratios=(3, 2), layout="constrained")
+def draw_scaling(records: Sequence[ScalingRun]) -> Figure:
+    """Latency and MACs left, the ratios of both models right; at least one of the runs was timed."""
+    from matplotlib.figure import Figure
+
+    with figure_style():
+        figure = Figure(figsize=(10.5, 4.2), layout="constrained")
+        left, right = figure.subplots(1, 2, width_ratios=(3, 2))
         plot_scaling(left, records)
         plot_scaling_ratio(right, records)
         right.spines["right"].set_visible(False)
         models = " and ".join(sorted({record.model for record in records}))
-        place = f"{records[0].environment.machine}, {records[0].environment.precision}"
-        figure.suptitle(f"{models}, inference, batch 1, on {place}", fontsize=9)
-        try:
-            return save_figure(figure, out, "scaling")
-        finally:
-            pyplot.close(figure)
+        machine = f"{records[0].environment.machine}, {records[0].environment.precision}"
+        figure.suptitle(f"{models}, inference, batch 1, on {machine}", fontsize=9)
+    return figure
 
 
 def plot_scaling(axes: Axes, records: Sequence[ScalingRun]) -> Axes:
     """Latency (solid, left axis) and full MACs (dashed, right axis) against clip length, all logarithmic.
 
     The right axis is the left one times a constant, chosen so that AST's two lines meet in the middle: where a solid
-    line leaves its dashed one, time does not follow MACs. Shades span the quartiles.
+    line departs from its dashed one, time is not proportional to MACs. Shades span the quartiles.
     """
     right = axes.twinx()
     factor, heights = _gmacs_per_ms(records), []
     for family, series in by_family(records).items():
         colour, timed = COLOURS[family], [record for record in series if _was_timed(record)]
-        seconds = [seconds_of(record) for record in timed]
+        seconds = [record.seconds for record in timed]
         q1, median, q3 = (
             [1e3 * record.metric(f"latency_s{which}") for record in timed] for which in ("_q1", "", "_q3")
         )
         axes.plot(seconds, median, color=colour, marker=MARKERS[family], label=f"{LABELS[family]}, time")
         axes.fill_between(seconds, q1, q3, color=colour, alpha=0.2, linewidth=0)
-        gmacs = [record.metric("macs_full") / 1e9 for record in series]
+        gmacs = [record.metric("macs_full") / GIGA for record in series]
         label = f"{LABELS[family]}, MACs"
-        right.plot([seconds_of(r) for r in series], gmacs, color=colour, linestyle="--", linewidth=1.2, label=label)
+        right.plot([r.seconds for r in series], gmacs, color=colour, linestyle="--", linewidth=1.2, label=label)
         heights += [*q1, *q3, *(value / factor for value in gmacs)]
     _log_seconds(axes, records)
     low, high = min(heights) / 1.3, max(heights) * 1.3
-    axes.set(ylabel="ms a clip (solid)", yscale="log", ylim=(low, high))
-    right.set(ylabel="G MACs a clip, full rule (dashed)", yscale="log", ylim=(low * factor, high * factor))
+    axes.set(ylabel="ms per clip (solid)", yscale="log", ylim=(low, high))
+    right.set(ylabel="G MACs per clip, full rule (dashed)", yscale="log", ylim=(low * factor, high * factor))
     handles, labels = axes.get_legend_handles_labels()
     more_handles, more_labels = right.get_legend_handles_labels()
     axes.legend([*handles, *more_handles], [*labels, *more_labels], **LEGEND_BELOW)
@@ -99,11 +96,9 @@ def plot_scaling(axes: Axes, records: Sequence[ScalingRun]) -> Axes:
 def plot_scaling_ratio(axes: Axes, records: Sequence[ScalingRun]) -> Axes:
     """AST : MAST against clip length: measured time and memory, and MACs by both rules. Above 1 MAST is cheaper."""
     families = by_family(records)
-    pairs = [
-        (a, m) for a in families.get("ast", []) for m in families.get("mast", []) if seconds_of(a) == seconds_of(m)
-    ]
+    pairs = [(a, m) for a in families.get("ast", []) for m in families.get("mast", []) if a.seconds == m.seconds]
     for key, (label, dashes) in SCALING_RATIOS.items():
-        points = [(seconds_of(a), ratio) for a, m in pairs if (ratio := _ratio(a, m, key)) is not None]
+        points = [(a.seconds, ratio) for a, m in pairs if (ratio := _ratio(a, m, key)) is not None]
         if points:
             style = MEASURED_STYLE if key in ("latency_s", "peak_memory_bytes") else COUNTED_STYLE
             axes.plot(*zip(*points, strict=True), linestyle=dashes, label=label, **style)
@@ -120,14 +115,14 @@ def _was_timed(run: ScalingRun) -> bool:
 
 
 def _ratio(ast: ScalingRun, mast: ScalingRun, metric: str) -> float | None:
-    """Of time the median of the rounds' ratios, as in the table; of the rest the quotient; None where one is absent."""
+    """The median of the rounds' ratios for time, as in the table, else the quotient; None where one is absent."""
     ratio = ast.metrics["time_ratio"] if metric == "latency_s" else ast.metrics[metric] / mast.metrics[metric]
     return None if math.isnan(ratio) else ratio
 
 
 def _log_seconds(axes: Axes, records: Sequence[ScalingRun]) -> None:
-    lengths = sorted({seconds_of(record) for record in records})
-    ticks = [length for length in lengths if length != 10.24]  # its label would lie on that of 10
+    lengths = sorted({record.seconds for record in records})
+    ticks = [length for length in lengths if length != PAPER_SECONDS]  # its label would overlap that of 10
     axes.set(xlabel="clip length (s)", xscale="log")
     axes.set_xticks(ticks, labels=[f"{length:g}" for length in ticks])
     axes.set_xticks([], minor=True)
@@ -136,9 +131,9 @@ def _log_seconds(axes: Axes, records: Sequence[ScalingRun]) -> None:
 
 
 def _gmacs_per_ms(records: Sequence[ScalingRun]) -> float:
-    """GMACs a millisecond of AST (of what there is, without one) at the middle length."""
+    """GMACs per millisecond of AST at the middle length; of any model where AST was not timed."""
     families = by_family(records)
     series = [r for r in families.get("ast", []) if _was_timed(r)]
     series = series or [r for r in records if _was_timed(r)]
     middle = series[len(series) // 2]
-    return middle.metric("macs_full") / 1e9 / (1e3 * middle.metric("latency_s"))
+    return middle.metric("macs_full") / GIGA / (1e3 * middle.metric("latency_s"))

@@ -1,14 +1,15 @@
 """Uncertainty by resampling test clips: bootstrap intervals and paired differences. Arrays in, floats out; no torch.
 
-    counts = clip_counts(len(right))                       # how often each clip is in each resample
-    percentile_interval(mean_replicates(right, counts))    # of an accuracy, in per cent
+    counts = resample_counts(len(correct))                   # how often each clip is in each resample
+    percentile_interval(mean_replicates(correct, counts))    # of an accuracy, in per cent
     percentile_interval(centred(map_replicates(targets, scores, counts), mean_ap))
 
 Two runs on the same clips take the same `counts`: the difference of their replicates is the paired bootstrap.
 
-An mAP needs centring. A resample repeats clips, and a positive that comes twice follows itself in the ranking, which
-lifts its class's average precision: at AudioSet's size the resamples' mAP lies about a point above the sample's own,
-four times its spread, so that the plain percentile interval does not even hold the score. Accuracies have no such bias.
+An mAP needs centring. A resample repeats clips, and a positive that occurs twice follows itself in the ranking, which
+raises the average precision of its class: at AudioSet's size the mAP of resamples is about a point above that of the
+sample, four times its spread, so that the plain percentile interval does not even contain the score. Accuracies have
+no such bias.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-RESAMPLES, MAP_RESAMPLES = 1000, 500  # an mAP over AudioSet's 15,818 clips and 527 classes takes 10 ms a resample
+RESAMPLES, MAP_RESAMPLES = 1000, 500  # an mAP over AudioSet's 15,818 clips and 527 classes takes 10 ms per resample
 SEED = 0
 
 
@@ -42,14 +43,14 @@ def mean_replicates(outcomes: np.ndarray, counts: np.ndarray) -> np.ndarray:
     """An accuracy in every resample, in per cent, (resamples,).
 
     Args:
-        outcomes: (n,) 1 where a clip is right, 0 where it is wrong; between them for a mean over seeds.
-        counts: (n, resamples), see `clip_counts`.
+        outcomes: (n,) 1 where a clip is correct, 0 where it is not; between them for a mean over seeds.
+        counts: (n, resamples), see `resample_counts`.
     """
     outcomes = np.asarray(outcomes, np.float32)
     if outcomes.shape != counts.shape[:1]:
         raise ValueError(f"{outcomes.shape} outcomes but counts of {counts.shape[0]} clips")
     total = np.zeros(counts.shape[1])
-    for start in range(0, len(outcomes), 4096):  # in pieces, so that the counts as floats stay small
+    for start in range(0, len(outcomes), 4096):  # in slices, so that the counts as floats stay small
         total += outcomes[start : start + 4096] @ counts[start : start + 4096].astype(np.float32)
     return 100.0 * total / len(outcomes)
 
@@ -57,13 +58,15 @@ def mean_replicates(outcomes: np.ndarray, counts: np.ndarray) -> np.ndarray:
 def clustered_replicates(values: np.ndarray, clusters: Sequence[str], resamples: int = RESAMPLES) -> np.ndarray:
     """A mean over clips in every resample of whole clusters of clips, in per cent, (resamples,).
 
-    Clips that are cut from one recording are right or wrong together: it is recordings that a new test set draws anew.
+    Clips that are cut from one recording are correct or wrong together, and a new test set draws new recordings.
 
     Args:
-        values: (n,) of each clip. clusters: (n,) names.
+        values: (n,) of each clip.
+        clusters: (n,) names.
+        resamples: how many.
     """
-    names, place = np.unique(np.asarray(clusters, np.str_), return_inverse=True)
-    sums, sizes = np.bincount(place, weights=values), np.bincount(place)
+    names, cluster = np.unique(np.asarray(clusters, np.str_), return_inverse=True)
+    sums, sizes = np.bincount(cluster, weights=values), np.bincount(cluster)
     counts = resample_counts(len(names), resamples).astype(np.float64)
     return np.asarray(100.0 * (sums @ counts) / (sizes @ counts))
 
@@ -72,10 +75,12 @@ def weighted_average_precision(positives: np.ndarray, scores: np.ndarray, weight
     """Average precision of one class under every column of weights, (columns,).
 
     Equal to scikit-learn's `average_precision_score(positives, scores, sample_weight=column)`; NaN where the positives
-    weigh nothing. One argsort serves all columns.
+    have no weight. One argsort serves all columns.
 
     Args:
-        positives: (n,) bool. scores: (n,), equal ones share a threshold. weights: (n, columns) of uint8.
+        positives: (n,) bool.
+        scores: (n,); equal ones share a threshold.
+        weights: (n, columns) of uint8.
     """
     positives = np.asarray(positives, bool)
     order = np.argsort(-scores)
@@ -89,9 +94,9 @@ def weighted_average_precision(positives: np.ndarray, scores: np.ndarray, weight
         return np.full(weights.shape[1], np.nan)
     all_weight = _segment_sums(weights, order, np.append(0, ends[ties] + 1))
     hit_weight = _segment_sums(weights, order[hits], np.append(starts_of_ties, len(tie_of_hit)))
-    found, seen = np.cumsum(hit_weight, axis=0), np.cumsum(all_weight, axis=0)
-    precision = found / np.maximum(seen, 1)  # nothing seen yet is nothing found yet: 0
-    total = found[-1]
+    hits_so_far, all_so_far = np.cumsum(hit_weight, axis=0), np.cumsum(all_weight, axis=0)
+    precision = hits_so_far / np.maximum(all_so_far, 1)  # 0 before the first clip
+    total = hits_so_far[-1]
     with np.errstate(invalid="ignore"):
         return np.where(total > 0, (hit_weight * precision).sum(axis=0) / total, np.nan)
 
@@ -111,7 +116,9 @@ def map_replicates(targets: np.ndarray, scores: np.ndarray, counts: np.ndarray) 
     """mAP in every resample, in per cent, (resamples,): the mean over the classes that have positives in it.
 
     Args:
-        targets: (n, classes) of 0 and 1. scores: (n, classes). counts: (n, resamples), see `clip_counts`.
+        targets: (n, classes) of 0 and 1.
+        scores: (n, classes).
+        counts: (n, resamples), see `resample_counts`.
 
     Raises:
         ValueError: shapes that do not fit, or scores that are not finite.

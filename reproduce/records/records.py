@@ -58,9 +58,9 @@ COLUMNS: Mapping[str, str] = {
 }
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Records:
-    """Measurements that were loaded together.
+    """Measurements that were loaded together. A collection equals only itself, so that results can be cached for it.
 
     Args:
         runs: typed runs, in the order of the files.

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from reproduce.experiments.comparisons import EQUAL_MACS, POOLING
@@ -67,7 +68,7 @@ def paper_runs(
     They are of paper scale, on this very corpus (no stand-in) and variant, and by exactly this recipe: a recipe with an
     overridden field ("mast, batch_size=12") has another name.
     """
-    table = _table(records.newest(TrainedRun))
+    table = _trained(records)
     if table.empty:
         return []
     matching = table[
@@ -97,7 +98,7 @@ def demo_groups(records: Records, dataset: str) -> Groups[TrainedRun]:
     Within a group only the model's family, its pooling and the seed differ: the data (stand-in or real), front end,
     recipe and size of the models are the same.
     """
-    table = _table(records.newest(TrainedRun))
+    table = _trained(records)
     demo = table[(table.scale == "demo") & (table.recipe_name == "demo") & (table.dataset == dataset)]
     shared = [name for name in BUT_SEED if name not in ("model", "config")] + ["size", "standin"]
     return [_runs(group) for _, group in _grouped(demo, shared)]
@@ -158,6 +159,12 @@ def search_groups(records: Records, dataset: str) -> Groups[SearchRun]:
     return [_runs(group) for _, group in _grouped(_table(searches(records, dataset)), shared)]
 
 
+@lru_cache(maxsize=4)
+def _trained(records: Records) -> pandas.DataFrame:
+    """The newest trained run of each key; callers must not change it."""
+    return _table(records.newest(TrainedRun))
+
+
 def _table(runs: Iterable[TrainedRun]) -> pandas.DataFrame:
     """One row per run; `run` holds it."""
     import pandas
@@ -208,7 +215,7 @@ def _one_per_seed(table: pandas.DataFrame) -> list[Any]:
 
 
 def _on(records: Records, dataset: str, without: tuple[str, ...]) -> pandas.DataFrame:
-    table = _table(records.newest(TrainedRun))
+    table = _trained(records)
     return table[(table.dataset == dataset) & ~table.recipe_name.isin(without)]
 
 

@@ -1,6 +1,6 @@
 """Tables as pure functions of the paper and the records; rendering is a second step (`render.py`). No torch here.
 
-Importing this package registers every target: one module a subject, in the order in which they are listed.
+Importing this package registers every target: one module per subject, in the order in which they are listed.
 """
 
 from reproduce.tables import (  # noqa: F401, I001  (the order is the listing's)
@@ -29,9 +29,13 @@ from reproduce.tables.base import (
     Table,
     TableInputs,
     TableSpec,
+    build,
     measured,
+    not_run,
+    quoted,
     register_table,
     table_specs,
+    text_cell,
 )
 
 __all__ = [
@@ -47,7 +51,11 @@ __all__ = [
     "Table",
     "TableInputs",
     "TableSpec",
+    "build",
     "measured",
+    "not_run",
+    "quoted",
     "register_table",
     "table_specs",
+    "text_cell",
 ]

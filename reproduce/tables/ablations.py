@@ -7,10 +7,11 @@ from typing import Any
 
 from reproduce.experiments.comparisons import POOLING_ABLATIONS
 from reproduce.experiments.families import PAPER_MODELS
-from reproduce.paper import Row as PaperRow
+from reproduce.experiments.paper_studies import studies_of
+from reproduce.paper import QuotedRow
 from reproduce.records.runs import CostRun, Run, TrainedRun
 from reproduce.records.selection import cost_of, demo_groups, paper_runs
-from reproduce.tables.audioset import DATASET, MAP, METRIC
+from reproduce.tables.audioset import MAP
 from reproduce.tables.base import (
     GIGA,
     MEGA,
@@ -22,212 +23,185 @@ from reproduce.tables.base import (
     Table,
     TableInputs,
     measured,
+    not_run,
     register_table,
-    run_conditions,
 )
-from reproduce.tables.blocks import (
-    CLIPS_COLUMN,
-    RUN_COST_COLUMNS,
-    Target,
-    demo_runs,
-    other_runs_block,
-    run_cost_cells,
-    selection_block,
-)
-from reproduce.tables.cells import cost_conditions
+from reproduce.tables.blocks import demo_cells, demo_note, demo_runs, other_runs_block, present, selection_block
+from reproduce.tables.cells import RUN_COST_COLUMNS, cost_conditions
+from reproduce.tables.conditions import run_conditions
 from reproduce.tables.notes import class_notes, problem_notes, protocol_notes, run_title
-from reproduce.tables.scores import Runs, RunScores, clips_cell, difference_row, interval_notes, paper_difference_row
+from reproduce.tables.score_cells import CLIPS_COLUMN, clips_cell, interval_notes, paper_difference_row
+from reproduce.tables.scores import Runs
+from reproduce.tables.target import Target
+
+NAME = "ablations"
+TO_PAPER = Column("map_minus_paper", "measured - paper", POINTS, 1)
+TO_MAST = Column("map_minus_mast", "variant - MAST", POINTS, 1)
+COLUMNS_AFTER_MAP = (
+    TO_PAPER,
+    TO_MAST,
+    CLIPS_COLUMN,
+    Column("last_tokens", "tokens, last stage", "", 0),
+    Column("macs", "MACs, module-only", "G", 1),
+    Column("macs_ptflops_0_7", "MACs, ptflops 0.7 rule", "G", 1),
+    Column("macs_full", "MACs, full", "G", 1),
+    Column("params_exact", "#Params, exact", "M", 3),
+)
+NOTES = (
+    "Widths double at blocks 2, 5 and 21 even where the pooling is removed; key/value strides follow FAIR's rule.",
+    "The ptflops 0.7 rule adds a Linear's bias at every position to the module-only rule.",
+)
 
 
-def _ablation_config(variant: str) -> dict[str, Any]:
+def _config(variant: str) -> dict[str, Any]:
     """The variant "mast" is the model itself, so that its records serve Table 5 and the ablations alike."""
     return {} if variant == "mast" else {"pool_strides": POOLING_ABLATIONS[variant]}
 
 
-ABLATION_COSTS = (
-    CostRequest("ast_base"),
-    *(CostRequest("mast_base", _ablation_config(variant)) for variant in POOLING_ABLATIONS),
-)
+COSTS = (CostRequest("ast_base"), *(CostRequest("mast_base", _config(variant)) for variant in POOLING_ABLATIONS))
 
 
-TO_PAPER = Column("map_minus_paper", "measured - paper", POINTS, 1)
-TO_MAST = Column("map_minus_mast", "variant - MAST", POINTS, 1)
-
-
-@register_table(
-    "ablations", "MAST's pooling variants: costs measured live, mAP from paper-scale records", ABLATION_COSTS
-)
+@register_table(NAME, "MAST's pooling variants: costs measured live, mAP from paper-scale records", COSTS)
 def ablations(inputs: TableInputs) -> Table:
-    """The five pooling variants of sec. 4 on balanced AudioSet, with what each costs."""
-    quoted = inputs.paper.table("ablations")
-    accuracy = Column("map", "mAP, balanced AudioSet", quoted.column("map").unit, quoted.column("map").decimals)
-    target, scores = Target("ablations", DATASET, {accuracy: METRIC}), RunScores(inputs.records_dir)
-    runs = {
+    """The five pooling variants of sec. 4 on balanced AudioSet, with the costs of each."""
+    printed = inputs.paper.table(NAME)
+    (study,) = studies_of(NAME)
+    quoted_map = printed.column("map")
+    accuracy = Column("map", "mAP, balanced AudioSet", quoted_map.unit, quoted_map.decimals)
+    target = Target(name=NAME, dataset=study.dataset, columns={accuracy: "map"}, inputs=inputs)
+    runs: dict[str, Runs] = {
         line.key: paper_runs(
             inputs.records,
             PAPER_MODELS["mast"],
-            DATASET,
-            variant="balanced",
-            model_config=_ablation_config(line.key),
+            study.dataset,
+            variant=study.variant,
+            model_config=_config(line.key),
         )
-        for line in quoted.rows
+        for line in printed.rows
     }
-    ast = cost_of(inputs.records, PAPER_MODELS["ast"])
-    rows, warnings = [], []
-    tests: list[str] = []
-    for line in quoted.rows:
-        why = (
-            f'not run: no paper-scale record of this variant on {DATASET} (balanced) by recipe "mast" under '
-            f"{inputs.records_dir}: {target.fill_with()}"
-        )
-        cells = {"map": scores.cell(runs[line.key], accuracy, METRIC, line.cells["map"], why)}
-        cells |= _ablation_differences(line, cells["map"], runs, accuracy, scores, tests)
-        cost = cost_of(inputs.records, PAPER_MODELS["mast"], _ablation_config(line.key))
-        label = line.label
+    rows, warnings, tests = _rows(target, printed.rows, runs, study.variant)
+    demo = _demo_blocks(target, {line.key: line.label for line in printed.rows})
+    notes = (
+        *warnings,
+        *NOTES,
+        *(f"{line.label}: {run_conditions(*runs[line.key])}." for line in printed.rows if runs[line.key]),
+        *tests,
+        *interval_notes(rows, target.columns),
+        *([] if demo else [demo_note(target, "the five variants")]),
+    )
+    used = [run for group in runs.values() for run in group]
+    blocks = present(
+        selection_block(target, [(line.label, runs[line.key]) for line in printed.rows], NAME),
+        other_runs_block(target, used, lambda run: run.pooling_changed and run.variant == study.variant),
+        *demo,
+    )
+    columns = (accuracy, *COLUMNS_AFTER_MAP)
+    return Table(NAME, printed.title, columns, tuple(rows), notes=notes, blocks=blocks, runs=tuple(used))
+
+
+def _rows(
+    target: Target, lines: Sequence[QuotedRow], runs: Mapping[str, Runs], variant: str
+) -> tuple[list[Row], list[str], list[str]]:
+    """A row per variant and one of AST's costs; the warnings of dear variants; the notes of the tests."""
+    records = target.inputs.records
+    ast = cost_of(records, PAPER_MODELS["ast"])
+    why = (
+        f'not run: no paper-scale record of this variant on {target.dataset} ({variant}) by recipe "mast" under '
+        f"{target.inputs.records_dir}: {target.fill_with()}"
+    )
+    rows, warnings, tests = [], list[str](), list[str]()
+    for line in lines:
+        cells = target.cells(runs[line.key], line.cells, why)
+        differences, notes = _differences(target, line, cells["map"], runs)
+        cells |= differences
+        tests += notes
+        cost, label = cost_of(records, PAPER_MODELS["mast"], _config(line.key)), line.label
         if cost is not None:
-            cells |= _ablation_cost_cells(cost)
-            label, warning = _dearer_than_ast(label, cost, ast)
+            cells |= _cost_cells(cost)
+            label, warning = _marked(label, cost, ast)
             warnings += warning
         rows.append(Row(line.key, label, cells))
     if ast is not None:
-        rows.append(Row("ast", "AST, for comparison", _ablation_cost_cells(ast)))
-    demo = _demo_ablation_blocks(target, inputs, scores, {line.key: line.label for line in quoted.rows})
-    used = [record for group in runs.values() for record in group]
-    others = other_runs_block(target, inputs, used, scores, lambda r: r.pooling_changed and r.variant == "balanced")
-    notes = (
-        *warnings,
-        "Widths double at blocks 2, 5 and 21 even where the pooling is removed; key/value strides follow FAIR's rule.",
-        "The ptflops 0.7 rule adds a Linear's bias at every position to the module-only rule.",
-        *(f"{line.label}: {run_conditions(*runs[line.key])}." for line in quoted.rows if runs[line.key]),
-        *tests,
-        *interval_notes(rows, target.columns),
-        *([] if demo else [_demo_ablations_note(target)]),
-    )
-    columns = (
-        accuracy,
-        TO_PAPER,
-        TO_MAST,
-        CLIPS_COLUMN,
-        Column("last_tokens", "tokens, last stage", "", 0),
-        Column("macs", "MACs, module-only", "G", 1),
-        Column("macs_ptflops_0_7", "MACs, ptflops 0.7 rule", "G", 1),
-        Column("macs_full", "MACs, full", "G", 1),
-        Column("params_exact", "#Params, exact", "M", 3),
-    )
-    selections = selection_block(target, [(line.label, runs[line.key]) for line in quoted.rows], "ablations")
-    blocks = (selections, others, *demo)
-    return Table(
-        "ablations", quoted.title, columns, tuple(rows), notes, tuple(block for block in blocks if block is not None)
-    )
+        rows.append(Row("ast", "AST, for comparison", _cost_cells(ast)))
+    return rows, warnings, tests
 
 
-def _demo_ablations_note(target: Target) -> str:
-    return (
-        f"Demo scale: no record; python -m reproduce {target.name} --preset demo trains the five variants on the "
-        "synthetic stand-in and puts them in a block of their own."
-    )
-
-
-def _ablation_differences(
-    line: PaperRow, cell: Cell, runs: Mapping[str, Runs], accuracy: Column, scores: RunScores, tests: list[str]
-) -> dict[str, Cell]:
-    """A variant against the paper and, on the same clips, against MAST, and its coverage; adds the tests' notes."""
+def _differences(
+    target: Target, line: QuotedRow, cell: Cell, runs: Mapping[str, Runs]
+) -> tuple[dict[str, Cell], list[str]]:
+    """A variant against the paper and, on the same clips, against MAST, and its coverage; and the tests' notes."""
     if cell.measured is None:
-        return {}
+        return {}, []
+    (accuracy,) = target.columns
     cells = {CLIPS_COLUMN.key: clips_cell(runs[line.key])}
     to_paper = paper_difference_row("", "", Row("", "", {accuracy.key: cell}), (accuracy,))
     if to_paper:
         cells[TO_PAPER.key] = to_paper.cells[accuracy.key]
-    if line.key != "mast" and runs["mast"]:
-        label = f"{line.label} - MAST"
-        row, notes = difference_row("", label, runs[line.key], runs["mast"], {accuracy: METRIC}, scores, "")
-        cells[TO_MAST.key] = row.cells[accuracy.key]
-        tests += notes
-    return cells
+    if line.key == "mast" or not runs["mast"]:
+        return cells, []
+    row, notes = target.difference("", f"{line.label} - MAST", runs[line.key], runs["mast"])
+    return {**cells, TO_MAST.key: row.cells[accuracy.key]}, notes
 
 
-def _dearer_than_ast(label: str, cost: Run, ast: Run | None) -> tuple[str, list[str]]:
-    """The label, marked where the variant costs more than AST, and the warning that goes before the table's notes."""
+def _marked(label: str, cost: Run, ast: Run | None) -> tuple[str, list[str]]:
+    """The label, marked where the variant has more MACs than AST, and the warning that precedes the table's notes."""
     times = cost.metric("macs_module_only") / ast.metric("macs_module_only") if ast else 0.0
     if times <= 1:
         return label, []
     warning = (
-        f'Warning: "{label}" costs {times:.2f} times AST\'s MACs (module-only); train it with activation checkpointing.'
+        f'Warning: "{label}" has {times:.2f} times the MACs of AST (module-only); train it with activation '
+        "checkpointing."
     )
-    return f"{label} (dearer than AST)", [warning]
+    return f"{label} (more MACs than AST)", [warning]
 
 
-def _ablation_cost_cells(record: CostRun) -> dict[str, Cell]:
-    where = cost_conditions(record)
-    cells = {
-        key: measured(record.metric(name) / GIGA, "G", where)
-        for key, name in (
-            ("macs", "macs_module_only"),
-            ("macs_ptflops_0_7", "macs_ptflops_0_7"),
-            ("macs_full", "macs_full"),
-        )
+def _cost_cells(run: CostRun) -> dict[str, Cell]:
+    where = cost_conditions(run)
+    rules = ("macs", "macs_module_only"), ("macs_ptflops_0_7", "macs_ptflops_0_7"), ("macs_full", "macs_full")
+    return {
+        **{key: measured(run.metric(metric) / GIGA, "G", where) for key, metric in rules},
+        "params_exact": measured(run.metric("parameters") / MEGA, "M", where),
+        "last_tokens": measured(run.shapes[-1].tokens, "", where),
     }
-    cells["params_exact"] = measured(record.metric("parameters") / MEGA, "M", where)
-    cells["last_tokens"] = measured(record.shapes[-1].tokens, "", where)
-    return cells
 
 
-def _demo_ablation_blocks(
-    target: Target, inputs: TableInputs, scores: RunScores, labels: Mapping[str, str]
-) -> tuple[Table, ...]:
-    """The variants at demo scale, a block for each condition under which more than MAST itself was run."""
-    blocks: list[Table] = []
-    for group in demo_groups(inputs.records, DATASET):
-        if any(run.pooling_changed for run in group):
-            blocks.append(_demo_ablation_block(target, group, f"ablations demo {len(blocks) + 1}", scores, labels))
-    return tuple(blocks)
+def _demo_blocks(target: Target, labels: Mapping[str, str]) -> tuple[Table, ...]:
+    """The variants at demo scale: a block for each condition under which more than MAST itself was run."""
+    demo = Target(name=NAME, dataset=target.dataset, columns={MAP: "map"}, inputs=target.inputs)
+    groups = demo_groups(target.inputs.records, target.dataset)
+    groups = [group for group in groups if any(run.pooling_changed for run in group)]
+    return tuple(_demo_block(demo, group, f"{NAME} demo {n}", labels) for n, group in enumerate(groups, start=1))
 
 
-def _demo_ablation_block(
-    target: Target, group: Sequence[TrainedRun], name: str, scores: RunScores, labels: Mapping[str, str]
-) -> Table:
-    plain = demo_runs(group)
-    variants: dict[str, Runs] = {key: demo_runs(group, _ablation_config(key)).get("mast", []) for key in labels}
-    rows, warnings, tests = [], [], []
+def _demo_block(target: Target, group: Sequence[TrainedRun], name: str, labels: Mapping[str, str]) -> Table:
+    ast = demo_runs(group).get("ast", [])
+    variants = {key: demo_runs(group, _config(key)).get("mast", []) for key in labels}
+    rows, warnings, tests = [], list[str](), list[str]()
     for variant, label in labels.items():
         runs = variants[variant]
         if not runs:
             why = f"not run at demo scale: python -m reproduce {target.name} --preset demo"
-            rows.append(Row(variant, label, {MAP.key: scores.cell([], MAP, METRIC, why=why)}))
+            rows.append(Row(variant, label, {MAP.key: not_run(MAP.unit, why)}))
             continue
-        cells = _demo_ablation_cells(runs, scores)
+        cells = demo_cells(target, runs)
         if variant != "mast" and variants["mast"]:
-            row, notes = difference_row("", f"{label} - MAST", runs, variants["mast"], {MAP: METRIC}, scores, "")
+            row, against_mast = target.difference("", f"{label} - MAST", runs, variants["mast"])
             cells[TO_MAST.key] = row.cells[MAP.key]
-            tests += notes
-        marked, warning = _dearer_than_ast(label, runs[0], plain["ast"][0] if "ast" in plain else None)
+            tests += against_mast
+        marked, warning = _marked(label, runs[0], ast[0] if ast else None)
         warnings += warning
         rows.append(Row(variant, marked, cells))
-    if "ast" in plain:
-        model = plain["ast"][0].model
-        rows.append(Row("ast", f"{model}, for comparison", _demo_ablation_cells(plain["ast"], scores)))
-    intervals = interval_notes(rows, {MAP: METRIC})
-    selections = selection_block(target, [(labels[key], runs) for key, runs in variants.items()], name)
-    return Table(
-        name,
-        run_title(group),
-        (MAP, TO_MAST, CLIPS_COLUMN, *RUN_COST_COLUMNS),
-        tuple(rows),
-        notes=(
-            *warnings,
-            *tests,
-            *protocol_notes(group),
-            *intervals,
-            *class_notes(group),
-            *problem_notes(group),
-        ),
-        blocks=() if selections is None else (selections,),
+    if ast:
+        rows.append(Row("ast", f"{ast[0].model}, for comparison", demo_cells(target, ast)))
+    notes = (
+        *warnings,
+        *tests,
+        *protocol_notes(group),
+        *interval_notes(rows, target.columns),
+        *class_notes(group),
+        *problem_notes(group),
     )
-
-
-def _demo_ablation_cells(runs: Runs, scores: RunScores) -> dict[str, Cell]:
-    return {
-        MAP.key: scores.cell(runs, MAP, METRIC),
-        CLIPS_COLUMN.key: clips_cell(runs),
-        **run_cost_cells(runs[0]),
-    }
+    selections = selection_block(target, [(labels[key], runs) for key, runs in variants.items()], name)
+    columns = (MAP, TO_MAST, CLIPS_COLUMN, *RUN_COST_COLUMNS)
+    blocks, runs_behind = present(selections), tuple(group)
+    return Table(name, run_title(group), columns, tuple(rows), notes=notes, blocks=blocks, runs=runs_behind)

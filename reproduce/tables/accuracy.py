@@ -1,133 +1,114 @@
 """Tables 2 to 4: accuracies on Kinetics-Sounds, VGGSound and EPIC-KITCHENS-100.
 
 The paper's "AST [28]" there is MBT's audio branch: quoted, never measured. An AST trained here under MAST's own
-protocol has a row of its own under the paper's.
+protocol has its own row below the paper's.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 
-from reproduce.datasets import dataset_spec
-from reproduce.experiments.families import PAPER_MODELS
-from reproduce.paper import Row as PaperRow
-from reproduce.records.selection import paper_runs
-from reproduce.tables.base import PAPER_ONLY, Cell, Column, Row, Table, TableInputs, register_table, run_conditions
-from reproduce.tables.blocks import CLIPS_COLUMN, Target, demo_blocks, demo_note, other_runs_block, selection_block
-from reproduce.tables.scores import RunScores, clips_cell, difference_row, interval_notes, paper_difference_row
+from reproduce.experiments.paper_studies import PaperStudy, studies_of
+from reproduce.paper import QuotedRow
+from reproduce.tables.base import Column, Row, Table, TableInputs, quoted, register_table
+from reproduce.tables.blocks import demo_blocks, demo_note, other_runs_block, present, selection_block
+from reproduce.tables.conditions import run_conditions
+from reproduce.tables.score_cells import CLIPS_COLUMN, clips_cell, interval_notes, paper_difference_row
+from reproduce.tables.scores import Runs
+from reproduce.tables.target import Target
 
 RECIPE = "mast"  # the paper's protocol, for both models
 OWN_AST = "AST, MAST's protocol"
-
-
-@dataclass(frozen=True)
-class AccuracyTable:
-    """What tells one of the three tables from another.
-
-    Args:
-        name: of the table in paper.json. dataset: registered name; its first protocol is the paper's.
-        metrics: column of the paper -> metric of the records.
-        clips: fact that says how many test clips the paper used, "" where it does not say.
-        remark: of the data, printed under the table.
-    """
-
-    name: str
-    dataset: str
-    metrics: Mapping[str, str]
-    clips: str = ""
-    remark: str = ""
-
-
-KINETICS_SOUNDS = AccuracyTable(
-    "table2", "kinetics_sounds", {"top1": "top1", "top5": "top5"}, "clips_kinetics_sounds_test"
-)
-VGGSOUND = AccuracyTable("table3", "vggsound", {"top1": "top1", "top5": "top5"}, "clips_vggsound_test")
-EPIC_KITCHENS = AccuracyTable(
-    "table4",
-    "epic_kitchens",
-    {"verb": "verb_top1", "noun": "noun_top1", "action": "action_top1"},
-    remark="Top-1; an action is right only if its verb and its noun are. Measured on the validation set, the only "
-    "labelled one; the paper does not say which set its rows are of.",
+EPIC_KITCHENS_NOTE = (
+    "Top-1; an action is correct only if its verb and its noun are. Measured on the validation set, the only labelled "
+    "one; the paper does not say which set its rows are of."
 )
 
 
 @register_table("table2", "Kinetics-Sounds: top-1 and top-5 of both models under the paper's protocol")
 def table2(inputs: TableInputs) -> Table:
     """Table 2."""
-    return _accuracy_table(inputs, KINETICS_SOUNDS)
+    return _accuracy_table(inputs, "table2")
 
 
 @register_table("table3", "VGGSound: top-1 and top-5 of both models under the paper's protocol")
 def table3(inputs: TableInputs) -> Table:
     """Table 3."""
-    return _accuracy_table(inputs, VGGSOUND)
+    return _accuracy_table(inputs, "table3")
 
 
 @register_table("table4", "EPIC-KITCHENS-100: verb, noun and action of both models under the paper's protocol")
 def table4(inputs: TableInputs) -> Table:
     """Table 4."""
-    return _accuracy_table(inputs, EPIC_KITCHENS)
+    return _accuracy_table(inputs, "table4", EPIC_KITCHENS_NOTE)
 
 
-def _accuracy_table(inputs: TableInputs, which: AccuracyTable) -> Table:
-    quoted = inputs.paper.table(which.name)
-    columns = {Column(c.key, c.title, c.unit, c.decimals): which.metrics[c.key] for c in quoted.columns}
-    target = Target(which.name, which.dataset, columns)
-    variant = (*dataset_spec(which.dataset).variants, "")[0]
-    scores = RunScores(inputs.records_dir)
-    ast, mast = (
-        paper_runs(inputs.records, PAPER_MODELS[model], which.dataset, variant=variant, recipe_name=RECIPE)
-        for model in ("ast", "mast")
-    )
-    paper_clips = inputs.paper.fact(which.clips).value if which.clips else None
-    clips = float(paper_clips) if isinstance(paper_clips, int) else None
-    missing = {name: target.not_run(inputs, PAPER_MODELS[name], variant, RECIPE) for name in ("ast", "mast")}
-    rows = []
-    for line in quoted.rows:
-        if not line.measured_as:
-            rows.append(_quoted_row(line, target))
-            continue
-        cells = {
-            column.key: scores.cell(mast, column, metric, line.cells[column.key], missing["mast"])
-            for column, metric in columns.items()
-        }
-        rows.append(Row(line.key, line.label, cells | ({CLIPS_COLUMN.key: clips_cell(mast, clips)} if mast else {})))
-    ours = next(row for row in rows if row.key == "mast")
-    own = {column.key: scores.cell(ast, column, metric, why=missing["ast"]) for column, metric in columns.items()}
-    own_row = Row("ast_same_protocol", OWN_AST, own | ({CLIPS_COLUMN.key: clips_cell(ast)} if ast else {}))
-    why = missing["ast"] if mast else missing["mast"]
-    difference, tests = difference_row("mast_minus_ast", "MAST - AST", mast, ast, columns, scores, why)
-    to_paper = paper_difference_row("mast_minus_paper", "MAST - paper", ours, tuple(columns))
-    rows += [own_row, *([to_paper] if to_paper else []), difference]
-    measured_rows = ((ours.label, mast), (OWN_AST, ast))
-    demo = demo_blocks(target, inputs, scores)
-    blocks = (
-        selection_block(target, measured_rows, which.name),
-        other_runs_block(target, inputs, (*mast, *ast), scores),
-        *demo,
-    )
+def _accuracy_table(inputs: TableInputs, name: str, remark: str = "") -> Table:
+    """The table `name` of the paper with both models' runs; `remark` is a note on the data."""
+    (study,) = (study for study in studies_of(name) if study.table == name)
+    printed = inputs.paper.table(name)
+    columns = {Column(c.key, c.title, c.unit, c.decimals): study.metrics[c.key] for c in printed.columns}
+    target = Target(name=name, dataset=study.dataset, columns=columns, inputs=inputs)
+    runs = {family: target.runs(family, study.variant, RECIPE) for family in ("ast", "mast")}
+    rows, tests = _rows(target, study, printed.rows, runs)
+    ours = next(row.label for row in printed.rows if row.measured_as == "mast")
+    measured_rows = ((ours, runs["mast"]), (OWN_AST, runs["ast"]))
+    demo = demo_blocks(target)
     notes = [
-        *(f"{line.label}: {line.note}" for line in quoted.rows if line.note),
-        *([which.remark] if which.remark else []),
-        *(f"{label}: {run_conditions(*runs)}." for label, runs in measured_rows if runs),
+        *(f"{line.label}: {line.note}" for line in printed.rows if line.note),
+        *([remark] if remark else []),
+        *(f"{label}: {run_conditions(*group)}." for label, group in measured_rows if group),
         *tests,
         *interval_notes(rows, columns),
         *([] if demo else [demo_note(target)]),
     ]
-    return Table(
-        which.name,
-        quoted.title,
-        (*columns, CLIPS_COLUMN),
-        tuple(rows),
-        tuple(notes),
-        tuple(block for block in blocks if block is not None),
+    blocks = present(
+        selection_block(target, measured_rows, name),
+        other_runs_block(target, (*runs["mast"], *runs["ast"])),
+        *demo,
     )
+    used = (*runs["mast"], *runs["ast"])
+    shown = (*columns, CLIPS_COLUMN)
+    return Table(name, printed.title, shown, tuple(rows), notes=tuple(notes), blocks=blocks, runs=used)
 
 
-def _quoted_row(line: PaperRow, target: Target) -> Row:
+def _rows(
+    target: Target, study: PaperStudy, lines: Sequence[QuotedRow], runs: Mapping[str, Runs]
+) -> tuple[list[Row], list[str]]:
+    """The paper's lines, AST under MAST's protocol and the differences; and the notes of the tests."""
+    why = {family: target.not_run(family, study.variant, RECIPE) for family in runs}
+    rows = []
+    for line in lines:
+        if line.measured_as:
+            cells = target.cells(runs["mast"], line.cells, why["mast"])
+            if runs["mast"]:
+                cells[CLIPS_COLUMN.key] = clips_cell(runs["mast"], _paper_clips(target, study))
+            ours = Row(line.key, line.label, cells)
+            rows.append(ours)
+        else:
+            rows.append(quoted_row(line, tuple(target.columns)))
+    own = target.cells(runs["ast"], why=why["ast"])
+    if runs["ast"]:
+        own[CLIPS_COLUMN.key] = clips_cell(runs["ast"])
+    rows.append(Row("ast_same_protocol", OWN_AST, own))
+    to_paper = paper_difference_row("mast_minus_paper", "MAST - paper", ours, tuple(target.columns))
+    missing = why["ast"] if runs["mast"] else why["mast"]
+    difference, tests = target.difference("mast_minus_ast", "MAST - AST", runs["mast"], runs["ast"], missing)
+    return [*rows, *([to_paper] if to_paper else []), difference], tests
+
+
+def _paper_clips(target: Target, study: PaperStudy) -> float | None:
+    """How many test clips the paper used; None where it does not say."""
+    fact = study.clips[1].used
+    clips = target.inputs.paper.fact(fact).value if fact else None
+    return float(clips) if isinstance(clips, int) else None
+
+
+def quoted_row(line: QuotedRow, columns: Sequence[Column]) -> Row:
+    """A line of somebody else's numbers, as printed; empty where the paper prints "-"."""
     cells = {
-        column.key: Cell(line.cells[column.key], None, column.unit, PAPER_ONLY, f"quoted from {line.quoted_from}")
-        for column in target.columns
+        column.key: quoted(line.cells[column.key], column.unit, f"quoted from {line.quoted_from}")
+        for column in columns
+        if line.cells[column.key] is not None
     }
     return Row(line.key, line.label, cells)

@@ -8,13 +8,14 @@ from reproduce.experiments.families import PAPER_MODELS
 from reproduce.paper import Layer
 from reproduce.records.runs import CostRun
 from reproduce.records.selection import cost_of
-from reproduce.tables.base import NOT_RUN, Cell, Column, Row, Table, TableInputs, measured, register_table
-from reproduce.tables.cells import BOTH_COSTS, cost_conditions
+from reproduce.tables.base import Cell, Column, Row, Table, TableInputs, measured, not_run, register_table
+from reproduce.tables.cells import BOTH_COSTS, NOT_MEASURED
+from reproduce.tables.conditions import cost_conditions
 
 
 @register_table("table1", "architecture of both models, block by block", BOTH_COSTS)
 def table1(inputs: TableInputs) -> Table:
-    """Table 1: tokens, grid and width that leave every block, asserted against the models as built."""
+    """Table 1: tokens, grid and width of the output of every block, beside those of the models as built."""
     costs = {model: cost_of(inputs.records, preset) for model, preset in PAPER_MODELS.items()}
     quantities = (("width", "width"), ("freq", "freq rows"), ("time", "time columns"), ("tokens", "tokens"))
     columns = tuple(
@@ -36,24 +37,25 @@ def table1(inputs: TableInputs) -> Table:
         columns,
         tuple(rows),
         notes=(
-            "Patches only, as in the paper: AST carries two more tokens (class, distillation) through its 12 blocks.",
+            "Patches only, as in the paper: AST has two more tokens (class, distillation) in its 12 blocks.",
             "Where a row covers several blocks, the measured value is that of all of them.",
         ),
+        runs=tuple(cost for cost in costs.values() if cost is not None),
     )
 
 
 def _layer_cells(model: str, layer: Layer, blocks: Sequence[int], cost: CostRun | None) -> dict[str, Cell]:
-    quoted = {"width": layer.width, "freq": layer.freq, "time": layer.time, "tokens": layer.tokens}
-    present = {key: value for key, value in quoted.items() if value is not None}
+    printed = {"width": layer.width, "freq": layer.freq, "time": layer.time, "tokens": layer.tokens}
+    present = {key: value for key, value in printed.items() if value is not None}
     if cost is None:
-        return {f"{model}_{k}": Cell(v, None, "", NOT_RUN, "not measured in this process") for k, v in present.items()}
+        return {f"{model}_{key}": not_run("", NOT_MEASURED, value) for key, value in present.items()}
     built = _built_layer(layer.kind, blocks, cost)
     where = cost_conditions(cost)
     return {f"{model}_{key}": measured(built[key], "", where, value) for key, value in present.items()}
 
 
 def _built_layer(kind: str, blocks: Sequence[int], cost: CostRun) -> dict[str, float]:
-    """Width and grid of a line of Table 1 in the model as built; ValueError if its blocks differ among themselves."""
+    """Width and grid of a line of Table 1 in the model as built; ValueError if its blocks differ from each other."""
     mels, frames = cost.input_size
     if kind == "input":
         return {"width": 1, "freq": mels, "time": frames}

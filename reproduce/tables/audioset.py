@@ -1,4 +1,4 @@
-"""AudioSet: Table 5 and the pooling ablations. Costs are measured live, mAP comes from paper-scale records alone."""
+"""AudioSet, Table 5: costs are measured live, mAP comes from paper-scale records alone."""
 
 from __future__ import annotations
 
@@ -6,191 +6,172 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from reproduce.experiments.families import PAPER_MODELS
-from reproduce.paper import Row as PaperRow
-from reproduce.records.selection import cost_of, paper_runs
-from reproduce.tables.base import (
-    PAPER_ONLY,
-    Cell,
-    Column,
-    Row,
-    Table,
-    TableInputs,
-    ratio_row,
-    register_table,
-    run_conditions,
-)
-from reproduce.tables.blocks import (
-    CLIPS_COLUMN,
-    Target,
-    demo_blocks,
-    demo_note,
-    other_runs_block,
-    selection_block,
-)
+from reproduce.experiments.paper_studies import PaperStudy, studies_of
+from reproduce.paper import QuotedRow
+from reproduce.records.selection import cost_of
+from reproduce.tables.accuracy import quoted_row
+from reproduce.tables.base import Cell, Column, Row, Table, TableInputs, quoted, ratio_row, register_table
+from reproduce.tables.blocks import demo_blocks, demo_note, other_runs_block, present, selection_block
 from reproduce.tables.cells import BOTH_COSTS, COST_COLUMNS, COUNTING_NOTES, cost_cells
-from reproduce.tables.scores import Runs, RunScores, clips_cell, difference_row, interval_notes, paper_difference_row
+from reproduce.tables.conditions import run_conditions
+from reproduce.tables.score_cells import CLIPS_COLUMN, clips_cell, interval_notes, paper_difference_row
+from reproduce.tables.scores import Runs
+from reproduce.tables.target import Target
 
-DATASET, METRIC, TEST_CLIPS = "audioset", "map", "clips_audioset_test"
+NAME = "table5"
 MAP = Column("map", "mAP", "%", 1)
+OWN_AST = "ast_mast_protocol"
+PAPER_COUNT = "printed in Table 5: the paper's own count of AST's code"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class MeasuredRow:
     """A row of Table 5 that runs may fill.
 
     Args:
-        key, label: of the row. model: registered name.
-        recipe_name: what the runs must have been trained by. runs: by protocol, "balanced" and "full".
+        key: of the row.
+        label: of the row.
+        family: "ast" or "mast".
+        recipe_name: recipe that the runs must have been trained by.
+        targets: variant -> its column alone, as a target: "balanced" and "full".
+        runs: variant -> its runs.
     """
 
     key: str
     label: str
-    model: str
+    family: str
     recipe_name: str
+    targets: Mapping[str, Target]
     runs: Mapping[str, Runs]
 
+    def not_run(self, variant: str) -> str:
+        """Reason of the empty cell."""
+        return self.targets[variant].not_run(self.family, variant, self.recipe_name)
 
-@register_table("table5", "AudioSet: costs measured live, accuracies from paper-scale records", BOTH_COSTS)
+    def cells(self, paper: Mapping[str, float | None]) -> dict[str, Cell]:
+        """The mAP of every variant."""
+        cells: dict[str, Cell] = {}
+        for variant, target in self.targets.items():
+            cells |= target.cells(self.runs[variant], paper, self.not_run(variant))
+        return cells
+
+
+@register_table(NAME, "AudioSet: costs measured live, accuracies from paper-scale records", BOTH_COSTS)
 def table5(inputs: TableInputs) -> Table:
     """Table 5: mAP on balanced and full AudioSet, MACs and parameters.
 
-    "(Our AS)" is AST by its own authors' recipe, as the paper says it was rerun. AST under MAST's protocol has a row of
-    its own.
+    "(Our AS)" is AST by its own authors' recipe, as the paper says it was rerun. AST under MAST's protocol has its own
+    row.
     """
-    quoted = inputs.paper.table("table5")
+    printed = inputs.paper.table(NAME)
+    studies = [study for study in studies_of(NAME) if study.table == NAME]
     columns = {
-        Column(c.key, f"mAP, {c.title.lower()}", c.unit, c.decimals): METRIC for c in quoted.columns if c.unit == "%"
+        Column(c.key, f"mAP, {c.title.lower()}", c.unit, c.decimals): study.metrics[c.key]
+        for study in studies
+        for c in printed.columns
+        if c.key in study.metrics
     }
-    target, scores = Target("table5", DATASET, {MAP: METRIC}), RunScores(inputs.records_dir)
-    fillable = _measured_rows(inputs, quoted.rows, [column.key for column in columns])
-    rows = []
-    for line in quoted.rows:
-        if line.measured_as:
-            cells = _map_cells(inputs, fillable[line.key], columns, line.cells, target, scores)
-            record = cost_of(inputs.records, PAPER_MODELS[line.measured_as])
-            cells |= cost_cells(record, line.cells["macs"], line.cells["params"])
-        else:
-            cells = _quoted_cells(line, tuple(columns))
-        rows.append(Row(line.key, line.label, cells))
-    own = fillable["ast_mast_protocol"]
-    rows.append(Row(own.key, own.label, _map_cells(inputs, own, columns, {}, target, scores)))
-    by_key = {row.key: row for row in rows}
-    for key, label in (("ast_our_as", "AST (Our AS) - paper"), ("mast", "MAST - paper")):
-        to_paper = paper_difference_row(f"{key}_minus_paper", label, by_key[key], tuple(columns))
-        rows += [to_paper] if to_paper else []
-    tests: list[str] = []
-    for key, label in (("ast_our_as", "MAST - AST (Our AS)"), (own.key, "MAST - AST, MAST's protocol")):
-        row, notes = _difference(inputs, label, fillable["mast"], fillable[key], columns, target, scores)
-        rows.append(row)
-        tests += notes
-    rows.append(ratio_row("AST : MAST", by_key["ast_our_as"].cells, by_key["mast"].cells, COST_COLUMNS))
-    used = [record for row in fillable.values() for runs in row.runs.values() for record in runs]
+    target = Target(name=NAME, dataset=studies[0].dataset, columns={MAP: "map"}, inputs=inputs)
+    fillable = _measured_rows(target, columns, printed.rows)
+    rows, tests = _rows(inputs, printed.rows, fillable)
     trained = [(f"{row.label}, {p}", runs) for row in fillable.values() for p, runs in row.runs.items() if runs]
-    demo = demo_blocks(target, inputs, scores)
-    blocks = (
-        _coverage_block(inputs, trained),
-        selection_block(target, trained, "table5"),
-        other_runs_block(target, inputs, used, scores, lambda run: not run.pooling_changed),
-        *demo,
-    )
+    used = [run for _, runs in trained for run in runs]
+    demo = demo_blocks(target)
     notes = [
-        *(f"{line.label}: {line.note}" for line in quoted.rows if line.note and not line.is_ours),
+        *(f"{line.label}: {line.note}" for line in printed.rows if line.note and not line.is_ours),
         *COUNTING_NOTES,
         *(f"{label}: {run_conditions(*runs)}." for label, runs in trained),
         *tests,
         *interval_notes(rows, columns),
         *([] if demo else [demo_note(target)]),
     ]
-    return Table(
-        "table5",
-        quoted.title,
-        (*columns, *COST_COLUMNS),
-        tuple(rows),
-        tuple(notes),
-        tuple(block for block in blocks if block is not None),
+    blocks = present(
+        _coverage_block(inputs, studies[0], trained),
+        selection_block(target, trained, NAME),
+        other_runs_block(target, used, lambda run: not run.pooling_changed),
+        *demo,
     )
+    shown = (*columns, *COST_COLUMNS)
+    return Table(NAME, printed.title, shown, tuple(rows), notes=tuple(notes), blocks=blocks, runs=tuple(used))
 
 
-def _measured_rows(inputs: TableInputs, lines: Sequence[PaperRow], variants: Sequence[str]) -> dict[str, MeasuredRow]:
+def _measured_rows(target: Target, columns: Mapping[Column, str], lines: Sequence[QuotedRow]) -> dict[str, MeasuredRow]:
     """Rows by key: the paper's own two, and AST under MAST's protocol."""
     wanted = [(line.key, line.label, line.measured_as, line.measured_as) for line in lines if line.measured_as]
-    wanted.append(("ast_mast_protocol", "AST, MAST's protocol", "ast", "mast"))
-    return {
-        key: MeasuredRow(
-            key,
-            label,
-            PAPER_MODELS[model],
-            recipe_name,
-            {
-                p: paper_runs(inputs.records, PAPER_MODELS[model], DATASET, variant=p, recipe_name=recipe_name)
-                for p in variants
-            },
-        )
-        for key, label, model, recipe_name in wanted
-    }
-
-
-def _map_cells(
-    inputs: TableInputs,
-    row: MeasuredRow,
-    columns: Mapping[Column, str],
-    paper: Mapping[str, float | None],
-    target: Target,
-    scores: RunScores,
-) -> dict[str, Cell]:
-    return {
-        column.key: scores.cell(
-            row.runs[column.key],
-            column,
-            metric,
-            paper.get(column.key),
-            target.not_run(inputs, row.model, column.key, row.recipe_name),
-        )
+    wanted.append((OWN_AST, "AST, MAST's protocol", "ast", "mast"))
+    targets = {
+        column.key: Target(name=NAME, dataset=target.dataset, columns={column: metric}, inputs=target.inputs)
         for column, metric in columns.items()
     }
-
-
-def _quoted_cells(line: PaperRow, columns: Sequence[Column]) -> dict[str, Cell]:
-    """A row of somebody else's numbers; empty where the paper prints "-"."""
-    cells = {
-        column.key: Cell(line.cells[column.key], None, column.unit, PAPER_ONLY, f"quoted from {line.quoted_from}")
-        for column in columns
-        if line.cells[column.key] is not None
+    return {
+        key: MeasuredRow(
+            key=key,
+            label=label,
+            family=family,
+            recipe_name=recipe_name,
+            targets=targets,
+            runs={variant: target.runs(family, variant, recipe_name) for variant in targets},
+        )
+        for key, label, family, recipe_name in wanted
     }
-    where = "printed in Table 5: the paper's own count of AST's code"
-    for key, unit in (("macs", "G"), ("params", "M")):
-        if line.cells[key] is not None:
-            cells[key] = Cell(line.cells[key], None, unit, PAPER_ONLY, where)
-    return cells
 
 
-def _difference(
-    inputs: TableInputs,
-    label: str,
-    mast: MeasuredRow,
-    ast: MeasuredRow,
-    columns: Mapping[Column, str],
-    target: Target,
-    scores: RunScores,
-) -> tuple[Row, list[str]]:
+def _rows(
+    inputs: TableInputs, lines: Sequence[QuotedRow], fillable: Mapping[str, MeasuredRow]
+) -> tuple[list[Row], list[str]]:
+    """The paper's lines, AST under MAST's protocol, the differences and the ratio; and the notes of the tests."""
+    columns = tuple(column for target in fillable[OWN_AST].targets.values() for column in target.columns)
+    by_key: dict[str, Row] = {}
+    for line in lines:
+        if line.measured_as:
+            cells = fillable[line.key].cells(line.cells)
+            cost = cost_of(inputs.records, PAPER_MODELS[line.measured_as])
+            cells |= cost_cells(cost, line.cells["macs"], line.cells["params"])
+            by_key[line.key] = Row(line.key, line.label, cells)
+        else:
+            by_key[line.key] = _quoted_row(line, columns)
+    own = fillable[OWN_AST]
+    by_key[own.key] = Row(own.key, own.label, own.cells({}))
+    rows, tests = [*by_key.values()], []
+    for key, label in (("ast_our_as", "AST (Our AS) - paper"), ("mast", "MAST - paper")):
+        to_paper = paper_difference_row(f"{key}_minus_paper", label, by_key[key], columns)
+        rows += [to_paper] if to_paper else []
+    for key, label in (("ast_our_as", "MAST - AST (Our AS)"), (OWN_AST, "MAST - AST, MAST's protocol")):
+        row, notes = _difference(label, fillable["mast"], fillable[key])
+        rows.append(row)
+        tests += notes
+    rows.append(ratio_row("AST : MAST", by_key["ast_our_as"].cells, by_key["mast"].cells, COST_COLUMNS))
+    return rows, tests
+
+
+def _quoted_row(line: QuotedRow, columns: Sequence[Column]) -> Row:
+    """A line of somebody else's numbers, with the paper's count of AST's costs where it prints one."""
+    row = quoted_row(line, columns)
+    costs = {
+        key: quoted(line.cells[key], unit, PAPER_COUNT)
+        for key, unit in (("macs", "G"), ("params", "M"))
+        if line.cells[key] is not None
+    }
+    return Row(row.key, row.label, {**row.cells, **costs})
+
+
+def _difference(label: str, mast: MeasuredRow, ast: MeasuredRow) -> tuple[Row, list[str]]:
     """MAST minus AST on balanced and on full AudioSet, each with its paired test."""
     cells: dict[str, Cell] = {}
-    notes = []
-    for column, metric in columns.items():
-        missing = ast if mast.runs[column.key] else mast
-        why = target.not_run(inputs, missing.model, column.key, missing.recipe_name)
-        runs = (mast.runs[column.key], ast.runs[column.key])
-        row, tests = difference_row("", label, *runs, {column: metric}, scores, why)
+    notes: list[str] = []
+    for variant, target in mast.targets.items():
+        missing = ast if mast.runs[variant] else mast
+        row, tests = target.difference("", label, mast.runs[variant], ast.runs[variant], missing.not_run(variant))
         cells |= row.cells
         notes += tests
     return Row(f"mast_minus_{ast.key}", label, cells), notes
 
 
-def _coverage_block(inputs: TableInputs, trained: Sequence[tuple[str, Runs]]) -> Table | None:
+def _coverage_block(inputs: TableInputs, study: PaperStudy, trained: Sequence[tuple[str, Runs]]) -> Table | None:
     """How many test clips each measured mAP is of: a block, for the table is wide enough."""
     if not trained:
         return None
-    clips = inputs.paper.fact(TEST_CLIPS).value
+    clips = inputs.paper.fact(study.clips[1].used).value
     paper = float(clips) if isinstance(clips, int) else None
     rows = tuple(Row(label, label, {CLIPS_COLUMN.key: clips_cell(runs, paper)}) for label, runs in trained)
     return Table("table5 coverage", "Test clips behind each measured mAP", (CLIPS_COLUMN,), rows)

@@ -1,22 +1,23 @@
-"""The target `claims`: every checkable sentence of the paper, a row each, with its verdict."""
+"""The target `claims`: every checkable sentence of the paper, one row each, with its verdict."""
 
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 
 from reproduce.paper import Claim
-from reproduce.tables.base import MEASURED, PAPER_ONLY, Column, Row, Table, TableInputs, register_table
 from reproduce.tables.base import NOT_RUN as CELL_NOT_RUN
-from reproduce.tables.cells import BOTH_COSTS, TextCell, text_cell
+from reproduce.tables.base import Cell, Column, Row, Table, TableInputs, measured, quoted, register_table, text_cell
+from reproduce.tables.cells import BOTH_COSTS
 from reproduce.tables.verdicts import (
     BY_CONVENTION,
     CONTRADICTED,
-    FOR_THE_EYE,
     HOLDS,
     NOT_CONFIRMED,
     NOT_RUN,
     UNDECIDED,
     VERDICTS,
+    VISUAL,
     Judgement,
     decimals,
     judge_claims,
@@ -30,7 +31,7 @@ COLUMNS = (
     Column("by_tables", "By its tables"),
     Column("verdict", "Verdict"),
 )
-# What the terminal shows of a verdict; JSON and CSV carry the whole in `status`.
+# What the terminal shows of a verdict; JSON and CSV have the whole in `status`.
 SHORT = {
     HOLDS: "holds",
     BY_CONVENTION: "by convention",
@@ -38,15 +39,16 @@ SHORT = {
     NOT_CONFIRMED: "not confirmed",
     UNDECIDED: "undecided",
     NOT_RUN: "not run",
-    FOR_THE_EYE: "for the eye",
+    VISUAL: "visual",
 }
 CLUSTERING_DECIMALS, RATIO_DECIMALS = 3, 2
 NOTES = (
     "by convention: holds only under a stated convention, named below. contradicted: by the paper's own table. "
-    "not confirmed: by the runs here. undecided: the runs here differ by no more than chance would have them.",
-    "By its tables: what the paper's own numbers say. Verdict: accuracies, ablations and clustering need paper-scale "
-    "runs, costs are measured live. Demo scale is shown and never decides.",
-    "Where a sentence only orders two models, the number is the margin: it must be above 0.",
+    "not confirmed: by the runs here. undecided: the runs here differ by no more than chance explains. visual: a "
+    "figure that is to be judged by eye, not checked here.",
+    "By its tables: the verdict of the paper's own numbers. Verdict: accuracies, ablations and clustering need "
+    "paper-scale runs, costs are measured live. Demo scale is shown and never decides.",
+    "Where a sentence only ranks two models, the number is the margin: it must be above 0.",
     "Measured costs: as the paper counts; in brackets with the products of attention, without unused weights, or with "
     "AST's two extra tokens, where that differs.",
 )
@@ -56,30 +58,23 @@ NOTES = (
     "claims", "every checkable sentence of the paper, with a verdict from its tables and our records", BOTH_COSTS
 )
 def claims(inputs: TableInputs) -> Table:
-    """One row a claim, its quotation and reasons below."""
+    """One row per claim, its quotation and reasons below."""
     judged = judge_claims(inputs.paper, inputs.records)
     missing = f"not run: no paper-scale records of what these claims compare under {inputs.records_dir}; see below"
     counts = Counter(judgement.verdict for judgement in judged)
     tally = ", ".join(f"{counts[verdict]} {SHORT[verdict]}" for verdict in VERDICTS if counts[verdict])
+    reasons = tuple(map(_reasons, judged))
     return Table(
         "claims",
         f"{len(judged)} claims of the paper: {tally}",
         COLUMNS,
-        tuple(Row(j.claim.key, _label(j.claim), _cells(j, missing)) for j in judged),
+        tuple(Row(j.claim.key, j.claim.sentence.removesuffix("."), _cells(j, missing)) for j in judged),
         notes=NOTES,
-        blocks=(
-            Table(
-                "claims quoted", "What each says, where, and why the verdict", (), (), notes=tuple(map(_told, judged))
-            ),
-        ),
+        blocks=(Table("claims quoted", "Every claim with its quotation and the reasons", notes=reasons),),
     )
 
 
-def _label(claim: Claim) -> str:
-    return claim.key.replace("_", " ")
-
-
-def _cells(j: Judgement, missing: str) -> dict[str, TextCell]:
+def _cells(j: Judgement, missing: str) -> dict[str, Cell]:
     why = missing if j.verdict == NOT_RUN else "; ".join(j.why)
     cells = {
         "by_tables": text_cell(SHORT[j.by_tables], j.by_tables),
@@ -87,23 +82,23 @@ def _cells(j: Judgement, missing: str) -> dict[str, TextCell]:
     }
     unit = _unit(j.claim)
     if j.stated is not None:
-        said = {"number": "", "about": "about ", "over": "over "}[j.claim.stated_as] + f"{j.stated:g}{unit}"
-        cells["stated"] = TextCell(j.stated, None, unit.strip(), PAPER_ONLY, j.claim.where, text=said)
+        stated = {"number": "", "about": "about ", "over": "over "}[j.claim.stated_as] + f"{j.stated:g}{unit}"
+        cells["stated"] = replace(quoted(j.stated, unit.strip(), j.claim.where), text=stated)
     if j.implied is not None and j.claim.relation != "value":
         text = _number(j, j.implied)
-        cells["implied"] = TextCell(j.implied, None, unit.strip(), PAPER_ONLY, ", ".join(j.claim.refs), text=text)
+        cells["implied"] = replace(quoted(j.implied, unit.strip(), ", ".join(j.claim.refs)), text=text)
     if j.measured is not None:
         text = _number(j, j.measured) + (f" ({_number(j, j.plain)})" if j.plain is not None else "")
-        cells["measured"] = TextCell(None, j.measured, unit.strip(), MEASURED, j.conditions, text=text)
+        cells["measured"] = replace(measured(j.measured, unit.strip(), j.conditions), text=text)
     elif j.verdict == NOT_RUN:
         cells["measured"] = text_cell(CELL_NOT_RUN, CELL_NOT_RUN, missing)
     if j.demo is not None:
-        cells["demo"] = TextCell(None, j.demo, unit.strip(), MEASURED, j.demo_conditions, text=_number(j, j.demo))
+        cells["demo"] = replace(measured(j.demo, unit.strip(), j.demo_conditions), text=_number(j, j.demo))
     return cells
 
 
 def _unit(claim: Claim) -> str:
-    """As it follows the number."""
+    """The unit as it is written after the number."""
     if claim.relation == "times_less":
         return "×"
     if claim.relation in ("percent_of", "percent_less"):
@@ -114,7 +109,7 @@ def _unit(claim: Claim) -> str:
 
 
 def _number(j: Judgement, value: float) -> str:
-    """A margin or difference with its sign, a ratio with its unit, as many decimals as tell it from what is stated."""
+    """A margin or difference with its sign, a ratio with its unit; decimals as the comparison needs."""
     claim = j.claim
     if claim.kind == "clustering":
         return f"{value:+.{CLUSTERING_DECIMALS}f}"
@@ -128,9 +123,9 @@ def _number(j: Judgement, value: float) -> str:
     return f"{value:.{shown}f}{_unit(claim)}"
 
 
-def _told(j: Judgement) -> str:
-    """The claim in words: its quotation, the verdict, and what speaks for it."""
+def _reasons(j: Judgement) -> str:
+    """The claim in words: its quotation, the verdict, and its reasons."""
     reasons = [f"{'; '.join(j.why)}."] if j.why else []
     note = [j.claim.note] if j.claim.note else []
     verdict = f"Verdict: {j.verdict}" + (":" if reasons else ".")
-    return " ".join([f'{_label(j.claim)} ({j.claim.where}): "{j.claim.quote}" {verdict}', *reasons, *note])
+    return " ".join([f'{j.claim.sentence} ({j.claim.where}: "{j.claim.quote}") {verdict}', *reasons, *note])

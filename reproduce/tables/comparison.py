@@ -2,32 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 
 from reproduce.datasets import dataset_spec
 from reproduce.metrics.intervals import wilson_interval
 from reproduce.records.pooled import Pooled, pooled, runs_of_all
-from reproduce.records.runs import TrainedRun
+from reproduce.records.runs import SearchRun, TrainedRun
 from reproduce.records.selection import comparisons, search_groups
-from reproduce.tables.base import (
-    GIGA,
-    MEASURED,
-    MEGA,
-    Cell,
-    Column,
-    Row,
-    Table,
-    TableInputs,
-    epochs_text,
-    measured,
-    ratio_row,
-    register_table,
-    run_conditions,
-)
+from reproduce.tables.base import Cell, Column, Row, Table, TableInputs, measured, ratio_row, register_table
+from reproduce.tables.cells import run_cost_cells
+from reproduce.tables.conditions import epochs_text, run_conditions
 from reproduce.tables.notes import (
-    SCORE_COLUMNS,
     WILSON_NOTE,
+    Rows,
     class_notes,
     pairing_notes,
     problem_notes,
@@ -36,6 +24,16 @@ from reproduce.tables.notes import (
     search_notes,
 )
 
+SCORE_COLUMNS = (
+    Column("top1", "Top-1", "%", 1),
+    Column("top5", "Top-5", "%", 1),
+    Column("verb_top1", "Verb", "%", 1),
+    Column("noun_top1", "Noun", "%", 1),
+    Column("action_top1", "Action", "%", 1),
+    Column("map", "mAP", "%", 1),
+    Column("mauc", "mAUC", "%", 1),
+    Column("d_prime", "d'", "", 2),
+)
 COST_AND_SPEED_COLUMNS = (
     Column("params", "#Params", "M", 2),
     Column("macs", "MACs, module-only", "G", 2),
@@ -54,11 +52,16 @@ def esc50(inputs: TableInputs) -> Table:
 def comparison_table(inputs: TableInputs, dataset: str) -> Table:
     """Both models trained on `dataset` under one protocol; a block each where several protocols were run."""
     groups = comparisons(inputs.records, dataset)
-    blocks = tuple(_comparison(inputs, group, f"{dataset} {number}") for number, group in enumerate(groups, start=1))
+    blocks = [_comparison(inputs, group, f"{dataset} {number}") for number, group in enumerate(groups, start=1)]
+    missing = f"not run: no record on {dataset} under {inputs.records_dir}"
+    return one_or_blocks(dataset, f"{dataset_spec(dataset).title}: both models", blocks, missing)
+
+
+def one_or_blocks(name: str, title: str, blocks: Sequence[Table], missing: str) -> Table:
+    """The only block as the table `name` itself, or all blocks under a title; `missing` is the note without any."""
     if len(blocks) == 1:
-        return replace(blocks[0], name=dataset)
-    notes = () if blocks else (f"not run: no record on {dataset} under {inputs.records_dir}",)
-    return Table(dataset, f"{dataset_spec(dataset).title}: both models", (), (), notes=notes, blocks=blocks)
+        return replace(blocks[0], name=name)
+    return Table(name, title, notes=() if blocks else (missing,), blocks=tuple(blocks))
 
 
 @register_table("tune", "search the learning rate for both models alike, on validation folds")
@@ -66,57 +69,56 @@ def tune(inputs: TableInputs) -> Table:
     """Validation accuracy by learning rate and model; the test fold is neither trained on nor looked at."""
     groups = search_groups(inputs.records, "esc50")
     title = "Validation top-1 by learning rate"
-    blocks = tuple(_search(group, f"tune {number}", title) for number, group in enumerate(groups, start=1))
-    if len(blocks) == 1:
-        return replace(blocks[0], name="tune")
-    notes = () if blocks else (f"not run: no search on esc50 under {inputs.records_dir}",)
-    return Table("tune", title, (), (), notes=notes, blocks=blocks)
+    blocks = [_search(group, f"tune {number}", title) for number, group in enumerate(groups, start=1)]
+    return one_or_blocks("tune", title, blocks, f"not run: no search on esc50 under {inputs.records_dir}")
 
 
-def _search(group: Sequence[TrainedRun], name: str, title: str) -> Table:
+def _search(group: Sequence[SearchRun], name: str, title: str) -> Table:
     rows: dict[float, dict[str, Cell]] = {}
     for run in group:
         correct, clips = int(run.metric("correct")), int(run.metric("clips"))
         where = f"{run_conditions(run)}, validation fold {run.test_splits[0]}"
-        cell = Cell(None, run.metric("top1"), "%", MEASURED, where, clips, wilson_interval(correct, clips))
-        rows.setdefault(run.recipe.lr, {})[run.model] = cell
-    models = sorted({run.model for run in group})
+        cell = replace(measured(run.metric("top1"), "%", where), n=clips, ci=wilson_interval(correct, clips))
+        rows.setdefault(run.lr, {})[run.model] = cell
+    first = group[0]
     return Table(
         name,
-        f"{title}: fold {', '.join(group[0].test_splits)}, {epochs_text(group[0].recipe)}, "
-        f"{group[0].front_end.mels} x {group[0].front_end.frames}",
-        tuple(Column(model, model, "%", 1) for model in models),
+        f"{title}: fold {', '.join(first.test_splits)}, {epochs_text(first.recipe)}, "
+        f"{first.front_end.mels} x {first.front_end.frames}",
+        tuple(Column(model, model, "%", 1) for model in sorted({run.model for run in group})),
         tuple(Row(f"lr={rate:g}", f"lr {rate:g}", cells) for rate, cells in rows.items()),
-        notes=(f"Trained on folds {', '.join(group[0].train_splits)}; no other fold was looked at.",),
+        notes=(f"Trained on folds {', '.join(first.train_splits)}; no other fold was looked at.",),
+        runs=tuple(group),
     )
 
 
 def _comparison(inputs: TableInputs, group: Sequence[TrainedRun], name: str) -> Table:
     by_model: dict[str, list[TrainedRun]] = {}
-    for record in sorted(group, key=lambda r: r.model):
-        by_model.setdefault(record.model, []).append(record)
+    for run in sorted(group, key=lambda r: r.model):
+        by_model.setdefault(run.model, []).append(run)
     return compared(inputs, by_model, name)
 
 
-def compared(inputs: TableInputs, by_row: Mapping[str, Sequence[TrainedRun]], name: str, reference: str = "") -> Table:
-    """Runs that may stand side by side, a row for every label, with the paired tests on the clips that rows share.
+def compared(inputs: TableInputs, by_row: Rows, name: str, reference: str = "") -> Table:
+    """Runs that may be compared, a row per label, with the paired tests on the clips that rows share.
 
     Args:
+        inputs: of the table.
         by_row: label -> its runs, over folds and seeds; only folds and seeds that every row has are shown.
+        name: of the table.
         reference: label of the row that all others are tested against; by default the first.
     """
-    given = sum(map(len, by_row.values()))
+    every = sum(map(len, by_row.values()))
     shown = {label: runs for label, runs in runs_of_all(by_row).items() if runs}
     by_row = shown or {label: runs for label, runs in by_row.items() if runs}  # no fold in common: each as it is
-    group = [record for runs in by_row.values() for record in runs]
+    group = [run for runs in by_row.values() for run in runs]
     scores = _score_columns(group[0])
-    rows = [_comparison_row(label, records, scores) for label, records in by_row.items()]
+    rows = [_comparison_row(label, runs, scores) for label, runs in by_row.items()]
     if len(rows) == 2:
         label = f"{rows[0].label} : {rows[1].label}"
         rows.append(ratio_row(label, rows[0].cells, rows[1].cells, COST_AND_SPEED_COLUMNS))
-    left_out = given - len(group)
     notes = protocol_notes(group, WILSON_NOTE)
-    if left_out:
+    if left_out := every - len(group):
         notes.append(
             f"Left out, of folds or seeds that not every row has run yet: {left_out} run{'s' * (left_out > 1)}."
         )
@@ -124,35 +126,34 @@ def compared(inputs: TableInputs, by_row: Mapping[str, Sequence[TrainedRun]], na
     notes += search_notes(inputs, by_row, scores[0])
     notes += class_notes(group)
     notes += problem_notes(group)
-    return Table(name, run_title(group), (*scores, *COST_AND_SPEED_COLUMNS), tuple(rows), notes=tuple(notes))
+    columns = (*scores, *COST_AND_SPEED_COLUMNS)
+    return Table(name, run_title(group), columns, tuple(rows), notes=tuple(notes), runs=tuple(group))
 
 
-def _score_columns(record: TrainedRun) -> tuple[Column, ...]:
-    """The scores of this kind of data: accuracies where clips have one label a head, mAP and the like otherwise."""
-    wanted = ("map", "mauc", "d_prime") if record.multilabel else ("top1", "top5")
-    return tuple(c for c in SCORE_COLUMNS if c.key in record.metrics and c.key.endswith(wanted))
+def _score_columns(run: TrainedRun) -> tuple[Column, ...]:
+    """The scores of this kind of data: accuracies where clips have one label per head, mAP and the like otherwise."""
+    wanted = ("map", "mauc", "d_prime") if run.multilabel else ("top1", "top5")
+    return tuple(c for c in SCORE_COLUMNS if c.key in run.metrics and c.key.endswith(wanted))
 
 
-def _comparison_row(label: str, records: Sequence[TrainedRun], scores: Sequence[Column]) -> Row:
-    first = records[0]
-    model = first.described_model
-    result = pooled(records, scores[0].key)
-    machines = sorted({_machine(record) for record in records})
-    coverage = f"{sum(r.test_kept for r in records)} of {sum(r.test_listed for r in records)}"
+def _comparison_row(label: str, runs: Sequence[TrainedRun], scores: Sequence[Column]) -> Row:
+    first = runs[0]
+    results = {column: pooled(runs, column.key) for column in scores}
+    any_result = next(iter(results.values()))
+    machines = sorted({_machine(run) for run in runs})
     where = (
-        f"{model}, tested on {','.join(result.folds)}, seeds {','.join(map(str, result.seeds))}, "
-        f"{coverage} test clips, {'; '.join(machines)}, {first.created[:10]}"
+        f"{first.described_model}, tested on {','.join(any_result.folds)}, seeds "
+        f"{','.join(map(str, any_result.seeds))}, {sum(r.test_kept for r in runs)} of "
+        f"{sum(r.test_listed for r in runs)} test clips, {'; '.join(machines)}, {first.day}"
     )
-    # Speeds of unlike machines do not average: those of the first record's alone count.
-    alike = [r for r in records if _machine(r) == _machine(first)]
+    # Speeds of unlike machines do not average: those of the first run's machine alone count.
+    alike = [run for run in runs if _machine(run) == _machine(first)]
     speeds = {
-        key: sum(r.metric(key) for r in alike) / len(alike) for key in ("train_clips_per_s", "predict_clips_per_s")
+        key: sum(run.metric(key) for run in alike) / len(alike) for key in ("train_clips_per_s", "predict_clips_per_s")
     }
-    cells = {column.key: _score_cell(pooled(records, column.key), column, where) for column in scores}
+    cells = {column.key: _score_cell(result, column, where) for column, result in results.items()}
+    cells |= run_cost_cells(first, first.described_model)
     cells |= {
-        "params": measured(first.metric("parameters") / MEGA, "M", f"{model}, exact"),
-        "macs": measured(first.metric("macs_module_only") / GIGA, "G", f"{model}, module-only rule"),
-        "macs_full": measured(first.metric("macs_full") / GIGA, "G", f"{model}, full rule"),
         "train_clips_per_s": measured(speeds["train_clips_per_s"], "clips/s", f"{where}, augmentation included"),
         "predict_clips_per_s": measured(speeds["predict_clips_per_s"], "clips/s", f"{where}, model alone, batch 32"),
     }
@@ -161,23 +162,20 @@ def _comparison_row(label: str, records: Sequence[TrainedRun], scores: Sequence[
 
 def _score_cell(result: Pooled, column: Column, where: str) -> Cell:
     sd = f", sd over folds {result.fold_sd:.1f}" if len(result.folds) > 1 else ""
-    interval = None if result.correct is None else wilson_interval(result.correct, result.clips)
     several = len(result.seeds) > 1
     return Cell(
-        None,
-        result.value,
-        column.unit,
-        MEASURED,
-        where + sd,
+        measured=result.value,
+        unit=column.unit,
+        conditions=where + sd,
         n=result.clips,
-        ci=interval,
+        ci=None if result.correct is None else wilson_interval(result.correct, result.clips),
         seeds=result.seeds if several else (),
         sd=result.seed_sd if several else None,
     )
 
 
-def _machine(record: TrainedRun) -> str:
-    environment = record.environment
+def _machine(run: TrainedRun) -> str:
+    environment = run.environment
     return (
         f"{environment.device}, {environment.torch_threads} threads, {environment.precision}, "
         f"attention {environment.attention or 'unknown'}"

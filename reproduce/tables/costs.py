@@ -8,16 +8,23 @@ from reproduce.experiments.families import PAPER_MODELS
 from reproduce.records.runs import CostRun
 from reproduce.records.selection import cost_of
 from reproduce.tables.base import GIGA, Column, CostRequest, Row, Table, TableInputs, measured, register_table
-from reproduce.tables.cells import COUNTING_NOTES, cost_conditions
+from reproduce.tables.cells import COUNTING_NOTES
+from reproduce.tables.conditions import cost_conditions
 
 COUNTED_COSTS = tuple(CostRequest(preset, with_libraries=True) for preset in PAPER_MODELS.values())
+
+LIBRARY_NOTES = (
+    "Fused attention (sdpa) hides Q.K and A.V from every library: ratios then depend on the library.",
+    "ptflops' pytorch backend counts through module hooks and misses MAST's pooling convolutions, which share one "
+    "kernel among heads through a function call.",
+)
 
 
 @register_table(
     "costs", "parameters and MACs itemised per kind and block, beside three libraries' counts", COUNTED_COSTS
 )
 def costs(inputs: TableInputs) -> Table:
-    """Where the MACs are, and what each counting library sees of them."""
+    """MACs by rule, kind and block, and what each counting library counts of them."""
     records = {model: cost_of(inputs.records, preset) for model, preset in PAPER_MODELS.items()}
     columns = (*(Column(model, model.upper(), "G", 3) for model in PAPER_MODELS), Column("ratio", "AST : MAST", "x", 2))
     rules = {
@@ -26,29 +33,23 @@ def costs(inputs: TableInputs) -> Table:
         "full": "macs_full",
     }
     totals = {rule: {model: r.metric(key) / GIGA for model, r in records.items() if r} for rule, key in rules.items()}
-    kinds, blocks, libraries = _itemise(records, "kind"), _itemise(records, "block"), _library_counts(records)
-    return Table(
-        "costs",
-        "MACs of one clip at 1 x 128 x 1024, by rule",
-        columns,
-        _cost_rows(totals, records),
-        notes=COUNTING_NOTES,
-        blocks=(
-            Table("costs by kind", "The same by kind of operation", columns, _cost_rows(kinds, records)),
-            Table("costs by block", "The same by block (full rule)", columns, _cost_rows(blocks, records)),
-            Table(
-                "costs by library",
-                "What each library counts, attention unfused and fused",
-                columns,
-                _cost_rows(libraries, records),
-                notes=(
-                    "Fused attention (sdpa) hides Q.K and A.V from every library: ratios then follow the tool.",
-                    "ptflops' pytorch backend goes by module hooks and misses MAST's pooling convolutions, which share "
-                    "one kernel among heads through a function call.",
-                ),
-            ),
+    counted = tuple(record for record in records.values() if record is not None)
+    kinds, per_block, libraries = _itemise(records, "kind"), _itemise(records, "block"), _library_counts(records)
+    blocks = (
+        Table("costs by kind", "The same by kind of operation", columns, _cost_rows(kinds, records), runs=counted),
+        Table("costs by block", "The same by block (full rule)", columns, _cost_rows(per_block, records), runs=counted),
+        Table(
+            "costs by library",
+            "What each library counts, attention unfused and fused",
+            columns,
+            _cost_rows(libraries, records),
+            notes=LIBRARY_NOTES,
+            runs=counted,
         ),
     )
+    title = "MACs of one clip at 1 x 128 x 1024, by rule"
+    rows = _cost_rows(totals, records)
+    return Table("costs", title, columns, rows, notes=COUNTING_NOTES, blocks=blocks, runs=counted)
 
 
 def _itemise(records: Mapping[str, CostRun | None], by: str) -> dict[str, dict[str, float]]:
@@ -56,7 +57,7 @@ def _itemise(records: Mapping[str, CostRun | None], by: str) -> dict[str, dict[s
     totals: dict[str, dict[str, float]] = {}
     for model, record in records.items():
         for item in record.items if record else ():
-            if item.kind == "linear bias":  # belongs to the ptflops 0.7 rule alone
+            if item.kind == "linear bias":  # counted by the ptflops 0.7 rule alone
                 continue
             row = totals.setdefault(getattr(item, by), {})
             row[model] = row.get(model, 0.0) + item.macs / GIGA

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from reproduce.efficiency.plan import GPU_GIB, GPUS, UTILISATION, WHOLE_BATCH, MemoryEstimate, Plan, PlannedRun
-from reproduce.tables.base import MEASURED, Cell, Column, Row, Table, measured
+from reproduce.tables.base import Column, Row, Table, measured
 
 COLUMNS = (
     Column("runs", "runs", "", 0),
@@ -66,7 +66,7 @@ def _total_row(plan: Plan) -> Row:
     if (total := plan.total_measured_hours()) is not None:
         hours["measured"] = total
     cells = {"runs": measured(plan.seeds, "", "all")}
-    cells |= {key: Cell(None, value, "", MEASURED, "runs x hours, added up") for key, value in hours.items()}
+    cells |= {key: measured(value, "", "runs x hours, added up") for key, value in hours.items()}
     return Row("total", "all runs, one after another", cells)
 
 

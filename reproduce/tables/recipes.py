@@ -1,4 +1,4 @@
-"""The paper's recipes as a table: a row a field, a column a data set, the sources under it."""
+"""The paper's recipes as a table: a row per field, a column per data set, the sources under it."""
 
 from __future__ import annotations
 
@@ -9,8 +9,7 @@ from reproduce.experiments.overrides import value_text
 from reproduce.experiments.paper_recipes import AST, MAST, PaperRecipe, paper_recipes
 from reproduce.experiments.paper_studies import BCE, CROSS_ENTROPY, TWO_HEADS, study_name
 from reproduce.experiments.provenance import Provenance
-from reproduce.tables.base import Column, Row, Table
-from reproduce.tables.cells import TextCell, text_cell
+from reproduce.tables.base import Cell, Column, Row, Table, text_cell
 
 UNUSED = "–"
 SHORT = {BCE: "BCE", CROSS_ENTROPY: "soft CE", TWO_HEADS: "mean of 2 soft CE"}
@@ -21,7 +20,7 @@ BLOCKS = {
 
 
 def recipes_table(recipes: Sequence[PaperRecipe] | None = None) -> Table:
-    """Every field of every recipe with its tag, the sources below; then what departs from the paper and why.
+    """Every field of every recipe with its tag, the sources below, then every deviation with its reason.
 
     A cell's status is its tag and its conditions the source, so that JSON and CSV carry both.
     """
@@ -31,11 +30,9 @@ def recipes_table(recipes: Sequence[PaperRecipe] | None = None) -> Table:
     return Table(
         "recipes",
         "Training recipes",
-        (),
-        (),
         notes=(
-            "S: STATED by the paper. I: INHERITED from the public code it builds on. O: OPEN, the texts are silent and "
-            "this suite chose. S/I, S/O: stated for MAST; for AST inherited, or chosen "
+            "S: STATED by the paper. I: INHERITED from the public code it builds on. O: OPEN, not stated anywhere, "
+            "chosen by this suite. S/I, S/O: stated for MAST; for AST inherited, or chosen "
             "so that both are trained alike.",
         ),
         blocks=(*blocks, _deviations()),
@@ -55,7 +52,7 @@ def _block(name: str, recipes: Sequence[PaperRecipe]) -> Table:
     return Table(f"recipes {name}", BLOCKS.get(name, f'Recipe "{name}"'), columns, tuple(rows), notes=_sources(recipes))
 
 
-def _cell(field: str, recipes: Sequence[PaperRecipe]) -> TextCell:
+def _cell(field: str, recipes: Sequence[PaperRecipe]) -> Cell:
     """A field's value for one data set; the models of a protocol differ in tags alone."""
     values = {recipe.values()[field] for recipe in recipes}
     if len(values) != 1:
@@ -67,8 +64,8 @@ def _cell(field: str, recipes: Sequence[PaperRecipe]) -> TextCell:
     # MAST's tag first: the paper speaks of MAST.
     by_model = {r.model: r.provenance[field] for r in sorted(recipes, key=lambda r: r.model, reverse=True)}
     tags = "/".join(dict.fromkeys(provenance.tag[0] for provenance in by_model.values()))
-    told = dict.fromkeys(map(_source, by_model.values()))
-    return text_cell(f"{text} {tags}", "/".join(dict.fromkeys(p.tag for p in by_model.values())), " | ".join(told))
+    sources = dict.fromkeys(map(_source, by_model.values()))
+    return text_cell(f"{text} {tags}", "/".join(dict.fromkeys(p.tag for p in by_model.values())), " | ".join(sources))
 
 
 def _source(provenance: Provenance) -> str:
@@ -82,11 +79,11 @@ def _sources(recipes: Sequence[PaperRecipe]) -> tuple[str, ...]:
         by_provenance: dict[Provenance, list[PaperRecipe]] = {}
         for recipe in recipes:
             by_provenance.setdefault(recipe.provenance[field], []).append(recipe)
-        told = tuple((_whose(some, recipes), provenance) for provenance, some in by_provenance.items())
-        fields_of.setdefault(told, []).append(field)
+        sources = tuple((_whose(some, recipes), provenance) for provenance, some in by_provenance.items())
+        fields_of.setdefault(sources, []).append(field)
     return tuple(
-        f"{', '.join(named)}: " + "; ".join(f"{whose}{p.tag}, {_source(p)}" for whose, p in told) + "."
-        for told, named in fields_of.items()
+        f"{', '.join(named)}: " + "; ".join(f"{whose}{p.tag}, {_source(p)}" for whose, p in sources) + "."
+        for sources, named in fields_of.items()
     )
 
 
@@ -103,4 +100,4 @@ def _whose(some: Iterable[PaperRecipe], every: Sequence[PaperRecipe]) -> str:
 
 def _deviations() -> Table:
     notes = tuple(f"{d.what}: {d.theirs}. Here: {d.ours}. Why: {d.why}." for d in DEVIATIONS)
-    return Table("deviations", "Where this suite departs from the paper or from the public code", (), (), notes=notes)
+    return Table("deviations", "Where this suite departs from the paper or from the public code", notes=notes)

@@ -8,8 +8,9 @@ from itertools import pairwise
 
 from reproduce.experiments.families import LENGTHS_S, PAPER_MODELS, PAPER_SECONDS
 from reproduce.records.runs import ScalingRun
-from reproduce.tables.base import GIGA, NOT_RUN, Cell, Column, Row, Table, TableInputs, measured, register_table
+from reproduce.tables.base import GIGA, Cell, Column, Row, Table, TableInputs, measured, not_run, register_table
 from reproduce.tables.cells import MEMORY_NOTE, SPREAD_NOTE, failed_cell, memory_cell, spread_cell
+from reproduce.tables.conditions import attention_text
 
 COMMAND = "python -m reproduce scaling"
 MACS_COLUMNS = (
@@ -40,7 +41,7 @@ Pair = tuple[ScalingRun | None, ScalingRun | None]
 
 @register_table("scaling", "MACs, latency and memory of both models for clips of 1 to 60 s")
 def scaling(inputs: TableInputs) -> Table:
-    """MACs of the paper's models by clip length; a block a machine with what was measured there."""
+    """MACs of the paper's models by clip length; a block per machine with what was measured there."""
     records = list(inputs.records.newest(ScalingRun))
     paper = [record for record in records if record.model in PAPER_MODELS.values()]
     why = f"not run: no scaling record under {inputs.records_dir}: {COMMAND}"
@@ -54,16 +55,17 @@ def scaling(inputs: TableInputs) -> Table:
         "full adds the products of two activations inside attention.",
         *_macs_notes(paper),
     )
-    return Table("scaling", "Cost against clip length: MACs", MACS_COLUMNS, rows, notes, blocks)
+    return Table(
+        "scaling", "Cost against clip length: MACs", MACS_COLUMNS, rows, notes=notes, blocks=blocks, runs=tuple(paper)
+    )
 
 
 def by_machine(records: Sequence[ScalingRun]) -> list[list[ScalingRun]]:
-    """Scaling records grouped by size of the models and machine, so that they may stand side by side; paper's first."""
+    """Scaling records that may be compared: grouped by size of the models and machine, the paper's size first."""
     groups: dict[tuple[bool, str, str], list[ScalingRun]] = {}
     for record in records:
-        size = record.model.partition("_")[2]
-        place = f"{record.environment.machine}, {record.environment.precision}"
-        groups.setdefault((record.scale != "paper", size, place), []).append(record)
+        machine = f"{record.environment.machine}, {record.environment.precision}"
+        groups.setdefault((record.scale != "paper", record.size, machine), []).append(record)
     return [groups[key] for key in sorted(groups)]
 
 
@@ -72,12 +74,12 @@ def _label(seconds: float) -> str:
 
 
 def _pair(records: Sequence[ScalingRun], seconds: float) -> Pair:
-    """AST's and MAST's record of clips this long, the newest."""
-    found: dict[str, ScalingRun] = {}
+    """The newest records of AST and of MAST for clips of this length."""
+    newest: dict[str, ScalingRun] = {}
     for record in sorted(records, key=lambda r: r.created):
         if record.seconds == seconds:
-            found[record.model.partition("_")[0]] = record
-    return found.get("ast"), found.get("mast")
+            newest[record.family] = record
+    return newest.get("ast"), newest.get("mast")
 
 
 def _macs_cells(pair: Pair, why: str) -> dict[str, Cell]:
@@ -86,7 +88,7 @@ def _macs_cells(pair: Pair, why: str) -> dict[str, Cell]:
         values = []
         for name, record in zip(("ast", "mast"), pair, strict=True):
             if record is None:
-                cells[f"{name}_{rule}"] = Cell(None, None, "G", NOT_RUN, why)
+                cells[f"{name}_{rule}"] = not_run("G", why)
             else:
                 values.append(record.metric(f"macs_{rule}"))
                 mels, frames = record.input_size
@@ -98,7 +100,7 @@ def _macs_cells(pair: Pair, why: str) -> dict[str, Cell]:
 
 
 def _macs_notes(records: Sequence[ScalingRun]) -> list[str]:
-    """What moves the ratio with length: attention's products grow with its square, and MAST saves less in them."""
+    """Why the ratio changes with length: attention's products grow with its square, and MAST saves less in them."""
     seconds = max((record.seconds for record in records), default=0.0)
     ast, mast = _pair(records, seconds)
     if ast is None or mast is None:
@@ -111,7 +113,7 @@ def _macs_notes(records: Sequence[ScalingRun]) -> list[str]:
         f"At {seconds:g} s the products inside attention are {shares[0]:.0f} % of AST's full MACs and "
         f"{shares[1]:.0f} % of MAST's; they grow with the square of the length in both. MAST saves "
         f"{modules[0] / modules[1]:.2f} times in its modules, but {products[0] / products[1]:.2f} times in these "
-        "products: the longer the clip, the nearer the full ratio comes to the latter."
+        "products: the longer the clip, the closer the full ratio is to the latter."
     ]
 
 
@@ -120,20 +122,21 @@ def _device_block(records: Sequence[ScalingRun]) -> Table:
     lengths = sorted({record.seconds for record in records})
     pairs = {seconds: _pair(records, seconds) for seconds in lengths}
     names = " and ".join(sorted({record.model for record in records}))
-    place = f"{records[0].environment.machine}, {records[0].environment.precision}"
+    machine = f"{records[0].environment.machine}, {records[0].environment.precision}"
     scale = "" if records[0].scale == "paper" else "demo scale: "
     paths = sorted({f"{r.model} by {r.environment.attention}" for r in records})
     return Table(
-        f"scaling {names} on {place}",
-        f"{scale}{names} on {place}: one clip",
+        f"scaling {names} on {machine}",
+        f"{scale}{names} on {machine}: one clip",
         DEVICE_COLUMNS,
         tuple(Row(f"{seconds:g}s", _label(seconds), _device_cells(pair)) for seconds, pair in pairs.items()),
         notes=(
-            f"Inference, batch 1: the median over rounds in which both took turns. {SPREAD_NOTE}",
+            f"Inference, batch 1: the median over rounds in which both models were timed in turns. {SPREAD_NOTE}",
             MEMORY_NOTE,
             f"Attention: {', '.join(paths)}.",
             *_time_notes(pairs),
         ),
+        runs=tuple(records),
     )
 
 
@@ -171,12 +174,12 @@ def _conditions(record: ScalingRun) -> str:
     environment, (mels, frames) = record.environment, record.input_size
     return (
         f"{record.model}, 1 x {mels} x {frames}, inference, batch {record.batch}, {environment.machine}, "
-        f"{environment.precision}, attention {environment.attention}, {record.day}"
+        f"{environment.precision}{attention_text(record)}, {record.day}"
     )
 
 
 def _time_notes(pairs: dict[float, Pair]) -> list[str]:
-    """Whether MAST stays ahead, and whether its lead grows: a sentence computed from the measured ratios."""
+    """Whether MAST is faster at every length, and whether the factor grows, from the measured ratios."""
     ratios = {
         seconds: ast.metric("time_ratio")
         for seconds, (ast, mast) in pairs.items()
@@ -187,11 +190,14 @@ def _time_notes(pairs: dict[float, Pair]) -> list[str]:
     lengths = list(ratios)
     behind = [f"{seconds:g} s" for seconds in lengths if ratios[seconds] < 1]
     falls = [f"{b:g} s" for a, b in pairwise(lengths) if ratios[b] < ratios[a]]
-    ahead = "MAST is ahead at every length" if not behind else f"MAST is behind AST at {', '.join(behind)}"
+    faster = f"MAST is slower than AST at {', '.join(behind)}" if behind else "MAST is faster at every length"
     first, last, most = lengths[0], lengths[-1], max(lengths, key=lambda seconds: ratios[seconds])
     if not falls:
-        return [f"{ahead}, and the factor grows: {ratios[first]:.2f} at {first:g} s, {ratios[last]:.2f} at {last:g} s."]
+        return [
+            f"{faster}, and the factor grows: {ratios[first]:.2f} at {first:g} s, {ratios[last]:.2f} at {last:g} s."
+        ]
     return [
-        f"{ahead}. The factor is {ratios[first]:.2f} at {first:g} s, {ratios[most]:.2f} at its largest ({most:g} s), "
-        f"{ratios[last]:.2f} at {last:g} s; it falls at {', '.join(falls)}. The MACs' own full ratio stands above."
+        f"{faster}. The factor is {ratios[first]:.2f} at {first:g} s, {ratios[most]:.2f} at its largest ({most:g} s), "
+        f"{ratios[last]:.2f} at {last:g} s; it falls at {', '.join(falls)}. The table above has the ratio of "
+        "the full MACs."
     ]

@@ -7,8 +7,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from reproduce.records.runs import SpeedRun
-from reproduce.tables.base import GIGA, NOT_RUN, Cell, Column, Row, Table, TableInputs, measured, register_table
+from reproduce.tables.base import GIGA, Cell, Column, Row, Table, TableInputs, measured, not_run, register_table
 from reproduce.tables.cells import MEMORY_NOTE, SPREAD_NOTE, failed_cell, memory_cell, spread_cell
+from reproduce.tables.conditions import attention_text
 
 COMMAND = "pytest bench/ --benchmark-only"
 COLUMNS = (
@@ -23,7 +24,7 @@ COLUMNS = (
 FINE_COLUMNS = (Column("ms", "Time", "ms/clip", 3), *COLUMNS[1:])  # where a call may take microseconds
 FINE_BENCHES = ("front end", "attention", "empty call")
 MODELS = "models"  # the bench that the main table shows; its other conditions are a row's label
-EXPECTED = tuple(  # cases that a default run holds, so that what is absent says so
+EXPECTED = tuple(  # cases that a default run measures: those without a record are listed as not run
     {"mode": mode, "preset": preset, "batch": batch}
     for mode, batches in (("inference", (1, 4)), ("training", (4,)))
     for preset, batch in (*(("base", batch) for batch in batches), ("small", 2), ("tiny", 2))
@@ -40,33 +41,31 @@ BENCHES = {  # bench -> its title; in this order
     "batch sweep": "by batch, until memory runs out",
     "empty call": "the stopwatch itself",
 }
-# A contest's conditions, in the order in which a label says them and rows are sorted by them.
+# Conditions of a benchmark, in the order of labels and of sorting.
 CONDITIONS = ("mode", "model", "preset", "block", "input_size", "tokens", "width", "batch", "precision", "source")
 SIZES = ("base", "small", "tiny", "debug")
-USUAL = ([128, 1024], "float32")  # unsaid
+USUAL = ([128, 1024], "float32")  # not named in labels
 
 
 @register_table("speed", f"measured speed and memory of both models and their peers, from `{COMMAND}`")
 def speed(inputs: TableInputs) -> Table:
-    """A block a machine and bench: the contenders of every contest and their ratios, taken round by round."""
+    """A block per machine and benchmark: every set of candidates and their ratios, taken round by round."""
     records = list(inputs.records.newest(SpeedRun))
     why = f"not run: {COMMAND} (no such record under {inputs.records_dir})"
     blocks = []
-    for place in sorted({record.environment.machine for record in records}):
-        here = [record for record in records if record.environment.machine == place]
+    for machine in sorted({record.environment.machine for record in records}):
+        here = [record for record in records if record.environment.machine == machine]
         for bench in _benches(here):
-            contests = _contests(record for record in here if record.bench == bench)
-            blocks.append(_bench_table(bench, place, contests, why))
+            groups = _groups(record for record in here if record.bench == bench)
+            blocks.append(_bench_table(bench, machine, groups, why))
     if not records:
         blocks.append(_bench_table(MODELS, "this machine", [], why))
     return Table(
         "speed",
         "Measured speed and memory",
-        (),
-        (),
         notes=(
-            "Medians over rounds in which the contenders of a contest took turns in one process; a ratio is the median "
-            f"of the rounds' ratios, and beside it stands that of the MACs. {SPREAD_NOTE}",
+            "Medians over rounds in which the candidates of a benchmark were timed in turns in one process; a ratio is "
+            f"the median of the rounds' ratios, beside the ratio of the MACs. {SPREAD_NOTE}",
             MEMORY_NOTE,
             "A training step is forward, loss, backward and AdamW's update.",
         ),
@@ -75,43 +74,44 @@ def speed(inputs: TableInputs) -> Table:
 
 
 def _benches(records: Sequence[SpeedRun]) -> list[str]:
-    found = {record.bench for record in records}
-    return [*(bench for bench in BENCHES if bench in found or bench == MODELS), *sorted(found - set(BENCHES))]
+    names = {record.bench for record in records}
+    return [*(bench for bench in BENCHES if bench in names or bench == MODELS), *sorted(names - set(BENCHES))]
 
 
-def _contests(records: Iterable[SpeedRun]) -> list[list[SpeedRun]]:
-    """Records of the same contest: their conditions and the list of contenders are equal, the reference comes last."""
+def _groups(records: Iterable[SpeedRun]) -> list[list[SpeedRun]]:
+    """Records of candidates that were timed in turns: equal conditions and candidates; the baseline comes last."""
     groups: dict[str, list[SpeedRun]] = {}
     for record in records:
         groups.setdefault(record.conditions_key, []).append(record)
 
-    def place(record: SpeedRun) -> int:
+    def baseline_last(record: SpeedRun) -> int:
         return -int(record.candidates.index(record.candidate))
 
-    return [sorted(group, key=place) for group in groups.values()]
+    return [sorted(group, key=baseline_last) for group in groups.values()]
 
 
-def _bench_table(bench: str, place: str, contests: Sequence[Sequence[SpeedRun]], why: str) -> Table:
-    ordered = sorted(contests, key=lambda contest: _order(contest[0].conditions))
-    rows = [row for contest in ordered for row in _contest_rows(contest)]
+def _bench_table(bench: str, machine: str, groups: Sequence[Sequence[SpeedRun]], why: str) -> Table:
+    ordered = sorted(groups, key=lambda group: _order(group[0].conditions))
+    rows = [row for group in ordered for row in _group_rows(group)]
     if bench == MODELS:
-        rows += _missing_rows(contests, why)
+        rows += _missing_rows(groups, why)
     title = BENCHES.get(bench, bench)
     paths = sorted(
         {
             f"{record.candidate} by {record.environment.attention}"
-            for contest in contests
-            for record in contest
+            for group in groups
+            for record in group
             if record.environment.attention and bench != "attention"
         }
     )
     columns = FINE_COLUMNS if bench in FINE_BENCHES else COLUMNS
     notes = (f"Attention: {', '.join(paths)}.",) if paths else ()
-    return Table(f"speed, {bench}, {place}", f"{place}: {title}", columns, tuple(rows), notes)
+    runs = tuple(record for group in groups for record in group)
+    return Table(f"speed, {bench}, {machine}", f"{machine}: {title}", columns, tuple(rows), notes=notes, runs=runs)
 
 
 def _order(conditions: Mapping[str, Any]) -> list[tuple[float, str]]:
-    """Sorting key: sizes of models from the paper's down, numbers by value, the rest by name."""
+    """Sorting key: sizes of models from the paper's down, numbers by value, everything else by name."""
     key = []
     for name in CONDITIONS:
         value = conditions.get(name)
@@ -127,7 +127,7 @@ def _order(conditions: Mapping[str, Any]) -> list[tuple[float, str]]:
 
 
 def _label(conditions: Mapping[str, Any]) -> str:
-    """What tells a contest from the others of its bench: "inference, base, batch 4"."""
+    """The conditions that distinguish a set of candidates within its benchmark: "inference, base, batch 4"."""
     words = []
     for name in CONDITIONS:
         value = conditions.get(name)
@@ -140,17 +140,17 @@ def _label(conditions: Mapping[str, Any]) -> str:
     return ", ".join([*words, *(["compiled"] if conditions.get("compile") else [])])
 
 
-def _contest_rows(contest: Sequence[SpeedRun]) -> list[Row]:
-    """The rivals, the reference, and a row of ratios for each rival. The MACs' ratio stands beside the measured."""
-    label = _label(contest[0].conditions)
-    reference = contest[-1]
+def _group_rows(group: Sequence[SpeedRun]) -> list[Row]:
+    """The candidates, the baseline last, and a row of ratios for each candidate, of time beside that of the MACs."""
+    label = _label(group[0].conditions)
+    baseline = group[-1]
     rows = []
-    for record in contest:
+    for record in group:
         name = record.candidate
         rows.append(Row(f"{label}: {name}", f"{label}: {name}" if label else name, _cells(record)))
-    for rival in contest[:-1]:
-        name = f"{rival.candidate} : {reference.candidate}"
-        if cells := _ratio_cells(rival, reference):
+    for candidate in group[:-1]:
+        name = f"{candidate.candidate} : {baseline.candidate}"
+        if cells := _ratio_cells(candidate, baseline):
             rows.append(Row(f"{label}: {name}", f"    {name}", cells))
     return rows
 
@@ -165,7 +165,9 @@ def _cells(record: SpeedRun) -> dict[str, Cell]:
         return cells | {"ms": failed_cell(record, "ms/clip", where), "peak": failed_cell(record, "MiB", where)}
     per_s = record.metric("clips_per_s")
     if "seconds" in record.conditions:
-        cells["real_time"] = measured(per_s * record.conditions["seconds"], "x", f"seconds of audio a second, {where}")
+        cells["real_time"] = measured(
+            per_s * record.conditions["seconds"], "x", f"seconds of audio per second, {where}"
+        )
     return cells | {
         "ms": measured(1e3 / per_s, "ms/clip", where),
         "spread": spread_cell(record, "latency_s"),
@@ -174,14 +176,14 @@ def _cells(record: SpeedRun) -> dict[str, Cell]:
     }
 
 
-def _ratio_cells(rival: SpeedRun, reference: SpeedRun) -> dict[str, Cell]:
-    """Time taken round by round, memory and MACs as they stand. Throughput is time's inverse and is left out."""
+def _ratio_cells(candidate: SpeedRun, baseline: SpeedRun) -> dict[str, Cell]:
+    """Ratios of time (round by round), memory and MACs. Throughput is the inverse of time and is left out."""
     cells: dict[str, Cell] = {}
-    if not math.isnan(rival.metrics["time_ratio"]):
-        cells["ms"] = measured(rival.metric("time_ratio"), "x", "median of the rounds' ratios")
-        cells["spread"] = spread_cell(rival, "time_ratio")
+    if not math.isnan(candidate.metrics["time_ratio"]):
+        cells["ms"] = measured(candidate.metric("time_ratio"), "x", "median of the rounds' ratios")
+        cells["spread"] = spread_cell(candidate, "time_ratio")
     for key, metric in (("peak", "peak_memory_bytes"), ("macs", "macs_module_only"), ("macs_full", "macs_full")):
-        a, b = rival.metrics.get(metric, 0.0), reference.metrics.get(metric, 0.0)
+        a, b = candidate.metrics.get(metric, 0.0), baseline.metrics.get(metric, 0.0)
         if a > 0 and b > 0:
             cells[key] = measured(a / b, "x", "ratio of the two rows")
     return cells
@@ -190,18 +192,18 @@ def _ratio_cells(rival: SpeedRun, reference: SpeedRun) -> dict[str, Cell]:
 def _conditions(record: SpeedRun) -> str:
     shared = (f"{key} {value}" for key, value in record.conditions.items())
     return (
-        f"{record.candidate}, {', '.join(shared)}, {record.environment.machine}, "
-        f"attention {record.environment.attention}, {record.metric('rounds'):.0f} rounds, {record.day}"
+        f"{record.candidate}, {', '.join(shared)}, {record.environment.machine}{attention_text(record)}, "
+        f"{record.metric('rounds'):.0f} rounds, {record.day}"
     )
 
 
-def _missing_rows(contests: Sequence[Sequence[SpeedRun]], why: str) -> list[Row]:
-    """What a default run would hold and the records do not."""
-    held = [contest[0].conditions for contest in contests]
+def _missing_rows(groups: Sequence[Sequence[SpeedRun]], why: str) -> list[Row]:
+    """The cases of a default run that have no record."""
+    measured_cases = [group[0].conditions for group in groups]
     rows = []
     for case in EXPECTED:
-        if not any(all(conditions[name] == value for name, value in case.items()) for conditions in held):
+        if not any(all(conditions[name] == value for name, value in case.items()) for conditions in measured_cases):
             label = f"{case['mode']}, {case['preset']}, batch {case['batch']}"
-            cells = {key: Cell(None, None, unit, NOT_RUN, why) for key, unit in (("ms", "ms/clip"), ("peak", "MiB"))}
+            cells = {key: not_run(unit, why) for key, unit in (("ms", "ms/clip"), ("peak", "MiB"))}
             rows.append(Row(label, label, cells))
     return rows

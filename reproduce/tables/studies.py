@@ -1,4 +1,4 @@
-"""Two studies on real audio beside the plain comparison: equal MACs instead of equal clips, and the pooling ablations.
+"""Two studies on real audio beside the plain comparison: equal MACs instead of equal clips, and the pooling variants.
 
 Both are cross-validated on a folder in ESC-50's layout. The paper has neither table: nothing here is quoted but the
 variants' names.
@@ -20,18 +20,18 @@ from reproduce.tables.base import (
     Row,
     Table,
     TableInputs,
-    epochs_text,
     measured,
     register_table,
 )
-from reproduce.tables.comparison import compared
+from reproduce.tables.comparison import compared, one_or_blocks
+from reproduce.tables.conditions import epochs_text
 
 DATASET = "esc50"
 TERA = 1e12
 BUDGET_COLUMNS = (Column("epochs", "Epochs", "", 0), Column("training_macs", "MACs of training", "T", 2))
 
 
-@register_table("equal_macs", "the comparison of esc50 once more: MAST trained until it has cost AST's MACs")
+@register_table("equal_macs", "the comparison of esc50 with equal MACs: MAST trains until it has used as many as AST")
 def equal_macs(inputs: TableInputs) -> Table:
     """AST, MAST on the same clips, and MAST with AST's budget of multiply-accumulates."""
     groups = [_by_budget(group) for group in equal_macs_groups(inputs.records, DATASET)]
@@ -58,7 +58,7 @@ def pooling(inputs: TableInputs) -> Table:
 
 
 def _with_cautions(table: Table) -> Table:
-    """What the tests between many rows do not say by themselves."""
+    """Add the correction for several tests against one row."""
     tests = sum(row.key != "ratio" for row in table.rows) - 1
     if tests < 2:
         return table
@@ -73,42 +73,49 @@ def _with_cautions(table: Table) -> Table:
 
 def _study(name: str, what: str, tables: Sequence[Table], inputs: TableInputs) -> Table:
     if len(tables) == 1:
-        return replace(tables[0], name=name, title=f"{tables[0].title}: {what}")
-    notes = () if tables else (f"not run: no such record on {DATASET} under {inputs.records_dir}",)
-    return Table(name, f"{dataset_spec(DATASET).title}: {what}", (), (), notes=notes, blocks=tuple(tables))
+        tables = [replace(tables[0], title=f"{tables[0].title}: {what}")]
+    missing = f"not run: no such record on {DATASET} under {inputs.records_dir}"
+    return one_or_blocks(name, f"{dataset_spec(DATASET).title}: {what}", tables, missing)
 
 
 def _by_budget(group: Sequence[TrainedRun]) -> dict[str, list[TrainedRun]]:
     """Rows by model and epochs, the short runs of a model first."""
     rows: dict[str, list[TrainedRun]] = {}
-    for record in sorted(group, key=lambda r: (r.model, r.recipe.epochs)):
+    for record in sorted(group, key=lambda r: (r.model, r.epochs)):
         label = f"{record.model}, {epochs_text(record.recipe)}"
         rows.setdefault(label, []).append(record)
     return rows
 
 
 def _with_budget(table: Table, by_row: dict[str, list[TrainedRun]]) -> Table:
-    """The table with what every row's training took."""
+    """Add the epochs and training MACs of every row."""
     rows = [replace(row, cells=_budget_cells(by_row.get(row.label, []), row)) for row in table.rows]
     notes = (
         *table.notes,
         f"MACs of training: full MACs of a forward pass, times {TRAINING_PASSES} with the backward pass, times the "
-        "clips seen; the cheaper model's epochs are rounded to make it the dearer one's. Learning rates are those of "
-        "the short runs.",
+        "clips seen; the epochs of the model with fewer MACs are rounded so that both train for equal MACs. Learning "
+        "rates are those of the short runs.",
     )
     return replace(table, columns=(*table.columns, *BUDGET_COLUMNS), rows=tuple(rows), notes=notes)
+
+
+def training_macs(runs: Sequence[TrainedRun]) -> float:
+    """Multiply-accumulates of one training run in 10^12, the mean of `runs`: full rule, both passes, all clips."""
+    return TRAINING_PASSES * runs[0].metric("macs_full") * _clips_seen(runs) / TERA
+
+
+def _clips_seen(runs: Sequence[TrainedRun]) -> float:
+    """Clips that one training run sees, the mean of `runs`."""
+    return sum(run.train_kept for run in runs) / len(runs) * runs[0].epochs
 
 
 def _budget_cells(runs: Sequence[TrainedRun], row: Row) -> dict[str, Cell]:
     if not runs:
         return dict(row.cells)
-    epochs = runs[0].recipe.epochs
-    seen = sum(r.train_kept for r in runs) / len(runs) * epochs
-    macs = TRAINING_PASSES * runs[0].metric("macs_full") * seen / TERA
     return {
         **row.cells,
-        "epochs": measured(epochs, "", "recipe"),
-        "training_macs": measured(macs, "T", f"{seen:,.0f} clips seen a run"),
+        "epochs": measured(runs[0].epochs, "", "recipe"),
+        "training_macs": measured(training_macs(runs), "T", f"{_clips_seen(runs):,.0f} clips seen per run"),
     }
 
 
@@ -122,9 +129,8 @@ def _by_pooling(group: Sequence[TrainedRun], labels: dict[str, str]) -> dict[str
 
 
 def _pooling_label(record: TrainedRun, labels: dict[str, str]) -> str:
-    model = record.model
-    config = canonical_config(model, record.model_config)
-    if not model.startswith("mast"):
-        return model
+    config = canonical_config(record.model, record.model_config)
+    if record.family != "mast":
+        return record.model
     strides = tuple(tuple(stride) for stride in config.get("pool_strides", POOLING_ABLATIONS["mast"]))
     return next(labels[name] for name, known in POOLING_ABLATIONS.items() if known == strides)

@@ -109,16 +109,14 @@ def store_run(finished: FinishedRun, record: RunRecord, settings: RunSettings) -
 
 
 def as_stored(predictions: Predictions, index: ClipIndex) -> StoredPredictions:
-    """Predictions with clip ids and targets.
-
-    HOOK for the rooms datasets and records: once `ClipIndex.groups` and `StoredPredictions.groups` are there, pass
-    `groups=index.groups[predictions.positions]` here.
-    """
+    """Predictions with clip ids, targets and groups."""
+    groups = None if index.groups is None else np.array(index.groups[predictions.positions].tolist())
     return StoredPredictions(
         np.array(index.clip_ids[predictions.positions].tolist()),
         predictions.logits,
         {head: index.targets(head, predictions.positions) for head in index.classes},
         predictions.embeddings,
+        groups,
     )
 
 
@@ -164,8 +162,6 @@ def cost_metrics(model: SpectrogramTransformer) -> dict[str, int]:
 def describe_data(store: WaveformStore, run: TrainingRun, tested: int, met: Sequence[Problem]) -> dict[str, Any]:
     """The record's description of the data: counts, identities and every clip or row that could not be used.
 
-    HOOK for the room datasets: once `ClipIndex.unit` is there, add `"unit": index.unit`.
-
     Args:
         store: all clips of the data set.
         run: its training and test clips.
@@ -178,6 +174,7 @@ def describe_data(store: WaveformStore, run: TrainingRun, tested: int, met: Sequ
         "name": index.dataset,
         "protocol": index.variant,
         "multilabel": index.multilabel,
+        "unit": index.unit,
         "standin": store.standin,
         "classes": {head: list(classes) for head, classes in index.classes.items()},
         "listed": sum(index.listed.values()),

@@ -1,5 +1,5 @@
 "use strict";
-// Tables sort by a click on a column's title; marks of figures show the record behind them.
+// Tables sort by a click on a column's title, or by Enter on it; marks of figures show the record behind them.
 
 // A cell's number: what was measured, after the arrow, or else what is quoted. NaN where there is none.
 function value(cell) {
@@ -15,7 +15,7 @@ function sortBy(table, column, ascending) {
   const order = rows.map((row, place) => ({ row, place, number: numbers[place], text: row.cells[column].textContent }));
   order.sort((a, b) => {
     if (numeric) {
-      // Cells without a number come last, whichever way the rest is sorted.
+      // Cells without a number come last in both directions.
       if (Number.isNaN(a.number) || Number.isNaN(b.number)) {
         return Number.isNaN(a.number) - Number.isNaN(b.number) || a.place - b.place;
       }
@@ -34,9 +34,10 @@ for (const table of document.querySelectorAll("table")) {
     button.type = "button";
     button.append(...head.childNodes);
     head.append(button);
+    head.setAttribute("aria-sort", "none");
     button.addEventListener("click", () => {
       const ascending = head.getAttribute("aria-sort") !== "ascending";
-      heads.forEach((other) => other.removeAttribute("aria-sort"));
+      heads.forEach((other) => other.hasAttribute("aria-sort") && other.setAttribute("aria-sort", "none"));
       head.setAttribute("aria-sort", ascending ? "ascending" : "descending");
       sortBy(table, column, ascending);
     });
@@ -59,10 +60,7 @@ for (const button of document.querySelectorAll("button.sound")) {
   });
 }
 
-const box = document.createElement("div");
-box.id = "tip";
-box.hidden = true;
-document.body.append(box);
+const box = document.getElementById("tip");
 
 function show(mark) {
   const place = mark.getBoundingClientRect();

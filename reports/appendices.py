@@ -1,0 +1,114 @@
+"""The appendices: stand-ins, details of cost and time, further runs, quotations, data, recipes, and all notes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from reports.body import PAPER_TABLES, REAL_AUDIO, body_tables, main_part
+from reports.commands import command_of
+from reports.data import clip_blocks, environment_blocks, paper_clips
+from reports.document import Block, Bullets, Paragraph, Section, Sounds, reference, strong, with_code, words
+from reports.figures import drawn_figures
+from reports.grids import blocks_of, grid_of, notes_of, readable, with_blocks
+from reports.sounds import SECONDS
+from reports.source import Source
+from reproduce.tables import Table
+from reproduce.tables.recipes import recipes_table
+from reproduce.tables.speed import MODELS
+
+
+def appendices(source: Source, sounds: Iterable[tuple[str, str]]) -> tuple[Section, ...]:
+    """Sections after the body; those that the records leave empty are left out.
+
+    Args:
+        source: tables and figures.
+        sounds: label and path of the sounds of a stand-in.
+    """
+    sections = (
+        Section(key="notes", title="Notes on the tables of the body", blocks=_notes(source)),
+        Section(key="further-runs", title="Further runs on real audio", blocks=_further_runs(source)),
+        Section(key="cost-details", title="Cost in detail", blocks=_cost_details(source)),
+        Section(key="time-details", title="Time and memory in detail", blocks=_time_details(source)),
+        Section(key="stand-ins", title="Synthetic stand-ins", blocks=_stand_ins(source, tuple(sounds))),
+        Section(key="claims-quoted", title="The claims, quoted", blocks=_claims_quoted(source)),
+        Section(
+            key="data", title="Data", blocks=(paper_clips(source.inputs.paper), *clip_blocks(source.inputs.records))
+        ),
+        Section(key="recipes", title="Recipes and deviations", blocks=_recipes()),
+        Section(key="machines", title="Machines and versions", blocks=environment_blocks(source.inputs.records)),
+    )
+    return tuple(section for section in sections if section.blocks)
+
+
+def _notes(source: Source) -> tuple[Block, ...]:
+    blocks: list[Block] = []
+    for key, table in body_tables(source):
+        if table.notes:
+            blocks += [Paragraph(text=words(reference(key))), Bullets(items=notes_of(table))]
+    return tuple(blocks)
+
+
+def _rest(table: Table) -> list[Table]:
+    """Every part of a table that the body does not show."""
+    main = main_part(table)
+    return [part for part in with_blocks(table) if part.rows and part is not main]
+
+
+def _further_runs(source: Source) -> tuple[Block, ...]:
+    parts = [part for name in REAL_AUDIO for part in _rest(source.table(name))]
+    search = [part for part in with_blocks(source.table("tune")) if part.rows]
+    return (
+        *(grid_of(part) for part in parts),
+        *(grid_of(part, command=command_of("tune")) for part in search),
+        *drawn_figures(source, "confusion", "log_mel", "relative_positions"),
+    )
+
+
+def _cost_details(source: Source) -> tuple[Block, ...]:
+    return (
+        grid_of(source.table("table1"), command=command_of("table1")),
+        *(grid_of(part) for part in _rest(source.table("costs"))),
+    )
+
+
+def _time_details(source: Source) -> tuple[Block, ...]:
+    table = source.table("speed")
+    parts = [part for part in with_blocks(table) if part.rows and f", {MODELS}," not in part.name]
+    return (
+        *((Bullets(items=notes_of(table)),) if table.notes else ()),
+        *(grid_of(part) for part in parts),
+        *blocks_of(source.table("scaling")),
+    )
+
+
+def _stand_ins(source: Source, sounds: tuple[tuple[str, str], ...]) -> tuple[Block, ...]:
+    intro = (
+        "A stand-in is a small synthetic corpus in a data set's official layout. Its results show that every table can "
+        "be filled by the same code; they say nothing about the paper's models."
+    )
+    parts = [part for name in (*PAPER_TABLES, "figure2") for part in _rest(source.table(name))]
+    heard = (
+        f"In a stand-in, an action excites a material; both are drawn anew for every clip. {SECONDS:g} seconds of "
+        f"each of the {len(sounds)} classes of VGGSound's stand-in, from sources that are in no split:"
+    )
+    return (
+        Paragraph(text=words(intro)),
+        *(grid_of(part) for part in parts),
+        *drawn_figures(source, "figure2_demo"),
+        *((Paragraph(text=words(heard)), Sounds(sounds=sounds)) if sounds else ()),
+    )
+
+
+def _claims_quoted(source: Source) -> tuple[Block, ...]:
+    notes = [note for block in source.table("claims").blocks for note in block.notes]
+    return (Bullets(items=tuple(map(with_code, notes))),) if notes else ()
+
+
+def _recipes() -> tuple[Block, ...]:
+    table = recipes_table()
+    blocks: list[Block] = [Bullets(items=notes_of(table))] if table.notes else []
+    for part in table.blocks:
+        if not part.rows:
+            blocks.append(Paragraph(text=words(strong(readable(part.title)))))
+        blocks += blocks_of(part)
+    return tuple(blocks)

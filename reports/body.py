@@ -1,0 +1,171 @@
+"""The body of the report: at most ten printed pages. What only a few readers need is in the appendices."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from reports.commands import command_of
+from reports.document import Block, Bullets, Grid, Paragraph, Section, Words, code, reference, with_code, words
+from reports.figures import drawn_figures, figure_blocks
+from reports.findings import real_audio_findings
+from reports.grids import grid_of, with_blocks
+from reports.own import own_tables
+from reports.source import Source
+from reproduce.tables import Table, table_specs
+from reproduce.tables.speed import MODELS
+
+REAL_AUDIO = ("esc50", "equal_macs", "pooling")
+PAPER_TABLES = ("table2", "table3", "table4", "table5", "ablations", "table6")
+# Table -> what to see in it.
+SEE = {
+    "esc50": "Both models on the same folds, by the same recipe.",
+    "equal_macs": "MAST trained until it has cost as many MACs as AST; AST has its own epochs only.",
+    "pooling": "MAST with the paper's five poolings, trained on the same folds.",
+    "costs": "The ratio depends on what is counted: compare the last column.",
+    "table5": "MACs and parameters are counted live and match the paper; mAP needs AudioSet.",
+    "claims": "The sentence of each claim and the reasons of its verdict are in an appendix.",
+}
+
+
+def body_sections(source: Source) -> tuple[Section, ...]:
+    """The sections after the contents."""
+    return (
+        Section(key="how-to-read", title="How to read this report", blocks=(_how_to_read(),)),
+        Section(key="real-audio", title="Evidence on real audio", blocks=_real_audio(source)),
+        Section(key="costs", title="Cost of one clip", blocks=_costs(source)),
+        Section(key="time", title="Time and memory", blocks=_time(source)),
+        Section(key="paper", title="The paper's results", blocks=_paper(source)),
+        Section(key="claims", title="The paper's claims, one by one", blocks=_claims(source)),
+        Section(key="reproduce", title="How to reproduce each number", blocks=_commands()),
+    )
+
+
+def main_part(table: Table) -> Table | None:
+    """The table itself, or its first block with rows; None where nothing was measured."""
+    return next((part for part in with_blocks(table) if part.rows), None)
+
+
+def body_grid(source: Source, name: str) -> Grid | Paragraph:
+    """The main part of the registered table `name`, without its notes, which an appendix has."""
+    table = source.table(name)
+    part = main_part(table)
+    command = command_of(name)
+    if part is None:
+        return Paragraph(text=words(f"{table.title}: not run; ", code(command), " makes it."))
+    return grid_of(part, see=SEE.get(name, ""), command=command, notes=False)
+
+
+def body_tables(source: Source) -> tuple[tuple[str, Table], ...]:
+    """Key in the report and table of everything that `body_grid` shows."""
+    names = (*REAL_AUDIO, "costs", *PAPER_TABLES, "claims")
+    grids = ((name, body_grid(source, name), main_part(source.table(name))) for name in names)
+    return tuple((grid.key, part) for _, grid, part in grids if isinstance(grid, Grid) and part is not None)
+
+
+def _how_to_read() -> Bullets:
+    items: Iterable[Words] = (
+        words(
+            "A cell reads paper → measured here, ± the standard deviation over seeds, [the 95 % interval], where there "
+            "are such. A measured number in bold differs from the paper's as printed; (quoted) marks a number of the "
+            "paper that this suite does not measure."
+        ),
+        words(
+            "Tables and figures of this report are numbered R1, R2, ...; numbers without R are the paper's. The "
+            "caption says what to see; the first line under a table gives its conditions; the other notes are in ",
+            reference("notes"),
+            ".",
+        ),
+        words(
+            "A measurement at a smaller scale or on other data never fills a cell of the paper: it has a table of its "
+            "own. Results on synthetic stand-ins, which only show that every table can be filled, are in an appendix."
+        ),
+        words(
+            "Intervals describe the models that were trained, on other clips like the test clips. They exclude the "
+            "spread over training runs, and folds share training clips: an interval that excludes 0 does not show that "
+            "one model is better in general."
+        ),
+    )
+    return Bullets(items=tuple(items))
+
+
+def _real_audio(source: Source) -> tuple[Block, ...]:
+    intro = (
+        "Both models trained from scratch on the same real recordings, with the same clips, augmentation, schedule and "
+        "seeds; each has the learning rate that the same search chose. The paper has no such experiment: nothing here "
+        "is quoted, and the models are smaller than the paper's."
+    )
+    findings = real_audio_findings(source)
+    return (
+        Paragraph(text=words(intro)),
+        *((Bullets(items=tuple(findings)),) if findings else ()),
+        body_grid(source, "esc50"),
+        *own_tables(source),
+        *figure_blocks(source, "training_curves"),
+        body_grid(source, "equal_macs"),
+        body_grid(source, "pooling"),
+        *drawn_figures(source, "pooling_cost", "class_differences"),
+    )
+
+
+def _costs(source: Source) -> tuple[Block, ...]:
+    intro = (
+        "MACs are counted by two rules. The module-only rule is the paper's: it counts what modules such as Linear and "
+        "Conv compute, and misses the products of two activations inside attention. The full rule adds these."
+    )
+    return (
+        Paragraph(text=words(intro)),
+        *figure_blocks(source, "architecture"),
+        body_grid(source, "costs"),
+    )
+
+
+def _time(source: Source) -> tuple[Block, ...]:
+    intro = (
+        "Fewer MACs do not give proportionally less time. Both models are timed in turns in one process, so that their "
+        "ratio is taken round by round."
+    )
+    benches = [part for part in with_blocks(source.table("speed")) if part.rows and f", {MODELS}," in part.name]
+    grids = (grid_of(part, command=command_of("speed"), notes=False) for part in benches)
+    return (
+        Paragraph(text=words(intro)),
+        *figure_blocks(source, "speed"),
+        *grids,
+        *figure_blocks(source, "scaling"),
+    )
+
+
+def _paper(source: Source) -> tuple[Block, ...]:
+    intro = (
+        "Only runs at the paper's scale, on the paper's data and by the paper's recipe fill a cell beside its numbers. "
+        'The row "AST [28]" of Tables 2 to 4 quotes another network, the audio branch of MBT; an AST trained here has '
+        "a row of its own."
+    )
+    return (
+        Paragraph(text=words(intro)),
+        *(body_grid(source, name) for name in PAPER_TABLES[:5]),
+        *figure_blocks(source, "ablations"),
+        body_grid(source, "table6"),
+        *drawn_figures(source, "figure2"),
+    )
+
+
+def _claims(source: Source) -> tuple[Block, ...]:
+    return (body_grid(source, "claims"),)
+
+
+def _commands() -> tuple[Block, ...]:
+    intro = words(
+        "Every table and figure is a function of the records and of the numbers quoted from the paper. ",
+        code("python -m reports"),
+        " writes this report again; each command below prints one table, after measuring or training what has no "
+        "record yet. DIR is the folder of a data set.",
+    )
+    rows = tuple((words(code(command_of(spec.name))), with_code(spec.help)) for spec in table_specs().values())
+    grid = Grid(
+        key="commands",
+        caption=words("The command behind each table."),
+        header=("Command", "What it prints"),
+        rows=rows,
+        left=frozenset({0, 1}),
+    )
+    return (Paragraph(text=intro), grid)

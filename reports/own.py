@@ -1,0 +1,68 @@
+"""A short report on own recordings: what was run, without a word on what was not."""
+
+from __future__ import annotations
+
+from reports.data import clip_blocks, environment_blocks
+from reports.document import Block, Bullets, Paragraph, Report, Section, words
+from reports.errors import mistakes_grid
+from reports.figures import drawn_figures
+from reports.findings import comparison_text, comparisons_of, training_text
+from reports.grids import grid_of, with_blocks
+from reports.plots.base import by_model, groups_of
+from reports.source import Source
+from reports.summary import facts_of
+from reproduce.records.records import Records
+from reproduce.records.runs import DataRun, SpeedRun
+from reproduce.tables.comparison import comparison_table
+
+OWN_DATASETS = ("csv", "folder")
+
+
+def is_own(records: Records) -> bool:
+    """Whether all runs are on own recordings: the report is on them alone, and not on the paper."""
+    on_data = [run for run in records if isinstance(run, DataRun)]
+    timed = any(isinstance(run, SpeedRun) for run in records)
+    return bool(on_data) and not timed and all(run.dataset in OWN_DATASETS for run in on_data)
+
+
+def own_report(source: Source) -> Report:
+    """Scores, curves, confusions and the mistakes worth listening to."""
+    sections = (
+        Section(key="results", title="Results", blocks=own_tables(source)),
+        Section(key="curves", title="Learning curves", blocks=drawn_figures(source, "training_curves")),
+        Section(key="classes", title="Classes", blocks=drawn_figures(source, "class_differences", "confusion")),
+        Section(key="mistakes", title="Mistakes worth listening to", blocks=_mistakes(source)),
+        Section(key="data", title="Data", blocks=clip_blocks(source.inputs.records)),
+        Section(key="machines", title="Machines and versions", blocks=environment_blocks(source.inputs.records)),
+    )
+    return Report(
+        title="Models on own recordings",
+        facts=facts_of(source.inputs.records),
+        summary=_summary(source),
+        body=tuple(section for section in sections if section.blocks),
+    )
+
+
+def own_tables(source: Source) -> tuple[Block, ...]:
+    """A table per group of runs on own recordings that may stand side by side."""
+    names = dict.fromkeys(run.dataset for run in source.inputs.records if isinstance(run, DataRun))
+    tables = (comparison_table(source.inputs, name) for name in names if name in OWN_DATASETS)
+    return tuple(grid_of(part) for table in tables for part in with_blocks(table) if part.rows)
+
+
+def _summary(source: Source) -> tuple[Block, ...]:
+    pairs = comparisons_of(source.inputs.records)
+    told = tuple(words(*comparison_text(source, runs), f" {training_text(runs)}") for runs in pairs)
+    figures = drawn_figures(source, "accuracy_cost")
+    if not told:
+        return (Paragraph(text=words("One model was trained: train a second one to compare.")), *figures)
+    return (Bullets(items=told), *figures)
+
+
+def _mistakes(source: Source) -> tuple[Block, ...]:
+    grids = [
+        mistakes_grid(source.inputs, runs)
+        for group in groups_of(source.inputs.records)
+        for runs in by_model(group).values()
+    ]
+    return tuple(grid for grid in grids if grid is not None)

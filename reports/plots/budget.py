@@ -1,0 +1,169 @@
+"""Accuracy against what training cost: multiply-accumulates and time, for every model and length of training."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from statistics import fmean
+
+from matplotlib.axes import Axes
+
+from reports.plots.base import (
+    PAGE_WIDTH,
+    Drawn,
+    colour_of,
+    data_title,
+    finish,
+    groups_of,
+    label_beside,
+    label_of,
+    legend_above,
+    line_handles,
+    log_ticks,
+    marker_of,
+    plain,
+    plural,
+    runs_text,
+    tip,
+)
+from reports.scores import Score, headline_score
+from reproduce.records.pooled import runs_of_all
+from reproduce.records.runs import TrainedRun
+from reproduce.records.selection import equal_macs_groups
+from reproduce.tables import TableInputs
+from reproduce.tables.studies import training_macs
+
+MINUTE = 60.0
+MOST_ROWS = 3  # data sets of one figure
+# Field of `BudgetPoint` -> label of its axis.
+COSTS = {"macs": "MACs of one training run (10¹²)", "minutes": "minutes of one training run ({machine})"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class BudgetPoint:
+    """One model trained for so many epochs.
+
+    Args:
+        model: registered name.
+        epochs: of training.
+        macs: multiply-accumulates of one training run, in 10^12.
+        minutes: of training and prediction of one run, on the machine of the runs.
+        score: with its interval.
+        runs: behind it.
+    """
+
+    model: str
+    epochs: int
+    macs: float
+    minutes: float
+    score: Score
+    runs: tuple[TrainedRun, ...]
+
+
+def budget_points(group: Sequence[TrainedRun]) -> list[BudgetPoint]:
+    """A point per model and number of epochs, over the folds and seeds that all have; [] where they share none."""
+    rows: dict[tuple[str, int], list[TrainedRun]] = {}
+    for run in sorted(group, key=lambda r: (r.model, r.epochs)):
+        rows.setdefault((run.model, run.epochs), []).append(run)
+    shared = runs_of_all({f"{model} {epochs}": runs for (model, epochs), runs in rows.items()})
+    return [
+        BudgetPoint(
+            model=runs[0].model,
+            epochs=runs[0].epochs,
+            macs=training_macs(runs),
+            minutes=fmean(run.wall_time_s for run in runs) / MINUTE,
+            score=headline_score(runs),
+            runs=tuple(runs),
+        )
+        for runs in shared.values()
+        if runs
+    ]
+
+
+def real_budgets(inputs: TableInputs) -> list[list[BudgetPoint]]:
+    """One list per corpus of real recordings on which two models were trained: the group with the most test clips."""
+    best: dict[tuple[str, str], list[BudgetPoint]] = {}
+    for group in groups_of(inputs.records):
+        run = group[0]
+        if run.standin or run.recipe_name:
+            continue
+        with_longer = equal_macs_groups(inputs.records, run.dataset)
+        whole = next((found for found in with_longer if {r.key for r in group} <= {r.key for r in found}), group)
+        points = budget_points(whole)
+        place = (run.dataset, run.variant)
+        if len({point.model for point in points}) > 1 and _size(points) > _size(best.get(place, [])):
+            best[place] = points
+    return sorted(best.values(), key=_size, reverse=True)
+
+
+def _size(points: Sequence[BudgetPoint]) -> tuple[int, int]:
+    return (points[0].score.clips, sum(len(point.runs) for point in points)) if points else (0, 0)
+
+
+def draw_accuracy_cost(inputs: TableInputs) -> Drawn | None:
+    """Two panels per corpus: accuracy against training MACs and against training time."""
+    budgets = real_budgets(inputs)[:MOST_ROWS]
+    if not budgets:
+        return None
+    from matplotlib import pyplot
+
+    # A run of another tool, or an old one, may not say how long it took.
+    costs = [cost for cost in COSTS if all(getattr(point, cost) > 0 for points in budgets for point in points)]
+    figure, rows = pyplot.subplots(
+        len(budgets),
+        max(len(costs), 1),
+        figsize=(PAGE_WIDTH, 2.1 * len(budgets) + 0.4),
+        layout="constrained",
+        squeeze=False,
+        sharey="row",
+    )
+    for row, points in zip(rows, budgets, strict=True):
+        for axes, cost in zip(row, costs, strict=False):
+            plot_budgets(axes, points, cost)
+            axes.set_xlabel(COSTS[cost].format(machine=points[0].runs[0].environment.machine))
+        row[0].set_ylabel(f"{points[0].score.title} (%)")
+        row[0].set_title(plain(data_title(points[0].runs[0])))
+    legend_above(figure, line_handles(dict.fromkeys(p.model for points in budgets for p in points), marks=True))
+    first = budgets[0]
+    told = "; ".join(f"{label_of(p.model)} after {plural(p.epochs, 'epoch')} {p.score.text}" for p in first)
+    return finish(
+        figure,
+        "Accuracy against the cost of training, on real recordings. A line joins one model's lengths of training; bars "
+        f"are {first[0].score.interval_name} over test clips and exclude the spread over training runs "
+        f"({runs_text(first[0].runs)}). Up and to the left is better.",
+        f"Scores against training cost: {told}.",
+    )
+
+
+def plot_budgets(axes: Axes, points: Sequence[BudgetPoint], cost: str) -> Axes:
+    """A mark per point with its interval, joined per model, against "macs" or "minutes" on a logarithmic axis.
+
+    Args:
+        axes: drawn into and returned.
+        points: of one corpus.
+        cost: field of `BudgetPoint` on the horizontal axis.
+    """
+    for model in dict.fromkeys(point.model for point in points):
+        series = [point for point in points if point.model == model]
+        costs = [getattr(point, cost) for point in series]
+        axes.plot(costs, [point.score.value for point in series], color=colour_of(model), linewidth=0.9, alpha=0.6)
+        for point, place in zip(series, costs, strict=True):
+            low, high = point.score.interval or (point.score.value, point.score.value)
+            bars = axes.errorbar(
+                place,
+                point.score.value,
+                yerr=[[point.score.value - low], [high - point.score.value]],
+                color=colour_of(model),
+                marker=marker_of(model),
+                markersize=6,
+                capsize=2.5,
+                linewidth=1.2,
+            )
+            keys = f"{len(point.runs)} runs, the first {point.runs[0].key}"
+            tip(bars.lines[0], label_of(model), plural(point.epochs, "epoch"), point.score.text, keys)
+            label_beside(axes, plural(point.epochs, "epoch"), (place, point.score.value), (6, -10))
+    log_ticks(axes)
+    low, high = axes.get_xlim()
+    axes.set_xlim(low, high * (high / low) ** 0.25)  # space for the last point's label
+    axes.grid(axis="y")
+    return axes

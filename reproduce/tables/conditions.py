@@ -1,0 +1,35 @@
+"""What a number was measured under, as one line for cells and notes."""
+
+from __future__ import annotations
+
+from reproduce.experiments.recipe import Recipe
+from reproduce.records.runs import CostRun, Run, TrainedRun
+
+
+def run_conditions(*runs: TrainedRun) -> str:
+    """The conditions of one trained run, or of several that differ in the seed alone."""
+    run = runs[0]
+    recipe = f'recipe "{run.recipe_name}", ' if run.recipe_name else ""
+    seeds = ", ".join(str(r.seed) for r in runs)
+    return (
+        f"{run.described_model}, {run.front_end.mels} x {run.front_end.frames}, from {run.weights}, {recipe}"
+        f"{epochs_text(run.recipe)}, seed{'s' if len(runs) > 1 else ''} {seeds}, "
+        f"{run.test_kept:,} of {run.test_listed:,} test clips, {run.environment.device}, "
+        f"{run.environment.precision}, {max(r.day for r in runs)}"
+    )
+
+
+def cost_conditions(run: CostRun) -> str:
+    """The conditions of a cost: model, input size and classes."""
+    mels, frames = run.input_size
+    return f"{run.described_model}, 1 x {mels} x {frames}, {run.num_classes} classes, closed form"
+
+
+def attention_text(run: Run) -> str:
+    """The attention implementation as it ends a list of conditions: ", attention sdpa"; "" where there was none."""
+    return f", attention {run.environment.attention}" if run.environment.attention else ""
+
+
+def epochs_text(recipe: Recipe) -> str:
+    """ "1 epoch", "20 epochs"."""
+    return f"{recipe.epochs} epoch{'s' if recipe.epochs > 1 else ''}"
