@@ -11,18 +11,21 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 
-def ordered_map(function: Callable[[Item], Result], items: Iterable[Item], workers: int) -> Iterator[Result]:
+def ordered_map(
+    function: Callable[[Item], Result], items: Iterable[Item], workers: int, lookahead: int | None = None
+) -> Iterator[Result]:
     """Yield `function(item)` in the order of `items`, computed on `workers` threads.
 
-    At most `2 * workers` results are pending or waiting, so that neither `items` nor the results are held whole. An
-    exception of `function` is raised where its result would have been yielded.
+    At most `lookahead` results (default: `2 * workers`) are pending or waiting, so that neither `items` nor the results
+    are held whole. An exception of `function` is raised where its result would have been yielded.
     """
+    lookahead = lookahead or 2 * workers
     with ThreadPoolExecutor(workers) as pool:
         pending: deque[Future[Result]] = deque()
         try:
             for item in items:
                 pending.append(pool.submit(function, item))
-                if len(pending) >= 2 * workers:
+                if len(pending) >= lookahead:
                     yield pending.popleft().result()
             while pending:
                 yield pending.popleft().result()

@@ -9,11 +9,10 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from collections import Counter
 from collections.abc import Callable
 from contextlib import redirect_stderr, redirect_stdout
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -22,18 +21,21 @@ import pytest
 import soundfile
 from make_audio import RATE, cut_short, make_esc50_folder, tone
 
-import reproduce.data.audit
 from models import create_model
 from reproduce.__main__ import main
 from reproduce.audio.spec import AudioSpec
-from reproduce.data.audit import Finding, check_clips, iter_faults, read_for_audit, summarise
+from reproduce.data.audit import examine_clips
+from reproduce.data.audit_summary import iter_faults
 from reproduce.data.batches import evaluation_batches
-from reproduce.data.waveform_store import load_waveforms
-from reproduce.datasets import Clip, dataset_spec, read_dataset
+from reproduce.data.norm_stats import measure_stats
+from reproduce.data.shard_writer import write_shards
+from reproduce.data.waveform_store import load_waveforms, stream_waveforms
+from reproduce.datasets import dataset_spec, read_dataset
 from reproduce.datasets.index import DEFAULT_HEAD
 from reproduce.datasets.standin.write import STANDINS, write_standin
 from reproduce.errors import InputError
 from reproduce.evaluation.predict import predict
+from reproduce.files import file_lock
 from reproduce.metrics.headline import score
 from reproduce.paper import load_paper
 
@@ -137,7 +139,7 @@ def test_each_planted_fault_is_reported_exactly_once(name: str, copy_of: Callabl
             assert sum(row[count] for row in audited.report["classes"]) == audited.total(count)
 
 
-def test_a_duplicate_names_the_earlier_clip_and_a_leak_between_splits_is_told(
+def test_a_duplicate_names_the_earlier_clip_and_a_leak_is_counted(
     copy_of: Callable[[str], Path], tmp_path: Path
 ) -> None:
     root = copy_of("kinetics_sounds")
@@ -211,6 +213,32 @@ def test_folders_have_no_usual_length_to_fall_short_of(tmp_path: Path) -> None:
     assert esc50.total("short") == esc50.total("usable") == 20
 
 
+def test_odd_sound_is_named_alike_by_audit_memory_shards_and_statistics(inputs: Path, tmp_path: Path) -> None:
+    pytest.importorskip("webdataset", reason="writing shards needs webdataset")
+    root = make_esc50_folder(tmp_path / "esc50", seconds=0.3)
+    shutil.copyfile(inputs / "one_sample_3e29.wav", root / "audio/1-0-0.wav")
+    shutil.copyfile(inputs / "antiphase.wav", root / "audio/1-0-1.wav")
+    soundfile.write(root / "audio/1-1-0.wav", tone(440, 0.05), RATE)
+    soundfile.write(root / "audio/1-1-1.wav", np.full(RATE, np.nan, np.float32), RATE, subtype="FLOAT")
+    expected = {
+        ("1-0-0", "absurd values"),
+        ("1-0-1", "channels cancel"),
+        ("1-1-0", "very short"),
+        ("1-1-1", "NaN samples"),
+    }
+    index = read_dataset("esc50", root)
+    audited = run_audit("esc50", root, tmp_path / "out")
+    assert {(row["clip_id"], row["fault"]) for row in audited.faults() if row["fault"] != "short"} == expected
+    assert (audited.total("usable"), audited.total("unreadable"), audited.total("silent")) == (18, 2, 1)
+    for problems in (load_waveforms(index, AudioSpec()).problems, write_shards(index, tmp_path / "shards").problems):
+        assert {(problem.clip_id, problem.reason) for problem in problems} == expected
+        assert {problem.clip_id for problem in problems if problem.fatal} == {"1-0-0", "1-1-1"}
+    stats = measure_stats(index, AudioSpec(frames=64))
+    assert (stats.clips, stats.unusable) == (18, 2) and np.isfinite([*asdict(stats.ast).values()]).all()
+    for batch in evaluation_batches(stream_waveforms(index, AudioSpec(frames=64)), 8, "cpu"):
+        assert batch.inputs.isfinite().all()
+
+
 # --- the official lists and the paper ---
 
 
@@ -241,9 +269,7 @@ def test_lists_without_any_file_give_the_official_counts(
     assert len(audited.faults()) == clips
 
 
-def test_the_papers_counts_stand_beside_ours_and_an_unlisted_set_stays_empty(
-    copy_of: Callable[[str], Path], tmp_path: Path
-) -> None:
+def test_an_unlisted_set_has_no_count_beside_the_papers(copy_of: Callable[[str], Path], tmp_path: Path) -> None:
     root = copy_of("audioset")
     counts = {row["name"]: row for row in run_audit("audioset", root, tmp_path / "full").report["paper"]}
     kept = {name: load_paper().fact(f"clips_audioset_{name}").value for name in ("balanced", "full", "test")}
@@ -284,59 +310,47 @@ def test_every_format_names_a_stand_in_as_one(trees: dict[str, Path], tmp_path: 
 # --- resuming ---
 
 
-@pytest.fixture
-def examined(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """Ids of the clips that were really decoded."""
-    ids: list[str] = []
-    examine = reproduce.data.audit.examine
-
-    def noting(clip: Clip) -> tuple[Finding, str]:
-        ids.append(clip.clip_id)
-        return examine(clip)
-
-    monkeypatch.setattr(reproduce.data.audit, "examine", noting)
-    return ids
+def examined_ids(audited: Audited, lines_before: int) -> list[str]:
+    """Ids of the clips that were decoded since the journal had so many lines: each adds one."""
+    return sorted(row["clip"] for row in audited.state()[lines_before:])
 
 
-def test_a_killed_audit_goes_on_and_counts_nothing_twice(
-    copy_of: Callable[[str], Path], tmp_path: Path, examined: list[str]
-) -> None:
+def run_killed(code: str, *arguments: str) -> None:
+    """Run Python code that ends by killing itself."""
+    done = subprocess.run([sys.executable, "-c", code, *arguments], cwd=ROOT, check=False)
+    assert done.returncode == -signal.SIGKILL
+
+
+KILLED_AUDIT = """
+import os, signal, sys
+from reproduce.data.audit import examine_clips, read_for_audit
+done = []
+def on_clip():
+    done.append(1)
+    if len(done) == 12:
+        os.kill(os.getpid(), signal.SIGKILL)
+examine_clips(read_for_audit("audioset", sys.argv[1]), sys.argv[2], workers=1, on_clip=on_clip)
+"""
+
+
+def test_a_killed_audit_resumes_and_counts_nothing_twice(copy_of: Callable[[str], Path], tmp_path: Path) -> None:
     root = copy_of("audioset")
     plant_faults(sorted(root.rglob("*.flac"))[:9])
     whole = run_audit("audioset", root, tmp_path / "whole")
-    examined.clear()
     state = tmp_path / "killed" / "clips.jsonl"
-    command = ["data", "audit", "audioset", "--data", f"audioset={root}", "--out", str(state.parent), "--workers", "1"]
-    code = (
-        "import sys, time, reproduce.data.audit as audit\n"
-        "from reproduce.__main__ import main\n"
-        "examine = audit.examine\n"
-        "audit.examine = lambda clip: (time.sleep(0.1), examine(clip))[1]\n"
-        "main(sys.argv[1:])"
-    )
-    process = subprocess.Popen([sys.executable, "-c", code, *command], cwd=ROOT, stderr=subprocess.PIPE)
-    deadline = time.monotonic() + 120
-    while (not state.exists() or state.read_bytes().count(b"\n") < 3) and process.poll() is None:
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
-    process.send_signal(signal.SIGKILL)
-    process.communicate()
+    run_killed(KILLED_AUDIT, str(root), str(state))
     known = state.read_bytes().count(b"\n")
     assert 3 <= known < len(whole.state())
-    assert [path.name for path in state.parent.iterdir()] == ["clips.jsonl"]
     with state.open("ab") as file:  # what a kill in the middle of a write leaves
         file.write(whole.out.joinpath("clips.jsonl").read_bytes().splitlines()[known][:40])
 
     resumed = run_audit("audioset", root, state.parent)
-    assert len(examined) == len(set(examined)) == len(whole.state()) - known
     assert resumed.report == whole.report
     assert resumed.faults() == whole.faults()
     assert sorted(row["clip"] for row in resumed.state()) == sorted(row["clip"] for row in whole.state())
 
 
-def test_only_changed_clips_are_looked_at_again(
-    copy_of: Callable[[str], Path], tmp_path: Path, examined: list[str]
-) -> None:
+def test_only_changed_clips_are_examined_again(copy_of: Callable[[str], Path], tmp_path: Path) -> None:
     root = copy_of("vggsound")
     mended, added, kept = sorted(root.rglob("*.flac"))[:3]
     sound = mended.read_bytes()
@@ -345,64 +359,44 @@ def test_only_changed_clips_are_looked_at_again(
     added.rename(absent)
     before = run_audit("vggsound", root, tmp_path / "out")
     assert (before.total("zero_byte"), before.total("missing")) == (1, 1)
+    lines = len(before.state())
     mended.write_bytes(sound)
     absent.rename(added)
-    examined.clear()
     after = run_audit("vggsound", root, tmp_path / "out")
-    assert sorted(examined) == sorted([mended.stem, added.stem])
+    assert examined_ids(after, lines) == sorted([mended.stem, added.stem])
     assert after.total("usable") == CLIPS["vggsound"]
     kept.unlink()
     assert run_audit("vggsound", root, tmp_path / "out").total("missing") == 1
 
 
-def test_what_could_not_be_read_is_tried_again(
-    copy_of: Callable[[str], Path], tmp_path: Path, examined: list[str]
-) -> None:
+def test_an_unreadable_clip_is_examined_again(copy_of: Callable[[str], Path], tmp_path: Path) -> None:
     root = copy_of("vggsound")
     broken = sorted(root.rglob("*.flac"))[0]
     broken.write_bytes(b"fLaC and nothing more")
-    for _ in range(2):
-        examined.clear()
-        audited = run_audit("vggsound", root, tmp_path / "out")
-    assert examined == [broken.stem]
-    assert audited.total("unreadable") == 1
+    lines = len(run_audit("vggsound", root, tmp_path / "out").state())
+    again = run_audit("vggsound", root, tmp_path / "out")
+    assert examined_ids(again, lines) == [broken.stem]
+    assert again.total("unreadable") == 1
 
 
-def test_clips_are_taken_from_the_index_as_they_are_needed(
-    trees: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(reproduce.data.audit, "_BLOCK", 2)
-    index = read_for_audit("audioset", trees["audioset"])
-    taken: list[int] = []
-    clip = type(index).clip
-    monkeypatch.setattr(type(index), "clip", lambda self, i: (taken.append(i), clip(self, i))[1])
-    ahead: list[int] = []
-    check_clips(index, tmp_path / "clips.jsonl", workers=1, on_clip=lambda: ahead.append(len(taken) - len(ahead)))
-    assert len(taken) == len(ahead) == len(index)
-    assert max(ahead) <= 6  # three blocks
+KILLED_STANDIN = """
+import os, signal, sys
+from reproduce.datasets.standin.write import write_standin
+def progress(done, files):
+    if done == 3:
+        os.kill(os.getpid(), signal.SIGKILL)
+write_standin(sys.argv[1], sys.argv[2], clips=12, seed=int(sys.argv[3]), progress=progress)
+"""
 
 
 def test_a_killed_standin_command_is_completed_to_the_same_files(trees: dict[str, Path], tmp_path: Path) -> None:
-    command = ["data", "standin", "vggsound", "--clips", "12", "--seed", str(SEED), "--out", str(tmp_path)]
-    code = (
-        "import sys, time, reproduce.datasets.standin.write as standin\n"
-        "from reproduce.__main__ import main\n"
-        "write = standin._write_flac\n"
-        "standin._write_flac = lambda *clip: (time.sleep(0.1), write(*clip))\n"
-        "main(sys.argv[1:])"
-    )
-    process = subprocess.Popen([sys.executable, "-c", code, *command], cwd=ROOT, stderr=subprocess.PIPE)
-    deadline = time.monotonic() + 120
-    while len(list(tmp_path.rglob("*.flac"))) < 3 and process.poll() is None:
-        assert time.monotonic() < deadline
-        time.sleep(0.002)
-    process.send_signal(signal.SIGKILL)
-    process.communicate()
-    assert not (tmp_path / "vggsound" / "vggsound.csv").exists()  # the lists come last
-    with redirect_stdout(io.StringIO()) as printed, redirect_stderr(io.StringIO()):
-        assert main(command) == 0
-    assert f"--data vggsound={tmp_path / 'vggsound'}" in printed.getvalue()
     ours, theirs = tmp_path / "vggsound", trees["vggsound"]
+    run_killed(KILLED_STANDIN, "vggsound", str(ours), str(SEED))
+    assert not (ours / "vggsound.csv").exists()  # the lists come last
+    with redirect_stdout(io.StringIO()) as printed, redirect_stderr(io.StringIO()):
+        command = ["data", "standin", "vggsound", "--clips", "12", "--seed", str(SEED), "--out", str(tmp_path)]
+        assert main(command) == 0
+    assert f"--data vggsound={ours}" in printed.getvalue()
     names = sorted(path.relative_to(theirs) for path in theirs.rglob("*") if path.is_file())
     assert sorted(path.relative_to(ours) for path in ours.rglob("*") if path.is_file()) == names
     assert all((ours / name).read_bytes() == (theirs / name).read_bytes() for name in names)
@@ -445,8 +439,7 @@ def test_a_stand_in_is_read_turned_into_features_predicted_and_scored(
     [
         (["audit", "vggsoud", "--data", "vggsound=."], "unknown dataset 'vggsoud'"),
         (["audit", "vggsound"], "add --data vggsound=DIR"),
-        (["audit", "vggsound", "--data", "vggsound=.", "--workers", "0"], "--workers 0: give at least 1"),
-        (["audit", "vggsound", "--data", "vggsound=.", "--variant", "ks31"], "not a protocol of vggsound"),
+        (["audit", "vggsound", "--data", "vggsound=.", "--variant", "ks31"], "not a variant of vggsound"),
         (["standin", "esc50"], "no stand-in for 'esc50'"),
         (["standin", "vggsound", "--clips", "1"], "ask for at least 4"),
     ],
@@ -458,23 +451,57 @@ def test_bad_options_are_one_line(arguments: list[str], message: str, capsys: py
     assert (printed.out, "Traceback" in printed.err) == ("", False)
 
 
-def test_a_state_that_is_none_names_its_row(trees: dict[str, Path], tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "row",
+    [
+        "{}",
+        "null",
+        "[" * 5000,
+        '{"clip": "a", "path": "a", "start": null, "stop": null, "size": 1, "mtime_ns": 1, "status": "usable", '
+        '"seconds": 1e999, "silent": false, "content": "0"}',
+    ],
+    ids=["no fields", "no object", "deep", "endless"],
+)
+def test_a_file_that_is_no_journal_is_refused_by_row(row: str, trees: dict[str, Path], tmp_path: Path) -> None:
     index = read_dataset("vggsound", trees["vggsound"])
     state = tmp_path / "clips.jsonl"
-    summarise(index, check_clips(index, state, workers=1))
+    examine_clips(index, state, workers=1)
     first, rest = state.read_text().split("\n", 1)
-    state.write_text(f"{first}\n{{}}\n{rest}")
+    state.write_text(f"{first}\n{row}\n{rest}")
     with pytest.raises(InputError, match=r"clips\.jsonl row 2: .*delete the file"):
-        check_clips(index, state, workers=1)
-    assert state.read_text() == f"{first}\n{{}}\n{rest}"
+        examine_clips(index, state, workers=1)
+    assert state.read_text() == f"{first}\n{row}\n{rest}"
 
 
 def test_a_folder_that_cannot_be_written_is_named(trees: dict[str, Path], tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(InputError, match=r"file/clips\.jsonl: .*--out DIR"):
-        check_clips(read_dataset("vggsound", trees["vggsound"]), tmp_path / "file" / "clips.jsonl", workers=1)
+        examine_clips(read_dataset("vggsound", trees["vggsound"]), tmp_path / "file" / "clips.jsonl", workers=1)
+
+
+def test_two_audits_do_not_write_to_one_folder(trees: dict[str, Path], tmp_path: Path) -> None:
+    with file_lock(tmp_path / ".clips.jsonl.lock", "busy"), pytest.raises(InputError, match="another audit writes"):
+        examine_clips(read_dataset("vggsound", trees["vggsound"]), tmp_path / "clips.jsonl", workers=1)
+
+
+@pytest.mark.parametrize("file_bytes", [1000, 5000], ids=["journal", "report"])
+def test_a_full_disk_is_one_line_and_the_audit_can_be_resumed(
+    file_bytes: int, trees: dict[str, Path], tmp_path: Path
+) -> None:
+    """A limit on the size of files fails writes in the middle, as a full disk does."""
+    code = (
+        f"import resource, sys; resource.setrlimit(resource.RLIMIT_FSIZE, ({file_bytes}, {file_bytes})); "
+        "from reproduce.__main__ import main; sys.exit(main(sys.argv[1:]))"
+    )
+    command = ["data", "audit", "vggsound", "--data", f"vggsound={trees['vggsound']}", "--out", str(tmp_path / "out")]
+    done = subprocess.run([sys.executable, "-c", code, *command], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 2 and "Traceback" not in done.stderr
+    assert "free disk space, or give another --out DIR" in done.stderr.splitlines()[-1]
+    kept = (tmp_path / "out" / "clips.jsonl").read_bytes().count(b"\n")
+    resumed = run_audit("vggsound", trees["vggsound"], tmp_path / "out")
+    assert resumed.total("usable") == CLIPS["vggsound"] and len(resumed.state()) == CLIPS["vggsound"] > kept - 1 > 0
 
 
 def test_a_faultless_tree_has_no_faults(trees: dict[str, Path], tmp_path: Path) -> None:
     index = read_dataset("kinetics_sounds", trees["kinetics_sounds"])
-    assert list(iter_faults(index, check_clips(index, tmp_path / "clips.jsonl", workers=1))) == []
+    assert list(iter_faults(index, examine_clips(index, tmp_path / "clips.jsonl", workers=1))) == []

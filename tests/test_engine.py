@@ -19,7 +19,7 @@ from make_runs import RECIPE, make_model, make_store, outcome, run
 
 from models import SpectrogramTransformer, create_model
 from models.checkpoints import weights_sha256
-from reproduce.data.batches import Batch, EvaluationBatch, evaluation_batches, training_batches
+from reproduce.data.batches import Batch, EpochPart, EvaluationBatch, evaluation_batches, training_batches
 from reproduce.data.rank_share import RankShare
 from reproduce.data.waveform_store import DecodedWaveforms, WaveformStore
 from reproduce.datasets import Problem
@@ -48,7 +48,7 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> WaveformStore:
 
 
 def make_batches(store: WaveformStore, recipe: Recipe = RECIPE, epoch: int = 0, **share: Any) -> Iterator[Batch]:
-    return training_batches(store, recipe, 0, epoch, "cpu", RankShare(**share))
+    return training_batches(store, recipe, EpochPart(seed=0, epoch=epoch, share=RankShare(**share)), "cpu")
 
 
 def train_epoch(

@@ -17,12 +17,12 @@ from reproduce.__main__ import main
 from reproduce.audio.log_mel import log_mel, stack_waveforms
 from reproduce.audio.spec import AudioSpec
 from reproduce.audio.waveforms import load_waveform
-from reproduce.data import norm_stats
-from reproduce.data.norm_stats import Moments, measure_stats, stats_spec, training_clips
+from reproduce.data.norm_stats import AstRule, Moments, StatsOptions, measure_stats, stats_spec, training_clips
 from reproduce.datasets import ClipIndex, dataset_spec, read_dataset
 from reproduce.errors import InputError
 
 SPEC = AudioSpec(mels=32, frames=64)  # 0.655 s
+NO_AUGMENTATION = AstRule(mixup=0.0, freq_mask=0, time_mask=0)
 
 
 @pytest.fixture(scope="module")
@@ -34,11 +34,6 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> ClipIndex:
 def features(index: ClipIndex, spec: AudioSpec) -> torch.Tensor:
     waveforms = [load_waveform(index.clip(i).path, spec)[: spec.samples] for i in range(len(index))]
     return log_mel(*stack_waveforms(waveforms), spec)
-
-
-def without_augmentation(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name, value in (("AST_MIXUP", 0.0), ("AST_FREQ_MASK", 0), ("AST_TIME_MASK", 0)):
-        monkeypatch.setattr(norm_stats, name, value)
 
 
 @given(st.lists(st.lists(st.floats(-20, 5), max_size=8), min_size=1, max_size=6))
@@ -62,7 +57,7 @@ def test_moments_keep_their_digits_far_from_zero() -> None:
     assert merged.std(ddof=1) == pytest.approx(float(values.std()), rel=1e-9)
 
 
-def test_the_plain_rule_is_the_deviation_of_all_frames_of_sound(corpus: ClipIndex) -> None:
+def test_the_plain_rule_is_over_all_frames_of_sound(corpus: ClipIndex) -> None:
     stats = measure_stats(corpus, SPEC)
     cells = features(corpus, SPEC)[..., :28].double()
     assert stats.plain.cells == cells.numel() == 20 * 32 * 28
@@ -71,36 +66,27 @@ def test_the_plain_rule_is_the_deviation_of_all_frames_of_sound(corpus: ClipInde
 
 
 @pytest.mark.parametrize("batch", [20, 8, 3])
-def test_asts_rule_averages_batches_with_their_padding(
-    corpus: ClipIndex, batch: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_asts_rule_averages_batches_with_their_padding(corpus: ClipIndex, batch: int) -> None:
     """With the augmentation off there is a closed form: torch.mean and torch.std of each batch, as in their script."""
-    without_augmentation(monkeypatch)
-    monkeypatch.setattr(norm_stats, "AST_BATCH", batch)
-    monkeypatch.setattr(norm_stats, "_CHUNK", 7)  # chunks that reach over the batches' ends
-    if batch < 7:
-        monkeypatch.setattr(norm_stats, "_CHUNK", 2)
-    stats = measure_stats(corpus, SPEC)
+    rule = replace(NO_AUGMENTATION, batch=batch)
+    stats = measure_stats(corpus, SPEC, StatsOptions(rule=rule, chunk=7))  # chunks extend over the batches' ends
     batches = features(corpus, SPEC).double().split(batch)
     assert stats.ast.mean == pytest.approx(np.mean([float(b.mean()) for b in batches]), abs=1e-9)
     assert stats.ast.std == pytest.approx(np.mean([float(b.std()) for b in batches]), abs=1e-9)
     assert stats.ast.cells == 20 * 32 * 64
 
 
-def test_masks_pull_the_mean_towards_their_value_and_mixup_is_heard(
-    corpus: ClipIndex, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    full = measure_stats(corpus, SPEC).ast
-    monkeypatch.setattr(norm_stats, "AST_MIXUP", 0.0)
-    masked = measure_stats(corpus, SPEC).ast
-    without_augmentation(monkeypatch)
-    bare = measure_stats(corpus, SPEC).ast
-    assert bare.mean < masked.mean < 0  # MASK_LOG_MEL is 0
-    assert full != masked
+def test_masks_raise_the_mean_and_mixup_changes_it(corpus: ClipIndex) -> None:
+    augmented, masked, bare = (
+        measure_stats(corpus, SPEC, StatsOptions(rule=rule)).ast
+        for rule in (AstRule(), AstRule(mixup=0.0), NO_AUGMENTATION)
+    )
+    assert bare.mean < masked.mean < 0  # a mask is 0
+    assert augmented != masked
 
 
 def test_the_seed_decides_the_augmentation_alone(corpus: ClipIndex) -> None:
-    first, again, other = (measure_stats(corpus, SPEC, seed=seed) for seed in (0, 0, 1))
+    first, again, other = (measure_stats(corpus, SPEC, StatsOptions(seed=seed)) for seed in (0, 0, 1))
     assert first == again
     assert other.ast.mean != first.ast.mean
     assert other.plain == first.plain

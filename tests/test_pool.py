@@ -19,7 +19,8 @@ def test_results_come_in_order_whatever_takes_longest() -> None:
     assert list(ordered_map(slow_when_early, range(20), workers=4)) == [n * n for n in range(20)]
 
 
-def test_at_most_two_items_per_worker_are_taken_ahead() -> None:
+@pytest.mark.parametrize(("lookahead", "ahead"), [(None, 6), (2, 2), (20, 20)])
+def test_only_so_many_items_are_taken_ahead(lookahead: int | None, ahead: int) -> None:
     taken: list[int] = []
 
     def items() -> Iterator[int]:
@@ -27,10 +28,10 @@ def test_at_most_two_items_per_worker_are_taken_ahead() -> None:
             taken.append(number)
             yield number
 
-    results = ordered_map(lambda number: number, items(), workers=3)
+    results = ordered_map(lambda number: number, items(), workers=3, lookahead=lookahead)
     for consumed in range(1, 50):
         next(results)
-        assert len(taken) <= consumed + 2 * 3
+        assert len(taken) <= consumed + ahead
 
 
 def test_an_exception_arrives_in_its_place_and_ends_the_work() -> None:

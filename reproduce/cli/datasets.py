@@ -41,15 +41,16 @@ def _audit_options(parser: argparse.ArgumentParser) -> None:
 
 def run_audit(options: argparse.Namespace) -> int:
     """Decode every clip, write the report of what is usable and print it."""
-    from reproduce.data.audit import check_clips, iter_faults, read_for_audit, summarise
+    from reproduce.data.audit import examine_clips, read_for_audit
     from reproduce.data.audit_report import render, write_report
+    from reproduce.data.audit_summary import iter_faults, summarise
 
     index = read_for_audit(options.name, _folder(options), options.variant)
     out = options.out or Path("runs") / "audit" / options.name
     with progress_bar("audit", total=len(index)) as bar:
-        findings = check_clips(index, out / "clips.jsonl", workers=options.workers, on_clip=bar.update)
-    report = summarise(index, findings)
-    written = write_report(report, iter_faults(index, findings), out)
+        examinations = examine_clips(index, out / "clips.jsonl", workers=options.workers, on_clip=bar.update)
+    report = summarise(index, examinations)
+    written = write_report(report, iter_faults(index, examinations), out)
     print_result(render(report, options.format))
     log_files(written)
     return 0
@@ -81,21 +82,17 @@ def _shard_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("out", type=Path, metavar="OUT", help="folder for the shards and their index.json")
     o.add_variant(parser)
     parser.add_argument("--clips-per-shard", type=o.at_least(1), default=1000, metavar="N", help=o.DEFAULT)
-    parser.add_argument(
-        "--codec", choices=("flac", "ogg"), default="flac", help=f"flac is 16-bit, ogg lossy {o.DEFAULT}"
-    )
     _workers_option(parser)
 
 
 def run_shard(options: argparse.Namespace) -> int:
     """Pack the clips into shards and print what they hold."""
+    from reproduce.data.content import default_cache
     from reproduce.data.shard_writer import write_shards
 
     index = _read(options)
     with progress_bar("shard", total=len(index)) as bar:
-        shards = write_shards(
-            index, options.out, options.clips_per_shard, options.codec, options.workers, on_clips=bar.update
-        )
+        shards = write_shards(index, options.out, options.clips_per_shard, options.workers, bar.update, default_cache())
     fatal = [problem for problem in shards.problems if problem.fatal]
     size_mib = sum(shard.bytes for shard in shards.shards) / 2**20
     print_result(
@@ -118,13 +115,21 @@ def _stats_options(parser: argparse.ArgumentParser) -> None:
 
 def run_stats(options: argparse.Namespace) -> int:
     """Print the mean and deviation of the training clips' log-mels."""
-    from reproduce.data.norm_stats import describe_stats, measure_stats, stats_spec, stats_text, training_clips
+    from reproduce.data.norm_stats import (
+        StatsOptions,
+        describe_stats,
+        measure_stats,
+        stats_spec,
+        stats_text,
+        training_clips,
+    )
     from reproduce.datasets import dataset_spec
 
     spec = dataset_spec(options.name)
     index = training_clips(_read(options), spec, options.clips, options.seed)
     with progress_bar("stats", total=len(index)) as bar:
-        stats = measure_stats(index, stats_spec(spec.clip_seconds), options.seed, options.workers, on_clip=bar.update)
+        how = StatsOptions(seed=options.seed, workers=options.workers)
+        stats = measure_stats(index, stats_spec(spec.clip_seconds), how, on_clip=bar.update)
     described = describe_stats(stats, index, spec, options.seed)
     print_result((json.dumps(described, indent=2) if options.format == "json" else stats_text(described)) + "\n")
     return 0

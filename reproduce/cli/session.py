@@ -105,9 +105,8 @@ def open_store(request: StoreRequest, stream: bool) -> WaveformStore:
         store = _open_shards(request, stream)
     else:
         index = read_variant(request.dataset, request.path, request.variant, follow_outside=request.follow_outside)
-        if stream or not fits_in_memory(len(index), request.front_end, _processes_here()):
-            store = stream_waveforms(index, request.front_end)
-        else:
+        store = stream_waveforms(index, request.front_end)
+        if not stream and fits_in_memory(store.memory_bytes(request.whole), _processes_here()):
             with progress_bar("decoding", total=len(index)) as bar:
                 store = load_waveforms(index, request.front_end, on_clip=bar.update, whole=request.whole)
     classes = " and ".join(f"{len(names)} classes" for names in store.index.classes.values())
@@ -131,7 +130,7 @@ def _open_shards(request: StoreRequest, stream: bool) -> WaveformStore:
         )
     with progress_bar("verifying shards", total=shards.clips()) as bar:
         store = open_shards(folder, spec, on_clip=bar.update)
-    if stream or not fits_in_memory(len(store), spec, _processes_here()):
+    if stream or not fits_in_memory(store.memory_bytes(request.whole), _processes_here()):
         return store
     with progress_bar("decoding", total=len(store)) as bar:
         return in_memory(store, on_clip=bar.update, whole=request.whole)

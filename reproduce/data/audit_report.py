@@ -1,19 +1,19 @@
-"""An audit as text: terminal, Markdown and JSON, and the files that it leaves in its folder."""
+"""An audit as text: terminal, Markdown and JSON, and the files that it writes. No torch here."""
 
 from __future__ import annotations
 
 import csv
+import io
 import json
-import os
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
-from typing import TextIO
+from typing import IO
 
 import numpy as np
 
-from reproduce.data.audit import SHORT_TOLERANCE_S, AuditReport, Fault, SplitCounts
+from reproduce.data.audit_summary import FAULT_COLUMNS, SHORT_TOLERANCE_S, AuditReport, SplitCounts
+from reproduce.files import write_text, write_whole
 
 NOT_LISTED = "not listed here"
 COUNTS = (
@@ -47,6 +47,7 @@ def render(report: AuditReport, format: str) -> str:
 
 
 def to_json(report: AuditReport) -> str:
+    """Every count of `report`."""
     return json.dumps(asdict(report), indent=1) + "\n"
 
 
@@ -63,7 +64,7 @@ def to_markdown(report: AuditReport) -> str:
 
 
 def to_terminal(report: AuditReport) -> str:
-    """The report without the single classes."""
+    """The report without the counts per class."""
     blocks = [f"{_name(report)}\n{report.root}", _aligned(split_grid(report)), MEANING]
     if report.paper:
         blocks.append("Beside the paper\n" + _aligned(paper_grid(report)))
@@ -76,6 +77,7 @@ def _name(report: AuditReport) -> str:
 
 
 def split_grid(report: AuditReport) -> Grid:
+    """COUNTS per split, and over all splits where there are several."""
     header = ["split", *(name.replace("_", "-" if name == "zero_byte" else " ") for name in COUNTS)]
     rows = [[split, *(f"{getattr(counts, name):,}" for name in COUNTS)] for split, counts in report.splits.items()]
     if len(rows) > 1:
@@ -85,6 +87,7 @@ def split_grid(report: AuditReport) -> Grid:
 
 
 def paper_grid(report: AuditReport) -> Grid:
+    """The paper's counts beside ours."""
     header = ["set", "splits", "usable here", "kept by the paper", "listed here", "listed by the paper"]
     return [
         header,
@@ -124,6 +127,7 @@ def _identity(counts: SplitCounts) -> list[str]:
 
 
 def class_grid(report: AuditReport) -> Grid:
+    """Clips per class."""
     rows = [
         [c.split, c.head, c.name.replace("|", r"\|"), f"{c.listed:,}", f"{c.present:,}", f"{c.usable:,}"]
         for c in report.classes
@@ -132,7 +136,7 @@ def class_grid(report: AuditReport) -> Grid:
 
 
 def _class_lines(report: AuditReport) -> Iterator[str]:
-    """A line per split and head; the files hold the counts of every class."""
+    """A line per split and head; the files have the counts of every class."""
     for split, head in dict.fromkeys((c.split, c.head) for c in report.classes):
         counts = np.array([(c.listed, c.usable) for c in report.classes if (c.split, c.head) == (split, head)])
         listed = counts[counts[:, 0] > 0]
@@ -154,7 +158,7 @@ def _notes(report: AuditReport) -> Iterator[str]:
     if across:
         yield f"{across:,} duplicates repeat a clip of another split"
     if report.standin:
-        yield "a synthetic stand-in: its counts say nothing about the real data set"
+        yield "a synthetic stand-in: these are not the counts of the real data set"
 
 
 def _aligned(grid: Grid) -> str:
@@ -174,26 +178,26 @@ def _markdown(grid: Grid) -> str:
     return "\n".join(f"| {' | '.join(row)} |" for row in (grid[0], rule, *grid[1:]))
 
 
-# --- files -----------------------------------------------------------------------------------------------------------
+# --- files ----------------------------------------------------------------------------------------------------------
 
 
-def write_report(report: AuditReport, faults: Iterable[Fault], folder: Path) -> Sequence[Path]:
-    """Write audit.json, audit.md and faults.csv (a line per fault) into `folder`, each whole or not at all."""
-    folder.mkdir(parents=True, exist_ok=True)
+def write_report(report: AuditReport, faults: Iterable[Sequence[str]], folder: Path) -> Sequence[Path]:
+    """Write audit.json, audit.md and faults.csv (a row per fault) into `folder`, each completely or not at all.
+
+    Raises:
+        InputError: one of them cannot be written.
+    """
+    failure, remedy = "cannot be written", "free disk space, or give another --out DIR"
     paths = [folder / name for name in ("audit.json", "audit.md", "faults.csv")]
-    for path, text in zip(paths, (to_json(report), to_markdown(report)), strict=False):
-        with _replacing(path) as file:
-            file.write(text)
-    with _replacing(paths[2]) as file:
-        rows = csv.writer(file, lineterminator="\n")
-        rows.writerow(Fault._fields)
+    write_text(paths[0], to_json(report), failure, remedy)
+    write_text(paths[1], to_markdown(report).encode(errors="backslashreplace").decode(), failure, remedy)
+
+    def write_faults(file: IO[bytes]) -> None:
+        text = io.TextIOWrapper(file, encoding="utf-8", errors="backslashreplace", newline="")
+        rows = csv.writer(text, lineterminator="\n")
+        rows.writerow(FAULT_COLUMNS)
         rows.writerows(faults)
+        text.detach()  # flushes, and leaves the file open
+
+    write_whole(paths[2], write_faults, failure, remedy)
     return paths
-
-
-@contextmanager
-def _replacing(path: Path) -> Iterator[TextIO]:
-    partial = path.with_name(f".{path.name}.tmp")
-    with partial.open("w", encoding="utf-8", newline="") as file:
-        yield file
-    os.replace(partial, path)

@@ -1,14 +1,15 @@
-"""From a clip index to batches: where waveforms come from, what an epoch draws, and who of several processes reads it.
+"""Batches of log-mels, for training and for evaluation.
 
-Every random draw comes from (seed, epoch, step) alone and is made for the whole global batch, of which a process takes
-its share. So an epoch is the same whatever ran before it, from memory, files or shards, resumed or not, on one process
-or on many, and no generator has to be stored.
+Every random draw of training depends on (seed, epoch, step) alone and is made for the whole global batch, of which each
+rank takes its part. So an epoch is the same from memory, files or shards, resumed or not, on one process or many, and
+no generator state has to be stored.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from itertools import islice
 
 import numpy as np
 import torch
@@ -25,22 +26,42 @@ from reproduce.datasets import ClipIndex, Problem
 from reproduce.datasets.index import DEFAULT_HEAD
 from reproduce.errors import InputError
 from reproduce.experiments.recipe import Recipe
+from reproduce.pool import ordered_map
+
+NO_SOUND = np.zeros(1, np.float32)  # in the place of a clip that cannot be used
 
 # --- training -------------------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
+class EpochPart:
+    """The part of a training run's data that one call of `training_batches` yields.
+
+    Args:
+        seed: of the run.
+        epoch: number of the epoch, from 0.
+        share: the rank's part of every step.
+        first_step: first step to yield, for an epoch that was interrupted.
+    """
+
+    seed: int
+    epoch: int
+    share: RankShare = RankShare()
+    first_step: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
 class Batch:
-    """One piece of a step, on the device.
+    """One micro-batch of a training step, on the device.
 
     Args:
         inputs: (batch, 1, mels, frames), normalised.
         targets: head -> (batch, classes), soft.
-        positions: (batch,) in the store.
-        weights: (batch,) 1, or 0 for a row that is only there because a process must take part in every step, or
-            whose clip could not be used.
-        step: number of the step in its epoch. last: whether it is the step's last piece in this process.
-        clips: of the whole step, over all processes.
+        positions: (batch,) int64, positions in the store.
+        weights: (batch,) 1; 0 for a clip that could not be used, and for the clip of a rank that has none in this step.
+        step: number of the step in its epoch.
+        last: whether this is the rank's last micro-batch of the step.
+        clips: clips of the whole step, over all ranks.
         problems: clips that could not be used.
     """
 
@@ -54,21 +75,47 @@ class Batch:
     problems: tuple[Problem, ...] = ()
 
 
-@dataclass(frozen=True)
-class _Draws:
-    """Everything random about the clips of a step: (clips,) or (clips, 2) each."""
+@dataclass(frozen=True, kw_only=True)
+class _AugmentationDraws:
+    """Everything random about the clips of one step.
+
+    Args:
+        positions: (clips,) int64, positions in the store.
+        partners: (clips,) int64, positions of the mixup partners.
+        mixup_weights: (clips,) float64, weight of the clip in its mixture; 1 where it is not mixed.
+        crop_points: (clips, 2) float64, where the clip and its partner are cropped: 0 is the earliest crop of a longer
+            clip, 1 the latest.
+        freq_spans: (clips, 2) int64, see `draw_spans`.
+        time_spans: (clips, 2) int64, see `draw_spans`.
+    """
 
     positions: np.ndarray
     partners: np.ndarray
-    shares: np.ndarray  # 1 where the clip is not mixed
-    crops: np.ndarray  # of the clip and its partner, 0 to 1 of the room that a longer clip leaves
+    mixup_weights: np.ndarray
+    crop_points: np.ndarray
     freq_spans: torch.Tensor
     time_spans: torch.Tensor
 
 
-@dataclass(frozen=True)
-class _Piece:
-    """A `Batch` before its spectrograms: what workers hand over, in main memory."""
+@dataclass(frozen=True, kw_only=True)
+class _MicroBatchRows:
+    """Which rows of a step one micro-batch takes."""
+
+    step: int
+    rows: range
+    last: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class _WaveformBatch:
+    """A `Batch` before its log-mels, in main memory: what worker processes return.
+
+    Args:
+        waveforms: (batch, samples) float32, zeros behind shorter clips.
+        lengths: (batch,) int64, samples of each clip.
+        freq_spans: (batch, 2) int64, see `draw_spans`.
+        time_spans: (batch, 2) int64, see `draw_spans`.
+    """
 
     waveforms: torch.Tensor
     lengths: torch.Tensor
@@ -82,18 +129,19 @@ class _Piece:
     clips: int
     problems: tuple[Problem, ...]
 
-    def pin_memory(self) -> _Piece:
-        """What DataLoader calls for a GPU; it would pass a dataclass by."""
+    def pin_memory(self) -> _WaveformBatch:
+        """Called by DataLoader for a GPU, which does not look into dataclasses."""
         targets = {head: target.pin_memory() for head, target in self.targets.items()}
         return replace(self, waveforms=self.waveforms.pin_memory(), targets=targets, weights=self.weights.pin_memory())
 
 
 def steps_per_epoch(clips: int, recipe: Recipe) -> int:
+    """Steps of an epoch over `clips` clips; the last one may be smaller."""
     return -(-clips // recipe.batch_size)
 
 
 def epoch_order(index: ClipIndex, recipe: Recipe, seed: int, epoch: int) -> np.ndarray:
-    """(n,) positions in the order of the epoch: each clip once, or as many draws with AST's class-balanced weights.
+    """Positions in the order of the epoch, (n,): each clip once, or n draws with AST's class-balanced weights.
 
     Raises:
         InputError: balanced sampling of clips that have several heads.
@@ -108,124 +156,157 @@ def epoch_order(index: ClipIndex, recipe: Recipe, seed: int, epoch: int) -> np.n
 
 
 def training_batches(
-    store: WaveformStore,
-    recipe: Recipe,
-    seed: int,
-    epoch: int,
-    device: str | torch.device,
-    share: RankShare = RankShare(),
-    first_step: int = 0,
-    workers: int = 0,
+    store: WaveformStore, recipe: Recipe, part: EpochPart, device: str | torch.device, workers: int = 0
 ) -> Iterator[Batch]:
-    """One epoch in AST's order: crop -> mixup -> log-mel -> SpecAugment -> normalise.
+    """Yield the micro-batches of one epoch, in AST's order: crop -> mixup -> log-mel -> SpecAugment -> normalise.
+
+    A clip that cannot be used has weight 0 in its batch and is in its `problems`; a mixup partner that cannot be used
+    leaves its clip unmixed.
 
     Args:
-        first_step: the steps before it are skipped, for an epoch that was interrupted.
-        workers: processes that read and mix ahead; 0 does it here.
+        store: the training clips.
+        recipe: batch size, sampler and augmentation.
+        part: seed, epoch and the rank's part.
+        device: where the log-mels are computed and stay.
+        workers: processes that read and mix ahead; 0 does it in this process.
+
+    Raises:
+        InputError: see `epoch_order`; a shard that cannot be read; or a whole epoch without a usable clip.
     """
-    pieces = _Pieces(store, recipe, seed, epoch, share, first_step)
-    for piece in read_ahead(pieces.read, len(pieces.places), device, workers):
-        yield _to_batch(piece, store.spec, recipe, device)
+    reader = _MicroBatchReader(store, recipe, part)
+    usable, problems = 0.0, 0
+    for batch in read_ahead(reader.read, len(reader.micro_batches), device, workers):
+        usable, problems = usable + float(batch.weights.sum()), problems + len(batch.problems)
+        yield _to_batch(batch, store.spec, device)
+    if problems and not usable and part.share.world_size == 1:  # several ranks would have to ask each other
+        raise InputError(
+            f"{store.index.root}: none of the {len(store)} training clips can be used; `data audit` lists the reasons"
+        )
 
 
-class _Pieces:
-    """The pieces of an epoch that fall to one process, by number."""
+class _MicroBatchReader:
+    """Reads the micro-batches of one epoch that belong to one rank, by number."""
 
-    def __init__(
-        self, store: WaveformStore, recipe: Recipe, seed: int, epoch: int, share: RankShare, first_step: int
-    ) -> None:
-        self.store, self.recipe, self.seed, self.epoch = store, recipe, seed, epoch
-        self.order = epoch_order(store.index, recipe, seed, epoch)
-        self.places = [
-            (step, rows, rows is rows_of_step[-1])
-            for step in range(first_step, steps_per_epoch(len(self.order), recipe))
-            for rows_of_step in [share.micro_batches(len(self._clips_of(step)))]
+    def __init__(self, store: WaveformStore, recipe: Recipe, part: EpochPart) -> None:
+        self.store, self.recipe, self.part = store, recipe, part
+        self.order = epoch_order(store.index, recipe, part.seed, part.epoch)
+        self.micro_batches = [
+            _MicroBatchRows(step=step, rows=rows, last=rows is rows_of_step[-1])
+            for step in range(part.first_step, steps_per_epoch(len(self.order), recipe))
+            for rows_of_step in [part.share.micro_batches(len(self._positions_of(step)))]
             for rows in rows_of_step
         ]
 
-    def read(self, number: int) -> _Piece:
-        step, rows, last = self.places[number]
-        clips = self._clips_of(step)
-        draws = _draw(clips, self.store, self.recipe, (self.seed, self.epoch, step))
-        # A process without clips in this step goes through the motions with the first one, which weighs nothing.
-        return _read_piece(self.store, self.recipe, draws, rows or range(1), bool(rows), step, last)
+    def read(self, number: int) -> _WaveformBatch:
+        """Draw, read and mix the clips of micro-batch `number`."""
+        rows = self.micro_batches[number]
+        seed = (self.part.seed, self.part.epoch, rows.step)
+        draws = _draw_augmentation(self._positions_of(rows.step), self.store, self.recipe, seed)
+        return _read_micro_batch(self.store, self.recipe, draws, rows)
 
-    def _clips_of(self, step: int) -> np.ndarray:
+    def _positions_of(self, step: int) -> np.ndarray:
         size = self.recipe.batch_size
         return self.order[step * size : (step + 1) * size]
 
 
-def _draw(positions: np.ndarray, store: WaveformStore, recipe: Recipe, seed: tuple[int, int, int]) -> _Draws:
+def _draw_augmentation(
+    positions: np.ndarray, store: WaveformStore, recipe: Recipe, seed: tuple[int, int, int]
+) -> _AugmentationDraws:
+    """Draw the augmentation of one step for the (clips,) `positions`; `seed` is (seed, epoch, step)."""
     rng = np.random.default_rng(seed)
     generator = torch.Generator().manual_seed(int(rng.integers(2**63)))
     clips = len(positions)
-    return _Draws(
-        positions,
-        rng.integers(len(store), size=clips),
-        draw_mixup(clips, recipe.mixup, rng),
-        rng.random((clips, 2)) if recipe.crop == "random" else np.zeros((clips, 2)),
-        draw_spans(clips, store.spec.mels, recipe.freq_mask, generator),
-        draw_spans(clips, store.spec.frames, recipe.time_mask, generator),
+    # The order of these draws is part of every epoch's identity.
+    return _AugmentationDraws(
+        positions=positions,
+        partners=rng.integers(len(store), size=clips),
+        mixup_weights=draw_mixup(clips, recipe.mixup, rng),
+        crop_points=rng.random((clips, 2)) if recipe.crop == "random" else np.zeros((clips, 2)),
+        freq_spans=draw_spans(clips, store.spec.mels, recipe.freq_mask, generator),
+        time_spans=draw_spans(clips, store.spec.frames, recipe.time_mask, generator),
     )
 
 
-def _read_piece(
-    store: WaveformStore, recipe: Recipe, draws: _Draws, rows: range, counts: bool, step: int, last: bool
-) -> _Piece:
-    taken = np.asarray(rows)
-    positions, partners, shares = draws.positions[taken], draws.partners[taken], draws.shares[taken].copy()
+def _read_micro_batch(
+    store: WaveformStore, recipe: Recipe, draws: _AugmentationDraws, part: _MicroBatchRows
+) -> _WaveformBatch:
+    """Read, crop and mix the clips of `part` of a step; `batch` clips, at most `spec.samples` samples each."""
+    # A rank with no clips in this step still runs one clip, with weight 0: every rank must join the all-reduce.
+    rows = np.asarray(part.rows or range(1))
+    positions, partners = draws.positions[rows], draws.partners[rows]
     problems: list[Problem] = []
-    own = [_read_crop(store, p, crop, problems) for p, crop in zip(positions, draws.crops[taken, 0], strict=True)]
-    weights = torch.tensor([float(counts and waveform is not None) for waveform in own])
-    waveforms, lengths = stack_waveforms([np.zeros(1, np.float32) if w is None else w for w in own])
+    clips = [
+        _read_crop(store, position, point, problems)
+        for position, point in zip(positions, draws.crop_points[rows, 0], strict=True)
+    ]
+    weights = torch.tensor([float(bool(part.rows) and clip is not None) for clip in clips])
+    waveforms, lengths = _stack(clips)
     targets = {head: torch.from_numpy(store.index.targets(head, positions)) for head in store.index.classes}
     if recipe.mixup:
-        others = [
-            _read_crop(store, p, crop, problems) if share < 1 else None
-            for p, crop, share in zip(partners, draws.crops[taken, 1], shares, strict=True)
+        mixup_weights = draws.mixup_weights[rows].copy()
+        mixed_in = [
+            _read_crop(store, position, point, problems) if weight < 1 else None
+            for position, point, weight in zip(partners, draws.crop_points[rows, 1], mixup_weights, strict=True)
         ]
-        shares[[other is None for other in others]] = 1.0  # a partner that cannot be used leaves its clip unmixed
-        mixed_in, _ = stack_waveforms([np.zeros(1, np.float32) if other is None else other for other in others])
+        mixup_weights[[clip is None for clip in mixed_in]] = 1.0  # without a usable partner a clip stays unmixed
         partner_targets = {head: torch.from_numpy(store.index.targets(head, partners)) for head in targets}
-        waveforms, targets = mix_waveforms(waveforms, lengths, targets, mixed_in, partner_targets, shares)
-    return _Piece(
-        waveforms,
-        lengths,
-        targets,
-        positions,
-        weights,
-        draws.freq_spans[taken],
-        draws.time_spans[taken],
-        step,
-        last,
-        len(draws.positions),
-        tuple(problems),
+        waveforms, targets = mix_waveforms(
+            waveforms, lengths, targets, _stack(mixed_in)[0], partner_targets, mixup_weights
+        )
+    return _WaveformBatch(
+        waveforms=waveforms,
+        lengths=lengths,
+        targets=targets,
+        positions=positions,
+        weights=weights,
+        freq_spans=draws.freq_spans[rows],
+        time_spans=draws.time_spans[rows],
+        step=part.step,
+        last=part.last,
+        clips=len(draws.positions),
+        problems=tuple(problems),
     )
 
 
-def _read_crop(store: WaveformStore, position: int, place: float, problems: list[Problem]) -> np.ndarray | None:
-    """At most `spec.samples` of a clip, from `place` (0 to 1) of the room that a longer one leaves."""
+def _stack(clips: list[np.ndarray | None]) -> tuple[torch.Tensor, torch.Tensor]:
+    """`stack_waveforms`, with NO_SOUND for a clip that cannot be used."""
+    return stack_waveforms([NO_SOUND if clip is None else clip for clip in clips])
+
+
+def _read_crop(store: WaveformStore, position: int, point: float, problems: list[Problem]) -> np.ndarray | None:
+    """Read at most `spec.samples` samples of a clip, (samples,) float32; None, and a problem, if it cannot be used.
+
+    Args:
+        store: the clips.
+        position: of the clip.
+        point: where a longer clip is cropped: 0 is the earliest crop, 1 the latest.
+        problems: receives the problem.
+    """
     waveform = store.read(int(position))
     if isinstance(waveform, Problem):
         problems.append(waveform)
         return None
-    room = max(0, len(waveform) - store.spec.samples)
-    return crop(waveform, store.spec.samples, int(place * (room + 1)))
+    latest = max(0, len(waveform) - store.spec.samples)
+    return _copy_crop(waveform, store.spec.samples, int(point * (latest + 1)))
 
 
-def _to_batch(piece: _Piece, spec: AudioSpec, recipe: Recipe, device: str | torch.device) -> Batch:
-    spectrograms = log_mel(piece.waveforms.to(device, non_blocking=True), piece.lengths, spec)
-    spectrograms = normalise(mask_log_mels(spectrograms, piece.freq_spans, piece.time_spans), spec)
-    targets = {head: target.to(device, non_blocking=True) for head, target in piece.targets.items()}
+def _copy_crop(waveform: np.ndarray, samples: int, offset: int) -> np.ndarray:
+    """`crop`; a copy of a longer waveform's, as a view would keep the whole recording in memory."""
+    return crop(waveform, samples, offset).copy() if len(waveform) > samples else waveform
+
+
+def _to_batch(batch: _WaveformBatch, spec: AudioSpec, device: str | torch.device) -> Batch:
+    """(batch, samples) waveforms to masked, then normalised log-mels (batch, 1, mels, frames) on `device`."""
+    log_mels = log_mel(batch.waveforms.to(device, non_blocking=True), batch.lengths, spec)
     return Batch(
-        spectrograms,
-        targets,
-        piece.positions,
-        piece.weights.to(device, non_blocking=True),
-        piece.step,
-        piece.last,
-        piece.clips,
-        piece.problems,
+        inputs=normalise(mask_log_mels(log_mels, batch.freq_spans, batch.time_spans), spec),
+        targets={head: target.to(device, non_blocking=True) for head, target in batch.targets.items()},
+        positions=batch.positions,
+        weights=batch.weights.to(device, non_blocking=True),
+        step=batch.step,
+        last=batch.last,
+        clips=batch.clips,
+        problems=batch.problems,
     )
 
 
@@ -238,8 +319,8 @@ class EvaluationBatch:
 
     Args:
         inputs: (crops, 1, mels, frames), normalised.
-        positions: (clips,) in the store; clips that could not be used are not among them.
-        crops: (clips,) how many of `inputs`' rows are each clip's, in order.
+        positions: (clips,) int64, positions in the store of the clips that could be used.
+        crops: (clips,) int64, consecutive rows of `inputs` per clip.
         problems: clips that could not be used.
     """
 
@@ -255,41 +336,54 @@ def evaluation_batches(
     device: str | torch.device,
     crops: int = 1,
     share: RankShare = RankShare(),
-    workers: int = 0,
+    threads: int = 0,
 ) -> Iterator[EvaluationBatch]:
-    """Every clip of the process' share once, in order, without augmentation.
+    """Yield every clip of the rank's share once, in order, without augmentation.
 
     Args:
-        crops: of a clip longer than the input, evenly spaced from its start to its end; 1 takes the start.
+        store: the clips to evaluate.
+        batch_size: clips per batch.
+        device: where the log-mels are computed and stay.
+        crops: crops of a clip longer than the input, evenly spaced from its start to its end; 1 takes the start.
+        share: the rank's part of the clips.
+        threads: threads that decode one batch ahead, several clips at once; 0 decodes in this thread.
+
+    Raises:
+        InputError: a shard that cannot be read.
     """
-    own = share.of(len(store))
-    chunks = [own[i : i + batch_size] for i in range(0, len(own), batch_size)]
-    reader = _Chunks(store, crops, chunks)
-    for waveforms, lengths, positions, counts, problems in read_ahead(reader.read, len(chunks), device, workers):
-        inputs = torch.empty(0, 1, store.spec.mels, store.spec.frames, device=device)
-        if len(positions):
-            inputs = normalise(log_mel(waveforms.to(device, non_blocking=True), lengths, store.spec), store.spec)
-        yield EvaluationBatch(inputs, positions, counts, tuple(problems))
+
+    def read(position: int) -> list[np.ndarray] | Problem:
+        return _read_crops(store, position, crops)
+
+    positions = share.of(len(store))
+    clips = ordered_map(read, positions, threads, max(batch_size, 2 * threads)) if threads else map(read, positions)
+    numbered = zip(positions, clips, strict=True)
+    while batch := list(islice(numbered, batch_size)):
+        yield _to_evaluation_batch(batch, store.spec, device)
 
 
-class _Chunks:
-    """The chunks of a store that fall to one process, by number."""
+def _read_crops(store: WaveformStore, position: int, crops: int) -> list[np.ndarray] | Problem:
+    """Read the evenly spaced crops of one clip, (samples,) float32 each; a clip that fits has one."""
+    waveform = store.read(position)
+    if isinstance(waveform, Problem):
+        return waveform
+    latest = max(0, len(waveform) - store.spec.samples)
+    offsets = np.linspace(0, latest, crops).astype(int) if latest else [0]
+    return [_copy_crop(waveform, store.spec.samples, int(offset)) for offset in offsets]
 
-    def __init__(self, store: WaveformStore, crops: int, chunks: list[range]) -> None:
-        self.store, self.crops, self.chunks = store, crops, chunks
 
-    def read(self, number: int) -> tuple[torch.Tensor, torch.Tensor, np.ndarray, np.ndarray, list[Problem]]:
-        spec, pieces, problems = self.store.spec, [], []
-        positions, counts = [], []
-        for position in self.chunks[number]:
-            waveform = self.store.read(position)
-            if isinstance(waveform, Problem):
-                problems.append(waveform)
-                continue
-            room = max(0, len(waveform) - spec.samples)
-            offsets = np.linspace(0, room, self.crops).astype(int) if room else [0]
-            pieces += [crop(waveform, spec.samples, int(offset)) for offset in offsets]
-            positions.append(position)
-            counts.append(len(offsets))
-        waveforms, lengths = stack_waveforms(pieces or [np.zeros(1, np.float32)])
-        return waveforms, lengths, np.asarray(positions, np.int64), np.asarray(counts, np.int64), problems
+def _to_evaluation_batch(
+    clips: list[tuple[int, list[np.ndarray] | Problem]], spec: AudioSpec, device: str | torch.device
+) -> EvaluationBatch:
+    """Compute the log-mels of the crops of (position, crops) clips on `device`."""
+    usable = [(position, crops) for position, crops in clips if not isinstance(crops, Problem)]
+    inputs = torch.empty(0, 1, spec.mels, spec.frames, device=device)
+    if usable:
+        waveforms, lengths = stack_waveforms([crop for _, crops in usable for crop in crops])
+        inputs = normalise(log_mel(waveforms.to(device, non_blocking=True), lengths, spec), spec)
+    return EvaluationBatch(
+        inputs,
+        np.array([position for position, _ in usable], np.int64),
+        np.array([len(crops) for _, crops in usable], np.int64),
+        tuple(clip for _, clip in clips if isinstance(clip, Problem)),
+    )

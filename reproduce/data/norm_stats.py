@@ -1,9 +1,9 @@
-"""Mean and standard deviation of a corpus's log-mels, which `audio.normalise` takes: by AST's rule and by a plain one.
+"""Mean and standard deviation of a corpus' log-mels, which `normalise` takes: by AST's rule and by a plain one.
 
 - `ast` is what YuanGongND/ast `src/get_norm_stats.py` computes: with the training augmentation on (waveform mixup 0.5,
   SpecAugment 24/192) and the padding included, the means and the (n - 1) standard deviations of batches of 1000 clips,
-  averaged. Padding and masks are 0 in log-mel units, a loud constant, so they pull the mean up.
-- `plain` is the mean and the standard deviation over every cell that is sound: no augmentation, no padding.
+  averaged. Padding and masks are 0 in log-mel units, a loud constant, so they increase the mean.
+- `plain` is the mean and the standard deviation over all frames of sound: no augmentation, no padding.
 """
 
 from __future__ import annotations
@@ -16,26 +16,39 @@ import numpy as np
 import torch
 
 from reproduce.audio.augment import draw_mixup, draw_spans, mask_log_mels, mix_waveforms
-from reproduce.audio.errors import AudioError
 from reproduce.audio.log_mel import log_mel, stack_waveforms
 from reproduce.audio.spec import AudioSpec
-from reproduce.audio.waveforms import decode_many
-from reproduce.datasets.index import ClipIndex
+from reproduce.data.waveform_store import stream_waveforms, trimmed
+from reproduce.datasets.index import ClipIndex, Problem
 from reproduce.datasets.registry import DatasetSpec
 from reproduce.datasets.standin_marker import standin_marker
 from reproduce.errors import InputError
 from reproduce.machine import decoding_threads
+from reproduce.pool import ordered_map
 
-AST_BATCH = 1000
-AST_MIXUP = 0.5
-AST_FREQ_MASK, AST_TIME_MASK = 24, 192  # exclusive bounds, in mels and frames of 128 x 1024
 MAX_FRAMES = 1024
-_CHUNK = 32  # clips decoded and transformed at once
+
+
+@dataclass(frozen=True, kw_only=True)
+class AstRule:
+    """The settings of AST's rule; the defaults are those of its script.
+
+    Args:
+        batch: clips over which a mean and a deviation are taken.
+        mixup: probability of mixing a clip.
+        freq_mask: SpecAugment's exclusive bound, in mels of 128.
+        time_mask: SpecAugment's exclusive bound, in frames of 1024.
+    """
+
+    batch: int = 1000
+    mixup: float = 0.5
+    freq_mask: int = 24
+    time_mask: int = 192
 
 
 @dataclass(frozen=True)
 class Moments:
-    """Count, mean and sum of squared deviations of numbers seen so far; `+` merges two (Chan, Golub & LeVeque 1979)."""
+    """Count, mean and sum of squared deviations of numbers; `+` merges two sets (Chan, Golub & LeVeque 1979)."""
 
     n: int = 0
     mean: float = 0.0
@@ -43,6 +56,7 @@ class Moments:
 
     @classmethod
     def of(cls, values: torch.Tensor) -> Moments:
+        """The moments of all elements of `values`."""
         if not values.numel():
             return cls()
         values = values.double()
@@ -58,13 +72,13 @@ class Moments:
         return Moments(n, mean, self.m2 + other.m2 + delta * delta * self.n * other.n / n)
 
     def std(self, ddof: int) -> float:
-        """NaN where there are too few numbers."""
+        """Standard deviation with divisor n - `ddof`; NaN where that is not positive."""
         return (self.m2 / (self.n - ddof)) ** 0.5 if self.n > ddof else float("nan")
 
 
 @dataclass(frozen=True)
 class NormStats:
-    """Log-mel mean and standard deviation by one rule, and over how many cells."""
+    """Log-mel mean and standard deviation by one rule, and the number of cells they are taken over."""
 
     mean: float
     std: float
@@ -73,7 +87,7 @@ class NormStats:
 
 @dataclass(frozen=True)
 class CorpusStats:
-    """Statistics by both rules, and what they were taken from."""
+    """The statistics by both rules, over `clips` clips; `unusable` more could not be decoded."""
 
     ast: NormStats
     plain: NormStats
@@ -82,7 +96,7 @@ class CorpusStats:
 
 
 def training_clips(index: ClipIndex, spec: DatasetSpec, clips: int | None, seed: int) -> ClipIndex:
-    """The training clips, or all where the corpus is cross-validated; at random `clips` of them if given.
+    """The training clips, or all clips where the corpus is cross-validated; `clips` of them at random if given.
 
     Raises:
         InputError: a sample of no clip.
@@ -103,46 +117,63 @@ def stats_spec(clip_seconds: float) -> AudioSpec:
     return AudioSpec(frames=min(MAX_FRAMES, 1 << max(0, frames - 1).bit_length()))
 
 
-def measure_stats(
-    index: ClipIndex,
-    spec: AudioSpec,
-    seed: int = 0,
-    workers: int | None = None,
-    on_clip: Callable[[], object] = lambda: None,
-) -> CorpusStats:
-    """Both rules in one pass over the clips of `index`; longer clips count with their first `spec.frames`.
-
-    Mixup partners are drawn from all clips, as in training, and decoded anew, so this decodes twice as many.
-    A partner that cannot be used leaves its clip unmixed.
+@dataclass(frozen=True, kw_only=True)
+class StatsOptions:
+    """How the statistics are measured.
 
     Args:
         seed: of mixup and SpecAugment; the plain rule does not depend on it.
+        workers: decoding threads; None takes two per core.
+        rule: settings of AST's rule.
+        chunk: clips that are decoded and transformed at once.
+    """
+
+    seed: int = 0
+    workers: int | None = None
+    rule: AstRule = AstRule()
+    chunk: int = 32
+
+
+def measure_stats(
+    index: ClipIndex,
+    spec: AudioSpec,
+    options: StatsOptions = StatsOptions(),
+    on_clip: Callable[[], object] = lambda: None,
+) -> CorpusStats:
+    """Measure both rules in one pass over the clips of `index`; of longer clips the first `spec.frames` count.
+
+    Mixup partners are drawn from all clips, as in training, and decoded again, so twice as many clips are decoded. A
+    partner that cannot be used leaves its clip unmixed.
+
+    Args:
+        index: the clips.
+        spec: front end.
+        options: seed, threads and rule.
         on_clip: called after every clip, for a progress bar.
 
     Raises:
         InputError: no clip can be used.
     """
-    rng = np.random.default_rng(seed)
-    generator = torch.Generator().manual_seed(int(rng.integers(2**63)))
-    workers = workers or decoding_threads()
+    rng = np.random.default_rng(options.seed)
+    augment = _AstAugmentation(options.rule, rng, torch.Generator().manual_seed(int(rng.integers(2**63))))
+    batch_size = options.rule.batch
     plain, batch, batches, usable = Moments(), Moments(), [], 0
     in_batch = 0
-    for own, partners in _decoded_pairs(index, spec, rng, workers, on_clip):
-        waveforms, lengths = stack_waveforms(own)
-        log_mels = log_mel(waveforms, lengths, spec)
-        plain += Moments.of(_sounding_cells(log_mels, lengths, spec))
-        augmented = _augmented(waveforms, lengths, partners, spec, rng, generator)
-        # A chunk may reach over the end of one of AST's batches into the next.
-        for part in torch.split(augmented, _split_at(AST_BATCH - in_batch, len(own))):
+    for clips, partners in _decoded_pairs(index, spec, options, rng, on_clip):
+        waveforms, lengths = stack_waveforms(clips)
+        plain += Moments.of(_sound_cells(log_mel(waveforms, lengths, spec), lengths, spec))
+        augmented = augment(waveforms, lengths, partners, spec)
+        # A chunk may extend over the end of one of AST's batches into the next.
+        for part in augmented.split(_split_sizes(batch_size - in_batch, batch_size, len(clips))):
             batch, in_batch = batch + Moments.of(part), in_batch + len(part)
-            if in_batch == AST_BATCH:
+            if in_batch == batch_size:
                 batches.append(batch)
                 batch, in_batch = Moments(), 0
-        usable += len(own)
+        usable += len(clips)
     if in_batch:
         batches.append(batch)
     if not usable:
-        raise InputError(f"{index.root}: none of {len(index)} clips can be used; `data audit` says why")
+        raise InputError(f"{index.root}: none of {len(index)} clips can be used; `data audit` lists the reasons")
     return CorpusStats(
         ast=NormStats(
             float(np.mean([b.mean for b in batches])),
@@ -155,57 +186,72 @@ def measure_stats(
     )
 
 
-def _split_at(first: int, total: int) -> list[int]:
-    """Sizes of the pieces of `total` clips, the first of at most `first`."""
-    return [size for size in (min(first, total), total - first) if size > 0]
+def _split_sizes(first: int, batch: int, total: int) -> list[int]:
+    """Sizes of the parts of `total` clips at the ends of batches, of which the current one lacks `first` clips."""
+    ends = [*range(first, total, batch), total]
+    return [end - begin for begin, end in zip([0, *ends], ends, strict=False)]
 
 
 def _decoded_pairs(
-    index: ClipIndex, spec: AudioSpec, rng: np.random.Generator, workers: int, on_clip: Callable[[], object]
+    index: ClipIndex,
+    spec: AudioSpec,
+    options: StatsOptions,
+    rng: np.random.Generator,
+    on_clip: Callable[[], object],
 ) -> Iterator[tuple[list[np.ndarray], list[np.ndarray]]]:
-    """Chunks of usable clips, and for each its mixup partner, both cut to the front end's length."""
-    for first in range(0, len(index), _CHUNK):
-        positions = np.arange(first, min(first + _CHUNK, len(index)))
+    """Chunks of usable clips and, for each clip, its mixup partner, both trimmed to the front end's length."""
+    store = stream_waveforms(index, spec)
+
+    def read(position: np.int64) -> np.ndarray | None:
+        waveform = store.read(int(position))
+        return None if isinstance(waveform, Problem) else trimmed(waveform, spec, whole=False)
+
+    for first in range(0, len(index), options.chunk):
+        positions = np.arange(first, min(first + options.chunk, len(index)))
         drawn = rng.integers(len(index), size=len(positions))
-        clips = [index.clip(int(i)) for i in np.concatenate([positions, drawn])]
-        decoded = list(decode_many([(c.path, c.start, c.stop) for c in clips], spec, workers, spec.samples))
-        own, partners = [], []
+        threads = options.workers or decoding_threads()
+        decoded = list(ordered_map(read, np.concatenate([positions, drawn]), threads))
+        clips, partners = [], []
         for waveform, partner in zip(decoded[: len(positions)], decoded[len(positions) :], strict=True):
             on_clip()
-            if isinstance(waveform, AudioError):
-                continue
-            own.append(waveform.waveform)
-            partners.append(own[-1] if isinstance(partner, AudioError) else partner.waveform)
-        if own:
-            yield own, partners
+            if waveform is not None:
+                clips.append(waveform)
+                partners.append(waveform if partner is None else partner)
+        if clips:
+            yield clips, partners
 
 
-def _augmented(
-    waveforms: torch.Tensor,
-    lengths: torch.Tensor,
-    partners: list[np.ndarray],
-    spec: AudioSpec,
-    rng: np.random.Generator,
-    generator: torch.Generator,
-) -> torch.Tensor:
-    """Log-mels as AST trains on them, before normalisation: (batch, 1, mels, frames)."""
-    no_targets = torch.zeros(len(waveforms), 0)
-    shares = draw_mixup(len(waveforms), AST_MIXUP, rng)
-    mixed, _ = mix_waveforms(waveforms, lengths, no_targets, stack_waveforms(partners)[0], no_targets, shares)
-    freq_spans = draw_spans(len(mixed), spec.mels, min(AST_FREQ_MASK, spec.mels), generator)
-    time_spans = draw_spans(len(mixed), spec.frames, min(AST_TIME_MASK, spec.frames), generator)
-    return mask_log_mels(log_mel(mixed, lengths, spec), freq_spans, time_spans)
+@dataclass(frozen=True)
+class _AstAugmentation:
+    """Mixup and SpecAugment of AST's rule, and the generators that they draw from."""
+
+    rule: AstRule
+    rng: np.random.Generator
+    generator: torch.Generator
+
+    def __call__(
+        self, waveforms: torch.Tensor, lengths: torch.Tensor, partners: list[np.ndarray], spec: AudioSpec
+    ) -> torch.Tensor:
+        """Log-mels as AST trains on them, before normalisation: (batch, 1, mels, frames)."""
+        clips, rule = len(waveforms), self.rule
+        no_targets = torch.zeros(clips, 0)
+        weights = draw_mixup(clips, rule.mixup, self.rng)
+        mixed, _ = mix_waveforms(waveforms, lengths, no_targets, stack_waveforms(partners)[0], no_targets, weights)
+        freq_spans = draw_spans(clips, spec.mels, min(rule.freq_mask, spec.mels), self.generator)
+        time_spans = draw_spans(clips, spec.frames, min(rule.time_mask, spec.frames), self.generator)
+        return mask_log_mels(log_mel(mixed, lengths, spec), freq_spans, time_spans)
 
 
-def _sounding_cells(log_mels: torch.Tensor, lengths: torch.Tensor, spec: AudioSpec) -> torch.Tensor:
-    """(cells,) of the frames that a clip fills itself."""
+def _sound_cells(log_mels: torch.Tensor, lengths: torch.Tensor, spec: AudioSpec) -> torch.Tensor:
+    """The (cells,) of (batch, 1, mels, frames) that are no padding."""
     frames = torch.tensor([spec.frames_of(int(n)) for n in lengths]).view(-1, 1, 1, 1)
-    own = torch.arange(spec.frames) < frames  # (batch, 1, 1, frames)
-    return log_mels[own.expand_as(log_mels)]
+    is_sound = torch.arange(spec.frames) < frames  # (batch, 1, 1, frames)
+    return log_mels[is_sound.expand_as(log_mels)]
 
 
 def describe_stats(stats: CorpusStats, index: ClipIndex, spec: DatasetSpec, seed: int) -> dict[str, Any]:
-    """JSON-ready: the statistics, what they were measured on, and the published ones."""
+    """JSON-ready: the statistics, the clips they were measured on, and the published ones."""
+    front_end = stats_spec(spec.clip_seconds).to_dict()
     return {
         "dataset": index.dataset,
         "protocol": index.variant,
@@ -215,20 +261,16 @@ def describe_stats(stats: CorpusStats, index: ClipIndex, spec: DatasetSpec, seed
         "unusable": stats.unusable,
         "ids_sha256": index.ids_sha256(),
         "seed": seed,
-        "front_end": _measured_front_end(stats_spec(spec.clip_seconds)),
+        # A front end holds statistics too; these are what is measured.
+        "front_end": {name: value for name, value in front_end.items() if name not in ("mean", "std")},
         "ast": asdict(stats.ast),
         "plain": asdict(stats.plain),
         "published": {"mean": spec.mean, "std": spec.std, "source": spec.stats_source},
     }
 
 
-def _measured_front_end(spec: AudioSpec) -> dict[str, Any]:
-    """Without the statistics that a spec holds as well: these are what is being measured."""
-    return {name: value for name, value in spec.to_dict().items() if name not in ("mean", "std")}
-
-
 def stats_text(described: Mapping[str, Any]) -> str:
-    """What `describe_stats` says, as a small table."""
+    """The result of `describe_stats` as a small table."""
     clips = f"{described['clips']} clips of {', '.join(described['splits'])}"
     variant = f" ({described['protocol']})" if described["protocol"] else ""
     standin = ", synthetic STAND-IN" if described["standin"] else ""
@@ -239,7 +281,7 @@ def stats_text(described: Mapping[str, Any]) -> str:
     ]
     for rule, about in (
         ("ast", "augmented and padded, mean over batches"),
-        ("plain", "every cell of sound"),
+        ("plain", "all frames of sound"),
         ("published", described["published"]["source"]),
     ):
         lines.append(f"{rule:<12}{described[rule]['mean']:>10.4f}{described[rule]['std']:>10.4f}  {about}")

@@ -1,20 +1,22 @@
-"""Which part of every batch one of several processes takes."""
+"""The part of every batch that one of several processes (ranks) handles."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-# --- who reads what -------------------------------------------------------------------------------------------------
-
 
 @dataclass(frozen=True)
 class RankShare:
-    """What one of several processes does of every batch.
+    """The part of every batch that one rank handles.
 
     Args:
-        rank, world_size: process `rank` of `world_size`.
-        micro_batch: clips that the device takes at once, None for its whole share: with fewer, gradients accumulate
-            and the global batch stays what the recipe says.
+        rank: number of this process, from 0.
+        world_size: number of processes.
+        micro_batch: clips per forward pass; None takes the rank's whole part at once. Smaller micro-batches accumulate
+            gradients, so the global batch stays the recipe's.
+
+    Raises:
+        ValueError: a rank outside the world, or a micro-batch below 1.
     """
 
     rank: int = 0
@@ -28,11 +30,11 @@ class RankShare:
             raise ValueError(f"micro_batch must be at least 1, not {self.micro_batch}")
 
     def of(self, total: int) -> range:
-        """Its stretch of `total` items: all processes together cover each once, and differ by one item at most."""
+        """Positions of this rank among `total`: the ranks cover each position once, their sizes differ by at most 1."""
         return range(total * self.rank // self.world_size, total * (self.rank + 1) // self.world_size)
 
     def micro_batches(self, total: int) -> list[range]:
-        """Its stretch of a batch of `total` clips, in pieces. Where it has none, one empty piece."""
-        own = self.of(total)
-        size = self.micro_batch or max(1, len(own))
-        return [own[i : i + size] for i in range(0, len(own), size)] or [range(0)]
+        """This rank's positions in a batch of `total` clips, per micro-batch; one empty range where it has none."""
+        positions = self.of(total)
+        size = self.micro_batch or max(1, len(positions))
+        return [positions[i : i + size] for i in range(0, len(positions), size)] or [range(0)]

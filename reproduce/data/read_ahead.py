@@ -1,4 +1,4 @@
-"""Worker processes that read batches ahead of training."""
+"""Worker processes that read training batches ahead of the model."""
 
 from __future__ import annotations
 
@@ -15,16 +15,26 @@ T = TypeVar("T")
 
 
 def read_ahead(read: Callable[[int], T], items: int, device: str | torch.device, workers: int) -> Iterator[T]:
-    """read(0), read(1), ... by `workers` processes ahead, or here with none; page-locked on their way to a GPU."""
+    """Yield read(0), read(1), ..., read(items - 1), in order.
+
+    Args:
+        read: reads one item; it is pickled or forked into the workers.
+        items: number of items.
+        device: where the items go; for a GPU their memory is pinned.
+        workers: processes that read ahead, two items each; 0 reads in this process.
+
+    Raises:
+        InputError: what `read` raised, in this process too.
+    """
     loader = DataLoader(
-        _Items(read, items),
+        _ItemDataset(read, items),
         batch_size=None,
         num_workers=workers,
-        collate_fn=_as_it_is,  # the default one makes tensors of arrays
+        collate_fn=_unchanged,  # the default one turns arrays into tensors
         prefetch_factor=2 if workers else None,
         pin_memory=torch.device(device).type == "cuda",
-        worker_init_fn=_serve_quietly,
-        generator=torch.Generator(),  # without one it draws a seed from the global generator, which is the models'
+        worker_init_fn=_start_worker,
+        generator=torch.Generator(),  # otherwise DataLoader draws from the global generator, which drop path uses
     )
     for item in loader:
         if isinstance(item, InputError):
@@ -32,20 +42,20 @@ def read_ahead(read: Callable[[int], T], items: int, device: str | torch.device,
         yield item
 
 
-def _as_it_is(item: T) -> T:
+def _unchanged(item: T) -> T:
     return item
 
 
-def _serve_quietly(worker: int) -> None:
+def _start_worker(worker: int) -> None:
     torch.set_num_threads(1)  # there are as many workers as cores
-    # Schedulers and terminals signal whole process groups. Whether to stop is the training process' to decide: it must
-    # have its clips until its checkpoint is written, and workers end with it.
+    # Schedulers and terminals signal whole process groups. The training process decides when to stop: it needs its
+    # clips until its checkpoint is written, and its workers end with it.
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, signal.SIG_IGN)
 
 
-class _Items(Dataset[T | InputError]):
-    """An InputError is handed over as an item: raised in a worker, its line would arrive as a traceback of many."""
+class _ItemDataset(Dataset[T | InputError]):
+    """Item i is read(i), or the InputError it raised: DataLoader would wrap a raised one into a traceback."""
 
     def __init__(self, read: Callable[[int], T], items: int) -> None:
         self.read, self.items = read, items

@@ -1,7 +1,7 @@
-"""AST's class-balanced sampling for AudioSet (the weights are YuanGongND/psla `src/gen_weight_file.py`'s; RECIPES 2.6).
+"""AST's class-balanced sampling for AudioSet (YuanGongND/psla `src/gen_weight_file.py`; RECIPES.md 2.6).
 
-A clip weighs the sum over its labels of 1000 / (count + 0.01), and an epoch draws as many clips as there are, with
-replacement (torch's WeightedRandomSampler). Columns in, columns out: nothing is kept per clip but a number.
+The weight of a clip is the sum over its labels of 1000 / (count + 0.01). An epoch draws as many clips as the corpus
+has, with replacement, like torch's WeightedRandomSampler.
 """
 
 from __future__ import annotations
@@ -14,9 +14,13 @@ WEIGHT_NUMERATOR, COUNT_OFFSET = 1000.0, 0.01
 
 
 def class_balanced_weights(labels: Labels, classes: int) -> np.ndarray:
-    """(n,) float64, not normalised. Counts are taken over `labels`, so pass those of the training clips alone.
+    """Sampling weight of every clip, (n,) float64, not normalised.
 
-    A clip without labels weighs 0 and is never drawn. A label that a clip carries twice counts twice, as in AST.
+    A clip without labels has weight 0 and is never drawn. A label that a clip carries twice counts twice, as in AST.
+
+    Args:
+        labels: of the n training clips alone: the counts are taken over them.
+        classes: number of classes.
     """
     counts = np.bincount(labels.values, minlength=classes)
     class_weights = WEIGHT_NUMERATOR / (counts + COUNT_OFFSET)
@@ -25,9 +29,9 @@ def class_balanced_weights(labels: Labels, classes: int) -> np.ndarray:
 
 
 def draw_weighted(weights: np.ndarray, draws: int, rng: np.random.Generator) -> np.ndarray:
-    """(draws,) int64 positions, each drawn with probability weight / sum, with replacement.
+    """Draw positions with probability weight / sum(weights), with replacement: (draws,) int64.
 
-    torch.multinomial does the same up to 2**24 clips; this knows no limit.
+    torch.multinomial draws the same way, but from at most 2**24 clips.
 
     Raises:
         ValueError: weights that are negative, not finite or all zero.
@@ -37,5 +41,5 @@ def draw_weighted(weights: np.ndarray, draws: int, rng: np.random.Generator) -> 
         raise ValueError("weights must be finite and not negative, and one of them positive")
     cumulative = np.cumsum(weights)
     positions = np.searchsorted(cumulative, rng.random(draws) * cumulative[-1], side="right")
-    # Rounding may carry the product up to the sum itself, one past the end.
+    # Rounding can make the product equal to the sum, which is one position past the end.
     return np.minimum(positions, np.flatnonzero(weights)[-1])

@@ -25,7 +25,7 @@ from reproduce.datasets.strings import Strings
 from reproduce.errors import InputError
 from reproduce.evaluation.predict import Predictions, drop_not_finite, merge, predict
 from reproduce.files import write_arrays
-from reproduce.machine import reading_workers
+from reproduce.machine import usable_cores
 from reproduce.metrics.headline import score, softmax
 
 PUBLISHED = "audioset"  # AST's own weights, by name
@@ -144,9 +144,8 @@ def predict_store(trained: TrainedModel, store: WaveformStore, options: Inferenc
     Raises:
         InputError: no clip could be used.
     """
-    workers = reading_workers() if options.device != "cpu" else 0
     batch_size = max(1, options.batch_size // options.crops)
-    batches = evaluation_batches(store, batch_size, options.device, options.crops, workers=workers)
+    batches = evaluation_batches(store, batch_size, options.device, options.crops, threads=usable_cores())
     predictions = merge([predict(trained.model, batches, trained.multilabel)])
     return merge([drop_not_finite(predictions, store.index.clip_ids)])
 

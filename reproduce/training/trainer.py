@@ -12,7 +12,14 @@ from typing import Any, NoReturn
 from torch import Tensor
 
 from models import SpectrogramTransformer
-from reproduce.data.batches import Batch, EvaluationBatch, evaluation_batches, steps_per_epoch, training_batches
+from reproduce.data.batches import (
+    Batch,
+    EpochPart,
+    EvaluationBatch,
+    evaluation_batches,
+    steps_per_epoch,
+    training_batches,
+)
 from reproduce.data.waveform_store import WaveformStore
 from reproduce.datasets import Problem
 from reproduce.errors import InputError
@@ -136,16 +143,11 @@ class Trainer:
 
     def _batches(self, epoch: int) -> Iterator[Batch]:
         """The batches that are left of the epoch; clips that could not be used are kept and named once."""
-        for batch in training_batches(
-            self.run.train,
-            self.recipe,
-            self.run.experiment.seed,
-            epoch,
-            self.accelerator.device,
-            self.execution.share,
-            self.state.meter.steps,
-            self.execution.workers,
-        ):
+        part = EpochPart(
+            seed=self.run.experiment.seed, epoch=epoch, share=self.execution.share, first_step=self.state.meter.steps
+        )
+        device = self.accelerator.device
+        for batch in training_batches(self.run.train, self.recipe, part, device, self.execution.workers):
             for problem in batch.problems:
                 if problem.clip_id not in self.state.problems:
                     self.state.problems[problem.clip_id] = problem
