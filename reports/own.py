@@ -27,10 +27,9 @@ def is_own(records: Records) -> bool:
 
 def own_report(source: Source) -> Report:
     """Scores, curves, confusions and the mistakes worth listening to."""
+    results = (*own_tables(source), *drawn_figures(source, "training_curves", "class_differences", "confusion"))
     sections = (
-        Section(key="results", title="Results", blocks=own_tables(source)),
-        Section(key="curves", title="Learning curves", blocks=drawn_figures(source, "training_curves")),
-        Section(key="classes", title="Classes", blocks=drawn_figures(source, "class_differences", "confusion")),
+        Section(key="results", title="Results", blocks=results),
         Section(key="mistakes", title="Mistakes worth listening to", blocks=_mistakes(source)),
         Section(key="data", title="Data", blocks=clip_blocks(source.inputs.records)),
         Section(key="machines", title="Machines and versions", blocks=environment_blocks(source.inputs.records)),
@@ -52,7 +51,7 @@ def own_tables(source: Source) -> tuple[Block, ...]:
 
 def _summary(source: Source) -> tuple[Block, ...]:
     pairs = comparisons_of(source.inputs.records)
-    told = tuple(words(*comparison_text(source, runs), f" {training_text(runs)}") for runs in pairs)
+    told = tuple(words("Both are ", *comparison_text(source, runs), f" {training_text(runs)}") for runs in pairs)
     figures = drawn_figures(source, "accuracy_cost")
     if not told:
         return (Paragraph(text=words("One model was trained: train a second one to compare.")), *figures)

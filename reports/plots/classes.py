@@ -65,7 +65,7 @@ def draw_confusion(inputs: TableInputs) -> Drawn | None:
     from matplotlib import pyplot
 
     outcomes = pairing.outcomes
-    figure, panels = pyplot.subplots(1, 2, figsize=(PAGE_WIDTH, 0.55 * PAGE_WIDTH), sharey=True, layout="constrained")
+    figure, panels = pyplot.subplots(1, 2, figsize=(PAGE_WIDTH, 0.6 * PAGE_WIDTH), sharey=True, layout="compressed")
     for axes, model, predicted in zip(panels, pairing.models, (outcomes.first, outcomes.second), strict=True):
         plot_confusion(axes, confusion_matrix(predicted, outcomes.target, len(outcomes.classes)), outcomes.classes)
         axes.set_title(label_of(model))
