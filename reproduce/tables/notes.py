@@ -10,7 +10,7 @@ import numpy as np
 from reproduce.datasets import dataset_spec
 from reproduce.datasets.index import DEFAULT_HEAD
 from reproduce.experiments.recipe import Recipe
-from reproduce.metrics.paired import clustered_difference, discordant_clips
+from reproduce.metrics.paired import clustered_difference, corrected_interval, discordant_clips
 from reproduce.records.pooled import common_runs, pooled
 from reproduce.records.predictions import StoredPredictions, load_predictions
 from reproduce.records.runs import TrainedRun
@@ -155,6 +155,12 @@ def _pair_notes(
                 f". Mean over {mean.seeds} seeds: {name_b} - {name_a} = {mean.value:+.1f} [{mean.low:+.1f}, "
                 f"{mean.high:+.1f}] points, bootstrap over the {mean.units:,} recordings of these clips"
             )
+            if mean.over_runs is not None:
+                low, high = mean.over_runs
+                tests[-1] += (
+                    f"; [{low:+.1f}, {high:+.1f}] over folds and seeds, corrected for overlapping training sets "
+                    f"(Nadeau & Bengio 2003): {'a difference' if mean.is_shown else 'no difference'} is shown"
+                )
         notes.append(f"Paired on the same {len(shared)} test clips {'; '.join(tests)}.")
     return notes
 
@@ -169,6 +175,7 @@ class MeanDifference:
         high: upper bound of the 95 % interval.
         units: recordings, which the bootstrap resamples.
         seeds: how many of both models.
+        over_runs: 95 % interval over folds and seeds, corrected for overlapping training sets; None for a single run.
     """
 
     value: float
@@ -176,6 +183,12 @@ class MeanDifference:
     high: float
     units: int
     seeds: int
+    over_runs: tuple[float, float] | None
+
+    @property
+    def is_shown(self) -> bool:
+        """Whether one model is ahead of the other beyond the spread over training runs."""
+        return self.over_runs is not None and not self.over_runs[0] <= 0 <= self.over_runs[1]
 
 
 def mean_difference(
@@ -193,10 +206,14 @@ class _Outcomes:
     Args:
         correct: head -> seed -> clip -> (whether the first is correct, whether the second is).
         sources: clip -> the recording that it is cut from.
+        by_run: head -> second minus first in points, one per fold and seed.
+        test_to_train: test clips divided by training clips, mean over runs.
     """
 
     correct: Mapping[str, Mapping[int, Mapping[str, tuple[bool, bool]]]]
     sources: Mapping[str, str]
+    by_run: Mapping[str, Sequence[float]]
+    test_to_train: float
 
     def difference(self, head: str) -> MeanDifference | None:
         """Of the means over seeds, resampled by recordings: seeds repeat the clips, they add none."""
@@ -208,13 +225,22 @@ class _Outcomes:
         sources = [self.sources[clip] for clip in clips]
         difference = clustered_difference(gains, sources)
         low, high = difference.ci
-        return MeanDifference(value=difference.value, low=low, high=high, units=len(set(sources)), seeds=len(seeds))
+        return MeanDifference(
+            value=difference.value,
+            low=low,
+            high=high,
+            units=len(set(sources)),
+            seeds=len(seeds),
+            over_runs=corrected_interval(self.by_run[head], self.test_to_train),
+        )
 
 
 def _paired_outcomes(inputs: TableInputs, first: Sequence[TrainedRun], second: Sequence[TrainedRun]) -> _Outcomes | str:
     """The outcomes on the clips that both have, over their common folds and seeds; or why there are none."""
     correct: dict[str, dict[int, dict[str, tuple[bool, bool]]]] = {}
     sources: dict[str, str] = {}
+    by_run: dict[str, list[float]] = {}
+    ratios = []
     for a, b in zip(*common_runs(first, second), strict=True):
         ours, theirs = (load_predictions(inputs.records_dir, run) for run in (a, b))
         if ours is None or theirs is None:
@@ -226,7 +252,11 @@ def _paired_outcomes(inputs: TableInputs, first: Sequence[TrainedRun], second: S
             shared = by_clip[0].keys() & by_clip[1].keys()
             pairs = {clip: (bool(by_clip[0][clip]), bool(by_clip[1][clip])) for clip in shared}
             correct.setdefault(head, {}).setdefault(a.seed, {}).update(pairs)
-    return _Outcomes(correct=correct, sources=sources)
+            gain = [float(theirs) - float(ours) for ours, theirs in pairs.values()]
+            by_run.setdefault(head, []).append(100.0 * float(np.mean(gain)) if gain else 0.0)
+        ratios.append(a.test_kept / a.train_kept if a.train_kept else 0.0)
+    ratio = float(np.mean(ratios)) if ratios else 0.0
+    return _Outcomes(correct=correct, sources=sources, by_run=by_run, test_to_train=ratio)
 
 
 def _sources(stored: StoredPredictions) -> dict[str, str]:
