@@ -17,7 +17,7 @@ from make_runs import RECIPE, make_model
 
 from reproduce.datasets import Problem
 from reproduce.errors import InputError
-from reproduce.training.checkpointing import (
+from reproduce.training.checkpoint_files import (
     delete_training_state,
     load_training_state,
     lock_run,
@@ -326,7 +326,7 @@ def test_a_second_process_is_refused_in_one_line(tmp_path: Path) -> None:
     folder = tmp_path / "run"
     code = (
         "import sys\nfrom pathlib import Path\nfrom reproduce.errors import InputError\n"
-        "from reproduce.training.checkpointing import lock_run\n"
+        "from reproduce.training.checkpoint_files import lock_run\n"
         "try:\n    with lock_run(Path(sys.argv[1])): print('locked')\nexcept InputError as error: print(error)"
     )
 

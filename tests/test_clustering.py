@@ -31,8 +31,8 @@ from reproduce.records.records import Records
 from reproduce.records.runs import ClusteringRun, TrainedRun
 from reproduce.records.store import load_records
 from reproduce.tables import Cell, Table, TableInputs, table_specs
-from reproduce.tables.clustering import SILHOUETTE_NOTE, STRUCTURELESS_SILHOUETTE
 from reproduce.tables.render import reasons
+from reproduce.tables.table6 import SILHOUETTE_NOTE, STRUCTURELESS_SILHOUETTE
 
 
 @pytest.fixture

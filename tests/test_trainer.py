@@ -47,7 +47,7 @@ from reproduce.evaluation.predict import predict
 from reproduce.experiments.presets import PRESETS
 from reproduce.experiments.recipe import Recipe
 from reproduce.metrics.headline import score
-from reproduce.training.checkpointing import lock_run
+from reproduce.training.checkpoint_files import lock_run
 from reproduce.training.epoch_log import EPOCH_LOG
 from reproduce.training.execution import Progress, RunSettings
 from reproduce.training.model_building import build_model

@@ -14,10 +14,11 @@ from itertools import islice
 import numpy as np
 import torch
 
-from reproduce.audio.augment import draw_mixup, draw_spans, mask_log_mels, mix_waveforms
+from reproduce.audio.augment import mask_log_mels, mix_waveforms
 from reproduce.audio.log_mel import log_mel, normalise, stack_waveforms
 from reproduce.audio.spec import AudioSpec
 from reproduce.audio.waveforms import crop
+from reproduce.data.augmentation_draws import AugmentationDraws, draw_augmentation
 from reproduce.data.rank_share import RankShare
 from reproduce.data.read_ahead import read_ahead
 from reproduce.data.sampling import class_balanced_weights, draw_weighted
@@ -73,28 +74,6 @@ class Batch:
     last: bool
     clips: int
     problems: tuple[Problem, ...] = ()
-
-
-@dataclass(frozen=True, kw_only=True)
-class _AugmentationDraws:
-    """Everything random about the clips of one step.
-
-    Args:
-        positions: (clips,) int64, positions in the store.
-        partners: (clips,) int64, positions of the mixup partners.
-        mixup_weights: (clips,) float64, weight of the clip in its mixture; 1 where it is not mixed.
-        crop_points: (clips, 2) float64, where the clip and its partner are cropped: 0 is the earliest crop of a longer
-            clip, 1 the latest.
-        freq_spans: (clips, 2) int64, see `draw_spans`.
-        time_spans: (clips, 2) int64, see `draw_spans`.
-    """
-
-    positions: np.ndarray
-    partners: np.ndarray
-    mixup_weights: np.ndarray
-    crop_points: np.ndarray
-    freq_spans: torch.Tensor
-    time_spans: torch.Tensor
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -201,7 +180,7 @@ class _MicroBatchReader:
         """Draw, read and mix the clips of micro-batch `number`."""
         rows = self.micro_batches[number]
         seed = (self.part.seed, self.part.epoch, rows.step)
-        draws = _draw_augmentation(self._positions_of(rows.step), self.store, self.recipe, seed)
+        draws = draw_augmentation(self._positions_of(rows.step), self.store, self.recipe, seed)
         return _read_micro_batch(self.store, self.recipe, draws, rows)
 
     def _positions_of(self, step: int) -> np.ndarray:
@@ -209,26 +188,8 @@ class _MicroBatchReader:
         return self.order[step * size : (step + 1) * size]
 
 
-def _draw_augmentation(
-    positions: np.ndarray, store: WaveformStore, recipe: Recipe, seed: tuple[int, int, int]
-) -> _AugmentationDraws:
-    """Draw the augmentation of one step for the (clips,) `positions`; `seed` is (seed, epoch, step)."""
-    rng = np.random.default_rng(seed)
-    generator = torch.Generator().manual_seed(int(rng.integers(2**63)))
-    clips = len(positions)
-    # The order of these draws is part of every epoch's identity.
-    return _AugmentationDraws(
-        positions=positions,
-        partners=rng.integers(len(store), size=clips),
-        mixup_weights=draw_mixup(clips, recipe.mixup, rng),
-        crop_points=rng.random((clips, 2)) if recipe.crop == "random" else np.zeros((clips, 2)),
-        freq_spans=draw_spans(clips, store.spec.mels, recipe.freq_mask, generator),
-        time_spans=draw_spans(clips, store.spec.frames, recipe.time_mask, generator),
-    )
-
-
 def _read_micro_batch(
-    store: WaveformStore, recipe: Recipe, draws: _AugmentationDraws, part: _MicroBatchRows
+    store: WaveformStore, recipe: Recipe, draws: AugmentationDraws, part: _MicroBatchRows
 ) -> _WaveformBatch:
     """Read, crop and mix the clips of `part` of a step; `batch` clips, at most `spec.samples` samples each."""
     # A rank with no clips in this step still runs one clip, with weight 0: every rank must join the all-reduce.

@@ -9,7 +9,6 @@ Two scores on as many clips take the same resamples: the difference of their rep
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -135,30 +134,6 @@ def clustered_difference(gains: np.ndarray, clusters: Sequence[str]) -> Differen
         p=two_sided_p(replicates),
         resamples=len(replicates),
     )
-
-
-def corrected_interval(differences: Sequence[float], test_to_train: float) -> tuple[float, float] | None:
-    """95 % interval of the mean difference of two models over folds and seeds: the corrected resampled t interval.
-
-    Training sets of cross-validation overlap, so the differences are no independent runs: their variance is taken times
-    1 / n + test / train instead of 1 / n (Nadeau & Bengio, Inference for the generalization error, Machine Learning
-    2003).
-
-    Args:
-        differences: (n,) of one fold and seed each, in any unit.
-        test_to_train: clips of a test fold divided by the clips that its models were trained on.
-
-    Returns:
-        The bounds in that unit; None for fewer than two differences.
-    """
-    n = len(differences)
-    if n < 2:
-        return None
-    from scipy.special import stdtrit  # late: every command imports this file
-
-    mean, variance = float(np.mean(differences)), float(np.var(differences, ddof=1))
-    half = float(stdtrit(n - 1, 0.975)) * math.sqrt((1 / n + test_to_train) * variance)
-    return mean - half, mean + half
 
 
 def discordant_clips(first: np.ndarray, second: np.ndarray) -> Discordant:

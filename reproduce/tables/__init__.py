@@ -4,11 +4,11 @@ Importing this package registers every target: one module per subject, in the or
 """
 
 from reproduce.tables import (  # noqa: F401, I001  (the order is the listing's)
-    architecture,
-    accuracy,
-    audioset,
+    table1,
+    tables2to4,
+    table5,
     ablations,
-    clustering,
+    table6,
     claims,
     costs,
     scaling,

@@ -11,7 +11,6 @@ from reproduce.experiments.paper_studies import studies_of
 from reproduce.paper import QuotedRow
 from reproduce.records.runs import CostRun, Run, TrainedRun
 from reproduce.records.selection import cost_of, demo_groups, paper_runs
-from reproduce.tables.audioset import MAP
 from reproduce.tables.base import (
     GIGA,
     MEGA,
@@ -32,6 +31,7 @@ from reproduce.tables.conditions import run_conditions
 from reproduce.tables.notes import class_notes, problem_notes, protocol_notes, run_title
 from reproduce.tables.score_cells import CLIPS_COLUMN, clips_cell, interval_notes, paper_difference_row
 from reproduce.tables.scores import Runs
+from reproduce.tables.table5 import MAP
 from reproduce.tables.target import Target
 
 NAME = "ablations"

@@ -10,7 +10,8 @@ import numpy as np
 from reproduce.datasets import dataset_spec
 from reproduce.datasets.index import DEFAULT_HEAD
 from reproduce.experiments.recipe import Recipe
-from reproduce.metrics.paired import clustered_difference, corrected_interval, discordant_clips
+from reproduce.metrics.intervals import corrected_interval
+from reproduce.metrics.paired import clustered_difference, discordant_clips
 from reproduce.records.pooled import common_runs, pooled
 from reproduce.records.predictions import StoredPredictions, load_predictions
 from reproduce.records.runs import TrainedRun

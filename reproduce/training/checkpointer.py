@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from reproduce.errors import InputError
-from reproduce.training.checkpointing import load_training_state, save_training_state
+from reproduce.training.checkpoint_files import load_training_state, save_training_state
 from reproduce.training.state import TrainingState, check_content
 
 if TYPE_CHECKING:

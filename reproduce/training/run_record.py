@@ -23,7 +23,7 @@ from reproduce.evaluation.predict import Predictions, score_predictions
 from reproduce.records.predictions import FOLDER, StoredPredictions, save_predictions
 from reproduce.records.record import RunRecord, now
 from reproduce.records.store import append_record
-from reproduce.training.checkpointing import delete_training_state
+from reproduce.training.checkpoint_files import delete_training_state
 from reproduce.training.execution import Execution, RunSettings
 from reproduce.training.state import TrainingState, weights
 from reproduce.training.trainer import TrainingRun

@@ -9,7 +9,7 @@ from reproduce.data.waveform_store import WaveformStore
 from reproduce.errors import InputError
 from reproduce.experiments.experiment import Experiment
 from reproduce.records.record import RunRecord
-from reproduce.training.checkpointing import lock_run
+from reproduce.training.checkpoint_files import lock_run
 from reproduce.training.execution import RunSettings
 from reproduce.training.model_building import build_model
 from reproduce.training.processes import gather

@@ -9,13 +9,13 @@ from reproduce.experiments.families import PAPER_MODELS
 from reproduce.experiments.paper_studies import PaperStudy, studies_of
 from reproduce.paper import QuotedRow
 from reproduce.records.selection import cost_of
-from reproduce.tables.accuracy import quoted_row
 from reproduce.tables.base import Cell, Column, Row, Table, TableInputs, quoted, ratio_row, register_table
 from reproduce.tables.blocks import demo_blocks, demo_note, other_runs_block, present, selection_block
 from reproduce.tables.cells import BOTH_COSTS, COST_COLUMNS, COUNTING_NOTES, cost_cells
 from reproduce.tables.conditions import run_conditions
 from reproduce.tables.score_cells import CLIPS_COLUMN, clips_cell, interval_notes, paper_difference_row
 from reproduce.tables.scores import Runs
+from reproduce.tables.tables2to4 import quoted_row
 from reproduce.tables.target import Target
 
 NAME = "table5"
