@@ -118,23 +118,22 @@ def comparison_text(source: Source, runs: Mapping[str, Sequence[TrainedRun]]) ->
     where = f"trained on real recordings ({data_title(ours[0])}; {runs_text(ours)}, {scores[0].clips:,} test clips), "
     if difference is None:
         return words(where, phrase, "; the stored predictions that a paired test needs are absent.")
-    return words(
-        where,
-        f"{phrase}: a difference of {difference.value:+.1f} points [{difference.low:+.1f}, {difference.high:+.1f}], ",
-        f"{verdict_text(difference, (label_of(first), label_of(second)))}.",
-    )
+    return words(where, f"{phrase}: {verdict_text(difference, (label_of(first), label_of(second)))}.")
 
 
 def verdict_text(difference: MeanDifference, models: tuple[str, str]) -> str:
-    """What the interval of the second model minus the first shows, and what it leaves out."""
-    covers = (
-        f"95 % interval over the {difference.units:,} recordings, for these trained models; it excludes the spread "
-        "over training runs"
+    """The second model minus the first, with its intervals and what they show; a winner only beyond training runs."""
+    clips = f"[{difference.low:+.1f}, {difference.high:+.1f}] over the {difference.units:,} recordings"
+    value = f"a difference of {difference.value:+.1f} points"
+    if difference.over_runs is None:
+        shown = "a tie" if difference.low <= 0 <= difference.high else "a difference of these two trained models"
+        return f"{value}, {clips}: {shown}; one run of each says nothing about the spread over training runs"
+    low, high = difference.over_runs
+    shown = f"{models[difference.value > 0]} is ahead" if difference.is_shown else "no difference is shown"
+    return (
+        f"{value}, 95 % interval [{low:+.1f}, {high:+.1f}] over folds and seeds, corrected for overlapping training "
+        f"sets ({clips}, for these trained models alone): {shown}"
     )
-    if difference.low <= 0 <= difference.high:
-        return f"a tie ({covers})"
-    better = models[difference.value > 0]
-    return f"with {better} ahead on these clips ({covers}, so it does not show which model is better in general)"
 
 
 def training_text(runs: Mapping[str, Sequence[TrainedRun]]) -> str:
