@@ -87,7 +87,7 @@ def _stand_ins(source: Source, sounds: tuple[tuple[str, str], ...]) -> tuple[Blo
         "be filled by the same code; they say nothing about the paper's models."
     )
     parts = [part for name in (*PAPER_TABLES, "figure2") for part in _rest(source.table(name))]
-    heard = (
+    caption = (
         f"In a stand-in, an action excites a material; both are drawn anew for every clip. {SECONDS:g} seconds of "
         f"each of the {len(sounds)} classes of VGGSound's stand-in, from sources that are in no split:"
     )
@@ -95,7 +95,7 @@ def _stand_ins(source: Source, sounds: tuple[tuple[str, str], ...]) -> tuple[Blo
         Paragraph(text=words(intro)),
         *(grid_of(part) for part in parts),
         *drawn_figures(source, "figure2_demo"),
-        *((Paragraph(text=words(heard)), Sounds(sounds=sounds)) if sounds else ()),
+        *((Paragraph(text=words(caption)), Sounds(sounds=sounds)) if sounds else ()),
     )
 
 

@@ -80,9 +80,9 @@ def _how_to_read() -> Bullets:
             "own. Results on synthetic stand-ins, which only show that every table can be filled, are in an appendix."
         ),
         words(
-            "Intervals describe the models that were trained, on other clips like the test clips. They exclude the "
-            "spread over training runs, and folds share training clips: an interval that excludes 0 does not show that "
-            "one model is better in general."
+            "The interval of a score describes the trained models on clips like the test clips and excludes the spread "
+            "over training runs. The interval of a difference over folds and seeds is corrected for overlapping "
+            "training sets; a model is called ahead only where it excludes 0."
         ),
     )
     return Bullets(items=tuple(items))

@@ -103,14 +103,14 @@ def environment_blocks(records: Records) -> tuple[Block, ...]:
     """One row per kind of record, machine and versions."""
     if not records:
         return (Paragraph(text=words("Nothing was measured.")),)
-    found = Counter(_environment_row(run) for run in records)
+    counts = Counter(_environment_row(run) for run in records)
     grid = Grid(
         key="environment",
         caption=words(f"Machines and versions behind the {plural(len(records), 'record')}."),
         header=("Records", "Machine", "Precision", "Attention", "torch", "timm", "Commit", "Dates", "Count"),
         rows=tuple(
             tuple(map(words, (*row, days(run.created for run in records if _environment_row(run) == row), str(count))))
-            for row, count in sorted(found.items())
+            for row, count in sorted(counts.items())
         ),
         left=frozenset(range(8)),
     )

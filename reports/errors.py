@@ -46,12 +46,12 @@ def mistakes_of(inputs: TableInputs, runs: Sequence[TrainedRun], most: int = SHO
         confidence = 100.0 * powers.max(axis=1) / powers.sum(axis=1)
         target, predicted = stored.targets[DEFAULT_HEAD].argmax(axis=1), logits.argmax(axis=1)
         wrong = np.flatnonzero(target != predicted)
-        for place in wrong[np.argsort(-confidence[wrong], kind="stable")][:most]:
+        for index in wrong[np.argsort(-confidence[wrong], kind="stable")][:most]:
             mistake = Mistake(
-                clip=str(stored.clip_ids[place]),
-                label=names[target[place]],
-                predicted=names[predicted[place]],
-                confidence=float(confidence[place]),
+                clip=str(stored.clip_ids[index]),
+                label=names[target[index]],
+                predicted=names[predicted[index]],
+                confidence=float(confidence[index]),
             )
             if mistake.clip not in worst or worst[mistake.clip].confidence < mistake.confidence:
                 worst[mistake.clip] = mistake

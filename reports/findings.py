@@ -59,12 +59,12 @@ def _speed_clause(source: Source) -> str:
 def largest_batches(source: Source) -> list[SpeedUp]:
     """The speed-up at the largest batch of every machine and mode, at the paper's size in float32."""
     timed = source.inputs.records.newest(SpeedRun)
-    found = speed_ups(
+    timings = speed_ups(
         run
         for run in sorted(timed, key=lambda run: (run.batch, run.created))
         if run.bench == MODELS and run.scale == "paper" and not run.conditions.get("compile")
     )
-    largest = {(s.run.environment.machine, s.run.mode): s for s in found if s.run.precision in ("", "float32")}
+    largest = {(s.run.environment.machine, s.run.mode): s for s in timings if s.run.precision in ("", "float32")}
     return list(largest.values())
 
 
@@ -75,7 +75,7 @@ def coverage_finding(source: Source) -> Words:
         for cell in (cell for row in source.table(name).rows for cell in row.cells.values()):
             if cell.paper is not None and cell.unit != RATIO and cell.status in (MEASURED, NOT_RUN):
                 (costs if name == "table1" or cell.unit in COST_UNITS else scores)[cell.status] += 1
-    told = (
+    phrase = (
         "none is measured here: they need its data sets and days of training on a GPU, so that its claims on accuracy "
         "are neither confirmed nor refuted"
         if not scores[MEASURED]
@@ -83,7 +83,7 @@ def coverage_finding(source: Source) -> Words:
     )
     return words(
         strong("The paper's numbers:"),
-        f" of its {scores.total()} accuracies, mAP and clustering scores, {told}; of its {costs.total()} shapes and "
+        f" of its {scores.total()} accuracies, mAP and clustering scores, {phrase}; of its {costs.total()} shapes and "
         f"costs, {costs[MEASURED]} are measured.",
     )
 
@@ -111,30 +111,29 @@ def comparison_text(source: Source, runs: Mapping[str, Sequence[TrainedRun]]) ->
     (first, ours), (second, theirs) = runs.items()
     scores = headline_score(ours), headline_score(theirs)
     difference = mean_difference(source.inputs, ours, theirs)
-    told = (
+    phrase = (
         f"{label_of(first)} reaches {scores[0].value:.1f} % and {label_of(second)} {scores[1].value:.1f} % "
         f"{scores[0].title.lower() if scores[0].title != 'mAP' else 'mAP'}"
     )
     where = f"trained on real recordings ({data_title(ours[0])}; {runs_text(ours)}, {scores[0].clips:,} test clips), "
     if difference is None:
-        return words(where, told, "; the stored predictions that a paired test needs are absent.")
-    return words(
-        where,
-        f"{told}: a difference of {difference.value:+.1f} points [{difference.low:+.1f}, {difference.high:+.1f}], ",
-        f"{verdict_text(difference, (label_of(first), label_of(second)))}.",
-    )
+        return words(where, phrase, "; the stored predictions that a paired test needs are absent.")
+    return words(where, f"{phrase}: {verdict_text(difference, (label_of(first), label_of(second)))}.")
 
 
 def verdict_text(difference: MeanDifference, models: tuple[str, str]) -> str:
-    """What the interval of the second model minus the first shows, and what it leaves out."""
-    covers = (
-        f"95 % interval over the {difference.units:,} recordings, for these trained models; it excludes the spread "
-        "over training runs"
+    """The second model minus the first, with its intervals and what they show; a winner only beyond training runs."""
+    clips = f"[{difference.low:+.1f}, {difference.high:+.1f}] over the {difference.units:,} recordings"
+    value = f"a difference of {difference.value:+.1f} points"
+    if difference.over_runs is None:
+        shown = "a tie" if difference.low <= 0 <= difference.high else "a difference of these two trained models"
+        return f"{value}, {clips}: {shown}; one run of each says nothing about the spread over training runs"
+    low, high = difference.over_runs
+    shown = f"{models[difference.value > 0]} is ahead" if difference.is_shown else "no difference is shown"
+    return (
+        f"{value}, 95 % interval [{low:+.1f}, {high:+.1f}] over folds and seeds, corrected for overlapping training "
+        f"sets ({clips}, for these trained models alone): {shown}"
     )
-    if difference.low <= 0 <= difference.high:
-        return f"a tie ({covers})"
-    better = models[difference.value > 0]
-    return f"with {better} ahead on these clips ({covers}, so it does not show which model is better in general)"
 
 
 def training_text(runs: Mapping[str, Sequence[TrainedRun]]) -> str:
@@ -143,20 +142,20 @@ def training_text(runs: Mapping[str, Sequence[TrainedRun]]) -> str:
         return ""
     losses = {model: fmean(run.metric("train_loss") for run in of_model) for model, of_model in runs.items()}
     higher, lower = sorted(runs, key=lambda model: headline_score(runs[model]).value, reverse=True)
-    told = f"training loss of the last epoch {losses[higher]:.2f} against {losses[lower]:.2f}"
+    phrase = f"training loss of the last epoch {losses[higher]:.2f} against {losses[lower]:.2f}"
     if losses[higher] < losses[lower]:
         return (
-            f"{label_of(higher)}, which scores higher, also fits its training clips better ({told}): it learns faster "
-            "in the same number of epochs, which does not show that it generalises better."
+            f"{label_of(higher)}, which scores higher, also fits its training clips better ({phrase}): it learns "
+            "faster in the same number of epochs, which does not show that it generalises better."
         )
-    return f"{label_of(higher)} scores higher although it fits its training clips less well ({told})."
+    return f"{label_of(higher)} scores higher although it fits its training clips less well ({phrase})."
 
 
 def real_audio_findings(source: Source) -> list[Words]:
     """A paragraph per comparison on real recordings."""
-    found = []
+    paragraphs = []
     for runs in comparisons_of(source.inputs.records):
         text = comparison_text(source, runs)
         title = group_title([run for of_model in runs.values() for run in of_model])
-        found.append(words(strong(f"{title}:"), " ", text, f" {training_text(runs)}"))
-    return found
+        paragraphs.append(words(strong(f"{title}:"), " ", text, f" {training_text(runs)}"))
+    return paragraphs

@@ -45,7 +45,7 @@ def grid_of(
         notes: whether to show the table's notes; its conditions and what was not run are always shown.
     """
     shown = [c for c in table.columns if any(c.key in r.cells for r in table.rows)]
-    words_at = [place for place, column in enumerate(shown, start=1) if _holds_words(table, column)]
+    words_at = [index for index, column in enumerate(shown, start=1) if _holds_words(table, column)]
     conditions = conditions_of(table.runs)
     return Grid(
         key=f"table-{key_of(table.name)}",
@@ -106,13 +106,13 @@ def _cell(cell: Cell | None, column: Column) -> Words:
 
 
 def _not_run(table: Table, columns: Sequence[Column], command: str) -> list[Words]:
-    """Why cells were not run. Cells that the table's own command fills are counted, not told one by one."""
+    """Why cells were not run. Cells that the table's own command fills are counted, not named one by one."""
     keys = [column.key for column in columns]
     filled = [cell for cell in _cells(table.rows, keys) if command and command in str(cell.conditions)]
     count = sum(cell.status == NOT_RUN for cell in filled)
     others = [reason for reason in reasons(table) if not (command and command in reason)]
-    told = [with_code(f"Not run: {count} of the cells have no run at the paper's scale.")] if count else []
-    return [*told, *(with_code(readable(reason)) for reason in others)]
+    counted = [with_code(f"Not run: {count} of the cells have no run at the paper's scale.")] if count else []
+    return [*counted, *(with_code(readable(reason)) for reason in others)]
 
 
 def _cells(rows: Sequence[Row], keys: Sequence[str]) -> list[Cell]:

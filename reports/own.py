@@ -51,11 +51,11 @@ def own_tables(source: Source) -> tuple[Block, ...]:
 
 def _summary(source: Source) -> tuple[Block, ...]:
     pairs = comparisons_of(source.inputs.records)
-    told = tuple(words("Both are ", *comparison_text(source, runs), f" {training_text(runs)}") for runs in pairs)
+    sentences = tuple(words("Both are ", *comparison_text(source, runs), f" {training_text(runs)}") for runs in pairs)
     figures = drawn_figures(source, "accuracy_cost")
-    if not told:
+    if not sentences:
         return (Paragraph(text=words("One model was trained: train a second one to compare.")), *figures)
-    return (Bullets(items=told), *figures)
+    return (Bullets(items=sentences), *figures)
 
 
 def _mistakes(source: Source) -> tuple[Block, ...]:

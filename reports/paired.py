@@ -97,12 +97,12 @@ def class_differences(outcomes: Outcomes) -> list[ClassDifference]:
 
     clips = np.bincount(outcomes.target, minlength=count)
     gained, lost = per_class(right_second & ~right_first), per_class(right_first & ~right_second)
-    found = [
+    differences = [
         class_difference(name, int(gained[index]), int(lost[index]), int(clips[index]))
         for index, name in enumerate(outcomes.classes)
         if clips[index]
     ]
-    return sorted(found, key=lambda difference: difference.value)
+    return sorted(differences, key=lambda difference: difference.value)
 
 
 def class_difference(name: str, gained: int, lost: int, clips: int) -> ClassDifference:

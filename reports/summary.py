@@ -27,7 +27,7 @@ SAYINGS = {
     "visual": "MAST's embeddings look more separable (Figure 2).",
     "statement": "How the experiments were made.",
 }
-MOST_SHOWN = 2  # claims of one kind that are told with their numbers
+MOST_SHOWN = 2  # claims of one kind that are shown with their numbers
 
 
 def facts_of(records: Records) -> tuple[Words, ...]:
@@ -104,8 +104,8 @@ def _found(rows: Sequence[Row]) -> str:
         return "; ".join(map(_numbers, wrong[:MOST_SHOWN])) + more
     if all(_verdict(row) == NOT_RUN for row in rows):
         return "no run at the paper's scale"
-    told = [text for row in rows if (text := _numbers(row))]
-    return "; ".join(told[:MOST_SHOWN]) or "read in the text, not measured"
+    numbers = [text for row in rows if (text := _numbers(row))]
+    return "; ".join(numbers[:MOST_SHOWN]) or "read in the text, not measured"
 
 
 def _numbers(row: Row) -> str:

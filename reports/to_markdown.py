@@ -9,7 +9,7 @@ from reports.document import Report, Span, Words
 from reports.templates import Filters, rendered
 
 FIGURES, SOUNDS = "figures", "sounds"  # folders beside report.md
-_SPECIAL = re.compile(r"[\\`*\[\]<>|&~$!{}]|(?<![^\W_])_|_(?![^\W_])")
+_SPECIAL = re.compile(r"[\\`*\[\]<>|&~$!{}]|(?<![^\W_])_|_(?![^\W_])|#(?=#*\s*$)")
 _STARTS_A_BLOCK = re.compile(r"^(?:#{1,6}|[+-]|\d+[.)])(?=\s|$)|^[=-]{2,}")
 _MARKS = {"plain": "", "strong": "**", "emphasis": "*"}
 
@@ -45,7 +45,7 @@ def escape(text: str) -> str:
     escaped = _escape_inside(text)
     if start:  # "1. x" would become a list, and "# x" a heading
         place = start.end() - 1 if text[0].isdigit() else 0
-        escaped = f"{escaped[:place]}\\{escaped[place:]}"
+        escaped = escaped if escaped[place] == "\\" else f"{escaped[:place]}\\{escaped[place:]}"
     return escaped
 
 

@@ -68,22 +68,22 @@ def _size(grid: Grid) -> float:
 
 def _ems(grid: Grid) -> list[float]:
     """Least width of every column in ems."""
-    found = []
-    for place, width in enumerate(_widths(grid)):
-        title = max(map(len, _title_lines(grid, place)), default=0)
-        wraps = width > (WORDS_WIDTH if place else LABEL_WIDTH)
-        found.append(LABEL_EMS if wraps else max(CHARACTER * width, BOLD_CHARACTER * title))
-    return found
+    ems = []
+    for index, width in enumerate(_widths(grid)):
+        title = max(map(len, _title_lines(grid, index)), default=0)
+        wraps = width > (WORDS_WIDTH if index else LABEL_WIDTH)
+        ems.append(LABEL_EMS if wraps else max(CHARACTER * width, BOLD_CHARACTER * title))
+    return ems
 
 
-def _title(title: str, grid: Grid, place: int) -> str:
+def _title(title: str, grid: Grid, index: int) -> str:
     """A column's title, broken into lines no wider than its cells need."""
-    return "#linebreak();".join(f"#{string(line)};" for line in _title_lines(grid, place))
+    return "#linebreak();".join(f"#{string(line)};" for line in _title_lines(grid, index))
 
 
-def _title_lines(grid: Grid, place: int) -> list[str]:
-    width = max(_widths(grid)[place], HEADER_WIDTH)
-    return textwrap.wrap(grid.header[place], width, break_long_words=False, break_on_hyphens=False)
+def _title_lines(grid: Grid, index: int) -> list[str]:
+    width = max(_widths(grid)[index], HEADER_WIDTH)
+    return textwrap.wrap(grid.header[index], width, break_long_words=False, break_on_hyphens=False)
 
 
 def _widths(grid: Grid) -> list[int]:

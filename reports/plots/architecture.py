@@ -19,9 +19,9 @@ PATCHES = "patch embedding"
 
 def costs_of(inputs: TableInputs) -> dict[str, CostRun] | None:
     """Model ("ast", "mast") -> its cost at the paper's size; None unless both were counted."""
-    found = {model: cost_of(inputs.records, preset) for model, preset in PAPER_MODELS.items()}
-    kept = {model: run for model, run in found.items() if run is not None}
-    return kept if len(kept) == len(found) else None
+    newest = {model: cost_of(inputs.records, preset) for model, preset in PAPER_MODELS.items()}
+    kept = {model: run for model, run in newest.items() if run is not None}
+    return kept if len(kept) == len(newest) else None
 
 
 def draw_architecture(inputs: TableInputs) -> Drawn | None:

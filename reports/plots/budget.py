@@ -88,11 +88,11 @@ def real_budgets(inputs: TableInputs) -> list[list[BudgetPoint]]:
         if run.standin or run.recipe_name:
             continue
         with_longer = equal_macs_groups(inputs.records, run.dataset)
-        whole = next((found for found in with_longer if {r.key for r in group} <= {r.key for r in found}), group)
+        whole = next((longer for longer in with_longer if {r.key for r in group} <= {r.key for r in longer}), group)
         points = budget_points(whole)
-        place = (run.dataset, run.variant)
-        if len({point.model for point in points}) > 1 and _size(points) > _size(best.get(place, [])):
-            best[place] = points
+        corpus = (run.dataset, run.variant)
+        if len({point.model for point in points}) > 1 and _size(points) > _size(best.get(corpus, [])):
+            best[corpus] = points
     return sorted(best.values(), key=_size, reverse=True)
 
 
@@ -125,13 +125,13 @@ def draw_accuracy_cost(inputs: TableInputs) -> Drawn | None:
         row[0].set_title(plain(data_title(points[0].runs[0])))
     legend_above(figure, line_handles(dict.fromkeys(p.model for points in budgets for p in points), marks=True))
     first = budgets[0]
-    told = "; ".join(f"{label_of(p.model)} after {plural(p.epochs, 'epoch')} {p.score.text}" for p in first)
+    scores = "; ".join(f"{label_of(p.model)} after {plural(p.epochs, 'epoch')} {p.score.text}" for p in first)
     return finish(
         figure,
         "Accuracy against the cost of training, on real recordings. A line joins one model's lengths of training; bars "
         f"are {first[0].score.interval_name} over test clips and exclude the spread over training runs "
         f"({runs_text(first[0].runs)}). Up and to the left is better.",
-        f"Scores against training cost: {told}.",
+        f"Scores against training cost: {scores}.",
     )
 
 
@@ -147,10 +147,10 @@ def plot_budgets(axes: Axes, points: Sequence[BudgetPoint], cost: str) -> Axes:
         series = [point for point in points if point.model == model]
         costs = [getattr(point, cost) for point in series]
         axes.plot(costs, [point.score.value for point in series], color=colour_of(model), linewidth=0.9, alpha=0.6)
-        for point, place in zip(series, costs, strict=True):
+        for point, x in zip(series, costs, strict=True):
             low, high = point.score.interval or (point.score.value, point.score.value)
             bars = axes.errorbar(
-                place,
+                x,
                 point.score.value,
                 yerr=[[point.score.value - low], [high - point.score.value]],
                 color=colour_of(model),
@@ -161,7 +161,7 @@ def plot_budgets(axes: Axes, points: Sequence[BudgetPoint], cost: str) -> Axes:
             )
             keys = f"{len(point.runs)} runs, the first {point.runs[0].key}"
             tip(bars.lines[0], label_of(model), plural(point.epochs, "epoch"), point.score.text, keys)
-            label_beside(axes, plural(point.epochs, "epoch"), (place, point.score.value), (6, -10))
+            label_beside(axes, plural(point.epochs, "epoch"), (x, point.score.value), (6, -10))
     log_ticks(axes)
     low, high = axes.get_xlim()
     axes.set_xlim(low, high * (high / low) ** 0.25)  # space for the last point's label

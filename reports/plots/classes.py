@@ -47,14 +47,14 @@ class Pairing:
 
 def largest_pairing(inputs: TableInputs) -> Pairing | None:
     """The pair of models with the most test clips; real recordings come before stand-ins."""
-    found = []
+    pairings = []
     for group in groups_of(inputs.records):
         runs = by_model(group)
         if len(runs) == 2 and (outcomes := outcomes_of(inputs, *runs.values())):
             first, second = runs
             rank = (not group[0].standin, len(outcomes.target), max(run.created for run in group))
-            found.append((rank, Pairing(title=group_title(group), models=(first, second), outcomes=outcomes)))
-    return max(found, key=lambda entry: entry[0])[1] if found else None
+            pairings.append((rank, Pairing(title=group_title(group), models=(first, second), outcomes=outcomes)))
+    return max(pairings, key=lambda entry: entry[0])[1] if pairings else None
 
 
 def draw_confusion(inputs: TableInputs) -> Drawn | None:
@@ -89,10 +89,10 @@ def plot_confusion(axes: Axes, counts: np.ndarray, classes: Sequence[str]) -> Ax
     """
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
     axes.imshow(shares, cmap="Greys", vmin=0, vmax=1)
-    places, names = range(len(classes)), [plain(name) for name in classes]
+    positions, names = range(len(classes)), [plain(name) for name in classes]
     size = min(7.0, 160 / len(classes))
-    axes.set_xticks(places, labels=names, rotation=90, fontsize=size)
-    axes.set_yticks(places, labels=names, fontsize=size)
+    axes.set_xticks(positions, labels=names, rotation=90, fontsize=size)
+    axes.set_yticks(positions, labels=names, fontsize=size)
     axes.set_xlabel("predicted class")
     axes.tick_params(length=0)
     axes.spines[:].set_visible(False)
@@ -116,23 +116,23 @@ def draw_class_differences(inputs: TableInputs) -> Drawn | None:
     plot_differences(axes, differences, pairing.models)
     first, second = map(label_of, pairing.models)
     clear = [difference.name for difference in differences if difference.low > 0 or difference.high < 0]
-    told = f"the interval excludes 0 for {', '.join(clear)}" if clear else "no interval excludes 0"
+    phrase = f"the interval excludes 0 for {', '.join(clear)}" if clear else "no interval excludes 0"
     return finish(
         figure,
         f"Recall of {second} minus that of {first}, class by class, on the same {len(pairing.outcomes.target):,} test "
         f"clips ({pairing.title}). Bars: 95 % intervals of one class at a time (Agresti and Min), without a correction "
         "for the number of classes and without the spread over training runs; grey where the interval holds 0.",
-        f"Differences of recall for {len(differences)} classes; {told}.",
+        f"Differences of recall for {len(differences)} classes; {phrase}.",
     )
 
 
 def plot_differences(axes: Axes, differences: Sequence[ClassDifference], models: tuple[str, str]) -> Axes:
     """A mark and an interval per class, in the colour of the better model, grey where the interval holds 0."""
-    for place, difference in enumerate(differences):
+    for row, difference in enumerate(differences):
         better = models[1] if difference.value > 0 else models[0]
         colour = GREY if difference.low <= 0 <= difference.high else colour_of(better)
-        axes.plot([difference.low, difference.high], [place, place], color=colour, linewidth=1.4)
-        (mark,) = axes.plot(difference.value, place, marker_of(better), color=colour, markersize=4.5)
+        axes.plot([difference.low, difference.high], [row, row], color=colour, linewidth=1.4)
+        (mark,) = axes.plot(difference.value, row, marker_of(better), color=colour, markersize=4.5)
         interval = f"{difference.value:+.1f} points [{difference.low:.1f}, {difference.high:.1f}]"
         tip(mark, difference.name, interval, f"{difference.clips} clips")
     axes.axvline(0, color="0.2", linewidth=0.8)

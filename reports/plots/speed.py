@@ -40,19 +40,19 @@ def draw_speed(inputs: TableInputs) -> Drawn | None:
     timed = [run for run in inputs.records.newest(SpeedRun) if run.bench == MODELS]
     machines = sorted({run.environment.machine for run in timed})
     panels = {machine: speed_ups(run for run in timed if run.environment.machine == machine) for machine in machines}
-    panels = {machine: found for machine, found in panels.items() if found}
+    panels = {machine: timings for machine, timings in panels.items() if timings}
     if not panels:
         return None
     from matplotlib import pyplot
 
-    heights = [0.2 * len(found) + 0.7 for found in panels.values()]
+    heights = [0.2 * len(timings) + 0.7 for timings in panels.values()]
     figure, rows = pyplot.subplots(
         len(panels), 1, figsize=(PAGE_WIDTH, sum(heights)), height_ratios=heights, layout="constrained", squeeze=False
     )
-    for axes, (machine, found) in zip(rows[:, 0], panels.items(), strict=True):
-        plot_speed_ups(axes, found)
+    for axes, (machine, timings) in zip(rows[:, 0], panels.items(), strict=True):
+        plot_speed_ups(axes, timings)
         axes.set_title(plain(machine))
-    medians = [speed_up.times[1] for found in panels.values() for speed_up in found]
+    medians = [speed_up.times[1] for timings in panels.values() for speed_up in timings]
     return finish(
         figure,
         "AST's time and MACs divided by MAST's. Diamonds: measured, median of the rounds' ratios with their quartiles; "
@@ -67,7 +67,7 @@ def speed_ups(runs: Iterable[SpeedRun]) -> list[SpeedUp]:
     contests: dict[str, dict[str, SpeedRun]] = {}
     for run in runs:
         contests.setdefault(run.conditions_key, {})[family(run.candidate)] = run
-    found = []
+    timings = []
     for contest in contests.values():
         ast, mast = contest.get("ast"), contest.get("mast")
         if ast is None or mast is None or ast.failure or mast.failure:
@@ -77,8 +77,8 @@ def speed_ups(runs: Iterable[SpeedRun]) -> list[SpeedUp]:
         q1, median, q3 = (other.metric(f"time_ratio{which}") for which in ("_q1", "", "_q3"))
         times = (q1, median, q3) if other is ast else (1 / q3, 1 / median, 1 / q1)
         macs = {rule: ast.metric(rule) / mast.metric(rule) for rule in RULES}
-        found.append(SpeedUp(label=conditions_label(ast), run=ast, times=times, macs=macs))
-    return found
+        timings.append(SpeedUp(label=conditions_label(ast), run=ast, times=times, macs=macs))
+    return timings
 
 
 def conditions_label(run: SpeedRun) -> str:
@@ -90,22 +90,22 @@ def conditions_label(run: SpeedRun) -> str:
     return ", ".join(filter(None, (run.mode, preset, batch, precision, compiled)))
 
 
-def plot_speed_ups(axes: Axes, found: Sequence[SpeedUp]) -> Axes:
+def plot_speed_ups(axes: Axes, speed_ups: Sequence[SpeedUp]) -> Axes:
     """A row per set of conditions: the measured ratio with its quartiles, and the ratios of MACs as strokes."""
-    for place, speed_up in enumerate(found):
+    for row, speed_up in enumerate(speed_ups):
         low, middle, high = speed_up.times
         for rule, dashes in ((FULL, "-"), (SEEN, ":")):
             ratio = speed_up.macs[rule]
-            (stroke,) = axes.plot([ratio, ratio], [place - 0.35, place + 0.35], color="0.45", linestyle=dashes)
+            (stroke,) = axes.plot([ratio, ratio], [row - 0.35, row + 0.35], color="0.45", linestyle=dashes)
             tip(stroke, speed_up.label, f"MACs, {RULES[rule]}: {ratio:.2f}×")
-        axes.plot([low, high], [place, place], color="0.1", linewidth=1.2)
-        (mark,) = axes.plot(middle, place, "D", color="0.1", markersize=4)
+        axes.plot([low, high], [row, row], color="0.1", linewidth=1.2)
+        (mark,) = axes.plot(middle, row, "D", color="0.1", markersize=4)
         names = " : ".join(label_of(name) for name in sorted(speed_up.run.candidates)[:2])
         quartiles = f"{middle:.2f}× [{low:.2f}, {high:.2f}]"
         tip(mark, speed_up.label, f"time, {names}: {quartiles}", f"record {speed_up.run.key}")
     axes.axvline(1, color="0.75", linewidth=0.8)
-    axes.set_yticks(range(len(found)), labels=[plain(speed_up.label) for speed_up in found], fontsize=7.5)
-    axes.set(xlabel="AST's cost divided by MAST's", xlim=(0, None), ylim=(len(found) - 0.4, -0.6))
+    axes.set_yticks(range(len(speed_ups)), labels=[plain(speed_up.label) for speed_up in speed_ups], fontsize=7.5)
+    axes.set(xlabel="AST's cost divided by MAST's", xlim=(0, None), ylim=(len(speed_ups) - 0.4, -0.6))
     axes.tick_params(axis="y", length=0)
     axes.grid(axis="x")
     return axes

@@ -132,7 +132,7 @@ def _pooling_scores(group: Sequence[TrainedRun], labels: Mapping[str, str]) -> l
     by_variant: dict[str, list[TrainedRun]] = {}
     for run in group:
         by_variant.setdefault(run.config_key if run.family == "mast" else run.family, []).append(run)
-    found = []
+    scored = []
     for runs in runs_of_all(by_variant).values():
         score = headline_score(runs)
         label = "AST" if runs[0].family == "ast" else labels[variant_of(runs[0])]
@@ -145,8 +145,8 @@ def _pooling_scores(group: Sequence[TrainedRun], labels: Mapping[str, str]) -> l
             measured=True,
             conditions=f"{len(runs)} runs, the first {runs[0].key}",
         )
-        found.append((variant, score))
-    return sorted(found, key=lambda pair: (pair[0].family, -pair[0].value))
+        scored.append((variant, score))
+    return sorted(scored, key=lambda pair: (pair[0].family, -pair[0].value))
 
 
 def variant_of(run: TrainedRun) -> str:
