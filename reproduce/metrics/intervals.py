@@ -1,6 +1,11 @@
-"""Uncertainty of a score from counts: 95 % intervals and the exact paired test. SciPy is imported late: it is slow."""
+"""95 % intervals of scores and differences, and the exact paired test. SciPy is imported late: it is slow."""
 
 from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
 
 Z_95 = 1.959963984540054  # quantile of the standard normal distribution at 0.975
 
