@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from make_records import load_stored
 
 from reproduce.efficiency.interleaved import Candidate, Measurement
 from reproduce.efficiency.memory import OUT_OF_MEMORY
@@ -54,7 +55,7 @@ def timed(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, Path]:
 
 @pytest.fixture
 def recorded(timed: tuple[str, Path]) -> list[RunRecord]:
-    return load_records(timed[1])
+    return load_stored(timed[1])
 
 
 def test_every_bench_writes_its_records(recorded: list[RunRecord]) -> None:

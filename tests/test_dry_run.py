@@ -88,7 +88,7 @@ def test_a_demo_runs_its_first_seed_alone(tmp_path: Path, capsys: pytest.Capture
 
 def test_without_data_it_says_how_to_give_some(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["table2", "--dry-run", "--records", str(tmp_path)]) == 2
-    assert "--dry-run needs data: say --data NAME=DIR" in capsys.readouterr().err
+    assert "--dry-run needs data: pass --data NAME=DIR" in capsys.readouterr().err
 
 
 def test_a_checkpoint_that_cannot_be_written_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

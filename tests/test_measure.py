@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import torch
 from make_meters import make_meters
+from make_records import load_stored
 from torch import nn
 
 from reproduce.efficiency.candidates import inference_candidate, training_candidate
@@ -24,8 +25,6 @@ from reproduce.efficiency.interleaved import (
 )
 from reproduce.efficiency.memory import OUT_OF_MEMORY, added_memory, bounded_memory, is_out_of_memory
 from reproduce.efficiency.stopping import Budget, median_interval, relative_width
-from reproduce.records.record import of_kind
-from reproduce.records.store import load_records
 
 MIB = 2**20
 PETABYTES = 2**52
@@ -288,8 +287,8 @@ def test_a_key_names_the_experiment_and_the_device_and_no_other_condition() -> N
 
 
 def test_the_keys_of_the_committed_records_are_still_the_same() -> None:
-    records = load_records(Path(__file__).resolve().parents[1] / "reports/records")
-    measured = [record for kind in ("speed", "scaling") for record in of_kind(records, kind)]
+    records = load_stored(Path(__file__).resolve().parents[1] / "reports/records")
+    measured = [record for record in records if record.kind in ("speed", "scaling")]
     assert measured
     for record in measured:
         assert measurement_key(record.experiment, record.environment) == record.key
