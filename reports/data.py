@@ -8,36 +8,32 @@ from collections.abc import Iterable
 from reports.conditions import days
 from reports.document import Block, Grid, Paragraph, Words, code, with_code, words
 from reports.plots.base import data_title, plural
+from reproduce.datasets import dataset_spec
 from reproduce.datasets.index import Problem
+from reproduce.experiments.paper_studies import paper_studies
 from reproduce.paper import Paper
 from reproduce.records.records import Records
 from reproduce.records.runs import Run, SearchRun, TrainedRun
 
 NOTHING = "–"
 PROBLEMS_NAMED = 5
-# Data set -> its parts: name, fact of the clips that the paper used, fact of those that are listed ("" for none).
-PAPER_CLIPS = {
-    "Kinetics-Sounds": (("training", "clips_kinetics_sounds_train", ""), ("test", "clips_kinetics_sounds_test", "")),
-    "Epic-Kitchens-100": (("all", "", "clips_listed_epic_kitchens_100"),),
-    "VGGSound": (("training", "clips_vggsound_train", ""), ("test", "clips_vggsound_test", "")),
-    "AudioSet": (
-        ("balanced training", "clips_audioset_balanced", "clips_listed_audioset_balanced"),
-        ("full training", "clips_audioset_full", "clips_listed_audioset_unbalanced"),
-        ("test", "clips_audioset_test", "clips_listed_audioset_test"),
-    ),
-}
 AUDIT = "python -m reproduce data audit NAME --data NAME=DIR"
 
 
 def paper_clips(paper: Paper) -> Grid:
     """Clips that the paper used and that the data sets list."""
     rows = []
-    for name, parts in PAPER_CLIPS.items():
-        for part, kept, listed in parts:
-            counts = [paper.fact(key).value if key else None for key in (kept, listed)]
-            share = 100 * float(counts[0]) / float(counts[1]) if counts[0] and counts[1] else None
-            shown = (name, part, *map(_count, counts), NOTHING if share is None else f"{share:.1f}")
-            rows.append(tuple(map(words, shown)))
+    parts = dict.fromkeys((study.dataset, part) for study in paper_studies() for part in study.clips if part.used)
+    for dataset, part in parts:
+        counts = [paper.fact(key).value if key else None for key in (part.used, part.listed)]
+        share = 100 * float(counts[0]) / float(counts[1]) if counts[0] and counts[1] else None
+        shown = (
+            dataset_spec(dataset).title,
+            part.part,
+            *map(_count, counts),
+            NOTHING if share is None else f"{share:.1f}",
+        )
+        rows.append(tuple(map(words, shown)))
     return Grid(
         key="paper-clips",
         caption=words("Clips that the paper used, by its text."),

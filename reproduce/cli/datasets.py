@@ -45,7 +45,7 @@ def run_audit(options: argparse.Namespace) -> int:
     from reproduce.data.audit_report import render, write_report
     from reproduce.data.audit_summary import iter_faults, summarise
 
-    index = read_for_audit(options.name, _folder(options), options.variant)
+    index = read_for_audit(options.name, _folder(options), options.variant, follow_outside=options.follow_outside)
     out = options.out or Path("runs") / "audit" / options.name
     with progress_bar("audit", total=len(index)) as bar:
         examinations = examine_clips(index, out / "clips.jsonl", workers=options.workers, on_clip=bar.update)

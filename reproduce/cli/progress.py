@@ -46,10 +46,12 @@ def print_result(text: str) -> None:
 
 def print_table(table: Table, format: str) -> None:
     """Print a table on stdout in one of `render.ALL_FORMATS`."""
-    if format == "parquet" and is_main():
+    if not is_main():
+        return
+    if format == "parquet":
         sys.stdout.buffer.write(to_parquet(table))
     else:
-        print_result(render(table, format))
+        sys.stdout.write(render(table, format))
 
 
 def progress_bar(what: str, unit: str = "clip", total: int | None = None) -> tqdm:

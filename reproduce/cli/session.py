@@ -85,6 +85,7 @@ def make_execution(options: ExecutionOptions, in_main_memory: bool) -> Execution
         workers=workers,
         grad_checkpointing=options.grad_checkpointing,
         checkpoint_seconds=60 * options.checkpoint_minutes,
+        log_with=options.log_with,
     )
 
 

@@ -93,6 +93,8 @@ def run_target(options: argparse.Namespace) -> int:
 
 def run_scaling(options: argparse.Namespace) -> int:
     """Measure latency and memory by clip length on this machine, then print the table and draw the figure."""
+    if not is_main():
+        return 0
     records = _measure_scaling(options.preset == "debug", options.records, options.device, options.run)
     log_files(write_scaling_figure(records, options.figures))
     print_table(build_table("scaling", options.records), options.format)

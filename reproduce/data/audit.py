@@ -34,7 +34,7 @@ import numpy as np
 from reproduce.audio.packs import SEPARATOR, is_packed
 from reproduce.data.audit_examine import COLUMNS, MISSING, Examination, examine
 from reproduce.data.audit_journal import ClipVersion, open_journal
-from reproduce.datasets import Clip, ClipIndex, dataset_spec, read_dataset
+from reproduce.datasets import Clip, ClipIndex, dataset_spec, read_variant
 from reproduce.errors import InputError
 from reproduce.pool import ordered_map
 
@@ -44,8 +44,10 @@ WIDEST_VARIANT: Mapping[str, str] = {"audioset": "full"}
 Examined = tuple[Examination, ClipVersion | None, str]
 
 
-def read_for_audit(name: str, root: str | Path, variant: str | None = None) -> ClipIndex:
-    """Read a corpus, by default in the variant that lists most clips.
+def read_for_audit(
+    name: str, root: str | Path, variant: str | None = None, *, follow_outside: bool = False
+) -> ClipIndex:
+    """Read a corpus, by default in the variant that lists most clips; `follow_outside` as in `read_variant`.
 
     Raises:
         InputError: an unknown data set or variant, or whatever its reader raises.
@@ -55,7 +57,7 @@ def read_for_audit(name: str, root: str | Path, variant: str | None = None) -> C
         known = ", ".join(spec.variants) or "none: it has one form only"
         raise InputError(f"--variant {variant}: not a variant of {name} ({known})")
     variant = variant or WIDEST_VARIANT.get(name)
-    return read_dataset(name, root, variant=variant) if variant else read_dataset(name, root)
+    return read_variant(name, root, variant, follow_outside=follow_outside)
 
 
 def examine_clips(

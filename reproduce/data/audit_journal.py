@@ -123,7 +123,10 @@ def _read_lines(path: Path, file: IO[bytes]) -> Iterator[tuple[ClipVersion, Exam
                 break
             whole += len(line)
             try:
-                entry = _parse(json.loads(line))
+                row = json.loads(line)
+                if row["status"] not in STATUSES:  # of an older version: the clip is examined again
+                    continue
+                entry = _parse(row)
             except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError):
                 raise InputError(f"{path} row {number}: no line of an audit; delete the file and audit again") from None
             yield entry

@@ -13,6 +13,7 @@ from reproduce.data.audit_examine import STATUSES, USABLE, has_status, has_warni
 from reproduce.datasets import ClipIndex, dataset_spec
 from reproduce.datasets.standin_marker import standin_marker
 from reproduce.datasets.strings import Strings
+from reproduce.experiments.paper_studies import ClipCount, paper_studies
 from reproduce.paper import load_paper
 
 SHORT_TOLERANCE_S = 0.5
@@ -228,59 +229,25 @@ def _count_classes(index: ClipIndex, columns: _ClipColumns, split: str) -> Itera
 # --- the paper's counts ---------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class _PaperSet:
-    """A set that the paper counts.
-
-    Args:
-        name: of the set.
-        splits: our splits that make it up; several such lists where the variant decides.
-        kept: key of the paper's number of clips that were left.
-        listed: key of the paper's number of clips in the official list; "" where the paper does not give it.
-    """
-
-    name: str
-    splits: tuple[tuple[str, ...], ...]
-    kept: str
-    listed: str = ""
-
-
-_PAPER_SETS: Mapping[str, tuple[_PaperSet, ...]] = {
-    "kinetics_sounds": (
-        _PaperSet("train", (("train",),), "clips_kinetics_sounds_train"),
-        _PaperSet("test", (("val",),), "clips_kinetics_sounds_test"),
-    ),
-    "vggsound": (
-        _PaperSet("train", (("train",),), "clips_vggsound_train"),
-        _PaperSet("test", (("test",),), "clips_vggsound_test"),
-    ),
-    "audioset": (
-        _PaperSet(
-            "balanced train", (("balanced_train",),), "clips_audioset_balanced", "clips_listed_audioset_balanced"
-        ),
-        # Table 5's "full" is taken to be balanced and unbalanced together (RECIPES.md section 5).
-        _PaperSet("full train", (("balanced_train", "unbalanced_train"), ("whole_train",)), "clips_audioset_full"),
-        _PaperSet("test", (("eval",),), "clips_audioset_test", "clips_listed_audioset_test"),
-    ),
-}
-
-
 def _paper_counts(index: ClipIndex, splits: Mapping[str, SplitCounts]) -> tuple[PaperCount, ...]:
+    """The parts of the paper's studies of this data set, each once."""
     if index.variant != PAPER_VARIANT.get(index.dataset, index.variant):
         return ()
-    return tuple(_paper_count(paper_set, splits) for paper_set in _PAPER_SETS.get(index.dataset, ()))
+    studies = (study for study in paper_studies() if study.dataset == index.dataset)
+    parts = dict.fromkeys(count for study in studies for count in study.clips if count.used)
+    return tuple(_paper_count(part, splits) for part in sorted(parts, key=lambda part: part.part == "test"))
 
 
-def _paper_count(paper_set: _PaperSet, splits: Mapping[str, SplitCounts]) -> PaperCount:
-    listed = next((names for names in paper_set.splits if all(split in splits for split in names)), None)
-    parts = [splits[split] for split in listed or ()]
+def _paper_count(part: ClipCount, splits: Mapping[str, SplitCounts]) -> PaperCount:
+    listed = next((names for names in part.splits if all(split in splits for split in names)), None)
+    counts = [splits[split] for split in listed or ()]
     return PaperCount(
-        name=paper_set.name,
-        splits=listed or paper_set.splits[0],
-        listed=sum(part.listed for part in parts) if listed else None,
-        usable=sum(part.usable for part in parts) if listed else None,
-        paper_listed=_paper_number(paper_set.listed) if paper_set.listed else None,
-        paper_kept=_paper_number(paper_set.kept),
+        name=part.part,
+        splits=listed or part.splits[0],
+        listed=sum(count.listed for count in counts) if listed else None,
+        usable=sum(count.usable for count in counts) if listed else None,
+        paper_listed=_paper_number(part.listed) if part.listed else None,
+        paper_kept=_paper_number(part.used),
     )
 
 

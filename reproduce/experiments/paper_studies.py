@@ -208,6 +208,7 @@ register_study(
                 part="full training",
                 splits=(("balanced_train", "unbalanced_train"), ("whole_train",)),
                 used="clips_audioset_full",
+                listed="clips_listed_audioset_unbalanced",
             ),
             _AUDIOSET_TEST,
         ),

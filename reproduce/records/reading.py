@@ -12,6 +12,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable, Iterable, Mapping
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -62,17 +63,44 @@ def read_runs(records: Iterable[RunRecord]) -> list[Run]:
 
 def _run(record: RunRecord) -> dict[str, Any]:
     return {
-        "key": record.key,
-        "scale": record.scale,
+        "key": _text(record.key),
+        "scale": _text(record.scale),
         "metrics": {name: math.nan if value is None else float(value) for name, value in record.metrics.items()},
         "environment": _environment(record.environment),
-        "seed": record.seed or 0,
-        "created": record.created,
-        "wall_time_s": record.wall_time_s,
+        "seed": _whole(record.seed or 0),
+        "created": _utc(record.created),
+        "wall_time_s": float(record.wall_time_s),
         "weights_sha256": record.weights_sha256,
         "predictions": record.predictions,
         "record": record,
     }
+
+
+def _recipe(stored: Mapping[str, Any]) -> Recipe:
+    recipe = Recipe.from_dict(stored)
+    hash(recipe)  # TypeError for a list where a number should be
+    numbers = (recipe.epochs, recipe.batch_size, recipe.lr, recipe.warmup_steps, *recipe.betas)
+    if not all(isinstance(value, int | float) for value in numbers):
+        raise ValueError(f"its recipe has {numbers} where numbers should be")
+    return recipe
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, str):
+        raise TypeError(f"{value!r:.40} where a text should be")
+    return value
+
+
+def _whole(value: Any) -> int:
+    if not isinstance(value, int) or isinstance(value, bool):
+        raise TypeError(f"{value!r:.40} where a whole number should be")
+    return value
+
+
+def _utc(created: Any) -> str:
+    """The time of writing in UTC, so that times compare as texts; one without a zone is taken as UTC."""
+    time = datetime.fromisoformat(_text(created)) if created else datetime.fromtimestamp(0, UTC)
+    return (time if time.tzinfo else time.replace(tzinfo=UTC)).astimezone(UTC).isoformat()
 
 
 def _environment(stored: Mapping[str, Any]) -> Environment:
@@ -115,10 +143,10 @@ def _trained(record: RunRecord, kind: type[TrainedRun]) -> TrainedRun:
         **_run(record),
         **_model(record),
         **_data(record),
-        train_splits=tuple(experiment["train_splits"]),
-        test_splits=tuple(experiment["test_splits"]),
+        train_splits=tuple(map(_text, experiment["train_splits"])),
+        test_splits=tuple(map(_text, experiment["test_splits"])),
         front_end=AudioSpec.from_dict(experiment["front_end"]),
-        recipe=Recipe.from_dict(experiment["recipe"]),
+        recipe=_recipe(experiment["recipe"]),
         weights=str(experiment.get("weights", "scratch")),
         multilabel=_is_multilabel(record),
         unit=str(data.get("unit", "clip")),

@@ -125,7 +125,7 @@ def to_frame(runs: Iterable[Run]) -> pandas.DataFrame:
         "us"
     )
     metrics = pandas.DataFrame([dict(run.metrics) for run in runs], index=frame.index)
-    return frame.join(metrics.astype("float64"))
+    return frame.join(metrics.astype("float64"), rsuffix="_metric")
 
 
 def _row(run: Run) -> dict[str, Any]:
@@ -158,7 +158,7 @@ def _row(run: Run) -> dict[str, Any]:
     if isinstance(run, ScalingRun):
         row |= {"seconds": run.seconds, "batch": run.batch, "mode": "inference", "failure": run.failure}
     if isinstance(run, SpeedRun):
-        row |= {name: getattr(run, name) for name in ("bench", "candidate", "mode", "batch", "failure")}
+        row |= {name: getattr(run, name) or None for name in ("bench", "candidate", "mode", "batch", "failure")}
         row["precision"] = run.precision or row["precision"]
         row["seconds"] = run.conditions.get("seconds")
     if isinstance(run, ClusteringRun):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -10,7 +11,7 @@ from reproduce.metrics.intervals import wilson_interval
 from reproduce.records.pooled import Pooled, pooled, runs_of_all
 from reproduce.records.runs import SearchRun, TrainedRun
 from reproduce.records.selection import comparisons, search_groups
-from reproduce.tables.base import Cell, Column, Row, Table, TableInputs, measured, ratio_row, register_table
+from reproduce.tables.base import Cell, Column, Row, Table, TableInputs, measured, not_run, ratio_row, register_table
 from reproduce.tables.cells import run_cost_cells
 from reproduce.tables.conditions import epochs_text, run_conditions
 from reproduce.tables.notes import (
@@ -110,7 +111,8 @@ def compared(inputs: TableInputs, by_row: Rows, name: str, reference: str = "") 
     """
     every = sum(map(len, by_row.values()))
     shown = {label: runs for label, runs in runs_of_all(by_row).items() if runs}
-    by_row = shown or {label: runs for label, runs in by_row.items() if runs}  # no fold in common: each as it is
+    # Without a common fold each row has the folds of its own lowest seed.
+    by_row = shown or {label: runs_of_all({label: runs})[label] for label, runs in by_row.items() if runs}
     group = [run for runs in by_row.values() for run in runs]
     scores = _score_columns(group[0])
     rows = [_comparison_row(label, runs, scores) for label, runs in by_row.items()]
@@ -138,12 +140,12 @@ def _score_columns(run: TrainedRun) -> tuple[Column, ...]:
 
 def _comparison_row(label: str, runs: Sequence[TrainedRun], scores: Sequence[Column]) -> Row:
     first = runs[0]
-    results = {column: pooled(runs, column.key) for column in scores}
-    any_result = next(iter(results.values()))
+    results = {column: _pooled_or_none(runs, column.key) for column in scores}
+    folds, seeds = sorted({run.fold for run in runs}), sorted({run.seed for run in runs})
     machines = sorted({_machine(run) for run in runs})
     where = (
-        f"{first.described_model}, tested on {','.join(any_result.folds)}, seeds "
-        f"{','.join(map(str, any_result.seeds))}, {sum(r.test_kept for r in runs)} of "
+        f"{first.described_model}, tested on {','.join(folds)}, seeds "
+        f"{','.join(map(str, seeds))}, {sum(r.test_kept for r in runs)} of "
         f"{sum(r.test_listed for r in runs)} test clips, {'; '.join(machines)}, {first.day}"
     )
     # Speeds of unlike machines do not average: those of the first run's machine alone count.
@@ -160,7 +162,15 @@ def _comparison_row(label: str, runs: Sequence[TrainedRun], scores: Sequence[Col
     return Row(label, label, cells)
 
 
-def _score_cell(result: Pooled, column: Column, where: str) -> Cell:
+def _pooled_or_none(runs: Sequence[TrainedRun], metric: str) -> Pooled | None:
+    """The pooled score; None where a run's score was not a number, such as d-prime of an AUC of 1."""
+    known = all(not math.isnan(run.metrics.get(metric, math.nan)) for run in runs)
+    return pooled(runs, metric) if known else None
+
+
+def _score_cell(result: Pooled | None, column: Column, where: str) -> Cell:
+    if result is None:
+        return not_run(column.unit, f"no {column.title}: it was not a number in one of the runs; {where}")
     sd = f", sd over folds {result.fold_sd:.1f}" if len(result.folds) > 1 else ""
     several = len(result.seeds) > 1
     return Cell(

@@ -15,7 +15,7 @@ from reproduce.errors import InputError
 from reproduce.evaluation.predict import score_predictions
 from reproduce.experiments.experiment import Experiment
 from reproduce.metrics.headline import HEADLINES, headline
-from reproduce.training.execution import Execution, Progress
+from reproduce.training.execution import NO_TRACKER, Execution, Progress
 from reproduce.training.model_building import build_model
 from reproduce.training.processes import gather
 from reproduce.training.signals import stop_signals
@@ -40,7 +40,7 @@ def dry_run(experiment: Experiment, store: WaveformStore, execution: Execution, 
     """
     train = _first(store.where_split(*experiment.train_splits), experiment.recipe.batch_size)
     test = _first(store.where_split(*experiment.test_splits), TEST_CLIPS)
-    execution = replace(execution, checkpoint_seconds=0.0)
+    execution = replace(execution, checkpoint_seconds=0.0, log_with=NO_TRACKER)
     if execution.accelerator.device.type == "cuda":
         torch.cuda.reset_peak_memory_stats()
     averaged = min(1, experiment.recipe.average_from)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -55,7 +55,7 @@ class EpochLogger:
             yield
         finally:
             for tracker in accelerator.trackers:
-                with suppress(OSError):  # the warning has been given
+                with self._warning_of_failures():
                     tracker.finish()
 
     def write(self, history: Sequence[Mapping[str, Any]]) -> None:
@@ -76,11 +76,18 @@ class EpochLogger:
 
     @contextmanager
     def _warning_of_failures(self) -> Iterator[None]:
+        """Turn a tracker's failure into a warning: no tracker may end a training run."""
         try:
             yield
         except OSError as error:
-            reason = error.strerror or error
-            self.warn(f"warning: {self.folder}: no numbers tracked ({reason}); training continues")
+            self._warn_of(error.strerror or str(error))
+        except InputError:
+            raise
+        except Exception as error:  # every tracker has errors of its own: no login, no network, no quota
+            self._warn_of(f"{type(error).__name__}: {' '.join(str(error).split())[:200]}")
+
+    def _warn_of(self, reason: str) -> None:
+        self.warn(f"warning: {self.folder}: no numbers tracked ({reason}); training continues")
 
 
 def _finite(epoch: Mapping[str, Any]) -> dict[str, Any]:
