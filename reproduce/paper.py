@@ -249,8 +249,8 @@ class Paper:
 
     def resolve(self, ref: str) -> int | float | str | None:
         """The value a ref names (see the module's docstring); None where the paper prints "-"."""
-        table, _, rest = ref.partition(".")
-        return self.fact(rest).value if table == "facts" else _resolve_cell(self.architecture, self.tables, ref)
+        table, _, key_of_fact = ref.partition(".")
+        return self.fact(key_of_fact).value if table == "facts" else _resolve_cell(self.architecture, self.tables, ref)
 
     def claim_values(self, claim: Claim) -> tuple[float, ...]:
         """The paper's own numbers behind a claim, one per ref. Raises TypeError for a ref that is not a number."""

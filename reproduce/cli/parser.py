@@ -62,13 +62,9 @@ class _GroupedHelp(Parser):
         return "\n".join([*lines, "", f"{PROGRAM} COMMAND --help lists the options of a command.", ""])
 
 
-def build_parser(commands: tuple[Command, ...] | None = None) -> argparse.ArgumentParser:
-    """The parser of `python -m reproduce`; parsed options carry `run(options) -> exit status`.
-
-    Args:
-        commands: subcommands; None takes every command.
-    """
-    commands = all_commands() if commands is None else commands
+def build_parser() -> argparse.ArgumentParser:
+    """Build the parser of `python -m reproduce`. Parsed options contain the chosen `Command` as `run_command`."""
+    commands = all_commands()
     parser = _GroupedHelp(
         prog=PROGRAM,
         description="Reproduce the tables of the MAST paper, and compare MAST with AST on your own data and hardware.",

@@ -124,9 +124,9 @@ def _open_shards(request: StoreRequest, stream: bool) -> WaveformStore:
     if shards.dataset != request.dataset:
         raise InputError(f"{folder}: these shards hold {shards.dataset}, not {request.dataset}")
     if request.variant is not None and request.variant != shards.variant:
-        held = shards.variant or "its only variant"
+        packed = shards.variant or "its only variant"
         raise InputError(
-            f"--variant {request.variant}: the shards in {folder} hold {held}; shard that one, or omit the option"
+            f"--variant {request.variant}: the shards in {folder} hold {packed}; shard that one, or omit the option"
         )
     with progress_bar("verifying shards", total=shards.clips()) as bar:
         store = open_shards(folder, spec, on_clip=bar.update)
@@ -248,8 +248,8 @@ def fit_splits(experiment: Experiment, listed: Iterable[str]) -> Experiment:
         tuple(split for split in splits if split in listed)
         for splits in (experiment.train_splits, experiment.test_splits)
     )
-    for wanted, found, what in ((experiment.train_splits, train, "train"), (experiment.test_splits, test, "test")):
-        if not found:
+    for wanted, present, what in ((experiment.train_splits, train, "train"), (experiment.test_splits, test, "test")):
+        if not present:
             raise InputError(
                 f"{experiment.dataset}: nothing to {what} on: the data list {', '.join(sorted(listed))}, "
                 f"not {' or '.join(wanted)}"

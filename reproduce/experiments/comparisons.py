@@ -97,13 +97,13 @@ def at_equal_macs(experiments: Iterable[Experiment], macs: Mapping[str, float]) 
 
 def pooling_variants(experiments: Iterable[Experiment]) -> list[Experiment]:
     """MAST with every row of the paper's pooling ablation, and AST as it is, cheap ones first in each seed and fold."""
-    found = []
+    variants = []
     for experiment in experiments:
         configs: list[dict[str, Any]] = [{}]
         if experiment.model.startswith("mast"):
             configs += [{"pool_strides": strides} for name, strides in POOLING_ABLATIONS.items() if name != "mast"]
-        found += [replace(experiment, model_config=config, recipe_name=POOLING) for config in configs]
-    return found
+        variants += [replace(experiment, model_config=config, recipe_name=POOLING) for config in configs]
+    return variants
 
 
 def learning_rate_search(preset: ComparisonPreset, dataset: str, folds: tuple[str, ...], fold: str) -> list[Experiment]:

@@ -35,10 +35,10 @@ def override(recipe: PaperRecipe, changes: Mapping[str, Any]) -> PaperRecipe:
             raise InputError(f"a recipe has no field {name!r} to override: choose from {', '.join(free)}")
     parsed = {name: _parse(name, changes[name], free[name]) for name in free if name in changes}
     changed = {name: value for name, value in parsed.items() if value != free[name]}
-    own = {name: value for name, value in changed.items() if name in {f.name for f in fields(Recipe)}}
-    audio = {n.removeprefix(FRONT_END): v for n, v in changed.items() if n.startswith(FRONT_END)}
+    of_recipe = {name: value for name, value in changed.items() if name in {f.name for f in fields(Recipe)}}
+    of_front_end = {n.removeprefix(FRONT_END): v for n, v in changed.items() if n.startswith(FRONT_END)}
     try:
-        new_recipe, new_front_end = replace(recipe.recipe, **own), replace(recipe.front_end, **audio)
+        new_recipe, new_front_end = replace(recipe.recipe, **of_recipe), replace(recipe.front_end, **of_front_end)
     except ValueError as error:
         raise InputError(str(error)) from None
     if new_recipe.freq_mask > new_front_end.mels or new_recipe.time_mask > new_front_end.frames:
@@ -46,7 +46,7 @@ def override(recipe: PaperRecipe, changes: Mapping[str, Any]) -> PaperRecipe:
             f"masks of up to {new_recipe.freq_mask} mels and {new_recipe.time_mask} frames do not fit an input of "
             f"{new_front_end.mels} x {new_front_end.frames}: override freq_mask and time_mask too"
         )
-    mine = {
+    overridden = {
         name: Provenance(OPEN, "overridden", f"the recipe's own value is {value_text(free[name])}") for name in changed
     }
     return replace(
@@ -55,7 +55,7 @@ def override(recipe: PaperRecipe, changes: Mapping[str, Any]) -> PaperRecipe:
         recipe=new_recipe,
         front_end=new_front_end,
         weights=changed.get("weights", recipe.weights),
-        provenance=MappingProxyType({**recipe.provenance, **mine}),
+        provenance=MappingProxyType({**recipe.provenance, **overridden}),
     )
 
 

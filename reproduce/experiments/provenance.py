@@ -10,9 +10,7 @@ from reproduce.experiments.paper_studies import BCE, TWO_HEADS, PaperStudy
 from reproduce.paper import load_paper
 
 Tag = Literal["STATED", "INHERITED", "OPEN"]
-
-
-STATED, INHERITED, OPEN = TAGS = get_args(Tag)
+STATED, INHERITED, OPEN = get_args(Tag)
 FRONT_END = "front_end."  # prefix of the front end's fields among a recipe's
 # Sources, named once. Paths are of the public repositories.
 AST_RUN = "YuanGongND/ast egs/audioset/run.sh"

@@ -22,8 +22,6 @@ from reproduce.experiments.paper_recipes import paper_recipes, to_experiment, tr
 from reproduce.experiments.paper_studies import BCE, PaperStudy, studies_of, trained_targets
 from reproduce.experiments.recipe import SCRATCH, Recipe
 
-# Targets that training runs do not fill, but that the same options serve.
-MEASURED_TARGETS = ("claims", "scaling")
 PAPER = "paper"
 
 
@@ -71,11 +69,6 @@ def demo(name: str) -> Demo:
         raise InputError(f"there is no preset {name!r}: choose one of {', '.join((PAPER, *DEMOS))}") from None
 
 
-def target_names() -> tuple[str, ...]:
-    """Every target of the paper: those that training runs fill, the measured ones, and "all"."""
-    return (*trained_targets(), *MEASURED_TARGETS, "all")
-
-
 def experiments_of(
     target: str, preset: str, seeds: int | None = None, overrides: Mapping[str, Any] | None = None
 ) -> list[Experiment]:
@@ -119,8 +112,8 @@ def _paper_experiments(
     for recipe in paper_recipes():
         if (recipe.dataset, recipe.variant) == (study.dataset, study.variant):
             recipe = override(recipe, overrides) if overrides else recipe
-            own = recipe.seeds if seeds is None else tuple(range(seeds))
-            runs += [(seed, recipe, config) for config in _configs(target, recipe.model) for seed in own]
+            study_seeds = recipe.seeds if seeds is None else tuple(range(seeds))
+            runs += [(seed, recipe, config) for config in _configs(target, recipe.model) for seed in study_seeds]
     return [to_experiment(recipe, seed, config) for seed, recipe, config in sorted(runs, key=lambda run: run[0])]
 
 

@@ -31,10 +31,10 @@ def _ranks(logits: np.ndarray, targets: np.ndarray) -> np.ndarray:
         raise ValueError(f"expected logits (n, classes) and targets (n,), got {logits.shape} and {targets.shape}")
     if not np.isfinite(logits).all():
         raise ValueError("logits are not all finite")
-    own = np.take_along_axis(logits, targets[:, None], axis=1)
-    better = (logits > own).sum(axis=1)
+    target_logits = np.take_along_axis(logits, targets[:, None], axis=1)
+    better = (logits > target_logits).sum(axis=1)
     # A tie with a lower-numbered class counts against the clip, so that constant logits do not score 100 %.
-    tied_before = ((logits == own) & (np.arange(logits.shape[1]) < targets[:, None])).sum(axis=1)
+    tied_before = ((logits == target_logits) & (np.arange(logits.shape[1]) < targets[:, None])).sum(axis=1)
     return better + tied_before
 
 
@@ -64,12 +64,12 @@ def action_correct(logits: Mapping[str, np.ndarray], targets: Mapping[str, np.nd
     # A pair among the k best has a verb and a noun among the k best. The softmaxes' normalisers are the same for all
     # pairs of a clip, so sums of logits rank as products of probabilities do.
     sums = _best(logits["verb"], k)[:, :, None] + _best(logits["noun"], k)[:, None, :]  # (n, <= k, <= k)
-    places = np.arange(len(sums))[:, None, None]
+    clip = np.arange(len(sums))[:, None, None]
     within = (verb_rank < sums.shape[1]) & (noun_rank < sums.shape[2])
-    own = sums[places, np.where(within, verb_rank, 0), np.where(within, noun_rank, 0)]
+    target_sums = sums[clip, np.where(within, verb_rank, 0), np.where(within, noun_rank, 0)]
     verbs, nouns = np.arange(sums.shape[1])[:, None], np.arange(sums.shape[2])
-    tied_before = (sums == own) & ((verbs < verb_rank) | ((verbs == verb_rank) & (nouns < noun_rank)))
-    return within[:, 0, 0] & (((sums > own) | tied_before).sum(axis=(1, 2)) < k)
+    tied_before = (sums == target_sums) & ((verbs < verb_rank) | ((verbs == verb_rank) & (nouns < noun_rank)))
+    return within[:, 0, 0] & (((sums > target_sums) | tied_before).sum(axis=(1, 2)) < k)
 
 
 def _best(logits: np.ndarray, k: int) -> np.ndarray:
@@ -110,10 +110,14 @@ def _average_precision(positives: np.ndarray, scores: np.ndarray) -> float:
 
 @dataclass(frozen=True)
 class MeanAveragePrecision:
-    """Macro mean over the classes that have positives, in per cent, and how many classes were left out."""
+    """A mean of average precisions.
+
+    Args:
+        value: macro mean over the classes that have positives, in per cent; NaN if no class has any.
+        classes_without_positives: classes that the mean leaves out.
+    """
 
     value: float
-    classes_scored: int
     classes_without_positives: int
 
 
@@ -122,7 +126,7 @@ def mean_average_precision(targets: np.ndarray, scores: np.ndarray) -> MeanAvera
     values = average_precision(targets, scores)
     present = ~np.isnan(values)
     value = 100.0 * float(values[present].mean()) if present.any() else float("nan")
-    return MeanAveragePrecision(value, int(present.sum()), int((~present).sum()))
+    return MeanAveragePrecision(value, int((~present).sum()))
 
 
 def roc_auc(targets: np.ndarray, scores: np.ndarray) -> np.ndarray:
@@ -150,13 +154,15 @@ def _roc_auc(positives: np.ndarray, scores: np.ndarray) -> float:
 
 @dataclass(frozen=True)
 class MeanAUC:
-    """Macro mean over the classes with positives and negatives, in per cent; its d-prime; what was left out."""
+    """A mean of areas under the ROC curve.
+
+    Args:
+        value: macro mean over the classes that have positives and negatives, in per cent; NaN if no class has both.
+        d_prime: `d_prime` of that mean, without a unit.
+    """
 
     value: float
     d_prime: float
-    classes_scored: int
-    classes_without_positives: int
-    classes_without_negatives: int
 
 
 def mean_auc(targets: np.ndarray, scores: np.ndarray) -> MeanAUC:
@@ -164,11 +170,7 @@ def mean_auc(targets: np.ndarray, scores: np.ndarray) -> MeanAUC:
     values = roc_auc(targets, scores)
     present = ~np.isnan(values)
     mean = float(values[present].mean()) if present.any() else float("nan")
-    positives = np.asarray(targets, bool).sum(axis=0)
-    without_positives, without_negatives = positives == 0, positives == len(targets)
-    return MeanAUC(
-        100.0 * mean, d_prime(mean), int(present.sum()), int(without_positives.sum()), int(without_negatives.sum())
-    )
+    return MeanAUC(100.0 * mean, d_prime(mean))
 
 
 def d_prime(auc: float) -> float:

@@ -26,7 +26,7 @@ def load_frame(folder: str | Path | None = None) -> pandas.DataFrame:
     from reproduce.errors import InputError
     from reproduce.records.store import RECORDS_DIR, load_records
 
-    place = Path(__file__).resolve().parents[2] / RECORDS_DIR if folder is None else Path(folder).expanduser()
-    if not place.is_dir():
-        raise InputError(f"{place}: no such folder of records; give the folder that --records named")
-    return load_records(place).frame
+    records_dir = Path(__file__).resolve().parents[2] / RECORDS_DIR if folder is None else Path(folder).expanduser()
+    if not records_dir.is_dir():
+        raise InputError(f"{records_dir}: no such folder; pass the folder that --records names")
+    return load_records(records_dir).frame

@@ -115,8 +115,8 @@ def clustering_of(records: Records, run: TrainedRun, protocol: str, seed: int) -
 
 def clusterings_of(records: Records, run: TrainedRun, protocol: str) -> list[ClusteringRun]:
     """Clusterings of one protocol by seed, as many of CLUSTERING_SEEDS as there are."""
-    found = (clustering_of(records, run, protocol, seed) for seed in CLUSTERING_SEEDS)
-    return [record for record in found if record is not None]
+    clusterings = (clustering_of(records, run, protocol, seed) for seed in CLUSTERING_SEEDS)
+    return [record for record in clusterings if record is not None]
 
 
 def missing_clusterings(records: Records, records_dir: Path) -> list[Job]:

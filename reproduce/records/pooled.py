@@ -103,6 +103,6 @@ def runs_of_all(by_model: Mapping[str, Sequence[TrainedRun]]) -> dict[str, list[
 
 def common_runs(first: Sequence[TrainedRun], second: Sequence[TrainedRun]) -> tuple[list[TrainedRun], list[TrainedRun]]:
     """The runs of two models on the folds and seeds that both have, in the same order."""
-    ours, theirs = ({(run.test_splits, run.seed): run for run in runs} for runs in (first, second))
-    shared = sorted(set(ours) & set(theirs))
-    return [ours[place] for place in shared], [theirs[place] for place in shared]
+    by_split = [{(run.test_splits, run.seed): run for run in runs} for runs in (first, second)]
+    shared = sorted(by_split[0].keys() & by_split[1].keys())
+    return [by_split[0][key] for key in shared], [by_split[1][key] for key in shared]

@@ -39,8 +39,8 @@ class StoredPredictions:
 
     def of_clips(self, clip_ids: np.ndarray) -> StoredPredictions:
         """These clips, in that order; KeyError for a clip that is not among them."""
-        place = {str(clip_id): i for i, clip_id in enumerate(self.clip_ids)}
-        rows = np.array([place[str(clip_id)] for clip_id in clip_ids], np.int64)
+        row_of = {str(clip_id): i for i, clip_id in enumerate(self.clip_ids)}
+        rows = np.array([row_of[str(clip_id)] for clip_id in clip_ids], np.int64)
         return StoredPredictions(
             self.clip_ids[rows],
             {head: values[rows] for head, values in self.logits.items()},

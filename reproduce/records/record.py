@@ -8,7 +8,6 @@ from datetime import UTC, datetime
 from typing import Any
 
 SCHEMA = 1
-KINDS = ("cost", "train", "search", "clustering", "scaling", "speed", "inspection")
 
 
 @dataclass(frozen=True)

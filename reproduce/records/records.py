@@ -94,10 +94,6 @@ class Records:
                 newest[run.key] = run
         return tuple(newest.values())
 
-    def where(self, runs: Iterable[Run]) -> Records:
-        """These runs alone, as a collection."""
-        return Records(tuple(runs))
-
     @cached_property
     def frame(self) -> pandas.DataFrame:
         """One row per run with typed columns; see `to_frame`."""
