@@ -188,16 +188,16 @@ class CpuTimes:
     Args:
         wall_s: seconds of a monotonic clock at that moment.
         busy_s: seconds of processor time on the usable cores, of all processes and of the hypervisor.
-        own_s: seconds of processor time of this process and its finished children.
+        process_s: seconds of processor time of this process and its finished children.
     """
 
     wall_s: float
     busy_s: float
-    own_s: float
+    process_s: float
 
     def other_cores_since(self, start: CpuTimes) -> float:
         """Return the mean number of cores that other processes kept busy since `start`."""
-        other_s = (self.busy_s - start.busy_s) - (self.own_s - start.own_s)
+        other_s = (self.busy_s - start.busy_s) - (self.process_s - start.process_s)
         return max(0.0, other_s / (self.wall_s - start.wall_s))
 
 

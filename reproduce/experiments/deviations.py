@@ -33,11 +33,11 @@ DEVIATIONS = (
         "AST's labels on balanced AudioSet",
         "AST's 34.7 uses enhanced labels (PSLA type1_2_mean)",
         "the original labels; weights averaged, the last epoch beside it",
-        "the enhanced labels are not AudioSet's, and the paper does not say that (Our AS) used them",
+        "the enhanced labels are not AudioSet's, and the paper does not state that (Our AS) used them",
     ),
     Deviation(
         "which epoch counts",
-        "AST's code picks the best epoch on the test clips; the paper is silent",
+        "AST's code picks the best epoch on the test clips; the paper does not state it",
         "the last epoch; best and averaged weights beside it, labelled",
         "choosing on the test clips reports a maximum of noise",
     ),
@@ -109,7 +109,7 @@ DEVIATIONS = (
     ),
     Deviation(
         "precision",
-        "AST: AMP in float16; the paper is silent",
+        "AST: AMP in float16; the paper does not state it",
         "bfloat16 on GPUs that have it, float32 elsewhere; the record states which",
         "bfloat16 needs no loss scaling",
     ),

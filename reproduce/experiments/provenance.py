@@ -81,7 +81,7 @@ def mast_provenance(study: PaperStudy, model: str) -> dict[str, Provenance]:
         "average_from": Provenance(
             OPEN, OURS, "the second half, the rate below half its peak; AST averages epochs 6-25 of 25, 1-5 of 5"
         ),
-        "primary": Provenance(OPEN, OURS, "no choice is made on the test clips; the paper does not say"),
+        "primary": Provenance(OPEN, OURS, "no choice on the test clips; the paper does not state it"),
         "report_best": Provenance(
             OPEN, OURS, "the last epoch is the result; best and average are reported beside it, labelled"
         ),

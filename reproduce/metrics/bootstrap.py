@@ -158,9 +158,10 @@ def percentile_interval(replicates: np.ndarray) -> tuple[float, float]:
 
 
 def two_sided_p(differences: np.ndarray) -> float:
-    """Return the bootstrap p-value of a paired difference: twice the smaller share of resamples beside 0.
+    """Return the bootstrap p-value of a paired difference: twice the smaller tail at 0.
 
-    The observed sample counts as one more resample on both sides, so that p is at least 2 / (resamples + 1).
+    The tails are the shares of resamples at or below 0 and at or above 0. The observed sample counts as one more
+    resample in both, so that p is at least 2 / (resamples + 1).
 
     Args:
         differences: (resamples,) in any unit; NaN is left out.

@@ -294,7 +294,7 @@ class BlockShape:
         freq: rows of the token grid.
         time: columns of the token grid.
         width: embedding width.
-        prefix_tokens: class and distillation tokens beside the patches.
+        prefix_tokens: class and distillation tokens, in addition to `tokens`.
     """
 
     block: str

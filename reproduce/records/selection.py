@@ -24,7 +24,7 @@ Groups = list[list[Trained]]
 
 PAPER_INPUT, PAPER_CLASSES = (128, 1024), 527  # input and classes of the paper's costs: AudioSet
 
-# Columns of `_table` that runs share when they differ in the seed alone.
+# Columns of `_table` that runs share when they differ only in the seed.
 BUT_SEED = (
     "model", "config", "dataset", "variant", "train_splits", "test_splits", "front_end", "recipe", "scale", "weights",
     "recipe_name", "data",
@@ -185,7 +185,7 @@ def _trained(records: Records) -> pandas.DataFrame:
 
 
 def _table(runs: Iterable[TrainedRun]) -> pandas.DataFrame:
-    """One row per run; the column `run` holds the run itself."""
+    """One row per run; the column `run` contains the run."""
     import pandas
 
     columns = (
