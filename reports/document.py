@@ -85,11 +85,11 @@ def reference(key: str) -> Span:
 def with_code(text: str) -> Words:
     """A note of a table: text in backticks and commands of this suite are code, everything else is plain."""
     parts: list[str | Span] = []
-    place = 0
+    start = 0
     for match in _CODE.finditer(text):
-        parts += [text[place : match.start()], code(match[1] or match[2])]
-        place = match.end()
-    return words(*parts, text[place:])
+        parts += [text[start : match.start()], code(match[1] or match[2])]
+        start = match.end()
+    return words(*parts, text[start:])
 
 
 def plain_text(text: Words) -> str:

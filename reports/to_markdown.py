@@ -22,7 +22,7 @@ def to_markdown(report: Report) -> str:
 
 def markdown_of(text: Words) -> str:
     """The words as Markdown on one line."""
-    first = next((place for place, span in enumerate(text) if span.text.strip()), len(text))
+    first = next((i for i, span in enumerate(text) if span.text.strip()), len(text))
     start, *others = text[first:] or (Span(""),)
     return "".join(
         (_span(replace(start, text=start.text.lstrip()), first=True), *(_span(s, first=False) for s in others))
@@ -44,8 +44,8 @@ def escape(text: str) -> str:
     start = _STARTS_A_BLOCK.match(text)
     escaped = _escape_inside(text)
     if start:  # "1. x" would become a list, and "# x" a heading
-        place = start.end() - 1 if text[0].isdigit() else 0
-        escaped = escaped if escaped[place] == "\\" else f"{escaped[:place]}\\{escaped[place:]}"
+        at = start.end() - 1 if text[0].isdigit() else 0
+        escaped = escaped if escaped[at] == "\\" else f"{escaped[:at]}\\{escaped[at:]}"
     return escaped
 
 

@@ -1,4 +1,4 @@
-"""The device that torch computes on, and the conditions of a measurement as a dict that every record carries."""
+"""Choose the device of torch, and describe the conditions of a measurement for its record."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from reproduce.machine import cpu_name, describe_machine
 
 
 def choose_device(name: str = "auto") -> str:
-    """Return the first GPU if there is one, else the CPU, for "auto"; any other name as torch reads it.
+    """Return the torch device `name`; "auto" selects the first GPU, or the CPU if there is none.
 
     Raises:
-        InputError: this machine has no such device.
+        InputError: torch cannot use the device on this machine.
     """
     if name == "auto":
         return "cuda" if torch.cuda.is_available() else "cpu"
@@ -29,7 +29,7 @@ def choose_device(name: str = "auto") -> str:
 
 
 def synchronise(device: torch.device | str) -> None:
-    """Wait until the device has finished its work, so that a clock read next includes it."""
+    """Wait until the device has finished its work, so that a clock includes it."""
     if torch.device(device).type != "cpu":
         torch.accelerator.synchronize(device)
 
@@ -42,9 +42,13 @@ def blas_libraries() -> list[str]:
 
 
 def describe_environment(device: str, precision: str = "float32") -> dict[str, Any]:
-    """Return device, threads, libraries, precision, machine and commit, JSON-ready.
+    """Return device, threads, precision, libraries, machine and commit as JSON values.
 
-    `measurement_key` reads "device" and "torch_threads"; every other field may change without changing a key.
+    `measurement_key` uses only "device" and "torch_threads"; other fields do not change a key.
+
+    Args:
+        device: torch device.
+        precision: precision of the computation.
     """
     cuda = device.startswith("cuda")
     return {

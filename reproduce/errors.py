@@ -1,10 +1,10 @@
-"""The one exception for anything a user can mend, and text that is safe to print. No torch here."""
+"""The exception for errors that a user can correct, and text that is safe to print. No torch here."""
 
 from __future__ import annotations
 
 import unicodedata
 
-MESSAGE_LIMIT = 2000  # characters: a field of a damaged list can be a megabyte
+MESSAGE_LIMIT = 2000  # characters; a field of a damaged list can be 1 MB long
 _BIDI_CONTROLS = frozenset("\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
 _SHORT_ESCAPES = {"\n": r"\n", "\r": r"\r", "\t": r"\t"}
 
@@ -22,12 +22,12 @@ class InputError(Exception):
 def displayable(text: str, limit: int = MESSAGE_LIMIT) -> str:
     """Make text safe for a terminal, a table and a page: one line, valid Unicode, no control character.
 
-    Control characters (terminal escapes, line breaks), bytes of a file name that are not UTF-8 and marks that reverse
-    the direction of writing are escaped (`\\x1b`, `\\n`). Text without any of them comes back as it is.
+    Escape control characters (`\\x1b`, `\\n`), bytes of a file name that are not UTF-8, and marks that reverse the
+    direction of writing. Return text without any of them unchanged.
 
     Args:
-        text: any text, with undecodable bytes as `os.fsdecode` gives them.
-        limit: a longer text is cut in its middle to this number of characters.
+        text: any text, with undecodable bytes as `os.fsdecode` returns them.
+        limit: maximum length in characters; a longer text loses its middle.
     """
     if not text.isprintable():
         text = "".join(map(_escaped, text))

@@ -1,4 +1,4 @@
-"""Facts of this computer and of this code that every record carries. No torch here."""
+"""Describe this computer and this code for records. No torch here."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ LIBRARIES = (
 CODE = Path(__file__).resolve().parent
 CPUINFO = Path("/proc/cpuinfo")
 MAX_WORKERS = 8
-# Instruction sets that decide how fast a matrix product is, as /proc/cpuinfo names them on x86 and ARM.
+# Instruction sets that determine the speed of matrix products, by their names in /proc/cpuinfo on x86 and ARM.
 INSTRUCTION_SETS = (
     "avx2",
     "fma",
@@ -45,12 +45,12 @@ INSTRUCTION_SETS = (
     "i8mm",
 )
 BFLOAT16_INSTRUCTIONS = ("avx512_bf16", "amx_bf16", "bf16")
-BUSY_CORES = 0.2  # of one core: what other processes may use while a benchmark runs
+BUSY_CORES = 0.2  # cores that other processes may use during a benchmark
 MIN_WATCH_S = 0.5  # the kernel counts processor time in ticks of 10 ms
 
 
 def usable_cores() -> int:
-    """Count the cores that this process may use; a scheduler can restrict it to a part of the machine's."""
+    """Count the cores that this process may use; a scheduler can restrict it to some cores of the machine."""
     return len(_usable_cpus())
 
 
@@ -61,7 +61,7 @@ def _usable_cpus() -> set[int]:
 
 
 def reading_workers(processes: int = 1) -> int:
-    """Choose how many worker processes read clips ahead for each of `processes` on this machine."""
+    """Choose the number of worker processes that read clips ahead for each of `processes` on this machine."""
     return max(1, min(MAX_WORKERS, usable_cores() // processes - 1))
 
 
@@ -75,9 +75,9 @@ def decoding_threads() -> int:
 
 @lru_cache
 def git_commit(folder: Path = CODE) -> str | None:
-    """Return the commit of the checkout that holds `folder`; None outside a checkout.
+    """Return the commit of the checkout that contains `folder`; None outside a checkout.
 
-    "+changes" follows where tracked files differ from the commit. Records do not count: runs append to them.
+    The suffix "+changes" means that tracked files other than records differ from the commit; runs append to records.
     """
     try:
         commit = _git(folder, "rev-parse", "--short=12", "HEAD")
@@ -95,7 +95,7 @@ def _git(folder: Path, *arguments: str) -> str:
 
 
 def library_versions(names: Iterable[str] = LIBRARIES) -> dict[str, str]:
-    """Return the versions of those of `names` that are installed."""
+    """Return library -> version of the installed ones of `names`."""
     versions = {}
     for name in names:
         try:
@@ -109,7 +109,7 @@ def library_versions(names: Iterable[str] = LIBRARIES) -> dict[str, str]:
 
 
 def _cpuinfo() -> dict[str, str]:
-    """Fields of the first processor in /proc/cpuinfo; empty on other systems."""
+    """Return the fields of the first processor in /proc/cpuinfo; empty on other systems."""
     if not CPUINFO.exists():
         return {}
     first = CPUINFO.read_text().split("\n\n", 1)[0]
@@ -117,7 +117,7 @@ def _cpuinfo() -> dict[str, str]:
 
 
 def cpu_name() -> str:
-    """Return the processor's model name as the system gives it."""
+    """Return the processor's model name from the system."""
     return _cpuinfo().get("model name") or platform.processor() or platform.machine()
 
 
@@ -139,14 +139,14 @@ def instruction_sets() -> list[str]:
 
 
 def has_bfloat16() -> bool:
-    """Whether the processor multiplies bfloat16 natively; elsewhere torch converts operands and is slower."""
+    """Return whether the processor multiplies bfloat16 natively; otherwise torch converts operands and is slower."""
     return bool(set(BFLOAT16_INSTRUCTIONS) & set(instruction_sets()))
 
 
 def available_memory_bytes() -> int | None:
-    """Return the memory that can be allocated without swapping, file cache included; None where it is unknown.
+    """Return the bytes that can be allocated without swapping, file cache included; None where unknown.
 
-    In a container or a scheduler's job it is the memory of the job.
+    In a container or a scheduler's job the limit of the job applies.
     """
     meminfo = Path("/proc/meminfo")
     if not meminfo.exists():
@@ -160,7 +160,7 @@ def available_memory_bytes() -> int | None:
 
 
 def describe_machine() -> dict[str, Any]:
-    """Return the facts of the machine and the code, JSON-ready. Memory is in bytes, the load average in processes."""
+    """Return facts of the machine and the code as JSON values. Memory is in bytes, the load average in processes."""
     import psutil
 
     return {
@@ -186,19 +186,19 @@ class CpuTimes:
     """Processor time used up to one moment.
 
     Args:
-        wall_s: the moment, in seconds of a monotonic clock.
+        wall_s: seconds of a monotonic clock at that moment.
         busy_s: seconds of processor time on the usable cores, of all processes and of the hypervisor.
-        own_s: seconds of processor time of this process and its finished children.
+        process_s: seconds of processor time of this process and its finished children.
     """
 
     wall_s: float
     busy_s: float
-    own_s: float
+    process_s: float
 
     def other_cores_since(self, start: CpuTimes) -> float:
-        """Cores that other processes kept busy since `start`, on average."""
-        others_s = (self.busy_s - start.busy_s) - (self.own_s - start.own_s)
-        return max(0.0, others_s / (self.wall_s - start.wall_s))
+        """Return the mean number of cores that other processes kept busy since `start`."""
+        other_s = (self.busy_s - start.busy_s) - (self.process_s - start.process_s)
+        return max(0.0, other_s / (self.wall_s - start.wall_s))
 
 
 def cpu_times() -> CpuTimes:
@@ -219,7 +219,7 @@ class LoadWatch:
         self._start = cpu_times()
 
     def conditions(self) -> dict[str, Any]:
-        """Return "other_cores" since construction, and "busy": whether they exceed BUSY_CORES. For `environment`."""
+        """Return "other_cores" since construction and "busy", whether they exceed BUSY_CORES, for a record."""
         elapsed_s = time.monotonic() - self._start.wall_s
         if elapsed_s < MIN_WATCH_S:
             time.sleep(MIN_WATCH_S - elapsed_s)

@@ -1,10 +1,10 @@
-"""Numbers and claims quoted from the paper, by key. The numbers themselves are in `paper.json` and nowhere else.
+"""Read the numbers and claims of the paper by key. Only `paper.json` contains the numbers.
 
     paper = load_paper()
     paper.cell("table5", "mast", "macs")        # 25.6, in the column's unit; None where the paper prints "-"
     paper.fact("epochs_kinetics_sounds").value  # 300
     claim = paper.claim("macs_times_less")
-    claim.implied(paper.claim_values(claim))    # 4.04: what Table 5 gives for the "5x" of the abstract
+    claim.implied(paper.claim_values(claim))    # 4.04: Table 5's value of the "5x" in the abstract
 
 A reference ("ref") names any number of the file: `table5.mast.macs` (table, row, column),
 `table1.block_21.mast.freq` (row, model, field) or `facts.learning_rate`. Unknown keys raise KeyError and list the
@@ -38,7 +38,7 @@ StatedAs = Literal["number", "about", "over"]
 LayerKind = Literal["input", "patch_embed", "block", "head"]
 MODELS = ("ast", "mast")
 
-# How a claim's number follows from the numbers it rests on, in the order of its refs (MAST, or the clips kept, first).
+# Formulas of a claim's number from its refs, in their order (MAST, or the usable clips, first).
 RELATIONS: Mapping[str, Callable[[Sequence[float]], float]] = MappingProxyType(
     {
         "difference": lambda v: v[0] - v[1],
@@ -46,9 +46,9 @@ RELATIONS: Mapping[str, Callable[[Sequence[float]], float]] = MappingProxyType(
         "percent_less": lambda v: 100 * (1 - v[0] / v[1]),
         "times_less": lambda v: v[1] / v[0],
         "value": lambda v: v[0],
-        # The last three state no number: the result is the margin over the nearest rival, and the claim holds above 0.
+        # The last three give a margin over the nearest other value; the claim holds if it is above 0.
         "exceeds": lambda v: v[0] - max(v[1:]),
-        "each_exceeds": lambda v: min(ours - theirs for ours, theirs in zip(v[::2], v[1::2], strict=True)),
+        "each_exceeds": lambda v: min(first - second for first, second in zip(v[::2], v[1::2], strict=True)),
         "below": lambda v: min(v[1:]) - v[0],
     }
 )
@@ -58,12 +58,19 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class QuotedColumn:
-    """One printed quantity. `unit`: "%" (accuracy, mAP), "G" (10^9 MACs), "M" (10^6 parameters) or "" (none)."""
+    """One printed quantity.
+
+    Args:
+        key: key of the column.
+        title: as printed.
+        unit: "%" (accuracy, mAP), "G" (10^9 MACs), "M" (10^6 parameters) or "" (none).
+        decimals: printed decimals, so that 0.72 shows as the paper's 0.720.
+    """
 
     key: str
     title: str
     unit: str
-    decimals: int  # as printed, so that 0.72 shows as the paper's 0.720
+    decimals: int
 
 
 @dataclass(frozen=True)
@@ -71,14 +78,14 @@ class QuotedRow:
     """One model's line in a table.
 
     Args:
-        key: of the row.
+        key: key of the row.
         label: as printed.
-        quoted_from: whose numbers these are where the paper names somebody ("MBT [28]"), "Our AS" for the authors'
-            rerun of AST on the AudioSet they could download, None for the paper's own experiments.
-        model: what the paper calls it, "ast" or "mast", or None for any other network.
-        is_ours: whether the paper's authors ran it themselves.
-        cells: column key -> number, None where "-" is printed.
-        note: what a reader must know to read the numbers.
+        quoted_from: source that the paper names ("MBT [28]"), "Our AS" for its rerun of AST on the AudioSet clips that
+            the authors could download, None for other experiments of the paper.
+        model: "ast" or "mast" as the paper names it, None for any other network.
+        is_ours: whether the paper's authors ran the experiment.
+        cells: column key -> number, None where the paper prints "-".
+        note: remark that a reader needs.
     """
 
     key: str
@@ -93,14 +100,22 @@ class QuotedRow:
     def measured_as(self) -> str | None:
         """Model whose measurement may fill this row, or None.
 
-        "AST [28]" of Tables 2-4 is MBT's audio branch: an AST measured here needs its own row beside it.
+        "AST [28]" of Tables 2-4 is MBT's audio branch: an AST measured here needs a separate row.
         """
         return self.model if self.is_ours else None
 
 
 @dataclass(frozen=True)
 class QuotedTable:
-    """Tables 2 to 6 and the ablations. Table 6 is printed the other way round (metrics down, models across)."""
+    """One of Tables 2 to 6 or the ablations. The paper prints Table 6 transposed (metrics in rows).
+
+    Args:
+        key: "table2" to "table6", or "ablations".
+        title: heading of the table here.
+        caption: as printed.
+        columns: printed quantities.
+        rows: one per model.
+    """
 
     key: str
     title: str
@@ -109,12 +124,15 @@ class QuotedTable:
     rows: tuple[QuotedRow, ...]
 
     def column(self, key: str) -> QuotedColumn:
+        """Return the column `key`; KeyError lists the known ones."""
         return _find(self.columns, key, f"column of {self.key}")
 
     def row(self, key: str) -> QuotedRow:
+        """Return the row `key`; KeyError lists the known ones."""
         return _find(self.rows, key, f"row of {self.key}")
 
     def cell(self, row: str, column: str) -> float | None:
+        """Return the printed number in the column's unit, None where the paper prints "-"."""
         return self.row(row).cells[self.column(column).key]
 
 
@@ -123,12 +141,12 @@ class Layer:
     """The output of one line of Table 1 in one model.
 
     Args:
-        kind: of the line.
+        kind: kind of layer.
         feature: as printed.
         arch: as printed.
         width: channels of the input, feature dimension of the tokens, classes of the head.
         tokens: freq * time; None for input and head.
-        freq: rows of the token grid, also for blocks of which the paper prints the tokens alone; None for the head.
+        freq: rows of the token grid, also for blocks where the paper prints only the tokens; None for the head.
         time: columns of the token grid; None for the head.
     """
 
@@ -143,7 +161,15 @@ class Layer:
 
 @dataclass(frozen=True)
 class ArchitectureRow:
-    """One line of Table 1: the printed label, the block numbers it covers, and each model's layer (None for "-")."""
+    """One line of Table 1.
+
+    Args:
+        key: key of the line.
+        label: as printed.
+        blocks: numbers of the blocks on the line.
+        ast: AST's layer, None where the paper prints "-".
+        mast: MAST's layer, None where the paper prints "-".
+    """
 
     key: str
     label: str
@@ -152,12 +178,20 @@ class ArchitectureRow:
     mast: Layer | None
 
     def layer(self, model: str) -> Layer | None:
+        """Return the layer of "ast" or "mast"; KeyError for other models."""
         return _lookup({"ast": self.ast, "mast": self.mast}, model, "model")
 
 
 @dataclass(frozen=True)
 class ArchitectureTable:
-    """Table 1."""
+    """Table 1.
+
+    Args:
+        key: "table1".
+        title: heading of the table here.
+        caption: as printed.
+        rows: lines of the table.
+    """
 
     key: str
     title: str
@@ -165,17 +199,26 @@ class ArchitectureTable:
     rows: tuple[ArchitectureRow, ...]
 
     def row(self, key: str) -> ArchitectureRow:
+        """Return the line `key`; KeyError lists the known ones."""
         return _find(self.rows, key, f"row of {self.key}")
 
     def blocks(self, model: str) -> dict[int, Layer]:
-        """Transformer blocks of "ast" (0-11) or "mast" (0-23) by number, without input, patch embedding and head."""
+        """Return block number -> layer of "ast" (0-11) or "mast" (0-23), without input, patch embedding and head."""
         layers = ((row, row.layer(model)) for row in self.rows)
         return {n: layer for row, layer in layers if layer and layer.kind == "block" for n in row.blocks}
 
 
 @dataclass(frozen=True)
 class Fact:
-    """One number or name stated in the text, with the sentence that states it."""
+    """One number or name that the text states.
+
+    Args:
+        key: key of the fact.
+        value: the number or name.
+        unit: unit of the number, "" for none.
+        where: section of the paper.
+        quote: the sentence that states it.
+    """
 
     key: str
     value: int | float | str
@@ -186,20 +229,20 @@ class Fact:
 
 @dataclass(frozen=True)
 class Claim:
-    """One checkable sentence.
+    """One checkable sentence of the paper.
 
     Args:
-        key: of the claim.
-        sentence: the claim in short, in our words.
+        key: key of the claim.
+        sentence: short form of the claim.
         quote: the paper's sentence.
         where: sections that state it.
-        kind: which measurement can check it.
-        relation: key of RELATIONS, None where no number can judge.
-        refs: the numbers it rests on, in the order its relation takes them.
-        stated: ref of the number the sentence gives, if any.
-        note: where the paper's own tables disagree, or what the sentence leaves open.
-        convention: the reading without which it does not hold, "" where it needs none.
-        stated_as: how the sentence gives its number: the "number" itself, "about" so much, or "over" it.
+        kind: kind of measurement that can check it.
+        relation: key of RELATIONS, None if no number can check the claim.
+        refs: refs of the numbers behind the claim, in the order of its relation.
+        stated: ref of the number that the sentence states, None if it states none.
+        note: disagreement with the paper's tables, or a question that the sentence leaves open.
+        convention: reading that the claim needs to hold, "" if it needs none.
+        stated_as: whether the sentence states the "number" itself, "about" that number, or "over" it.
     """
 
     key: str
@@ -215,7 +258,14 @@ class Claim:
     stated_as: StatedAs = "number"
 
     def implied(self, values: Sequence[float]) -> float | None:
-        """The claim's number from `values` (the paper's or measured, one per ref, in order); None without relation."""
+        """Compute the claim's number; None for a claim without a relation.
+
+        Args:
+            values: one number per ref, in order: the paper's or measured ones.
+
+        Raises:
+            ValueError: not one value per ref.
+        """
         if len(values) != len(self.refs):
             raise ValueError(f"claim {self.key!r} takes one value for each of {self.refs}, got {len(values)}")
         return None if self.relation is None else RELATIONS[self.relation](values)
@@ -223,7 +273,18 @@ class Claim:
 
 @dataclass(frozen=True)
 class Paper:
-    """Everything quoted from the paper. `architecture` is Table 1; `tables` holds the others by key."""
+    """The quoted content of the paper.
+
+    Args:
+        title: title of the paper.
+        authors: names in the printed order.
+        venue: place of publication.
+        year: year of publication.
+        architecture: Table 1.
+        tables: key -> other table.
+        facts: key -> number or name that the text states.
+        claims: checkable sentences.
+    """
 
     title: str
     authors: tuple[str, ...]
@@ -235,35 +296,52 @@ class Paper:
     claims: tuple[Claim, ...]
 
     def table(self, key: str) -> QuotedTable:
+        """Return the table `key`; KeyError lists the known ones."""
         return _lookup(self.tables, key, "table (Table 1 is `architecture`)")
 
     def cell(self, table: str, row: str, column: str) -> float | None:
-        """Printed number in the column's unit, None where the paper prints "-"."""
+        """Return the printed number in the column's unit, None where the paper prints "-"."""
         return self.table(table).cell(row, column)
 
     def fact(self, key: str) -> Fact:
+        """Return the fact `key`; KeyError lists the known ones."""
         return _lookup(self.facts, key, "fact")
 
     def claim(self, key: str) -> Claim:
+        """Return the claim `key`; KeyError lists the known ones."""
         return _find(self.claims, key, "claim")
 
     def resolve(self, ref: str) -> int | float | str | None:
-        """The value a ref names (see the module's docstring); None where the paper prints "-"."""
-        table, _, rest = ref.partition(".")
-        return self.fact(rest).value if table == "facts" else _resolve_cell(self.architecture, self.tables, ref)
+        """Return the value of a ref (see the module's docstring), None where the paper prints "-".
+
+        Raises:
+            KeyError: an unknown ref.
+        """
+        table, _, fact_key = ref.partition(".")
+        return self.fact(fact_key).value if table == "facts" else _resolve_cell(self.architecture, self.tables, ref)
 
     def claim_values(self, claim: Claim) -> tuple[float, ...]:
-        """The paper's own numbers behind a claim, one per ref. Raises TypeError for a ref that is not a number."""
+        """Return the paper's numbers behind a claim, one per ref.
+
+        Raises:
+            TypeError: a ref does not name a number.
+        """
         return tuple(_number(ref, self.resolve(ref)) for ref in claim.refs)
 
     def stated(self, claim: Claim) -> float | None:
-        """The number the claim's sentence gives, to set beside `claim.implied(...)`; None where it gives none."""
+        """Return the number that the claim's sentence states, to compare with `claim.implied(...)`, or None."""
         return None if claim.stated is None else _number(claim.stated, self.resolve(claim.stated))
 
 
 @cache
 def load_paper() -> Paper:
-    """Read `paper.json` once. A table whose rows do not fill exactly its columns, or an unknown field, is an error."""
+    """Read `paper.json`; the result is cached.
+
+    Raises:
+        ValueError: the cells of a row are not exactly the columns of its table.
+        TypeError: a field is unknown or missing.
+        KeyError: an unknown ref, relation or kind.
+    """
     raw = json.loads(PAPER_JSON.read_text(encoding="utf-8"))
     about = raw["paper"]
     architecture = _architecture("table1", raw["tables"]["table1"])
@@ -299,7 +377,7 @@ def _architecture(key: str, raw: Mapping[str, Any]) -> ArchitectureTable:
 
 
 def _fact(key: str, raw: Mapping[str, Any], architecture: ArchitectureTable, tables: Mapping[str, QuotedTable]) -> Fact:
-    """A fact that repeats a table's number names its cell instead of typing the number again."""
+    """Build a fact. One that repeats a number of a table has the `cell` instead of a `value`."""
     fields = dict(raw)
     if "cell" in fields:
         ref = fields.pop("cell")

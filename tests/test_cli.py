@@ -191,9 +191,9 @@ def test_markdown_is_one_even_table() -> None:
         (("table5", "--format", "xml"), "there is no 'xml'; choose from terminal"),
         (("esc50", "--run", "some"), "there is no 'some'; choose from missing, none, all"),
         (("table5", "--sedes", "2"), "unrecognized arguments: --sedes 2; did you mean --seeds"),
-        (("esc50", "--folds", "0"), "0: give a whole number of at least 1"),
-        (("esc50", "--seeds", "9" * 5000), "give a whole number of at least 1"),
-        (("esc50", "--checkpoint-minutes", "nan"), "nan: give a positive number of minutes"),
+        (("esc50", "--folds", "0"), "0: pass a whole number of at least 1"),
+        (("esc50", "--seeds", "9" * 5000), "pass a whole number of at least 1"),
+        (("esc50", "--checkpoint-minutes", "nan"), "nan: pass a positive number of minutes"),
         (("claims", "--device", "cpu"), "unrecognized arguments: --device cpu"),
         (("table1", "--micro-batch", "2"), "unrecognized arguments: --micro-batch 2"),
     ],
@@ -354,5 +354,5 @@ def test_a_fold_without_a_usable_clip_is_one_line(tmp_path: Path) -> None:
 def test_two_real_folds_of_esc_10_are_read_and_planned(esc10: Path, tmp_path: Path) -> None:
     done = call("esc50", "--data", f"esc50={esc10}", "--folds", "2", "--run", "none", "--records", tmp_path)
     assert done.status == 0
-    assert "400 of 400 listed clips can be used, 10 classes" in done.err
+    assert "400 of 400 listed clips are usable, 10 classes" in done.err
     assert done.err.count("not run: ") == 4

@@ -191,7 +191,7 @@ def test_half_a_line_is_skipped_with_a_warning_and_set_aside_by_the_next_append(
     warnings: list[str] = []
     assert [run.key for run in load_runs(tmp_path, warnings.append)] == ["before"]
     (warning,) = warnings
-    assert warning.startswith(f"{path}:2: skipped half a record")
+    assert warning.startswith(f"{path}:2: skipped an incomplete record")
     append_record(tmp_path, make_record(key="after"))
     assert [run.key for run in load_runs(tmp_path, warnings.append)] == ["before", "after"]
     assert warnings == [warning]

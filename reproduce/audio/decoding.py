@@ -19,7 +19,7 @@ from reproduce.audio.libsndfile import open_sndfile, stream_sndfile
 from reproduce.audio.packs import is_packed, stream_packed
 
 _AUDIO_MAGIC = (b"RIFF", b"RF64", b"BW64", b"fLaC", b"OggS", b"FORM", b"caff", b"riff", b".snd", b"\x1aE\xdf\xa3")
-_MAX_HELD = 1 << 26  # values: 256 MiB of float32
+_MAX_SAMPLES = 1 << 26  # values: 256 MiB of float32
 
 
 def read_audio(
@@ -32,11 +32,11 @@ def read_audio(
     Raises:
         AudioError: also too long, for more than 256 MiB of samples.
     """
-    parts, held, rate = [], 0, 0
+    parts, samples_read, rate = [], 0, 0
     for samples, rate in stream_audio(path, start, stop, warnings):
-        held += samples.size
-        if held > _MAX_HELD:
-            raise AudioError(path, "too long", f"more than {held // samples.shape[1] / rate / 60:.0f} min")
+        samples_read += samples.size
+        if samples_read > _MAX_SAMPLES:
+            raise AudioError(path, "too long", f"more than {samples_read // samples.shape[1] / rate / 60:.0f} min")
         parts.append(samples)
     return Block(parts[0] if len(parts) == 1 else np.concatenate(parts), rate)
 

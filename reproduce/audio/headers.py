@@ -252,10 +252,10 @@ def _is_mpeg_audio(head: bytes) -> bool:
 
 def _mp3_end(frame: bytes, at: int) -> int | None:
     """End by the byte count of a Xing or Info header in an mp3's first frame."""
-    found = _XING.search(frame, 4, 64)
-    if not _is_mpeg_audio(frame) or found is None or len(frame) < found.end() + 12:
+    header = _XING.search(frame, 4, 64)
+    if not _is_mpeg_audio(frame) or header is None or len(frame) < header.end() + 12:
         return None
-    flags, values = struct.unpack_from(">I", frame, found.end())[0], found.end() + 4
+    flags, values = struct.unpack_from(">I", frame, header.end())[0], header.end() + 4
     if not flags & 2:
         return None
     return at + int(struct.unpack_from(">I", frame, values + (4 if flags & 1 else 0))[0])

@@ -1,4 +1,4 @@
-"""What a subcommand is, and the groups in which the help lists them. No torch here."""
+"""Define a subcommand, and the groups of subcommands in the help. No torch here."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 PROGRAM = "python -m reproduce"
-# Group -> its title, and the command whose example the help shows.
+# Group -> title, and the command whose example the help shows.
 GROUPS = {
     "start": ("start here", "table5"),
     "paper": ("the paper's tables and figures", "all"),
-    "own": ("your own sounds", "train"),
+    "sounds": ("your own sounds", "train"),
     "data": ("data sets", "data audit"),
     "records": ("costs, speed and stored runs", "compare"),
 }
@@ -24,12 +24,12 @@ class Command:
     """One subcommand.
 
     Args:
-        name: what the user types.
-        group: key of GROUPS under which the help lists it.
+        name: name on the command line.
+        group: key of GROUPS.
         help: one line for the list of commands.
         example: a complete command line.
-        add_options: declares its options on a parser.
-        run: "module:function" that takes the parsed options and returns the exit status; imported when it runs.
+        add_options: function that adds the options to a parser.
+        run: "module:function", imported when the command runs; it takes the parsed options and returns the exit status.
         defaults: further values of the parsed options.
     """
 
@@ -42,6 +42,7 @@ class Command:
     defaults: dict[str, Any] = field(default_factory=dict)
 
     def __call__(self, options: argparse.Namespace) -> int:
+        """Import and run the command; return the exit status."""
         module, _, function = self.run.partition(":")
         status: int = getattr(importlib.import_module(module), function)(options)
         return status

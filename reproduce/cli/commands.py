@@ -1,6 +1,6 @@
-"""The commands, one entry each: name, group, options and the function that runs it. No torch here.
+"""List the commands: name, group, options and function of each. No torch here.
 
-A registered table is a command by itself; `STUDIES` and `TARGETS` below say which tables train something first.
+Every registered table is a command. Tables in `STUDIES` and trained targets train their missing runs first.
 """
 
 from __future__ import annotations
@@ -20,20 +20,20 @@ from reproduce.tables.render import ALL_FORMATS
 # Comparison on a folder in ESC-50's layout -> its default preset.
 STUDIES = {"esc50": "demo", "tune": "demo", "equal_macs": "demo", "pooling": "coarse"}
 START_HERE = ("table5", "claims", "esc50")
-PAPER_TABLES = ("table1", "claims")  # beside the trained targets
+PAPER_TABLES = ("table1", "claims")  # in addition to the trained targets
 
 
 def all_commands() -> tuple[Command, ...]:
-    """Every command, tables first, in the order of the help."""
-    return (*map(_of_table, table_specs().values()), *OTHER_COMMANDS, *DATA_COMMANDS)
+    """Return every command, tables first, in the order of the help."""
+    return (*map(_table_command, table_specs().values()), *OTHER_COMMANDS, *DATA_COMMANDS)
 
 
-def _of_table(spec: TableSpec) -> Command:
+def _table_command(spec: TableSpec) -> Command:
     trained = (*trained_targets(), "all")
     group = "records"
     add_options: Callable[[argparse.ArgumentParser], None]
     if spec.name in STUDIES:
-        group, add_options, run = "own", partial(_study_options, spec.name), "reproduce.cli.studies:run_study"
+        group, add_options, run = "sounds", partial(_study_options, spec.name), "reproduce.cli.studies:run_study"
     elif spec.name in trained:
         group, add_options, run = "paper", o.add_target, "reproduce.cli.targets:run_target"
     elif spec.name == "scaling":
@@ -93,7 +93,7 @@ def _plan_options(parser: argparse.ArgumentParser) -> None:
 
 
 def _train_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("name", metavar="NAME", help="data set, see `list`; `csv` and `folder` take your own sounds")
+    parser.add_argument("name", metavar="NAME", help="data set, see `list`; `csv` and `folder` read your own sounds")
     o.add_variant(parser)
     o.add_format(parser)
     o.add_records(parser)
@@ -103,7 +103,7 @@ def _train_options(parser: argparse.ArgumentParser) -> None:
 
 
 def _compare_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("first", metavar="KEY", help="key of a run, or its first digits, as the records have it")
+    parser.add_argument("first", metavar="KEY", help="key of a recorded run, or its first digits")
     parser.add_argument("second", metavar="KEY")
     parser.add_argument("--on-intersection", action="store_true", help="score both on the clips that both have")
     o.add_measured(parser)
@@ -119,7 +119,7 @@ def _model_option(parser: argparse.ArgumentParser) -> None:
         "--model",
         required=True,
         metavar="FILE",
-        help="weights that a training run left (runs/KEY.safetensors), or audioset: AST's published ones",
+        help="weights of a training run (runs/KEY.safetensors), or audioset: AST's published weights",
     )
     o.add_device(parser)
 
@@ -130,7 +130,7 @@ def _crops_option(parser: argparse.ArgumentParser) -> None:
         type=o.at_least(1),
         default=1,
         metavar="N",
-        help=f"evenly spaced crops of longer sounds, averaged; 1 takes the start {o.DEFAULT}",
+        help=f"evenly spaced crops of a longer sound to average; 1 takes its start {o.DEFAULT}",
     )
 
 
@@ -142,7 +142,7 @@ def _sounds_options(parser: argparse.ArgumentParser) -> None:
 
 def _predict_options(parser: argparse.ArgumentParser) -> None:
     _sounds_options(parser)
-    parser.add_argument("--top", type=o.at_least(1), default=3, metavar="N", help=f"classes shown {o.DEFAULT}")
+    parser.add_argument("--top", type=o.at_least(1), default=3, metavar="N", help=f"classes per sound {o.DEFAULT}")
     o.add_format(parser, ("terminal", "csv", "json"))
 
 
@@ -194,38 +194,38 @@ OTHER_COMMANDS = (
     _command(
         "plan",
         "paper",
-        "clips, steps, memory and device-hours of a target, before it is trained",
+        "clips, steps, memory and device-hours of a target, before training",
         "plan table5",
         _plan_options,
         "targets:run_plan",
     ),
     _command(
         "train",
-        "own",
-        "both models on a data set's official split, or cross-validated where it has folds",
+        "sounds",
+        "train both models on a data set's official split, or cross-validate them on its folds",
         "train folder --data folder=my-sounds",
         _train_options,
         "studies:run_study",
     ),
     _command(
         "predict",
-        "own",
-        "the most probable classes of sounds, by a trained model",
+        "sounds",
+        "the most probable classes of sounds by a trained model",
         "predict my-sounds --model runs/KEY.safetensors",
         _predict_options,
         "inference:run_predict",
     ),
     _command(
         "embed",
-        "own",
-        "embeddings of sounds, by a trained model, as npz",
+        "sounds",
+        "embeddings of sounds by a trained model, as npz",
         "embed my-sounds --model runs/KEY.safetensors",
         _embed_options,
         "inference:run_embed",
     ),
     _command(
         "evaluate",
-        "own",
+        "sounds",
         "a trained model's score on a data set's test clips",
         "evaluate audioset --data audioset=DIR --model audioset",
         _evaluate_options,
@@ -233,7 +233,7 @@ OTHER_COMMANDS = (
     ),
     _command(
         "inspect",
-        "own",
+        "sounds",
         "one sound's log-mel and a trained MAST's relative positions, for the report",
         "inspect SOUND --model runs/KEY.safetensors",
         _inspect_options,

@@ -1,6 +1,6 @@
-"""`python -m reproduce data VERB`: audit, shard or measure a data set, or write a stand-in of one.
+"""Run `python -m reproduce data VERB`: audit, shard or measure a data set, or write a stand-in for one.
 
-What a verb needs is imported when it runs. No torch here.
+Each verb imports what it needs when it runs. No torch here.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ def _audit_options(parser: argparse.ArgumentParser) -> None:
 
 
 def run_audit(options: argparse.Namespace) -> int:
-    """Decode every clip, write the report of what is usable and print it."""
+    """Decode every clip, write the report on usable clips and print it."""
     from reproduce.data.audit import examine_clips, read_for_audit
     from reproduce.data.audit_report import render, write_report
     from reproduce.data.audit_summary import iter_faults, summarise
@@ -58,7 +58,7 @@ def run_audit(options: argparse.Namespace) -> int:
 
 def _standin_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("name", nargs="?", default=ALL, metavar="NAME", help=f"data set, or all {o.DEFAULT}")
-    parser.add_argument("--clips", type=int, metavar="N", help="over all splits (default: about 500, by data set)")
+    parser.add_argument("--clips", type=int, metavar="N", help="clips over all splits (default: about 500)")
     parser.add_argument("--seed", type=int, default=0, help=o.DEFAULT)
     parser.add_argument(
         "--out", type=Path, default=Path("runs/standin"), metavar="DIR", help=f"folder of the data sets {o.DEFAULT}"
@@ -66,7 +66,7 @@ def _standin_options(parser: argparse.ArgumentParser) -> None:
 
 
 def run_standin(options: argparse.Namespace) -> int:
-    """Write the stand-ins that were asked for and print how to use them."""
+    """Write the requested stand-ins and print how to use them."""
     from reproduce.datasets.standin.write import STANDINS, write_standin
 
     for name in STANDINS if options.name == ALL else (options.name,):
@@ -86,7 +86,7 @@ def _shard_options(parser: argparse.ArgumentParser) -> None:
 
 
 def run_shard(options: argparse.Namespace) -> int:
-    """Pack the clips into shards and print what they hold."""
+    """Pack the clips into shards and print their contents."""
     from reproduce.data.content import default_cache
     from reproduce.data.shard_writer import write_shards
 
@@ -108,13 +108,13 @@ def _stats_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--clips", type=o.at_least(1), metavar="N", help="a random sample of the training clips (default: all)"
     )
-    parser.add_argument("--seed", type=int, default=0, help=f"of sample and augmentation {o.DEFAULT}")
+    parser.add_argument("--seed", type=int, default=0, help=f"seed of sample and augmentation {o.DEFAULT}")
     o.add_format(parser, ("terminal", "json"))
     _workers_option(parser)
 
 
 def run_stats(options: argparse.Namespace) -> int:
-    """Print the mean and deviation of the training clips' log-mels."""
+    """Print the mean and standard deviation of the training clips' log-mels."""
     from reproduce.data.norm_stats import (
         StatsOptions,
         describe_stats,
@@ -128,22 +128,22 @@ def run_stats(options: argparse.Namespace) -> int:
     spec = dataset_spec(options.name)
     index = training_clips(_read(options), spec, options.clips, options.seed)
     with progress_bar("stats", total=len(index)) as bar:
-        how = StatsOptions(seed=options.seed, workers=options.workers)
-        stats = measure_stats(index, stats_spec(spec.clip_seconds), how, on_clip=bar.update)
+        stats_options = StatsOptions(seed=options.seed, workers=options.workers)
+        stats = measure_stats(index, stats_spec(spec.clip_seconds), stats_options, on_clip=bar.update)
     described = describe_stats(stats, index, spec, options.seed)
     print_result((json.dumps(described, indent=2) if options.format == "json" else stats_text(described)) + "\n")
     return 0
 
 
 def _folder(options: argparse.Namespace) -> Path:
-    """The folder of the data set; InputError if the name is unknown or no folder was given."""
+    """Return the folder of the data set; InputError if the name is unknown or the folder is missing."""
     from reproduce.datasets import location_of
 
     return location_of(options.name, options.data, options.datasets)
 
 
 def _read(options: argparse.Namespace) -> ClipIndex:
-    """The data set in the variant that was asked for."""
+    """Read the data set in the requested variant."""
     from reproduce.datasets import read_variant
 
     return read_variant(options.name, _folder(options), options.variant, follow_outside=options.follow_outside)
@@ -161,15 +161,15 @@ DATA_COMMANDS = tuple(
     for verb, help, example, add_options in (
         (
             "audit",
-            "what is listed, present and usable, beside the paper's counts",
+            "count listed, present and usable clips beside the paper's counts",
             "vggsound --data vggsound=DIR",
             _audit_options,
         ),
-        ("standin", "a small synthetic stand-in in a data set's official layout", "vggsound", _standin_options),
+        ("standin", "write a small synthetic stand-in in a data set's official layout", "vggsound", _standin_options),
         ("shard", "pack the clips into WebDataset tar shards", "vggsound OUT --data vggsound=DIR", _shard_options),
         (
             "stats",
-            "log-mel mean and deviation, by AST's rule and plainly",
+            "log-mel mean and standard deviation, by AST's rule and over all frames",
             "vggsound --data vggsound=DIR",
             _stats_options,
         ),

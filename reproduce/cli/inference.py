@@ -1,4 +1,4 @@
-"""The verbs `predict`, `embed` and `evaluate`: a trained model on sounds. Imports torch."""
+"""Run `predict`, `embed`, `evaluate` and `inspect`: apply a trained model to sounds. Imports torch."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from reproduce.metrics.headline import headline
 
 
 def run_predict(options: argparse.Namespace) -> int:
-    """The likeliest classes of every sound."""
+    """Print the most probable classes of every sound."""
     trained, sounds, predictions = _predict(options)
     rows = top_classes(trained, predictions, options.top)
     if options.format == "json":
@@ -36,7 +36,7 @@ def run_predict(options: argparse.Namespace) -> int:
             {
                 "file": str(path),
                 **{
-                    head: [{"label": label, "probability": chance} for label, chance in best]
+                    head: [{"label": label, "probability": probability} for label, probability in best]
                     for head, best in row.items()
                 },
             }
@@ -49,19 +49,19 @@ def run_predict(options: argparse.Namespace) -> int:
         writer.writerow(("file", "head", "rank", "label", "probability"))
         for path, row in zip(sounds, rows, strict=True):
             for head, best in row.items():
-                for rank, (label, chance) in enumerate(best, start=1):
-                    writer.writerow((path, head, rank, label, f"{chance:.6f}"))
+                for rank, (label, probability) in enumerate(best, start=1):
+                    writer.writerow((path, head, rank, label, f"{probability:.6f}"))
         print_result(text.getvalue())
     else:
         width = max(len(str(path)) for path in sounds)
         for path, row in zip(sounds, rows, strict=True):
-            heads = (", ".join(f"{label} {chance:.2f}" for label, chance in best) for best in row.values())
+            heads = (", ".join(f"{label} {probability:.2f}" for label, probability in best) for best in row.values())
             print_result(f"{path!s:<{width}}  {'; '.join(heads)}\n")
     return 0
 
 
 def run_embed(options: argparse.Namespace) -> int:
-    """Embeddings of every sound as an npz."""
+    """Write the embeddings of every sound to an npz file."""
     _, sounds, predictions = _predict(options)
     save_embeddings(options.out, sounds, predictions)
     print_result(f"{options.out}: {len(sounds)} embeddings of {predictions.embeddings.shape[1]} numbers\n")
@@ -69,7 +69,7 @@ def run_embed(options: argparse.Namespace) -> int:
 
 
 def run_evaluate(options: argparse.Namespace) -> int:
-    """A trained model's score on a data set's test clips, or on the fold it did not see."""
+    """Print a trained model's scores on a data set's test clips, or on another split or fold."""
     device = choose_device(options.device)
     trained = load_trained_model(options.model, device)
     spec = dataset_spec(options.name)
@@ -77,9 +77,9 @@ def run_evaluate(options: argparse.Namespace) -> int:
     index = read_variant(spec.name, folder, options.variant, follow_outside=options.follow_outside)
     splits = (options.split,) if options.split else spec.test_splits
     if not splits or not len(test := index.where_split(*splits)):
-        raise InputError(f"--split: say which of {', '.join(sorted(index.listed))} to evaluate on")
+        raise InputError(f"--split: choose the splits to evaluate from {', '.join(sorted(index.listed))}")
     if seen := sorted({*splits} & {*trained.trained_on}):
-        log(f"warning: the model was trained on {', '.join(seen)}: this score says nothing of other clips")
+        log(f"warning: the model was trained on {', '.join(seen)}: the score does not apply to other clips")
     metrics, predictions = evaluate(trained, test, InferenceOptions(device=device, crops=options.crops))
     _log_problems(predictions)
     listed = sum(index.listed.get(split, 0) for split in splits)
@@ -99,10 +99,10 @@ def run_evaluate(options: argparse.Namespace) -> int:
 
 
 def run_inspect(options: argparse.Namespace) -> int:
-    """Store how the model gets one sound and where its attention leans, for the report's figures."""
+    """Store a sound's log-mel and the attention bias of the model's relative positions, for the report's figures."""
     device = choose_device(options.device)
     if options.sound.is_dir():
-        raise InputError(f"{options.sound}: a folder; give one sound file")
+        raise InputError(f"{options.sound}: this is a folder; pass one sound file")
     (sound,) = find_audio_files([options.sound])
     trained = load_trained_model(options.model, device)
     record = record_inspection(trained, sound, inspect(trained, sound, device), device, options.records)

@@ -1,4 +1,4 @@
-"""`python -m reproduce list`: tables, data sets and presets, or the paper's recipes. No torch here."""
+"""Run `python -m reproduce list`: print tables, data sets and presets, or the paper's recipes. No torch here."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def run_list(options: argparse.Namespace) -> int:
 
 
 def listing() -> str:
-    """Tables, data sets and presets, as text."""
+    """Return tables, data sets and presets as text."""
     sections = {
         "Tables (python -m reproduce NAME)": {spec.name: spec.help for spec in table_specs().values()},
         "Data sets (--data NAME=PATH)": {name: dataset_spec(name).title for name in list_datasets()},

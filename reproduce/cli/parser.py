@@ -1,4 +1,4 @@
-"""The argument parser: a subcommand per `Command`, help in groups, close matches for typing errors. No torch here."""
+"""Build the argument parser: a subcommand per `Command`, help in groups, close matches for typing errors."""
 
 from __future__ import annotations
 
@@ -15,12 +15,13 @@ HELP_WIDTH = 16
 
 
 class Parser(argparse.ArgumentParser):
-    """An ArgumentParser that names close matches when a word is misspelt, and takes no abbreviations."""
+    """An ArgumentParser without abbreviations that suggests close matches for misspelt words."""
 
     def __init__(self, **options: Any) -> None:
         super().__init__(**{"allow_abbrev": False, "formatter_class": argparse.RawDescriptionHelpFormatter, **options})
 
     def error(self, message: str) -> NoReturn:
+        """Print the message with close matches, and exit with status 2."""
         wrong = re.search(r"invalid choice: '([^']*)' \(choose from (.*)\)", message)
         if wrong:
             known = re.findall(r"[\w.-]+", wrong[2])
@@ -39,7 +40,7 @@ def _did_you_mean(word: str, known: list[str]) -> str:
 
 
 class _Subcommand(Parser):
-    """A parser of one command, which must report its own unknown options: argparse leaves that to the main parser."""
+    """A parser of one command that reports unknown options; argparse leaves them to the main parser."""
 
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
         options, extra = super().parse_known_args(args, namespace)
@@ -49,7 +50,7 @@ class _Subcommand(Parser):
 
 
 class _GroupedHelp(Parser):
-    """The main parser, whose help lists the commands by group, with an example each."""
+    """The main parser. Its help lists the commands by group, with an example per group."""
 
     commands: tuple[Command, ...] = ()
 
@@ -62,13 +63,9 @@ class _GroupedHelp(Parser):
         return "\n".join([*lines, "", f"{PROGRAM} COMMAND --help lists the options of a command.", ""])
 
 
-def build_parser(commands: tuple[Command, ...] | None = None) -> argparse.ArgumentParser:
-    """The parser of `python -m reproduce`; parsed options carry `run(options) -> exit status`.
-
-    Args:
-        commands: subcommands; None takes every command.
-    """
-    commands = all_commands() if commands is None else commands
+def build_parser() -> argparse.ArgumentParser:
+    """Build the parser of `python -m reproduce`. Parsed options contain the chosen `Command` as `run_command`."""
+    commands = all_commands()
     parser = _GroupedHelp(
         prog=PROGRAM,
         description="Reproduce the tables of the MAST paper, and compare MAST with AST on your own data and hardware.",
@@ -76,15 +73,15 @@ def build_parser(commands: tuple[Command, ...] | None = None) -> argparse.Argume
     parser.commands = commands
     parser.add_argument("--version", action="version", version=f"mast-vs-ast {_version()}")
     subparsers = parser.add_subparsers(dest="command", required=True, metavar="COMMAND", parser_class=_Subcommand)
-    below: dict[str, Any] = {}
+    groups: dict[str, Any] = {}
     for command in commands:
         first, _, second = command.name.partition(" ")
-        if second and first not in below:
-            below[first] = subparsers.add_parser(first, description=GROUPS[command.group][0]).add_subparsers(
+        if second and first not in groups:
+            groups[first] = subparsers.add_parser(first, description=GROUPS[command.group][0]).add_subparsers(
                 dest="verb", required=True, metavar="VERB", parser_class=_Subcommand
             )
         text = f"{command.help}\n\nexample:\n  {command.example}"
-        subparser = (below[first] if second else subparsers).add_parser(second or first, description=text)
+        subparser = (groups[first] if second else subparsers).add_parser(second or first, description=text)
         command.add_options(subparser)
         subparser.set_defaults(run_command=command, **command.defaults)
     return parser
@@ -93,5 +90,5 @@ def build_parser(commands: tuple[Command, ...] | None = None) -> argparse.Argume
 def _version() -> str:
     try:
         return version("mast-vs-ast")
-    except PackageNotFoundError:  # run from a checkout that is not installed
+    except PackageNotFoundError:  # a checkout without installation
         return "(not installed)"

@@ -1,4 +1,4 @@
-"""What a command prints while it works: lines and progress bars on stderr, results on stdout. No torch here."""
+"""Print log lines and progress bars on stderr, and results on stdout. No torch here."""
 
 from __future__ import annotations
 
@@ -17,29 +17,29 @@ from reproduce.tables.render import render
 
 
 def is_main() -> bool:
-    """Whether this is the process that writes and prints, among those of torchrun or accelerate launch."""
+    """Return whether this process writes and prints; with torchrun or accelerate launch only the first one does."""
     return os.environ.get("RANK", "0") == "0"
 
 
 def is_distributed() -> bool:
-    """Whether torchrun or accelerate launch started several processes."""
+    """Return whether torchrun or accelerate launch started several processes."""
     return os.environ.get("WORLD_SIZE", "1") != "1"
 
 
 def log(line: str) -> None:
-    """Print one line on stderr, above any progress bar, so that stdout holds the result alone."""
+    """Print one line on stderr, above any progress bar; stdout is for results."""
     if is_main():
         tqdm.write(displayable(line), file=sys.stderr)
 
 
 def log_files(paths: Iterable[Path]) -> None:
-    """Log every file that was written."""
+    """Log the path of every written file."""
     for path in paths:
         log(f"wrote {path}")
 
 
 def print_result(text: str) -> None:
-    """Print a result on stdout."""
+    """Print a result on stdout, in the first process only."""
     if is_main():
         sys.stdout.write(text)
 
@@ -55,13 +55,13 @@ def print_table(table: Table, format: str) -> None:
 
 
 def progress_bar(what: str, unit: str = "clip", total: int | None = None) -> tqdm:
-    """A bar on stderr for a terminal; none in a log file or in any process but the first."""
+    """Return a progress bar on stderr; it is off in a log file and in all processes but the first."""
     return tqdm(total=total, desc=what, unit=unit, smoothing=0.05, file=sys.stderr, disable=None if is_main() else True)
 
 
 @contextmanager
 def counting_bar(what: str, unit: str = "it") -> Iterator[Callable[..., None]]:
-    """A bar for work that reports `(done, total)` or `(done, total, current step)`."""
+    """Show a bar for work that reports `(done, total)` or `(done, total, current step)`."""
     with progress_bar(what, unit) as bar:
 
         def on_progress(done: int, total: int, step: str = "") -> None:

@@ -1,4 +1,4 @@
-"""What every training command does: open a data set once, train what has no record yet, and tell how it goes."""
+"""Steps of every training command: open a data set, train the runs without a record, and log progress."""
 
 from __future__ import annotations
 
@@ -34,11 +34,15 @@ from reproduce.training.processes import gather, make_accelerator
 from reproduce.training.runner import experiment_key, run_experiment
 
 PROBLEMS_SHOWN = 10
-USABLE_MEMORY = 0.9  # of a GPU: the estimate leaves out the CUDA context and the slack of the allocator
+USABLE_MEMORY = 0.9  # share of a GPU: the estimate excludes the CUDA context and unused memory of the allocator
 
 
 def named_weights(name: str) -> tuple[Path | None, str]:
-    """File of `--weights`, if it is one, and what the experiment's key says of it: never the path, but its hash."""
+    """Return the file of `--weights`, None for a name, and the name in the experiment's key: for a file its hash.
+
+    Raises:
+        InputError: the file does not contain weights.
+    """
     path = Path(name)
     if name == SCRATCH or not path.exists():
         return None, name
@@ -55,8 +59,8 @@ class StoreRequest:
 
     Args:
         dataset: registered name.
-        path: its folder, or a folder of shards of it.
-        variant: None takes the data set's first.
+        path: folder of the data set or of its shards.
+        variant: variant of the data set; None selects its first.
         front_end: log-mel parameters.
         whole: keep longer clips whole, for random or several crops.
         follow_outside: use files that a list names outside the folder.
@@ -71,7 +75,15 @@ class StoreRequest:
 
 
 def make_execution(options: ExecutionOptions, in_main_memory: bool) -> Execution:
-    """Device, precision and processes; reading ahead is for disks and GPUs."""
+    """Choose device, precision and reading processes.
+
+    Args:
+        options: settings of the command line.
+        in_main_memory: whether the clips are in memory; then a CPU needs no processes that read ahead.
+
+    Raises:
+        InputError: this machine lacks the device, or it lacks the precision.
+    """
     device, precision = choose_device(options.device), options.precision
     if precision == "auto":
         native = device.startswith("cuda") and torch.cuda.is_bf16_supported(including_emulation=False)
@@ -90,18 +102,21 @@ def make_execution(options: ExecutionOptions, in_main_memory: bool) -> Execution
 
 
 def _processes_here() -> int:
-    """Training processes on this machine."""
+    """Return the number of training processes on this machine."""
     return int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
 
 
 def open_store(request: StoreRequest, stream: bool) -> WaveformStore:
-    """The clips of a data set, from its files or from shards of them: in memory where they fit, else from disk.
+    """Open the clips of a data set, from its files or from shards: in memory if they fit, else from disk.
 
     Args:
-        request: which clips.
-        stream: read from disk in every epoch even where memory would hold them.
+        request: the clips to open.
+        stream: read from disk in every epoch even if they fit in memory.
+
+    Raises:
+        InputError: the data cannot be read, have no usable clip, or are shards of other data.
     """
-    # A journal without an index belongs to shards that are not finished: reading them gives that message.
+    # A journal without an index belongs to unfinished shards: reading them raises an error that explains this.
     if any((request.path / file).is_file() for file in (INDEX_NAME, JOURNAL_NAME)):
         store = _open_shards(request, stream)
     else:
@@ -111,7 +126,7 @@ def open_store(request: StoreRequest, stream: bool) -> WaveformStore:
             with progress_bar("decoding", total=len(index)) as bar:
                 store = load_waveforms(index, request.front_end, on_clip=bar.update, whole=request.whole)
     classes = " and ".join(f"{len(names)} classes" for names in store.index.classes.values())
-    log(f"{request.dataset}: {len(store)} of {sum(store.index.listed.values())} listed clips can be used, {classes}")
+    log(f"{request.dataset}: {len(store)} of {sum(store.index.listed.values())} listed clips are usable, {classes}")
     for problem in store.problems[:PROBLEMS_SHOWN]:
         log(f"{'not used' if problem.fatal else 'warning'}: {problem.message}")
     if len(store.problems) > PROBLEMS_SHOWN:
@@ -123,11 +138,11 @@ def _open_shards(request: StoreRequest, stream: bool) -> WaveformStore:
     folder, spec = request.path, request.front_end
     shards = read_shard_index(folder)
     if shards.dataset != request.dataset:
-        raise InputError(f"{folder}: these shards hold {shards.dataset}, not {request.dataset}")
+        raise InputError(f"{folder}: these shards contain {shards.dataset}, not {request.dataset}; pass another folder")
     if request.variant is not None and request.variant != shards.variant:
-        held = shards.variant or "its only variant"
+        packed = shards.variant or "its only variant"
         raise InputError(
-            f"--variant {request.variant}: the shards in {folder} hold {held}; shard that one, or omit the option"
+            f"--variant {request.variant}: the shards in {folder} contain {packed}; shard that one, or omit the option"
         )
     with progress_bar("verifying shards", total=shards.clips()) as bar:
         store = open_shards(folder, spec, on_clip=bar.update)
@@ -145,12 +160,15 @@ def train_missing(
     Args:
         experiments: runs on the clips of `store`.
         store: the opened data set.
-        kind: of the records, see `run_experiment`.
-        weights: file that training starts from, where it is one.
-        options: which runs, and where results go.
+        kind: kind of the records, see `run_experiment`.
+        weights: file of initial weights, None for scratch or published weights.
+        options: selection of the runs, and folders of the results.
 
     Returns:
-        All experiments by key, trained or not.
+        Key -> experiment for all experiments, trained or not.
+
+    Raises:
+        InputError: a folder cannot be written, or the data or weights do not fit an experiment.
     """
     keys = {experiment_key(experiment, store): experiment for experiment in experiments}
     recorded = {run.key for run in load_records(options.records) if run.kind == kind}
@@ -161,7 +179,7 @@ def train_missing(
     for folder in (options.records, options.runs):
         _check_writable(folder)
     execution = make_execution(options.execution, isinstance(store.waveforms, tuple))
-    # Another job may append between two processes' reads: the first process' list holds for all.
+    # Another job may append a record between the reads of two processes: all use the list of the first process.
     missing = {key: keys[key] for key in gather([list(missing)])[0] if key in keys}
     for number, experiment in enumerate(missing.values(), start=1):
         name = f"[{number}/{len(missing)}] {run_name(experiment)}"
@@ -181,7 +199,7 @@ def train_missing(
 
 
 def _fit_device(name: str, experiment: Experiment, execution: Execution) -> Execution:
-    """Choose a micro-batch, or recomputation, that fits the GPU, unless the user chose; the recipe's batch stays."""
+    """Choose a micro-batch or recomputation that fits the GPU, unless the user did; keep the recipe's batch."""
     accelerator = execution.accelerator
     if accelerator.device.type != "cuda" or execution.micro_batch or execution.grad_checkpointing:
         return execution
@@ -189,21 +207,21 @@ def _fit_device(name: str, experiment: Experiment, execution: Execution) -> Exec
     device = TrainingDevice(
         gib=USABLE_MEMORY * gib, devices=accelerator.num_processes, mixed=accelerator.mixed_precision == "bf16"
     )
-    asked = estimate_memory(experiment, WHOLE_BATCH, device)
-    fitting = fit_memory(experiment, asked, device)
-    if fitting == asked:
+    requested = estimate_memory(experiment, WHOLE_BATCH, device)
+    fitting = fit_memory(experiment, requested, device)
+    if fitting == requested:
         return execution
     checkpointing = fitting.memory.checkpointing
     recomputed = " and --grad-checkpointing" if checkpointing else ""
     log(
-        f"{name}: {asked.clips} clips need about {asked.gib:.0f} GiB, the GPU has {gib:.0f} GiB: training with "
-        f"--micro-batch {fitting.clips}{recomputed}; the batch of {experiment.recipe.batch_size} clips per step stays"
+        f"{name}: {requested.clips} clips need about {requested.gib:.0f} GiB, the GPU has {gib:.0f} GiB: training with "
+        f"--micro-batch {fitting.clips}{recomputed}; the batch remains {experiment.recipe.batch_size} clips per step"
     )
     return replace(execution, micro_batch=fitting.clips, grad_checkpointing=checkpointing)
 
 
 def _report_progress(name: str, experiment: Experiment, store: WaveformStore, bar: tqdm) -> Progress:
-    """A run's progress: a bar over all clips of all epochs, and a line per epoch that a log file keeps."""
+    """Return callbacks that update a bar over all clips of all epochs and log a line per epoch."""
     epochs = experiment.recipe.epochs
     bar.total = len(store.where_split(*experiment.train_splits)) * epochs
 
@@ -224,38 +242,38 @@ def _report_progress(name: str, experiment: Experiment, store: WaveformStore, ba
 
 
 def log_missing(keys: Mapping[str, Experiment], recorded: Set[str]) -> None:
-    """Log each run without a record: with `--run none` the table lacks it, and a smaller table must not be silent."""
+    """Log each run without a record, because the table lacks it with `--run none`."""
     for key, experiment in keys.items():
         if key not in recorded:
             log(f"not run: {run_name(experiment)}")
 
 
 def run_name(experiment: Experiment) -> str:
-    """What tells a run from its neighbours in a log."""
-    tested, lr = ",".join(experiment.test_splits), experiment.recipe.lr
+    """Return a name that distinguishes a run in a log."""
+    scored, lr = ",".join(experiment.test_splits), experiment.recipe.lr
     config = "".join(f" {name} {value}" for name, value in experiment.model_config.items())
-    return f"{experiment.model}{config} tested on {tested} seed {experiment.seed} lr {lr:g}"
+    return f"{experiment.model}{config} tested on {scored} seed {experiment.seed} lr {lr:g}"
 
 
 def fit_splits(experiment: Experiment, listed: Iterable[str]) -> Experiment:
-    """With those of its splits that the data list.
+    """Return the experiment with only those splits that the data list.
 
     Raises:
-        InputError: none of its training or none of its test splits is listed; or, at the paper's scale, not all that
-            its protocol trains on.
+        InputError: the data list no training split or no test split; or, at the paper's scale, not all splits that the
+            protocol trains on.
     """
     listed = set(listed)
     train, test = (
         tuple(split for split in splits if split in listed)
         for splits in (experiment.train_splits, experiment.test_splits)
     )
-    for wanted, found, what in ((experiment.train_splits, train, "train"), (experiment.test_splits, test, "test")):
-        if not found:
+    for wanted, present, what in ((experiment.train_splits, train, "train"), (experiment.test_splits, test, "test")):
+        if not present:
             raise InputError(
                 f"{experiment.dataset}: nothing to {what} on: the data list {', '.join(sorted(listed))}, "
                 f"not {' or '.join(wanted)}"
             )
-    lists = {split for split in experiment.train_splits if split != WHOLE_TRAIN}  # which stands for all of them
+    lists = {split for split in experiment.train_splits if split != WHOLE_TRAIN}
     if experiment.scale == "paper" and WHOLE_TRAIN not in train and not lists <= listed:
         raise InputError(
             f"{experiment.dataset} {experiment.variant}: the data lack {', '.join(sorted(lists - listed))}, which the "
@@ -265,7 +283,7 @@ def fit_splits(experiment: Experiment, listed: Iterable[str]) -> Experiment:
 
 
 def _check_writable(folder: Path) -> None:
-    """Before an hour of training, not after it."""
+    """Check before training that `folder` can be written; raise InputError if not."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder):

@@ -1,4 +1,4 @@
-"""Comparisons of both models on any data set: trained where no record exists, then printed."""
+"""Compare both models on any data set: train the runs without a record, then print the table."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ TRAIN = "train"
 
 
 def run_study(options: argparse.Namespace) -> int:
-    """Train the study's runs that have no record yet, then print the table of exactly these runs."""
+    """Train the study's runs without a record, then print the table of exactly the study's runs."""
     study = getattr(options, "study", TRAIN)
     training = TrainingOptions.of(options)
     weights, weights_name = named_weights(options.weights)
@@ -56,7 +56,7 @@ def run_study(options: argparse.Namespace) -> int:
     ]
     keys = train_missing(experiments, store, kind, weights, training)
     stored = load_records(options.records)
-    # Searches beside results name the folds that a learning rate was chosen on.
+    # The table needs searches too: they name the folds that chose a learning rate.
     runs = [run for run in stored if run.key in keys or (kind == "train" and isinstance(run, SearchRun))]
     log_missing(keys, {run.key for run in runs})
     inputs = TableInputs(load_paper(), Records(tuple(runs)), options.records)
@@ -68,25 +68,25 @@ def run_study(options: argparse.Namespace) -> int:
 def _plan(
     study: str, spec: DatasetSpec, preset: ComparisonPreset, index: ClipIndex, options: argparse.Namespace
 ) -> list[Experiment]:
-    """The experiments of the study on this corpus."""
-    # Listed, not usable: a fold whose clips are all broken must be an error, not a smaller cross-validation.
+    """List the experiments of the study on this corpus."""
+    # Use listed splits: a fold without usable clips must be an error, not a smaller cross-validation.
     splits = tuple(sorted(index.listed))
     if study == "tune":
         if options.fold not in splits:
-            raise InputError(f"--fold {options.fold}: the data has folds {', '.join(splits)}")
+            raise InputError(f"--fold {options.fold}: the data have folds {', '.join(splits)}")
         return learning_rate_search(preset, spec.name, splits, options.fold)
     seeds = tuple(range(options.seeds))
     fixed = plan_splits(spec, splits)
     if fixed is not None:
         if options.folds is not None:
             tested = ", ".join(fixed.test)
-            raise InputError(f"--folds {options.folds}: {spec.name} has its own split, {tested} is tested")
+            raise InputError(f"--folds {options.folds}: {spec.name} has an official test split, {tested}; omit it")
         for split in fixed.val:
-            log(f"{index.listed[split]} clips of split {split} are neither trained nor tested on")
+            log(f"{index.listed[split]} clips of split {split} are used neither to train nor to test")
         return fixed_split(preset, spec.name, index.variant, fixed.train, fixed.test, seeds)
     count = len(splits) if options.folds is None else options.folds
     if not 1 <= count <= len(splits):
-        raise InputError(f"--folds {options.folds}: the data has {len(splits)} folds, give 1 to {len(splits)}")
+        raise InputError(f"--folds {options.folds}: the data have {len(splits)} folds, pass 1 to {len(splits)}")
     experiments = cross_validation(preset, spec.name, splits, splits[:count], seeds)
     if study == "pooling":
         experiments = pooling_variants(experiments)
@@ -97,23 +97,21 @@ def _plan(
 
 
 def _warn_of_costly_variants(experiments: Iterable[Experiment], preset: ComparisonPreset, index: ClipIndex) -> None:
-    """Before training: with less pooling MAST may cost more MACs than the AST that it is meant to undercut."""
+    """Log each MAST variant that takes more MACs than AST: less pooling costs more."""
     variants = {repr(e.model_config): e for e in experiments if family(e.model) == "mast"}
     for baseline in (name for name in preset.models if family(name) == "ast"):
         macs = _macs_of(preset, baseline, index)
         for experiment in variants.values():
-            times = _macs_of(preset, experiment.model, index, experiment.model_config) / macs
-            if times > 1:
-                strides = experiment.model_config.get("pool_strides")
-                log(
-                    f"warning: {experiment.model} with pool_strides {strides} costs {times:.2f} times {baseline}'s MACs"
-                )
+            ratio = _macs_of(preset, experiment.model, index, experiment.model_config) / macs
+            if ratio > 1:
+                variant = f"{experiment.model} with pool_strides {experiment.model_config.get('pool_strides')}"
+                log(f"warning: {variant} takes {ratio:.2f} times the MACs of {baseline}")
 
 
 def _macs_of(
     preset: ComparisonPreset, model: str, index: ClipIndex, model_config: Mapping[str, Any] | None = None
 ) -> float:
-    """Full MACs of one clip's forward pass."""
+    """Count the MACs of one clip's forward pass, attention products included."""
     (classes,) = (len(names) for names in index.classes.values())
     size = (preset.front_end.mels, preset.front_end.frames)
     built = create_model(model, num_classes=classes, input_size=size, **(model_config or {}))

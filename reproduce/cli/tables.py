@@ -1,4 +1,4 @@
-"""Tables of what is stored, with their costs measured live; and two stored runs compared."""
+"""Print tables of stored runs with newly measured costs, and compare two stored runs."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ from reproduce.records.runs import CostRun
 from reproduce.records.store import append_record, as_stored, load_records
 from reproduce.tables import Table, TableInputs, build, table_specs
 
-# Tables whose costs are stored: the report is made from records alone, so what it shows must be recorded.
+# Tables whose costs are stored: the report reads only records.
 STORED_COSTS = ("costs", "ablations")
 
 
 def run_table(options: argparse.Namespace) -> int:
-    """Print a table of what is stored, its costs measured live."""
+    """Print a table of stored runs, with newly measured costs."""
     print_table(build_table(options.target, options.records), options.format)
     return 0
 
 
 def run_compare(options: argparse.Namespace) -> int:
-    """Print two stored runs side by side."""
+    """Print a paired comparison of two stored runs."""
     from reproduce.tables.compare import compare
 
     table = compare(options.records, options.first, options.second, options.on_intersection)
@@ -36,14 +36,17 @@ def run_compare(options: argparse.Namespace) -> int:
 
 
 def build_table(name: str, folder: Path) -> Table:
-    """The registered table `name` from the records under `folder`; see `table_inputs`."""
+    """Build the registered table `name` from the records under `folder`; see `table_inputs`."""
     return build(name, table_inputs([name], folder))
 
 
 def table_inputs(names: Iterable[str], folder: Path) -> TableInputs:
-    """The inputs that the tables `names` share: the records under `folder` and the costs that they need.
+    """Return the shared inputs of the tables `names`: the records under `folder`, and newly measured costs.
 
-    Costs are measured live: a stored one, perhaps of older code, must not fill their cells.
+    A stored cost may be of older code and fills no cell.
+
+    Raises:
+        InputError: the records cannot be read or written.
     """
     stored = load_records(folder)
     live: dict[str, RunRecord] = {}
@@ -59,9 +62,9 @@ def table_inputs(names: Iterable[str], folder: Path) -> TableInputs:
 
 
 def _store_new(costs: Sequence[RunRecord], stored: Records, folder: Path) -> None:
-    """Append the costs that are not recorded yet: a count does not change from run to run.
+    """Append the costs without an equal record: repeated counts are equal.
 
-    A record that also has the libraries' counts serves where none were asked for.
+    A record with counts by the libraries also equals a cost without them.
     """
     known = {run.key: run.record for run in stored.newest(CostRun)}
     for record in costs:

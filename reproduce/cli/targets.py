@@ -1,4 +1,4 @@
-"""The paper's tables and figures: train what has no record, measure what follows from it, print the table."""
+"""Fill the paper's tables and figures: train missing runs, measure what depends on them, print the table."""
 
 from __future__ import annotations
 
@@ -36,14 +36,14 @@ NOT_OF_THE_PAPER = ("costs", "speed", "esc50", "tune", "equal_macs", "pooling")
 
 @dataclass(frozen=True, kw_only=True)
 class TargetOptions:
-    """What a target asks for.
+    """Options of a target.
 
     Args:
         target: table or figure, or "all".
         preset: "paper" or the name of a demo.
         figures: folder of figures.
-        format: of the tables.
-        training: see there.
+        format: format of the tables.
+        training: options of training.
     """
 
     target: str
@@ -54,7 +54,7 @@ class TargetOptions:
 
     @classmethod
     def of(cls, options: argparse.Namespace) -> TargetOptions:
-        """From the options of `add_target`."""
+        """Convert the options of `add_target`."""
         return cls(
             target=options.target,
             preset=options.preset,
@@ -65,17 +65,17 @@ class TargetOptions:
 
     @property
     def tables(self) -> tuple[str, ...]:
-        """Tables to print: of "all" every one of the paper, in the order of registration."""
+        """Tables to print; for "all", every table of the paper in the order of registration."""
         if self.target != "all":
             return (self.target,)
         return tuple(name for name in table_specs() if name not in NOT_OF_THE_PAPER)
 
 
 def run_target(options: argparse.Namespace) -> int:
-    """Train what the target lacks and data are given for, measure what follows from it, print its tables."""
+    """Train the missing runs whose data have a folder, measure what depends on them, print the tables."""
     wanted = TargetOptions.of(options)
     if wanted.format == "parquet" and len(wanted.tables) > 1:
-        raise InputError("--format parquet holds one table: name a table instead of all")
+        raise InputError("--format parquet has one table per file: name a table instead of all")
     experiments = experiments_of(options.target, options.preset, options.seeds, parse_overrides(options.set))
     training = options.dry_run or options.run != "none"
     locations = _locate(experiments, wanted, parse_locations(options.data, options.datasets)) if training else {}
@@ -102,7 +102,7 @@ def run_scaling(options: argparse.Namespace) -> int:
 
 
 def run_plan(options: argparse.Namespace) -> int:
-    """Print what a target's runs will take; trains and writes nothing."""
+    """Print the expected costs of a target's runs; train and write nothing."""
     experiments = experiments_of(options.target, options.preset, options.seeds, parse_overrides(options.set))
     located = parse_locations(options.data, options.datasets)
     counts = {}
@@ -115,7 +115,8 @@ def run_plan(options: argparse.Namespace) -> int:
             counts[study] = located_counts(index, fit_splits(experiment, index.listed))
         elif options.preset != PAPER:
             splits = STANDINS[name].clips_per_split(demo(options.preset).clips[name])
-            train, test = (sum(splits.get(s, 0) for s in e) for e in (experiment.train_splits, experiment.test_splits))
+            parts = (experiment.train_splits, experiment.test_splits)
+            train, test = (sum(splits.get(split, 0) for split in part) for part in parts)
             counts[study] = ClipCounts(train, test, "the stand-in that the demo writes")
     memory = Memory(options.micro_batch or 0, options.grad_checkpointing)
     plan = plan_experiments(experiments, counts, load_records(options.records), memory)
@@ -124,13 +125,13 @@ def run_plan(options: argparse.Namespace) -> int:
 
 
 def _locate(experiments: Sequence[Experiment], wanted: TargetOptions, located: Mapping[str, Path]) -> dict[str, Path]:
-    """The folder of each data set; a demo's stand-ins are written where the user named none."""
+    """Return data set -> folder; for a demo, write the stand-ins of data sets without a folder."""
     names = dict.fromkeys(experiment.dataset for experiment in experiments)
     if wanted.preset == PAPER:
         return {name: located[name] for name in names if name in located}
     clips, folder = demo(wanted.preset).clips, wanted.training.runs / f"standin-{wanted.preset}"
     folders = {name: located.get(name) or _write_standin(name, clips[name], folder) for name in names}
-    if is_distributed():  # no process reads what the first one still writes
+    if is_distributed():  # other processes must not read before the first one has written
         make_execution(wanted.training.execution, in_main_memory=True).accelerator.wait_for_everyone()
     return folders
 
@@ -143,7 +144,7 @@ def _write_standin(name: str, clips: int, folder: Path) -> Path:
 
 
 def _train_located(experiments: Sequence[Experiment], locations: Mapping[str, Path], training: TrainingOptions) -> None:
-    """Train every group of runs on the same data and front end, opening each data set once."""
+    """Train the runs grouped by data and front end; open each data set once per group."""
     if training.run == "none":
         return
     for group in _alike(experiments):
@@ -155,8 +156,8 @@ def _train_located(experiments: Sequence[Experiment], locations: Mapping[str, Pa
         fitted = [fit_splits(experiment, store.index.listed) for experiment in group]
         train_missing(fitted, store, "train", None, training)
     absent = dict.fromkeys(e.dataset for e in experiments if e.dataset not in locations)
-    if absent and locations:  # without any data the table's own notes name what is missing
-        log(f"not trained, no data given for {', '.join(absent)}: pass --data NAME=DIR, or --preset demo for stand-ins")
+    if absent and locations:  # without any data the notes of the table name what is missing
+        log(f"not trained, no folder for {', '.join(absent)}: pass --data NAME=DIR, or --preset demo for stand-ins")
 
 
 def _request(group: Sequence[Experiment], locations: Mapping[str, Path], training: TrainingOptions) -> StoreRequest:
@@ -172,7 +173,7 @@ def _request(group: Sequence[Experiment], locations: Mapping[str, Path], trainin
 
 
 def _alike(experiments: Iterable[Experiment]) -> list[list[Experiment]]:
-    """Experiments grouped by data set, variant and front end."""
+    """Group experiments by data set, variant and front end."""
     groups: dict[tuple[object, ...], list[Experiment]] = {}
     for experiment in experiments:
         groups.setdefault((experiment.dataset, experiment.variant, experiment.front_end), []).append(experiment)
@@ -180,7 +181,7 @@ def _alike(experiments: Iterable[Experiment]) -> list[list[Experiment]]:
 
 
 def _measure_what_follows(wanted: TargetOptions) -> None:
-    """Clusterings and scaling that have no record yet, and their figures."""
+    """Measure clusterings and scaling without a record, and draw their figures."""
     names, training = set(wanted.tables), wanted.training
     if training.run != "none" and names & {"table6", "figure2"}:
         with counting_bar("clustering") as on_progress:
@@ -197,23 +198,23 @@ def _measure_what_follows(wanted: TargetOptions) -> None:
 
 
 def _measure_scaling(debug: bool, records: Path, device: str, run: str) -> list[ScalingRun]:
-    """Latencies on this machine: the paper's models and lengths, or the debug models at short lengths."""
+    """Measure latencies on this machine: the paper's models and lengths, or debug models at short lengths."""
     sweep = Sweep(device=choose_device(device))
     if debug:
         sweep = replace(sweep, lengths=LENGTHS_S[:2], models=DEBUG_MODELS)
     with counting_bar("scaling") as on_progress:
         runs = measure_scaling(records, sweep, run, on_progress)
     if any(run.environment.busy for run in runs):
-        log("scaling: other processes kept the machine busy; the records are marked: repeat on an idle machine")
+        log("scaling: other processes used the machine, and the records state it: repeat on an idle machine")
     return runs
 
 
 def _dry_run(experiments: Sequence[Experiment], locations: Mapping[str, Path], wanted: TargetOptions) -> int:
-    """One step of every run whose data are given: forward, loss, backward, step, checkpoint, resume, prediction."""
+    """Try one step of every run with data: forward, loss, backward, step, checkpoint, resume, prediction."""
     from reproduce.training.dry_run import dry_run
 
     if not locations:
-        raise InputError("--dry-run needs data: pass --data NAME=DIR, a stand-in will do")
+        raise InputError("--dry-run needs data: pass --data NAME=DIR; a stand-in is enough")
     execution = make_execution(wanted.training.execution, in_main_memory=True)
     for group in _alike(experiments):
         if group[0].dataset not in locations:

@@ -208,7 +208,7 @@ def load_waveforms(
     sources = ((clip.path, clip.start, clip.stop) for clip in clips)
     kept: list[int] = []
     waveforms: list[np.ndarray] = []
-    problems, held = list(index.problems), 0
+    problems, bytes_decoded = list(index.problems), 0
     for i, decoded in enumerate(decode_many(sources, spec, workers or decoding_threads())):
         on_clip()
         clip_id = str(index.clip_ids[i])
@@ -218,9 +218,9 @@ def load_waveforms(
         problems += clip_warnings(clip_id, decoded.warnings)
         kept.append(i)
         waveforms.append(trimmed(decoded.waveform, spec, whole))
-        held += waveforms[-1].nbytes
-        if limit is not None and held > limit:  # headers stated less than was decoded
-            check_memory(len(index), held * len(index) // (i + 1), limit)
+        bytes_decoded += waveforms[-1].nbytes
+        if limit is not None and bytes_decoded > limit:  # headers stated less than was decoded
+            check_memory(len(index), bytes_decoded * len(index) // (i + 1), limit)
     if not kept:
         first = f" (first: {problems[0].message})" if problems else ""
         raise InputError(f"{index.root}: none of {sum(index.listed.values())} listed clips can be used{first}")

@@ -26,16 +26,16 @@ def parse_locations(pairs: Iterable[str], toml_file: str | Path | None = None) -
     Raises:
         InputError: an unknown data set, a pair without "=", a data set given twice, or a file of another form.
     """
-    given: dict[str, Path] = {}
+    folders: dict[str, Path] = {}
     for pair in pairs:
         name, equals, path = pair.partition("=")
         if not (equals and name and path):
             raise InputError(f"--data {pair}: write it as NAME=PATH, e.g. esc50=/data/ESC-50")
         dataset_spec(name)
-        if name in given:
-            raise InputError(f"--data {pair}: {name} is given twice ({given[name]}); keep one")
-        given[name] = expand_home(path)
-    return {**(_toml_locations(expand_home(toml_file)) if toml_file is not None else {}), **given}
+        if name in folders:
+            raise InputError(f"--data {pair}: {name} is given twice ({folders[name]}); keep one")
+        folders[name] = expand_home(path)
+    return {**(_toml_locations(expand_home(toml_file)) if toml_file is not None else {}), **folders}
 
 
 def location_of(name: str, pairs: Iterable[str], toml_file: str | Path | None = None) -> Path:

@@ -55,11 +55,11 @@ def training_candidate(
         optimiser.step()
         optimiser.zero_grad(set_to_none=True)
 
-    def held() -> int:
+    def state_bytes() -> int:
         moments = (value for state in optimiser.state.values() for value in state.values() if isinstance(value, Tensor))
         return tensor_bytes((*_state(model), *moments))
 
-    return Candidate(name, call, len(x), held, _attention(model))
+    return Candidate(name, call, len(x), state_bytes, _attention(model))
 
 
 def autocast(device: torch.device, precision: str) -> torch.autocast:

@@ -111,18 +111,18 @@ def find_audio_files(
     Raises:
         InputError: a path that is not there, or a folder without sounds.
     """
-    found: list[Path] = []
+    files: list[Path] = []
     for path in paths:
         if path.is_dir():
             below = [path / name for name in media_files(path, skipped)]
             if not below:
                 raise InputError(f"{path}: no sound file in this folder ({', '.join(sorted(MEDIA_RANK))})")
-            found += below
+            files += below
         elif path.is_file():
-            found.append(path)
+            files.append(path)
         else:
             raise InputError(f"{path}: not there; give sound files or folders of them")
-    return found
+    return files
 
 
 def predict_files(

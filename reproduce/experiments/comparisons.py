@@ -1,4 +1,4 @@
-"""Which experiments make up a comparison: folds, equal MACs, pooling variants, learning rates."""
+"""List the experiments of a comparison: folds, equal MACs, pooling variants, learning rates."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from reproduce.errors import InputError
 from reproduce.experiments.experiment import Experiment
 from reproduce.experiments.presets import ComparisonPreset
 
-# Studies that have a table of their own, by the recipe name of their runs.
+# Recipe names of the studies with a separate table.
 EQUAL_MACS, POOLING = "equal MACs", "pooling"
-# Query pooling (frequency, time) at blocks 2, 5 and 21, by the row of the paper's ablation (sec. 4; RECIPES 3.11).
+# Row of the paper's ablation -> query pooling (frequency, time) at blocks 2, 5 and 21 (sec. 4; RECIPES 3.11).
 POOLING_ABLATIONS: dict[str, tuple[tuple[int, int], ...]] = {
     "mast": ((2, 2), (2, 2), (1, 2)),
     "2d_at_21": ((2, 2), (2, 2), (2, 2)),
@@ -30,7 +30,16 @@ def fixed_split(
     test: tuple[str, ...],
     seeds: tuple[int, ...],
 ) -> list[Experiment]:
-    """Every (seed, model) on a corpus that says itself what is trained on and what is tested."""
+    """Return an experiment per (seed, model) on a corpus with official training and test splits.
+
+    Args:
+        preset: models, front end and recipe.
+        dataset: registered name.
+        variant: variant of the data set; "" for a data set with only one.
+        train: splits to train on.
+        test: splits to score.
+        seeds: seeds of the runs.
+    """
     return [
         Experiment(
             model=model,
@@ -55,13 +64,20 @@ def cross_validation(
     test_folds: tuple[str, ...],
     seeds: tuple[int, ...],
 ) -> list[Experiment]:
-    """Every (seed, fold, model), the models of a fold side by side: each fold of `test_folds` is the test set once.
+    """Return an experiment per (seed, fold, model), in this order; each fold of `test_folds` is the test set once.
+
+    Args:
+        preset: models, front end and recipe.
+        dataset: registered name.
+        folds: all folds of the data.
+        test_folds: folds to score.
+        seeds: seeds of the runs.
 
     Raises:
-        InputError: fewer than two folds in the data.
+        InputError: the data have fewer than two folds.
     """
     if len(folds) < 2:
-        raise InputError(f"cross-validation needs at least two folds, the data has {len(folds)}: {', '.join(folds)}")
+        raise InputError(f"cross-validation needs at least two folds, the data have {len(folds)}: {', '.join(folds)}")
     return [
         Experiment(
             model=model,
@@ -80,15 +96,16 @@ def cross_validation(
 
 
 def at_equal_macs(experiments: Iterable[Experiment], macs: Mapping[str, float]) -> list[Experiment]:
-    """Runs of the cheaper models, so much longer that their training takes the MACs of the dearest model's.
+    """Return longer runs of the models with fewer MACs: their training takes as many MACs as that of the largest model.
 
     Args:
-        macs: model -> MACs a clip.
+        experiments: runs of all models with equal epochs.
+        macs: model -> MACs per clip.
     """
-    experiments, dearest = list(experiments), max(macs.values())
+    highest = max(macs.values())
     longer = []
     for experiment in experiments:
-        epochs = round(experiment.recipe.epochs * dearest / macs[experiment.model])
+        epochs = round(experiment.recipe.epochs * highest / macs[experiment.model])
         if epochs > experiment.recipe.epochs:
             recipe = replace(experiment.recipe, epochs=epochs)
             longer.append(replace(experiment, recipe=recipe, recipe_name=EQUAL_MACS))
@@ -96,24 +113,26 @@ def at_equal_macs(experiments: Iterable[Experiment], macs: Mapping[str, float]) 
 
 
 def pooling_variants(experiments: Iterable[Experiment]) -> list[Experiment]:
-    """MAST with every row of the paper's pooling ablation, and AST as it is, cheap ones first in each seed and fold."""
-    found = []
+    """Return each MAST run with every row of the paper's pooling ablation, and each AST run unchanged."""
+    variants = []
     for experiment in experiments:
         configs: list[dict[str, Any]] = [{}]
         if experiment.model.startswith("mast"):
             configs += [{"pool_strides": strides} for name, strides in POOLING_ABLATIONS.items() if name != "mast"]
-        found += [replace(experiment, model_config=config, recipe_name=POOLING) for config in configs]
-    return found
+        variants += [replace(experiment, model_config=config, recipe_name=POOLING) for config in configs]
+    return variants
 
 
 def learning_rate_search(preset: ComparisonPreset, dataset: str, folds: tuple[str, ...], fold: str) -> list[Experiment]:
-    """Every (rate, model) on the training part of test fold `fold`, scored on its next fold; `fold` itself is not used.
+    """Return an experiment per (learning rate, model) that neither trains on nor scores the test fold `fold`.
+
+    The fold after `fold` is the validation fold; the models train on the others.
 
     Raises:
-        InputError: fewer than three folds in the data.
+        InputError: the data have fewer than three folds.
     """
     if len(folds) < 3:
-        raise InputError(f"a search needs at least three folds, the data has {len(folds)}: {', '.join(folds)}")
+        raise InputError(f"a search needs at least three folds, the data have {len(folds)}: {', '.join(folds)}")
     validation = folds[(folds.index(fold) + 1) % len(folds)]
     train = _without(_without(folds, fold), validation)
     return [

@@ -1,4 +1,4 @@
-"""Where the suite departs from the paper, or from the code it builds on."""
+"""List the deviations of this suite from the paper, and from the code that it builds on."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Deviation:
-    """One departure.
+    """One deviation.
 
     Args:
-        what: its subject.
+        what: subject of the deviation.
         theirs: what the paper or the public code does.
         ours: what this suite does.
         why: the reason.
@@ -26,18 +26,18 @@ DEVIATIONS = (
     Deviation(
         "the AST of Tables 2-4",
         "the quoted rows are MBT's audio branch [28], called AST",
-        "AST itself, trained here by MAST's protocol, in a row of its own; the quoted row stays as printed",
+        "AST itself, trained here by MAST's protocol, in a separate row; the quoted row stays as printed",
         "MBT differs in weights, patches, crops and schedule: the two numbers are of different networks",
     ),
     Deviation(
         "AST's labels on balanced AudioSet",
         "AST's 34.7 uses enhanced labels (PSLA type1_2_mean)",
         "the original labels; weights averaged, the last epoch beside it",
-        "the enhanced labels are not AudioSet's, and the paper does not say that (Our AS) used them",
+        "the enhanced labels are not AudioSet's, and the paper does not state that (Our AS) used them",
     ),
     Deviation(
         "which epoch counts",
-        "AST's code picks the best epoch on the test clips; the paper is silent",
+        "AST's code picks the best epoch on the test clips; the paper does not state it",
         "the last epoch; best and averaged weights beside it, labelled",
         "choosing on the test clips reports a maximum of noise",
     ),
@@ -45,13 +45,13 @@ DEVIATIONS = (
         "scale of the relative positions",
         "eq. (2) divides (QK + E) by the root of d",
         "softmax(QK / root of d + E), E unscaled, as MViTv2's code has it",
-        "the ImageNet weights were trained so",
+        "the ImageNet weights were trained this way",
     ),
     Deviation(
         "skip path where the width changes",
         "eq. (1): P(A)",
         "P(proj(LN(A))), as MViTv2's code has it",
-        "the ImageNet weights were trained so; the widths would not match otherwise",
+        "the ImageNet weights were trained this way; the widths would not match otherwise",
     ),
     Deviation(
         "classification tokens",
@@ -63,7 +63,7 @@ DEVIATIONS = (
         "rectangular positions",
         "MViTv2's code asserts square grids, and its loader drops every table of another size",
         "tables per axis, resized linearly",
-        "128 x 1024 is no square; dropping 48 tables in silence is no transfer",
+        "128 x 1024 is not square; a loader that drops 48 tables does not transfer them",
     ),
     Deviation(
         "evaluation outputs of MViTv2",
@@ -81,7 +81,7 @@ DEVIATIONS = (
         "AST's parameter count",
         "88.1 M counts DeiT's two unused 1000-way heads",
         "both counts, 88.1 and 86.6 M",
-        "the heads play no part, and MAST's count has none of the kind",
+        "the heads are not used, and MAST's count has no such heads",
     ),
     Deviation(
         "multiply-accumulates",
@@ -109,8 +109,8 @@ DEVIATIONS = (
     ),
     Deviation(
         "precision",
-        "AST: AMP in float16; the paper is silent",
-        "bfloat16 on GPUs that have it, float32 elsewhere; the record says which",
-        "no loss scaling is needed, so there is none to go wrong",
+        "AST: AMP in float16; the paper does not state it",
+        "bfloat16 on GPUs that have it, float32 elsewhere; the record states which",
+        "bfloat16 needs no loss scaling",
     ),
 )  # fmt: skip

@@ -1,6 +1,6 @@
-"""Experiments as named values: what is trained on what, how, and the key under which its record is found.
+"""Experiments as frozen values: model, data, recipe and seed, and the key of their record.
 
-Importing this needs neither torch nor data; variants derive from a base with `dataclasses.replace`.
+This module needs neither torch nor data. Derive variants with `dataclasses.replace`.
 """
 
 from __future__ import annotations
@@ -16,23 +16,23 @@ from reproduce.keys import hash_key
 
 @dataclass(frozen=True, kw_only=True)
 class Experiment:
-    """One model trained on one split with one seed.
+    """The training and scoring of one model on one data set with one seed.
 
     Args:
         model: registered name.
         dataset: registered name of the corpus.
-        train_splits: splits (or folds) that the model is trained on.
-        test_splits: splits (or folds) that the model is scored on.
+        train_splits: splits or folds to train on.
+        test_splits: splits or folds to score.
         front_end: log-mel parameters.
-        recipe: see there.
+        recipe: training recipe.
         scale: "demo" or "paper"; only paper-scale records may fill a paper cell.
-        weights: what training starts from: SCRATCH, a published name, or "file" and the file's hash.
-        variant: of the corpus, "" where it has one only.
+        weights: initial weights: SCRATCH, a published name, or "file" and the file's hash.
+        variant: variant of the corpus; "" for a corpus with only one.
         model_config: overrides of the model's config, such as pool_strides.
-        seed: of initialisation, order and augmentation.
+        seed: seed of initialisation, order and augmentation.
         recipe_name: name of the recipe in tables: "mast" or "ast" (the protocols of the paper and of AST's authors),
-            "demo", EQUAL_MACS, POOLING, or "" for the comparisons of `esc50` and `train`; an overridden field is added
-            to it: "mast, batch_size=12".
+            "demo", EQUAL_MACS, POOLING, or "" for the comparisons of `esc50` and `train`. Overridden fields follow
+            it: "mast, batch_size=12".
     """
 
     model: str
@@ -49,9 +49,16 @@ class Experiment:
     recipe_name: str = later("")
 
     def to_dict(self) -> dict[str, Any]:
-        """JSON values under their stored names; fields of later versions are left out at their defaults."""
+        """Convert to JSON values under their stored names, without `later` fields at their defaults."""
         return to_plain_dict(self)
 
     def key(self, train_sha256: str, test_sha256: str) -> str:
-        """16 hex digits over the config and the identity of both clip sets: no path, no machine, no time."""
+        """Hash the experiment and the identity of both clip sets to 16 hex digits.
+
+        The key does not depend on paths, machines or time.
+
+        Args:
+            train_sha256: hash of the training clips.
+            test_sha256: hash of the test clips.
+        """
         return hash_key({"experiment": self.to_dict(), "train": train_sha256, "test": test_sha256})

@@ -1,4 +1,4 @@
-"""Recipes with fields changed by the user."""
+"""Change fields of a recipe as the user asks."""
 
 from __future__ import annotations
 
@@ -13,21 +13,21 @@ from reproduce.experiments.provenance import FRONT_END, OPEN, Provenance
 from reproduce.experiments.recipe import CHOICES, Recipe
 
 _AT_LEAST_ONE = {"epochs", "batch_size", "warmup_every", "test_crops"}
-_SHARES = {"mixup", "label_smoothing", "drop_path_rate", "decay"}  # of 0 to 1
-_TRUTH = {"true": True, "false": False}
+_SHARES = {"mixup", "label_smoothing", "drop_path_rate", "decay"}  # numbers from 0 to 1
+_BOOLEANS = {"true": True, "false": False}
 _NOT_FREE = {"loss", "seeds"}  # the labels decide the loss; --seeds sets the seeds
 
 
 def override(recipe: PaperRecipe, changes: Mapping[str, Any]) -> PaperRecipe:
-    """The recipe with some fields changed. Its name lists them: "mast, batch_size=12", which fills no paper cell.
+    """Return the recipe with some fields changed. Its name lists them: "mast, batch_size=12" fills no paper cell.
 
     Args:
-        recipe: to change.
-        changes: field -> value, or its text as the command line gives it; "front_end.mels" and the like change the
-            front end. A value that equals the recipe's changes nothing, not even the name.
+        recipe: the recipe to change.
+        changes: field -> value, or its text on the command line; "front_end.mels" changes `mels` of the front end. A
+            value equal to the recipe's changes nothing, not even the name.
 
     Raises:
-        InputError: no such field (the message lists them), or a value that the field cannot take.
+        InputError: an unknown field (the message lists the known ones), or a value that the field cannot take.
     """
     free = {name: value for name, value in recipe.values().items() if name not in _NOT_FREE}
     for name in changes:
@@ -35,10 +35,10 @@ def override(recipe: PaperRecipe, changes: Mapping[str, Any]) -> PaperRecipe:
             raise InputError(f"a recipe has no field {name!r} to override: choose from {', '.join(free)}")
     parsed = {name: _parse(name, changes[name], free[name]) for name in free if name in changes}
     changed = {name: value for name, value in parsed.items() if value != free[name]}
-    own = {name: value for name, value in changed.items() if name in {f.name for f in fields(Recipe)}}
-    audio = {n.removeprefix(FRONT_END): v for n, v in changed.items() if n.startswith(FRONT_END)}
+    of_recipe = {name: value for name, value in changed.items() if name in {f.name for f in fields(Recipe)}}
+    of_front_end = {n.removeprefix(FRONT_END): v for n, v in changed.items() if n.startswith(FRONT_END)}
     try:
-        new_recipe, new_front_end = replace(recipe.recipe, **own), replace(recipe.front_end, **audio)
+        new_recipe, new_front_end = replace(recipe.recipe, **of_recipe), replace(recipe.front_end, **of_front_end)
     except ValueError as error:
         raise InputError(str(error)) from None
     if new_recipe.freq_mask > new_front_end.mels or new_recipe.time_mask > new_front_end.frames:
@@ -46,21 +46,19 @@ def override(recipe: PaperRecipe, changes: Mapping[str, Any]) -> PaperRecipe:
             f"masks of up to {new_recipe.freq_mask} mels and {new_recipe.time_mask} frames do not fit an input of "
             f"{new_front_end.mels} x {new_front_end.frames}: override freq_mask and time_mask too"
         )
-    mine = {
-        name: Provenance(OPEN, "overridden", f"the recipe's own value is {value_text(free[name])}") for name in changed
-    }
+    overridden = {name: Provenance(OPEN, "overridden", f"the recipe has {value_text(free[name])}") for name in changed}
     return replace(
         recipe,
         name=", ".join([recipe.name, *(f"{name}={value_text(value)}" for name, value in changed.items())]),
         recipe=new_recipe,
         front_end=new_front_end,
         weights=changed.get("weights", recipe.weights),
-        provenance=MappingProxyType({**recipe.provenance, **mine}),
+        provenance=MappingProxyType({**recipe.provenance, **overridden}),
     )
 
 
 def _parse(name: str, value: Any, current: Any) -> Any:
-    """`value`, or the value of its text, in the type of the field's current value."""
+    """Convert `value`, or its text, to the type of the field's current value."""
     refused = InputError(f"{name}={value}: {_wanted(name, current)}, like {value_text(current)}")
     try:
         parsed = _converted(value, current)
@@ -79,9 +77,9 @@ def _parse(name: str, value: Any, current: Any) -> Any:
 
 def _converted(value: Any, current: Any) -> Any:
     if isinstance(current, bool):
-        if str(value).lower() not in _TRUTH:
+        if str(value).lower() not in _BOOLEANS:
             raise ValueError(value)
-        return _TRUTH[str(value).lower()]
+        return _BOOLEANS[str(value).lower()]
     if isinstance(value, bool):
         raise ValueError(value)
     if isinstance(current, int):
@@ -106,17 +104,17 @@ def _wanted(name: str, current: Any) -> str:
     if isinstance(current, bool):
         return "must be true or false"
     if isinstance(current, tuple):
-        return f"must be {len(current)} numbers of 0 to 1, separated by commas"
+        return f"must be {len(current)} numbers from 0 to 1, separated by commas"
     if isinstance(current, str):
         return "must be a name"
     if name in _SHARES:
-        return "must be a number of 0 to 1"
+        return "must be a number from 0 to 1"
     kind = "a whole number" if isinstance(current, int) else "a number"
     return f"must be {kind}" + (" of at least 1" if name in _AT_LEAST_ONE else "" if name == "lr" else " of at least 0")
 
 
 def value_text(value: Any) -> str:
-    """A value as names, tables and messages write it."""
+    """Format a value for names, tables and messages."""
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, tuple):

@@ -1,12 +1,12 @@
-"""The paper's training recipes as values: one for every (model, data set), each field with its source. No torch here.
+"""The paper's training recipes: one per model and data set, each field with its source. No torch here.
 
-    recipe = paper_recipe("mast", "ast_base", "audioset", "balanced")  # AST under MAST's own protocol
+    recipe = paper_recipe("mast", "ast_base", "audioset", "balanced")  # AST under MAST's protocol
     to_experiment(override(recipe, {"batch_size": 12}), seed=0)
 
-"mast" is the protocol of the MAST paper (sec. 4), which AST is given too, so that both models of a comparison are
-trained alike. "ast" is the recipe of AST's authors (YuanGongND/ast `egs/audioset/run.sh`): the row "AST [1] (Our AS)"
-of Table 5. What the paper states is read from `paper.json`; what it leaves out is inherited from the code that it says
-it follows, or chosen here and marked OPEN.
+"mast" is the protocol of the MAST paper (sec. 4); AST uses it too, so that both models of a comparison train alike.
+"ast" is the recipe of AST's authors (YuanGongND/ast `egs/audioset/run.sh`): the row "AST [1] (Our AS)" of Table 5.
+Values that the paper states come from `paper.json`. The others are INHERITED from the code that the paper follows, or
+chosen here and marked OPEN.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ from reproduce.paper import Fact, load_paper
 
 MAST, AST = "mast", "ast"
 WEIGHTS = "imagenet"
-# What AST's run.sh sets by the size of the training set.
+# Settings of AST's run.sh by the size of the training set.
 AST_BY_VARIANT: Mapping[str, Mapping[str, Any]] = {
     "balanced": {"epochs": 25, "lr": 5e-5, "decay_start": 10, "decay_every": 5, "average_from": 6},
     "full": {
@@ -48,19 +48,19 @@ AST_BY_VARIANT: Mapping[str, Mapping[str, Any]] = {
 
 @dataclass(frozen=True)
 class PaperRecipe:
-    """One model trained on one data set as the paper, or AST's authors, would.
+    """The recipe of one model on one data set, by the paper or by AST's authors.
 
     Args:
-        name: "mast" or "ast", followed by what was overridden: "mast, batch_size=12". See `Experiment.recipe_name`.
+        name: "mast" or "ast", followed by overridden fields: "mast, batch_size=12". See `Experiment.recipe_name`.
         model: registered name.
         dataset: registered name.
-        variant: of the data set, "" where it has one only.
-        recipe: see there.
+        variant: variant of the data set; "" for a data set with only one.
+        recipe: training recipe.
         front_end: log-mel parameters.
-        weights: what training starts from.
-        loss: the loss that the labels lead to; information only, as training reads it off the data.
-        seeds: of the runs that a table averages.
-        provenance: source of every field by name; the front end's are called "front_end.mels" and so on.
+        weights: initial weights.
+        loss: training loss, for information: training chooses it by the labels.
+        seeds: seeds of the runs that a table averages.
+        provenance: source of every field by name; fields of the front end have the prefix "front_end.".
     """
 
     name: str
@@ -75,7 +75,7 @@ class PaperRecipe:
     provenance: Mapping[str, Provenance]
 
     def values(self) -> dict[str, Any]:
-        """Value of every field that has a provenance: the recipe's, the front end's, then weights, loss and seeds."""
+        """Return every field with a provenance: those of recipe and front end, then weights, loss and seeds."""
         return {
             **{f.name: getattr(self.recipe, f.name) for f in fields(Recipe)},
             **{FRONT_END + f.name: getattr(self.front_end, f.name) for f in fields(AudioSpec)},
@@ -86,19 +86,23 @@ class PaperRecipe:
 
 
 def paper_recipes() -> tuple[PaperRecipe, ...]:
-    """Every recipe: each study by MAST's protocol for both models, then AudioSet by the recipe of AST's authors."""
+    """Return every recipe: each study by MAST's protocol for both models, then AudioSet by AST's authors."""
     studies = paper_studies()
     by_mast = [_mast_recipe(study, model) for study in studies for model in PAPER_MODELS]
     return (*by_mast, *(_ast_recipe(study) for study in studies if study.dataset == "audioset"))
 
 
 def paper_recipe(name: str, model: str, dataset: str, variant: str = "") -> PaperRecipe:
-    """The recipe `name` ("mast" or "ast") of a model ("mast_base", or "mast" for short) on a data set.
+    """Return one recipe.
 
-    An empty variant is the data set's first one.
+    Args:
+        name: "mast" or "ast".
+        model: registered name, or "mast" or "ast" for the paper's size.
+        dataset: registered name.
+        variant: variant of the data set; "" selects its first.
 
     Raises:
-        InputError: the paper has no such recipe; the message lists those it has.
+        InputError: the paper has no such recipe; the message lists the known ones.
     """
     preset = PAPER_MODELS.get(model, model)
     variant = variant or next((s.variant for s in paper_studies() if s.dataset == dataset), "")
@@ -112,11 +116,11 @@ def paper_recipe(name: str, model: str, dataset: str, variant: str = "") -> Pape
 
 
 def to_experiment(recipe: PaperRecipe, seed: int, model_config: Mapping[str, Any] | None = None) -> Experiment:
-    """One run at the paper's scale.
+    """Return one run at the paper's scale.
 
     Args:
-        recipe: what is trained, on what, how.
-        seed: of the run.
+        recipe: the recipe of the run.
+        seed: seed of the run.
         model_config: overrides of the model's config, such as the ablations' pool_strides.
     """
     spec = dataset_spec(recipe.dataset)
@@ -137,9 +141,9 @@ def to_experiment(recipe: PaperRecipe, seed: int, model_config: Mapping[str, Any
 
 
 def train_splits_of(dataset: str, variant: str) -> tuple[str, ...]:
-    """Splits that a variant trains on, where the data have them.
+    """Return the splits that a variant trains on; the data may lack some.
 
-    The full AudioSet is its two official train splits, or the one list that AST's authors made of both.
+    The full AudioSet has two official training splits, or the one list that AST's authors made of both.
     """
     splits = dataset_spec(dataset).train_splits
     if dataset != "audioset":
@@ -150,7 +154,7 @@ def train_splits_of(dataset: str, variant: str) -> tuple[str, ...]:
 
 @cache
 def _mast_recipe(study: PaperStudy, model: str) -> PaperRecipe:
-    """The protocol of sec. 4 for either model."""
+    """Return the protocol of sec. 4 for either model."""
     paper = load_paper()
     epochs = int(_fact_number(paper.fact(study.epochs_fact)))
     recipe = Recipe(
@@ -192,7 +196,7 @@ def _mast_recipe(study: PaperStudy, model: str) -> PaperRecipe:
 
 @cache
 def _ast_recipe(study: PaperStudy) -> PaperRecipe:
-    """AudioSet as AST's authors train on it: the row "AST [1] (Our AS)" of Table 5."""
+    """Return the recipe of AST's authors for AudioSet: the row "AST [1] (Our AS)" of Table 5."""
     recipe = Recipe(
         **AST_BY_VARIANT[study.variant],
         batch_size=12,

@@ -1,7 +1,7 @@
-"""The paper's studies, one row each: data set, variant, tables, metrics, clip counts and what its recipes differ in.
+"""Register the paper's studies: data set, variant, tables, metrics, clip counts and the differences of their recipes.
 
-Recipes, targets, tables, verdicts, plans, audits and the report derive their lists from this one. A new study is one
-row here, or one call of `register_study` from outside. No torch here.
+Recipes, targets, tables, verdicts, plans, audits and the report use this list. To add a study, call `register_study`.
+No torch here.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ TOP1_TOP5 = {"top1": "top1", "top5": "top5"}
 
 @dataclass(frozen=True, kw_only=True)
 class ClipCount:
-    """How many clips one part of a data set has.
+    """The number of clips in one part of a data set.
 
     Args:
-        part: what tables call it: "training", "test".
-        splits: alternatives of split names that make up the part, in the order in which they are looked for.
-        used: key of the paper's fact "so many clips could be used"; "" where the paper gives none.
-        listed: key of the paper's fact "so many clips are listed"; "" where the paper gives none.
-        published: clips in the data set's published lists, where the paper gives no number; 0 for none.
+        part: name of the part in tables: "training", "test".
+        splits: alternatives of split names that make up the part; the first alternative that the data list counts.
+        used: key of the paper's fact on usable clips; "" where the paper gives none.
+        listed: key of the paper's fact on listed clips; "" where the paper gives none.
+        published: clips in the data set's published lists, for parts without a number in the paper; else 0.
     """
 
     part: str
@@ -43,17 +43,17 @@ class PaperStudy:
 
     Args:
         dataset: registered name.
-        variant: of the data set, "" where it has one only.
-        targets: tables and figures that its runs fill, its own table first.
-        metrics: column of its table in paper.json -> metric of the records.
+        variant: variant of the data set; "" for a data set with only one.
+        targets: tables and figures that the runs fill; the first is the table that quotes the study's numbers.
+        metrics: column of that table in paper.json -> metric of the records.
         epochs_fact: key of the paper's number of epochs.
-        loss: the training loss that the labels lead to.
-        seeds: of the runs that a cell averages.
-        clips: its training and test clips, in this order.
+        loss: training loss, which follows from the labels.
+        seeds: seeds of the runs that a cell averages.
+        clips: training and test clips, in this order.
         sampler: see `Recipe.sampler`.
         crop: see `Recipe.crop`.
         test_crops: see `Recipe.test_crops`.
-        demo_recipe: fields of a demo's recipe that this study sets, beside sampler, crop and averaging.
+        demo_recipe: further fields of a demo's recipe, besides sampler, crop and averaging.
     """
 
     dataset: str
@@ -71,12 +71,12 @@ class PaperStudy:
 
     @property
     def name(self) -> str:
-        """ "audioset balanced", or "vggsound" where there is one variant only."""
+        """See `study_name`."""
         return study_name(self.dataset, self.variant)
 
     @property
     def table(self) -> str:
-        """The table that quotes its numbers."""
+        """The table that quotes the study's numbers."""
         return self.targets[0]
 
 
@@ -84,7 +84,11 @@ _STUDIES: dict[tuple[str, str], PaperStudy] = {}
 
 
 def register_study(study: PaperStudy) -> PaperStudy:
-    """Add a study; ValueError for a data set and variant that are registered."""
+    """Register a study and return it.
+
+    Raises:
+        ValueError: the data set and variant are already registered.
+    """
     key = (study.dataset, study.variant)
     if key in _STUDIES:
         raise ValueError(f"study {study.name!r} is registered twice")
@@ -93,12 +97,16 @@ def register_study(study: PaperStudy) -> PaperStudy:
 
 
 def paper_studies() -> tuple[PaperStudy, ...]:
-    """Every study, in the order of registration."""
+    """Return every study, in the order of registration."""
     return tuple(_STUDIES.values())
 
 
 def paper_study(dataset: str, variant: str = "") -> PaperStudy:
-    """The study of a data set and variant; InputError lists the known ones."""
+    """Return the study of a data set and variant.
+
+    Raises:
+        InputError: an unknown study; the message lists the known ones.
+    """
     try:
         return _STUDIES[dataset, variant]
     except KeyError:
@@ -107,18 +115,18 @@ def paper_study(dataset: str, variant: str = "") -> PaperStudy:
 
 
 def studies_of(target: str) -> tuple[PaperStudy, ...]:
-    """The studies whose runs fill a table or figure; none for a target that needs no training."""
+    """Return the studies whose runs fill a table or figure; none for a target that needs no training."""
     return tuple(study for study in paper_studies() if target in study.targets)
 
 
 def trained_targets() -> tuple[str, ...]:
-    """Tables and figures that training runs fill, in the paper's order."""
+    """Return the tables and figures that training runs fill, in the paper's order."""
     named = dict.fromkeys(target for study in paper_studies() for target in study.targets)
     return tuple(sorted(named, key=lambda target: (not target.startswith("table"), target)))
 
 
 def study_name(dataset: str, variant: str) -> str:
-    """ "audioset balanced", or "vggsound" where there is one variant only."""
+    """Return the name in messages: "audioset balanced", or "vggsound" for a data set without variants."""
     return f"{dataset} {variant}".rstrip()
 
 
@@ -149,7 +157,7 @@ register_study(
         epochs_fact="epochs_epic_kitchens_100",
         loss=TWO_HEADS,
         seeds=THREE_SEEDS,
-        # The paper gives 90,000 segments over all splits; these are the published lists.
+        # The paper gives 90,000 segments over all splits; these numbers are those of the published lists.
         clips=(
             ClipCount(part="training", splits=(("train",),), published=67_217),
             ClipCount(part="test", splits=(("validation",),), published=9_668),
@@ -202,7 +210,7 @@ register_study(
         epochs_fact="epochs_audioset_full",
         loss=BCE,
         seeds=ONE_SEED,
-        # Table 5's "full" is taken to be balanced and unbalanced together; AST's authors made one list of both.
+        # "full" in Table 5 means balanced and unbalanced clips together; AST's authors made one list of both.
         clips=(
             ClipCount(
                 part="full training",

@@ -1,4 +1,4 @@
-"""Protocols that serve both models of a comparison alike."""
+"""Training protocols for comparisons of both models on any data set."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ class ComparisonPreset:
     """One protocol for both models: the same clips, augmentation, schedule and seeds.
 
     Args:
-        models: registered names, one table row each.
+        models: registered names, one per table row.
         front_end: log-mel parameters; `fit_front_end` adapts them to a corpus.
-        recipe: as in `Experiment`, before the model's own learning rate.
+        recipe: as in `Experiment`; `rates` may replace its learning rate.
         scale: as in `Experiment`.
-        search_lrs: learning rates that `tune` tries, for every model alike.
-        rates: model -> the rate that `tune` found best for it; a model without one has the recipe's.
-        why: what the preset is for and what it costs, printed by `list`.
+        search_lrs: learning rates that `tune` tries for every model.
+        rates: model -> its best learning rate by `tune`; other models have the recipe's.
+        why: purpose and cost of the preset, which `list` prints.
     """
 
     models: tuple[str, ...]
@@ -34,7 +34,7 @@ class ComparisonPreset:
     rates: Mapping[str, float] = field(default_factory=dict)
 
     def recipe_of(self, model: str) -> Recipe:
-        """The recipe with the model's own learning rate."""
+        """Return the recipe with the learning rate of `model`."""
         return replace(self.recipe, lr=self.rates.get(model, self.recipe.lr))
 
 
@@ -42,9 +42,9 @@ class ComparisonPreset:
 TUNED_RATES = {"ast_tiny": 2.5e-4, "mast_tiny": 1.25e-4}
 DEMO = ComparisonPreset(
     models=("ast_tiny", "mast_tiny"),
-    # The whole five-second clip: 64 mels, and 124 frames of 40 ms, padded to 128. An eighth of AST's input for
+    # 64 mels, and 124 frames of 40 ms padded to 128, cover the whole clip of 5 s. This is an eighth of AST's input for
     # ESC-50 (128 x 512): five folds of both models with two seeds must train within an hour on two CPU cores.
-    # ESC-50's statistics are those of 128 mels; with 64, wider filters lift the mean a little, for both models.
+    # ESC-50's statistics are those of 128 mels; 64 wider filters raise the mean slightly, for both models.
     front_end=AudioSpec(mels=64, frames=128, frame_length_ms=40.0, frame_shift_ms=40.0, mean=ESC50_MEAN, std=ESC50_STD),
     # AST's masks and mixup (none) for ESC-50, the masks scaled to this input.
     recipe=Recipe(epochs=16, batch_size=8, lr=5e-4, warmup_steps=100, freq_mask=12, time_mask=24),
@@ -53,21 +53,19 @@ DEMO = ComparisonPreset(
     rates=TUNED_RATES,
     why="quarter-width models from scratch on 64 x 128 log-mels; about 5 minutes per fold on two CPU cores",
 )
-
-
 PRESETS: dict[str, ComparisonPreset] = {
     "demo": DEMO,
     "coarse": replace(
         DEMO,
-        # Half the demo's frames: MAST without pooling, 16 times the MACs of the paper's, must be affordable.
+        # Half the demo's frames: MAST without pooling takes 16 times the MACs of the paper's MAST.
         front_end=replace(DEMO.front_end, frames=64, frame_length_ms=80.0, frame_shift_ms=80.0),
         recipe=replace(DEMO.recipe, epochs=8, time_mask=12),
-        why="the demo on 64 x 64 log-mels, half its tokens, for the pooling ablations, one of which pools nothing",
+        why="the demo on 64 x 64 log-mels, with half its tokens, for the pooling ablations",
     ),
     "base": ComparisonPreset(
         models=("ast_base", "mast_base"),
         front_end=AudioSpec(mels=128, frames=512, mean=ESC50_MEAN, std=ESC50_STD),
-        # AST's rates for ESC-50 from ImageNet weights, under the one schedule that both models share here.
+        # AST's rates for ESC-50 from ImageNet weights, with one schedule for both models.
         recipe=Recipe(epochs=25, batch_size=48, lr=1e-4, warmup_steps=100, freq_mask=24, time_mask=96),
         scale="paper",
         search_lrs=(3e-5, 1e-4, 3e-4),
@@ -85,7 +83,11 @@ PRESETS: dict[str, ComparisonPreset] = {
 
 
 def comparison_preset(name: str) -> ComparisonPreset:
-    """The preset called `name`; InputError lists the known names."""
+    """Return the preset `name`.
+
+    Raises:
+        InputError: an unknown name; the message lists the known ones.
+    """
     try:
         return PRESETS[name]
     except KeyError:
@@ -93,7 +95,14 @@ def comparison_preset(name: str) -> ComparisonPreset:
 
 
 def fit_front_end(preset: ComparisonPreset, clip_seconds: float, mean: float, std: float) -> ComparisonPreset:
-    """The preset with as many frames as clips of this length need, rounded up to 64, and the corpus' statistics."""
+    """Adapt the preset's front end to a corpus.
+
+    Args:
+        preset: to adapt.
+        clip_seconds: clip length in seconds; the frames cover it, rounded up to a multiple of 64.
+        mean: mean of the corpus' log-mels.
+        std: standard deviation of the corpus' log-mels.
+    """
     spec = preset.front_end
     frames = math.ceil((clip_seconds * 1000 - spec.frame_length_ms) / spec.frame_shift_ms) + 1
     return replace(preset, front_end=replace(spec, frames=-(-frames // 64) * 64, mean=mean, std=std))

@@ -1,4 +1,4 @@
-"""Where every value of the paper's recipes comes from."""
+"""State the source of every value in the paper's recipes."""
 
 from __future__ import annotations
 
@@ -10,11 +10,9 @@ from reproduce.experiments.paper_studies import BCE, TWO_HEADS, PaperStudy
 from reproduce.paper import load_paper
 
 Tag = Literal["STATED", "INHERITED", "OPEN"]
-
-
-STATED, INHERITED, OPEN = TAGS = get_args(Tag)
+STATED, INHERITED, OPEN = get_args(Tag)
 FRONT_END = "front_end."  # prefix of the front end's fields among a recipe's
-# Sources, named once. Paths are of the public repositories.
+# Sources: files of public repositories.
 AST_RUN = "YuanGongND/ast egs/audioset/run.sh"
 AST_TRAIN = "YuanGongND/ast src/traintest.py"
 AST_DATA = "YuanGongND/ast src/dataloader.py"
@@ -25,11 +23,11 @@ OURS = "this suite"
 
 @dataclass(frozen=True)
 class Provenance:
-    """Where a value comes from.
+    """The source of a value.
 
     Args:
-        tag: STATED by the paper; INHERITED from the code it builds on; OPEN: chosen here, as no text gives it.
-        source: place of the sentence, or the public file; for OPEN, whose practice is followed.
+        tag: STATED by the paper; INHERITED from code that it builds on; OPEN: chosen here, because no text gives it.
+        source: section of the paper, or public file; for OPEN, the practice that the choice follows.
         note: reason, or alternatives.
     """
 
@@ -43,7 +41,7 @@ def _stated(fact: str, note: str = "") -> Provenance:
 
 
 def _stated_of_mast(model: str, fact: str, note: str = "") -> Provenance:
-    """A value that the paper states for MAST alone: applying it to AST too is a choice of this suite."""
+    """A value that the paper states for MAST only: its use for AST is a choice of this suite."""
     stated = _stated(fact, note)
     if model == "mast":
         return stated
@@ -51,9 +49,9 @@ def _stated_of_mast(model: str, fact: str, note: str = "") -> Provenance:
 
 
 def mast_provenance(study: PaperStudy, model: str) -> dict[str, Provenance]:
-    """Sources of every field of Recipe, and of weights, loss and seeds, for MAST's protocol.
+    """Return the source of every field of Recipe, and of weights, loss and seeds, for MAST's protocol.
 
-    A field that is added to Recipe must be added here; a test compares the two.
+    Every field of Recipe needs an entry here; a test compares the two.
     """
     follows = "the paper follows MViTv2-B"
     unused = Provenance(OPEN, OURS, "the cosine schedule has no steps")
@@ -71,7 +69,7 @@ def mast_provenance(study: PaperStudy, model: str) -> dict[str, Provenance]:
         "weight_decay": Provenance(OPEN, MVIT, f"{follows}; none on biases, norms and position embeddings of AST"),
         "betas": Provenance(OPEN, MVIT, follows),
         "clip_norm": Provenance(OPEN, MVIT, follows),
-        "drop_path_rate": Provenance(OPEN, MVIT, f"{follows}; AST's own recipe has none"),
+        "drop_path_rate": Provenance(OPEN, MVIT, f"{follows}; AST's recipe has none"),
         "label_smoothing": Provenance(OPEN, MVIT, "for cross-entropy; BCE takes none"),
         "mixup": Provenance(OPEN, AST_RUN, "on waveforms; MViTv2's cutmix and RandAugment are for images"),
         "freq_mask": Provenance(OPEN, AST_RUN, "AST's for AudioSet, on all four data sets"),
@@ -79,11 +77,11 @@ def mast_provenance(study: PaperStudy, model: str) -> dict[str, Provenance]:
         "decay_start": unused,
         "decay_every": unused,
         "decay": unused,
-        "sampler": Provenance(OPEN, AST_RUN, "AST does, there" if full else "AST weights the full set alone"),
+        "sampler": Provenance(OPEN, AST_RUN, "as AST for the full set" if full else "AST weights only the full set"),
         "average_from": Provenance(
             OPEN, OURS, "the second half, the rate below half its peak; AST averages epochs 6-25 of 25, 1-5 of 5"
         ),
-        "primary": Provenance(OPEN, OURS, "no choice is made on the test clips; the paper does not say"),
+        "primary": Provenance(OPEN, OURS, "no choice on the test clips; the paper does not state it"),
         "report_best": Provenance(
             OPEN, OURS, "the last epoch is the result; best and average are reported beside it, labelled"
         ),
@@ -110,11 +108,11 @@ def _loss_provenance(study: PaperStudy, model: str) -> Provenance:
     return Provenance(OPEN, MVIT, "one label per clip; soft targets because of mixup")
 
 
-def ast_provenance(last: int) -> dict[str, Provenance]:
-    """Sources of every field of Recipe, and of weights, loss and seeds, for the recipe of AST's authors.
+def ast_provenance(epochs: int) -> dict[str, Provenance]:
+    """Return the source of every field of Recipe, and of weights, loss and seeds, for the recipe of AST's authors.
 
     Args:
-        last: number of epochs.
+        epochs: number of epochs.
     """
     run, train = Provenance(INHERITED, AST_RUN), Provenance(INHERITED, AST_TRAIN)
     absent = Provenance(INHERITED, AST_TRAIN, "AST's code has none")
@@ -129,7 +127,7 @@ def ast_provenance(last: int) -> dict[str, Provenance]:
         "decay_start": run,
         "decay_every": run,
         "decay": run,
-        "average_from": Provenance(INHERITED, AST_RUN, f"to epoch {last}"),
+        "average_from": Provenance(INHERITED, AST_RUN, f"to epoch {epochs}"),
         "primary": Provenance(
             INHERITED, AST_RUN, "its authors report the average; the last epoch is reported beside it"
         ),
@@ -156,12 +154,12 @@ def ast_provenance(last: int) -> dict[str, Provenance]:
 
 
 def front_end_provenance(dataset: str, inherited: bool) -> dict[str, Provenance]:
-    """Sources of every field of the front end.
+    """Return the source of every field of the front end.
 
     Args:
         dataset: registered name.
-        inherited: True for the recipe of AST's authors, whose statistics these are; for MAST's protocol they are a
-            choice.
+        inherited: whether the recipe is that of AST's authors, who published the statistics; their use in MAST's
+            protocol is a choice.
     """
     call = Provenance(INHERITED, AST_DATA, "kaldi.fbank, hanning")
     kaldi = Provenance(INHERITED, AST_DATA, "torchaudio's default, which AST relies on")

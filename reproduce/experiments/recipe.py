@@ -1,4 +1,4 @@
-"""How a model is trained, as a frozen value."""
+"""Training recipes as frozen values, and their stored form."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ CHOICES = {
 
 
 def later(default: Any) -> Any:
-    """A field added after the first records were written.
+    """Declare a field that was added after the first records were written.
 
     It is not serialised at its default value, so existing keys do not change.
     """
@@ -26,12 +26,12 @@ def later(default: Any) -> Any:
 
 
 def stored_as(name: str, default: Any) -> Any:
-    """A field that records and keys know by an older `name`."""
+    """Declare a field that has another `name` in records and keys."""
     return field(default=default, metadata={"stored_as": name})
 
 
 def to_plain_dict(value: Any) -> dict[str, Any]:
-    """A dataclass as JSON values under its stored names; fields of `later` are left out at their defaults."""
+    """Convert a dataclass to JSON values under its stored names, without `later` fields at their defaults."""
     kept = (f for f in fields(value) if not ("later" in f.metadata and getattr(value, f.name) == f.default))
     stored = {f.metadata.get("stored_as", f.name): _plain(getattr(value, f.name)) for f in kept}
     return {**getattr(value, "REMOVED", {}), **stored}
@@ -43,18 +43,18 @@ def _plain(value: Any) -> Any:
 
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
-    """How a model is trained. One recipe serves both models of a comparison.
+    """The training recipe of a model. Both models of a comparison share one.
 
     Args:
         epochs: passes over the training clips.
         batch_size: clips per optimiser step, over all devices together.
         lr: peak learning rate.
         warmup_steps: steps of the linear warm-up to `lr`.
-        weight_decay: of AdamW, not on biases, norms and the model's `no_weight_decay`; of Adam, L2 on all weights.
-        betas: of Adam or AdamW.
+        weight_decay: AdamW decays all weights but biases, norms and the model's `no_weight_decay`; Adam adds L2 on all.
+        betas: betas of Adam or AdamW.
         clip_norm: L2 norm to which gradients are clipped; 0 does not clip.
         drop_path_rate: stochastic depth of the last block; it rises linearly over the blocks.
-        label_smoothing: for cross-entropy; BCE takes none.
+        label_smoothing: smoothing of cross-entropy; BCE ignores it.
         mixup: probability of mixing a clip's waveform with another's.
         freq_mask: exclusive upper bound of SpecAugment's frequency masks, in mels.
         time_mask: exclusive upper bound of SpecAugment's time masks, in frames.
@@ -66,11 +66,10 @@ class Recipe:
         decay: see `schedule`.
         warmup_every: steps between updates of the warm-up's rate (AST: 50, from a rate of 0).
         sampler: "shuffle" gives each clip once per epoch; "balanced" draws as many with AST's class-balanced weights.
-        average_from: first epoch (counted from 1) whose final weights enter the average, which is scored beside the
-            last epoch; 0 averages nothing.
-        primary: the weights that give the run's result: the "last" epoch's, or the "averaged" ones (AST's recipe).
-        report_best: score the test clips after every epoch and report the best beside the last, labelled.
-        crop: the part of a longer clip that training takes: its "first" seconds, or a "random" stretch.
+        average_from: first epoch (counted from 1) whose final weights enter the average; 0 averages nothing.
+        primary: weights of the run's result: those of the "last" epoch, or the "averaged" ones (AST's recipe).
+        report_best: score the test clips after every epoch and also report the best epoch, labelled.
+        crop: part of a longer clip to train on: its "first" seconds, or a "random" part.
         test_crops: evenly spaced crops of a longer test clip whose probabilities are averaged.
 
     Raises:
@@ -116,5 +115,5 @@ class Recipe:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Recipe:
-        """From stored values: fields that were added after them have their defaults, removed ones are ignored."""
+        """Build a recipe from stored values: missing fields have their defaults, removed ones are ignored."""
         return cls(**{name: value for name, value in values.items() if name not in cls.REMOVED})

@@ -1,4 +1,4 @@
-"""Learning-rate schedules. No torch here."""
+"""Compute learning rates by step. No torch here."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def learning_rate(recipe: Recipe, step: int, total_steps: int) -> float:
     Args:
         recipe: peak rate, warm-up and schedule.
         step: 0 to `total_steps` - 1, counted over the whole run.
-        total_steps: of the run.
+        total_steps: steps of the run.
     """
     warmup = min(recipe.warmup_steps, total_steps)
     if step < warmup:
@@ -37,5 +37,5 @@ def optimizer_steps(recipe: Recipe, clips: int) -> int:
 
 @cache
 def summed_learning_rate(recipe: Recipe, total_steps: int) -> float:
-    """Add up the learning rate over all steps: how far a run can move its weights, whatever its batch."""
+    """Add up the learning rate over all steps: the distance that a run can move its weights, for any batch size."""
     return math.fsum(learning_rate(recipe, step, total_steps) for step in range(total_steps))

@@ -1,8 +1,8 @@
-"""Which runs fill which table, at the paper's scale or at a demo's. No torch here.
+"""List the runs that fill a table or figure, at the paper's scale or at demo scale. No torch here.
 
-The paper's scale takes its recipes from `paper_recipes`. A demo trains quarter-width models from scratch on the
-synthetic stand-ins, long enough to learn something and short enough for two CPU cores: it shows that every table can
-be filled, not what the paper's models would score, and stands in blocks of its own.
+The paper's scale uses the recipes of `paper_recipes`. A demo trains quarter-width models from scratch on synthetic
+stand-ins, in minutes on two CPU cores: it shows that every table can be filled, but not the scores of the paper's
+models. Tables show demo results in separate blocks.
 """
 
 from __future__ import annotations
@@ -22,8 +22,6 @@ from reproduce.experiments.paper_recipes import paper_recipes, to_experiment, tr
 from reproduce.experiments.paper_studies import BCE, PaperStudy, studies_of, trained_targets
 from reproduce.experiments.recipe import SCRATCH, Recipe
 
-# Targets that training runs do not fill, but that the same options serve.
-MEASURED_TARGETS = ("claims", "scaling")
 PAPER = "paper"
 
 
@@ -33,10 +31,10 @@ class Demo:
 
     Args:
         models: "ast" and "mast" -> registered name.
-        front_end: its statistics are replaced by each data set's.
-        recipe: for every data set, with what its study asks for.
-        clips: of each stand-in, over all splits.
-        why: what `list` says of it.
+        front_end: log-mel parameters; each data set replaces the statistics.
+        recipe: training recipe; each study sets sampler and crops.
+        clips: data set -> clips of its stand-in, over all splits.
+        why: description that `list` prints.
     """
 
     models: Mapping[str, str]
@@ -59,38 +57,38 @@ DEMOS: Mapping[str, Demo] = {
         front_end=AudioSpec(mels=32, frames=64, frame_length_ms=160.0, frame_shift_ms=160.0),
         recipe=Recipe(epochs=2, batch_size=16, lr=1e-3, warmup_steps=4, freq_mask=8, time_mask=12, mixup=0.5),
         clips={"kinetics_sounds": 128, "epic_kitchens": 96, "vggsound": 128, "audioset": 96},
-        why="toy models for two epochs on small stand-ins; shows that every table's path works, in a minute",
+        why="toy models for two epochs on small stand-ins: a check of every table in a minute",
     ),
 }
 
 
 def demo(name: str) -> Demo:
+    """Return the demo `name`.
+
+    Raises:
+        InputError: an unknown name; the message lists the known presets.
+    """
     try:
         return DEMOS[name]
     except KeyError:
         raise InputError(f"there is no preset {name!r}: choose one of {', '.join((PAPER, *DEMOS))}") from None
 
 
-def target_names() -> tuple[str, ...]:
-    """Every target of the paper: those that training runs fill, the measured ones, and "all"."""
-    return (*trained_targets(), *MEASURED_TARGETS, "all")
-
-
 def experiments_of(
     target: str, preset: str, seeds: int | None = None, overrides: Mapping[str, Any] | None = None
 ) -> list[Experiment]:
-    """The runs that fill `target` ("all": every target), each once, the models of a seed side by side.
+    """List the runs that fill a target, each once, sorted by seed within a study.
 
     Args:
-        target: table or figure; one that needs no training has no runs.
-        preset: "paper", or one of DEMOS.
-        seeds: seeds 0 to `seeds` - 1; None takes the recipe's own (a demo's: one).
-        overrides: fields of the recipes to change; such runs have another name and fill no cell of the paper.
+        target: table or figure, or "all"; a target that needs no training has no runs.
+        preset: "paper", or a key of DEMOS.
+        seeds: seeds 0 to `seeds` - 1; None takes the seeds of the recipe (seed 0 for a demo).
+        overrides: fields of the recipes to change; such runs have another recipe name and fill no cell of the paper.
 
     Raises:
-        InputError: an unknown preset or field.
+        InputError: an unknown preset or field, or overrides of a demo.
     """
-    made: dict[str, Experiment] = {}
+    unique: dict[str, Experiment] = {}
     for name in trained_targets() if target == "all" else (target,):
         for study in studies_of(name):
             experiments = (
@@ -99,12 +97,12 @@ def experiments_of(
                 else _demo_experiments(name, study, demo(preset), seeds or 1, overrides or {})
             )
             for experiment in experiments:
-                made.setdefault(repr(sorted(experiment.to_dict().items())), experiment)
-    return list(made.values())
+                unique.setdefault(repr(sorted(experiment.to_dict().items())), experiment)
+    return list(unique.values())
 
 
 def _configs(target: str, model: str) -> list[dict[str, Any]]:
-    """Configs of the model that the target compares: the ablations are MAST's alone."""
+    """Overrides of the model's config that the target compares; only MAST has ablations."""
     if target != "ablations":
         return [{}]
     if family(model) != "mast":
@@ -119,8 +117,8 @@ def _paper_experiments(
     for recipe in paper_recipes():
         if (recipe.dataset, recipe.variant) == (study.dataset, study.variant):
             recipe = override(recipe, overrides) if overrides else recipe
-            own = recipe.seeds if seeds is None else tuple(range(seeds))
-            runs += [(seed, recipe, config) for config in _configs(target, recipe.model) for seed in own]
+            study_seeds = recipe.seeds if seeds is None else tuple(range(seeds))
+            runs += [(seed, recipe, config) for config in _configs(target, recipe.model) for seed in study_seeds]
     return [to_experiment(recipe, seed, config) for seed, recipe, config in sorted(runs, key=lambda run: run[0])]
 
 
@@ -128,7 +126,7 @@ def _demo_experiments(
     target: str, study: PaperStudy, scale: Demo, seeds: int, overrides: Mapping[str, Any]
 ) -> list[Experiment]:
     if overrides:
-        raise InputError("--set changes the paper's recipes; a demo's is fixed: leave --set or the demo out")
+        raise InputError("--set changes the paper's recipes, not a demo's: omit --set, or use --preset paper")
     spec = dataset_spec(study.dataset)
     recipe = replace(scale.recipe, sampler=study.sampler, crop=study.crop, test_crops=study.test_crops)
     recipe = replace(recipe, **study.demo_recipe)

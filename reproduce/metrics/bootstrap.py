@@ -1,15 +1,15 @@
-"""Uncertainty by resampling test clips: bootstrap intervals and paired differences. Arrays in, floats out; no torch.
+"""Resample test clips: bootstrap intervals and p-values of scores and paired differences. No torch here.
 
-    counts = resample_counts(len(correct))                   # how often each clip is in each resample
-    percentile_interval(mean_replicates(correct, counts))    # of an accuracy, in per cent
+    counts = resample_counts(len(correct))                   # count of each clip in each resample
+    percentile_interval(mean_replicates(correct, counts))    # interval of an accuracy, in per cent
     percentile_interval(centred(map_replicates(targets, scores, counts), mean_ap))
 
-Two runs on the same clips take the same `counts`: the difference of their replicates is the paired bootstrap.
+For a paired bootstrap, use the same `counts` for two runs on the same clips and subtract their replicates.
 
-An mAP needs centring. A resample repeats clips, and a positive that occurs twice follows itself in the ranking, which
-raises the average precision of its class: at AudioSet's size the mAP of resamples is about a point above that of the
-sample, four times its spread, so that the plain percentile interval does not even contain the score. Accuracies have
-no such bias.
+An mAP needs centring. A resample repeats clips. A positive that occurs twice follows itself in the ranking, which
+raises the average precision of its class. At AudioSet's size the mAP of resamples is about a point above that of the
+sample, four times its spread, so that the plain percentile interval does not contain the score. Accuracies have no
+such bias.
 """
 
 from __future__ import annotations
@@ -25,26 +25,29 @@ SEED = 0
 
 
 def resample_counts(n: int, resamples: int = RESAMPLES, seed: int = SEED) -> np.ndarray:
-    """How often each of `n` clips is drawn in each resample of n clips with replacement, (n, resamples) uint8.
+    """Count the draws of each clip in each resample of `n` clips with replacement, (n, resamples) uint8.
 
     Raises:
-        ValueError: no clips, or no resamples.
+        ValueError: `n` or `resamples` is below 1.
     """
     if n < 1 or resamples < 1:
         raise ValueError(f"a bootstrap needs clips and resamples, got {n} and {resamples}")
     rng = np.random.default_rng(seed)
-    counts = np.empty((n, resamples), np.uint8)  # a clip drawn 256 times has odds below 1e-500
+    counts = np.empty((n, resamples), np.uint8)  # 256 draws of one clip have a probability below 1e-500
     for resample in range(resamples):
         counts[:, resample] = np.bincount(rng.integers(n, size=n), minlength=n)
     return counts
 
 
 def mean_replicates(outcomes: np.ndarray, counts: np.ndarray) -> np.ndarray:
-    """An accuracy in every resample, in per cent, (resamples,).
+    """Compute an accuracy in every resample, in per cent, (resamples,).
 
     Args:
-        outcomes: (n,) 1 where a clip is correct, 0 where it is not; between them for a mean over seeds.
+        outcomes: (n,) 1 for a correct clip, 0 for a wrong one; values between them for a mean over seeds.
         counts: (n, resamples), see `resample_counts`.
+
+    Raises:
+        ValueError: `outcomes` and `counts` have different numbers of clips.
     """
     outcomes = np.asarray(outcomes, np.float32)
     if outcomes.shape != counts.shape[:1]:
@@ -56,14 +59,17 @@ def mean_replicates(outcomes: np.ndarray, counts: np.ndarray) -> np.ndarray:
 
 
 def clustered_replicates(values: np.ndarray, clusters: Sequence[str], resamples: int = RESAMPLES) -> np.ndarray:
-    """A mean over clips in every resample of whole clusters of clips, in per cent, (resamples,).
+    """Compute a mean over clips in every resample of whole clusters of clips, in per cent, (resamples,).
 
-    Clips that are cut from one recording are correct or wrong together, and a new test set draws new recordings.
+    Outcomes of clips from one recording are correlated, and a new test set has new recordings.
 
     Args:
-        values: (n,) of each clip.
-        clusters: (n,) names.
-        resamples: how many.
+        values: (n,) value of each clip, as a share.
+        clusters: (n,) name of the cluster of each clip.
+        resamples: number of resamples.
+
+    Raises:
+        ValueError: no clips, or no resamples.
     """
     names, cluster = np.unique(np.asarray(clusters, np.str_), return_inverse=True)
     sums, sizes = np.bincount(cluster, weights=values), np.bincount(cluster)
@@ -72,15 +78,15 @@ def clustered_replicates(values: np.ndarray, clusters: Sequence[str], resamples:
 
 
 def weighted_average_precision(positives: np.ndarray, scores: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    """Average precision of one class under every column of weights, (columns,).
+    """Compute the average precision of one class for every column of weights, (columns,) within 0..1.
 
-    Equal to scikit-learn's `average_precision_score(positives, scores, sample_weight=column)`; NaN where the positives
-    have no weight. One argsort serves all columns.
+    The result equals scikit-learn's `average_precision_score(positives, scores, sample_weight=column)`, and NaN where
+    the positives have no weight. All columns share one argsort.
 
     Args:
         positives: (n,) bool.
-        scores: (n,); equal ones share a threshold.
-        weights: (n, columns) of uint8.
+        scores: (n,); equal scores share a threshold.
+        weights: (n, columns) uint8.
     """
     positives = np.asarray(positives, bool)
     order = np.argsort(-scores)
@@ -88,7 +94,7 @@ def weighted_average_precision(positives: np.ndarray, scores: np.ndarray, weight
     last_of_tie = np.append(ranked[1:] != ranked[:-1], True)
     ends = np.flatnonzero(last_of_tie)
     tie_of_hit = np.searchsorted(ends, np.flatnonzero(hits))
-    # Recall grows only at ties that hold a positive: precision is needed there alone.
+    # Recall changes only at ties that contain a positive: only these need a precision.
     ties, starts_of_ties = np.unique(tie_of_hit, return_index=True)
     if not len(ties):
         return np.full(weights.shape[1], np.nan)
@@ -113,7 +119,7 @@ def _segment_sums(weights: np.ndarray, order: np.ndarray, bounds: np.ndarray) ->
 
 
 def map_replicates(targets: np.ndarray, scores: np.ndarray, counts: np.ndarray) -> np.ndarray:
-    """mAP in every resample, in per cent, (resamples,): the mean over the classes that have positives in it.
+    """Compute the mAP in every resample, in per cent, (resamples,): the mean over the classes with positives in it.
 
     Args:
         targets: (n, classes) of 0 and 1.
@@ -121,7 +127,7 @@ def map_replicates(targets: np.ndarray, scores: np.ndarray, counts: np.ndarray) 
         counts: (n, resamples), see `resample_counts`.
 
     Raises:
-        ValueError: shapes that do not fit, or scores that are not finite.
+        ValueError: the shapes do not fit, or a score is not finite.
     """
     targets, scores = np.asarray(targets, bool), np.asarray(scores)
     if targets.shape != scores.shape or targets.shape[:1] != counts.shape[:1]:
@@ -138,12 +144,12 @@ def map_replicates(targets: np.ndarray, scores: np.ndarray, counts: np.ndarray) 
 
 
 def centred(replicates: np.ndarray, value: float) -> np.ndarray:
-    """`replicates` moved so that their mean is the observed `value`: the spread of test sets of this size around it."""
+    """Shift `replicates`, (resamples,), so that their mean is the observed `value`; both have the same unit."""
     return replicates - np.nanmean(replicates) + value if not np.isnan(replicates).all() else replicates
 
 
 def percentile_interval(replicates: np.ndarray) -> tuple[float, float]:
-    """95 % percentile interval; resamples without a score (NaN) are left out, and with none left it is NaN."""
+    """Return the 95 % percentile interval of (resamples,) without NaN, in their unit; NaN if no replicate remains."""
     kept = replicates[~np.isnan(replicates)]
     if not len(kept):
         return float("nan"), float("nan")
@@ -152,9 +158,13 @@ def percentile_interval(replicates: np.ndarray) -> tuple[float, float]:
 
 
 def two_sided_p(differences: np.ndarray) -> float:
-    """Bootstrap p-value of a paired difference: twice the share of resamples on the far side of 0.
+    """Return the bootstrap p-value of a paired difference: twice the smaller tail at 0.
 
-    The observed sample counts as one more resample on either side, so that p is never 0: at least 2 / (resamples + 1).
+    The tails are the shares of resamples at or below 0 and at or above 0. The observed sample counts as one more
+    resample in both, so that p is at least 2 / (resamples + 1).
+
+    Args:
+        differences: (resamples,) in any unit; NaN is left out.
     """
     kept = differences[~np.isnan(differences)]
     tail = min(int((kept <= 0).sum()), int((kept >= 0).sum()))
@@ -162,5 +172,9 @@ def two_sided_p(differences: np.ndarray) -> float:
 
 
 def mean_and_sd(values: Sequence[float]) -> tuple[float, float | None]:
-    """Mean and sample standard deviation over seeds; None for a single seed, which has no spread."""
+    """Return the mean and the sample standard deviation over seeds, in the unit of `values`; None for a single seed.
+
+    Raises:
+        statistics.StatisticsError: no values.
+    """
     return statistics.fmean(values), statistics.stdev(values) if len(values) > 1 else None

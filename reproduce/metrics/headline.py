@@ -1,4 +1,4 @@
-"""All scores of a run by name, and the one that it is judged by. NumPy only."""
+"""Compute all scores of a run by name, and choose its main metric. NumPy only."""
 
 from __future__ import annotations
 
@@ -15,20 +15,24 @@ HEADLINES = {"top1": "top-1", "action_top1": "action", "map": "mAP"}  # metric -
 def score(
     logits: Mapping[str, np.ndarray], targets: Mapping[str, np.ndarray], multilabel: bool
 ) -> dict[str, float | int]:
-    """Metrics by name; accuracies, mAP and mAUC in per cent. A head other than "label" prefixes them: "verb_top1".
+    """Compute the metrics by name; accuracies, mAP and mAUC in per cent. Heads but "label" are a prefix: "verb_top1".
 
-    Single-label heads have top-1 and top-5; a verb and a noun head together have "action" too, correct only if both
-    are. Multi-label clips have mAUC and d-prime. Classes that cannot be scored are counted, not scored as zero.
+    Single-label heads have top-1 and top-5. A verb and a noun head together also have "action", correct only if both
+    are. Multi-label clips have mAUC and d-prime. The mean over classes excludes classes without positives and counts
+    them.
 
     Args:
         logits: head -> (n, classes), raw.
         targets: head -> (n, classes), multi-hot.
-        multilabel: whether a clip may carry several labels.
+        multilabel: whether a clip may have several labels.
+
+    Raises:
+        ValueError: the shapes do not fit, or a logit is not finite.
     """
     scores: dict[str, float | int] = {"clips": len(next(iter(targets.values())))}
     for head, values in logits.items():
         prefix = "" if head == DEFAULT_HEAD else f"{head}_"
-        # A softmax's logits are only defined up to an offset per clip, and mAP compares clips: it takes probabilities.
+        # Logits of a softmax have an arbitrary offset per clip, and mAP compares clips: it needs probabilities.
         mean_ap = mean_average_precision(targets[head], values if multilabel else softmax(values))
         scores[f"{prefix}map"] = mean_ap.value
         scores[f"{prefix}classes_without_positives"] = mean_ap.classes_without_positives
@@ -46,21 +50,25 @@ def score(
 
 
 def headline(metrics: Mapping[str, float | int | None]) -> str:
-    """Name of the metric that a run is judged by: top-1, EPIC's action, or mAP where clips have several labels."""
+    """Return the name of a run's main metric: top-1, EPIC's action, or mAP for clips with several labels.
+
+    Raises:
+        StopIteration: `metrics` has none of HEADLINES.
+    """
     return next(name for name in HEADLINES if name in metrics)
 
 
 def softmax(logits: np.ndarray) -> np.ndarray:
-    """(n, classes) to probabilities, in float64."""
+    """Convert logits (n, classes) to probabilities (n, classes), in float64."""
     shifted = np.exp(logits.astype(np.float64) - logits.max(axis=1, keepdims=True))
     return shifted / shifted.sum(axis=1, keepdims=True)
 
 
 def _score_actions(logits: Mapping[str, np.ndarray], targets: Mapping[str, np.ndarray]) -> dict[str, float | int]:
     classes = {head: targets[head].argmax(axis=1) for head in ("verb", "noun")}
-    right = action_correct(logits, classes)
+    correct = action_correct(logits, classes)
     return {
-        "action_correct": int(right.sum()),
-        "action_top1": 100.0 * float(right.mean()),
+        "action_correct": int(correct.sum()),
+        "action_top1": 100.0 * float(correct.mean()),
         "action_top5": 100.0 * float(action_correct(logits, classes, 5).mean()),
     }

@@ -1,4 +1,4 @@
-"""95 % intervals of scores and differences, and the exact paired test. SciPy is imported late: it is slow."""
+"""Compute 95 % intervals of scores and differences, and the exact paired test. SciPy is imported late: it is slow."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ Z_95 = 1.959963984540054  # quantile of the standard normal distribution at 0.97
 
 
 def wilson_interval(correct: int, n: int) -> tuple[float, float]:
-    """95 % Wilson score interval of an accuracy, in per cent; (0, 100) for no clips.
+    """Return the 95 % Wilson score interval of an accuracy, in per cent; (0, 100) for no clips.
 
     Raises:
         ValueError: `correct` is below 0 or above `n`.
     """
     if not 0 <= correct <= n:
-        raise ValueError(f"correct must lie between 0 and n, got {correct} of {n}")
+        raise ValueError(f"correct must be between 0 and n, got {correct} of {n}")
     if n == 0:
         return 0.0, 100.0
     from scipy.stats import binomtest
@@ -27,11 +27,11 @@ def wilson_interval(correct: int, n: int) -> tuple[float, float]:
 
 
 def mcnemar(only_first: int, only_second: int) -> float:
-    """Exact two-sided McNemar p-value of two models on the same clips; 1 where they never differ.
+    """Return the exact two-sided McNemar p-value of two models on the same clips; 1 if they never differ.
 
     Args:
-        only_first: clips on which only the first is correct.
-        only_second: clips on which only the second is correct.
+        only_first: number of clips on which only the first is correct.
+        only_second: number of clips on which only the second is correct.
     """
     if only_first + only_second == 0:
         return 1.0
@@ -41,18 +41,18 @@ def mcnemar(only_first: int, only_second: int) -> float:
 
 
 def corrected_interval(differences: Sequence[float], test_to_train: float) -> tuple[float, float] | None:
-    """95 % interval of the mean difference of two models over folds and seeds: the corrected resampled t interval.
+    """Return the 95 % interval of the mean difference of two models over folds and seeds (corrected resampled t).
 
-    Training sets of cross-validation overlap, so the differences are no independent runs: their variance is taken times
-    1 / n + test / train instead of 1 / n (Nadeau & Bengio, Inference for the generalization error, Machine Learning
-    2003).
+    Training sets of cross-validation overlap, so the differences are not independent: the variance of their mean is
+    their variance times 1 / n + test / train instead of 1 / n (Nadeau & Bengio, Inference for the generalization error,
+    Machine Learning 2003).
 
     Args:
-        differences: (n,) of one fold and seed each, in any unit.
-        test_to_train: clips of a test fold divided by the clips that its models were trained on.
+        differences: (n,) difference of each fold and seed, in any unit.
+        test_to_train: test clips of a fold divided by its training clips.
 
     Returns:
-        The bounds in that unit; None for fewer than two differences.
+        Lower and upper bound in that unit; None for fewer than two differences.
     """
     n = len(differences)
     if n < 2:

@@ -1,10 +1,10 @@
-"""Resampled scores, and the paired difference of two models on the same clips. Arrays in, numbers out; no torch here.
+"""Resample scores, and compare two models on the same clips. No torch here.
 
     first, second = (resampled_accuracy(correct) for correct in (mast_correct, ast_correct))
     difference = paired_difference(first, second)      # points, 95 % interval, bootstrap p
     difference.discordant.p                            # exact McNemar
 
-Two scores on as many clips take the same resamples: the difference of their replicates is the paired bootstrap.
+Scores on equally many clips share their resamples: the difference of their replicates is the paired bootstrap.
 """
 
 from __future__ import annotations
@@ -35,9 +35,9 @@ class ResampledScore:
     """A score on a sample of clips and on resamples of them.
 
     Args:
-        value: per cent.
-        replicates: (resamples,) per cent; NaN where a resample has no score.
-        correct: (n,) whether each clip is correct, for a mean over seeds how often; None for a mAP.
+        value: score on the sample, in per cent.
+        replicates: (resamples,) scores in per cent; NaN where a resample has none.
+        correct: (n,) whether each clip is correct, or its share of correct runs for a mean over seeds; None for a mAP.
     """
 
     value: float
@@ -46,18 +46,18 @@ class ResampledScore:
 
     @property
     def interval(self) -> tuple[float, float]:
-        """95 % percentile interval in per cent, within [0, 100]. That of a mAP is centred on its value."""
+        """95 % percentile interval in per cent, within [0, 100]; for a mAP, centred on its value."""
         low, high = percentile_interval(_unbiased(self.replicates, self.value, self.correct is not None))
         return max(low, 0.0), min(high, 100.0)
 
 
 @dataclass(frozen=True)
 class Discordant:
-    """Clips that just one of two models got right.
+    """Numbers of clips on which exactly one of two models is correct.
 
     Args:
-        only_first: clips on which only the first is correct.
-        only_second: clips on which only the second is correct.
+        only_first: number of clips on which only the first is correct.
+        only_second: number of clips on which only the second is correct.
     """
 
     only_first: int
@@ -71,14 +71,14 @@ class Discordant:
 
 @dataclass(frozen=True, kw_only=True)
 class Difference:
-    """First minus second on the same clips.
+    """The first score minus the second, on the same clips.
 
     Args:
-        value: points.
-        ci: 95 % interval of the paired bootstrap, points.
+        value: difference in points.
+        ci: 95 % interval of the paired bootstrap, in points.
         p: two-sided p-value of the paired bootstrap.
-        resamples: that had a score.
-        discordant: clips that just one of the two got right; None for a mAP.
+        resamples: number of resamples with a score.
+        discordant: numbers of clips on which exactly one of the two is correct; None for a mAP.
     """
 
     value: float
@@ -89,19 +89,34 @@ class Difference:
 
 
 def resampled_accuracy(correct: np.ndarray) -> ResampledScore:
-    """The accuracy of (n,) bool."""
+    """Compute the accuracy on a sample and its resamples.
+
+    Args:
+        correct: (n,) bool.
+
+    Raises:
+        ValueError: no clips.
+    """
     replicates = mean_replicates(correct, _counts(len(correct), RESAMPLES))
     return ResampledScore(value=100.0 * float(correct.mean()), replicates=replicates, correct=correct)
 
 
 def resampled_map(targets: np.ndarray, logits: np.ndarray) -> ResampledScore:
-    """The mAP of (n, classes) of 0 and 1 and (n, classes) of scores."""
+    """Compute the mAP on a sample and its resamples.
+
+    Args:
+        targets: (n, classes) of 0 and 1.
+        logits: (n, classes).
+
+    Raises:
+        ValueError: the shapes do not fit, or a logit is not finite.
+    """
     value = mean_average_precision(targets, logits).value
     return ResampledScore(value=value, replicates=map_replicates(targets, logits, _counts(len(targets), MAP_RESAMPLES)))
 
 
 def mean_of_seeds(scores: Sequence[ResampledScore]) -> ResampledScore:
-    """The mean over runs of one model on the same clips."""
+    """Average the scores of several runs of one model on the same clips."""
     correct = [score.correct for score in scores if score.correct is not None]
     return ResampledScore(
         value=float(np.mean([score.value for score in scores])),
@@ -113,7 +128,11 @@ def mean_of_seeds(scores: Sequence[ResampledScore]) -> ResampledScore:
 def paired_difference(
     first: ResampledScore, second: ResampledScore, discordant: Discordant | None = None
 ) -> Difference:
-    """First minus second, both on the same clips in the same order."""
+    """Subtract `second` from `first`, both on the same clips in the same order.
+
+    Raises:
+        ValueError: the scores have different numbers of resamples.
+    """
     value, differences = first.value - second.value, first.replicates - second.replicates
     replicates = _unbiased(differences, value, first.correct is not None)
     return Difference(
@@ -126,7 +145,12 @@ def paired_difference(
 
 
 def clustered_difference(gains: np.ndarray, clusters: Sequence[str]) -> Difference:
-    """The mean of (n,) gains per clip in points, resampled by whole clusters: recordings, videos or speakers."""
+    """Compute the mean gain per clip, resampled by whole clusters: recordings, videos or speakers.
+
+    Args:
+        gains: (n,) outcome of the first model minus that of the second, as shares.
+        clusters: (n,) name of the cluster of each clip.
+    """
     replicates = clustered_replicates(gains, clusters)
     return Difference(
         value=100.0 * float(gains.mean()),
@@ -137,16 +161,21 @@ def clustered_difference(gains: np.ndarray, clusters: Sequence[str]) -> Differen
 
 
 def discordant_clips(first: np.ndarray, second: np.ndarray) -> Discordant:
-    """Of (n,) bool each: whether the two models are correct on each clip."""
+    """Count the clips on which exactly one of two models is correct.
+
+    Args:
+        first: (n,) bool, whether the first model is correct.
+        second: (n,) bool, whether the second model is correct.
+    """
     return Discordant(int((first & ~second).sum()), int((second & ~first).sum()))
 
 
 def _unbiased(replicates: np.ndarray, value: float, is_accuracy: bool) -> np.ndarray:
-    """Repeated clips lift a mAP (see `bootstrap`): its replicates are centred on the value."""
+    """Centre the replicates of a mAP on its value: repeated clips raise it (see `bootstrap`)."""
     return replicates if is_accuracy else centred(replicates, value)
 
 
 @lru_cache(maxsize=4)
 def _counts(clips: int, resamples: int) -> np.ndarray:
-    """The same resamples for every score on as many clips: this pairs them."""
+    """Return the same resamples for every score on `clips` clips, so that scores are paired."""
     return resample_counts(clips, resamples)

@@ -1,4 +1,4 @@
-"""Scores of predictions: arrays in, floats out. Nothing is printed, plotted or opened."""
+"""Compute scores of predictions. NumPy only."""
 
 from __future__ import annotations
 
@@ -11,78 +11,83 @@ import numpy as np
 
 
 def top_k_correct(logits: np.ndarray, targets: np.ndarray, k: int = 1) -> np.ndarray:
-    """Whether each clip's class is among its k best, (n,) bool.
+    """Return whether each clip's class is among its k best, (n,) bool.
 
     Args:
         logits: (n, classes).
         targets: (n,) class indices.
-        k: at least the number of classes makes every clip right.
+        k: number of best classes; with all classes every clip is correct.
 
     Raises:
-        ValueError: shapes that do not fit, or logits that are not finite.
+        ValueError: the shapes do not fit, or a logit is not finite.
     """
     return _ranks(logits, targets) < k
 
 
 def _ranks(logits: np.ndarray, targets: np.ndarray) -> np.ndarray:
-    """How many classes come before each clip's own, (n,) int: 0 where it is the best."""
+    """Return the rank of each clip's class, (n,) int: 0 for the best."""
     logits, targets = np.asarray(logits), np.asarray(targets)
     if logits.ndim != 2 or targets.shape != logits.shape[:1]:
         raise ValueError(f"expected logits (n, classes) and targets (n,), got {logits.shape} and {targets.shape}")
     if not np.isfinite(logits).all():
         raise ValueError("logits are not all finite")
-    own = np.take_along_axis(logits, targets[:, None], axis=1)
-    better = (logits > own).sum(axis=1)
-    # A tie with a lower-numbered class counts against the clip, so that constant logits do not score 100 %.
-    tied_before = ((logits == own) & (np.arange(logits.shape[1]) < targets[:, None])).sum(axis=1)
+    target_logits = np.take_along_axis(logits, targets[:, None], axis=1)
+    better = (logits > target_logits).sum(axis=1)
+    # A tie with a lower-numbered class ranks before the clip's class, so that constant logits do not score 100 %.
+    tied_before = ((logits == target_logits) & (np.arange(logits.shape[1]) < targets[:, None])).sum(axis=1)
     return better + tied_before
 
 
 def accuracy(logits: np.ndarray, targets: np.ndarray, k: int = 1) -> float:
-    """Top-k accuracy in per cent; NaN for no clips."""
+    """Return the top-k accuracy in per cent, NaN for no clips; arguments and errors as `top_k_correct`."""
     return 100.0 * float(top_k_correct(logits, targets, k).mean()) if len(targets) else float("nan")
 
 
 def action_correct(logits: Mapping[str, np.ndarray], targets: Mapping[str, np.ndarray], k: int = 1) -> np.ndarray:
-    """Whether each clip's (verb, noun) pair is among its k best pairs, (n,) bool; with k = 1, whether both are right.
+    """Return whether each clip's (verb, noun) pair is among its k best pairs, (n,) bool.
 
-    EPIC-KITCHENS' actions: pairs rank by the product of the two softmaxes, which is the order of the official scorer
-    (epic-kitchens/C1-Action-Recognition `utils/scoring.py`). Any verb goes with any noun.
+    These are EPIC-KITCHENS' actions. Pairs rank by the product of the two softmaxes, as in the official scorer
+    (epic-kitchens/C1-Action-Recognition `utils/scoring.py`). All pairs of a verb and a noun are candidates.
 
     Args:
         logits: "verb" (n, verbs) and "noun" (n, nouns), raw.
         targets: "verb" and "noun", (n,) class indices each.
-        k: number of pairs.
+        k: number of best pairs.
 
     Raises:
-        ValueError: as `top_k_correct`, or heads that hold different numbers of clips.
+        ValueError: as `top_k_correct`, or the heads have different numbers of clips.
     """
     ranks = {head: _ranks(logits[head], targets[head]) for head in ("verb", "noun")}
     if len(ranks["verb"]) != len(ranks["noun"]):
         raise ValueError(f"{len(ranks['verb'])} clips with verbs but {len(ranks['noun'])} with nouns")
     verb_rank, noun_rank = ranks["verb"][:, None, None], ranks["noun"][:, None, None]
-    # A pair among the k best has a verb and a noun among the k best. The softmaxes' normalisers are the same for all
-    # pairs of a clip, so sums of logits rank as products of probabilities do.
+    # A pair among the k best has a verb and a noun among the k best. All pairs of a clip share the normalisers of the
+    # softmaxes, so sums of logits and products of probabilities give the same ranking.
     sums = _best(logits["verb"], k)[:, :, None] + _best(logits["noun"], k)[:, None, :]  # (n, <= k, <= k)
-    places = np.arange(len(sums))[:, None, None]
+    clip = np.arange(len(sums))[:, None, None]
     within = (verb_rank < sums.shape[1]) & (noun_rank < sums.shape[2])
-    own = sums[places, np.where(within, verb_rank, 0), np.where(within, noun_rank, 0)]
+    target_sums = sums[clip, np.where(within, verb_rank, 0), np.where(within, noun_rank, 0)]
     verbs, nouns = np.arange(sums.shape[1])[:, None], np.arange(sums.shape[2])
-    tied_before = (sums == own) & ((verbs < verb_rank) | ((verbs == verb_rank) & (nouns < noun_rank)))
-    return within[:, 0, 0] & (((sums > own) | tied_before).sum(axis=(1, 2)) < k)
+    tied_before = (sums == target_sums) & ((verbs < verb_rank) | ((verbs == verb_rank) & (nouns < noun_rank)))
+    return within[:, 0, 0] & (((sums > target_sums) | tied_before).sum(axis=(1, 2)) < k)
 
 
 def _best(logits: np.ndarray, k: int) -> np.ndarray:
-    """The k best logits of each clip, best first, (n, at most k) float64."""
+    """Return the k best logits of each clip, best first, (n, at most k) float64."""
     return -np.sort(-np.asarray(logits, np.float64), axis=1)[:, :k]
 
 
 def average_precision(targets: np.ndarray, scores: np.ndarray) -> np.ndarray:
-    """Average precision per class, (classes,), equal to scikit-learn's; NaN for a class without positives.
+    """Compute the average precision per class, (classes,) within 0..1; NaN for a class without positives.
+
+    The values equal scikit-learn's.
 
     Args:
         targets: (n, classes) of 0 and 1.
         scores: (n, classes), any monotone scale.
+
+    Raises:
+        ValueError: the shapes do not fit, or a score is not finite.
     """
     targets, scores = _checked(targets, scores)
     return np.array([_average_precision(t, s) for t, s in zip(targets.T, scores.T, strict=True)])
@@ -98,8 +103,8 @@ def _checked(targets: np.ndarray, scores: np.ndarray) -> tuple[np.ndarray, np.nd
 
 
 def _average_precision(positives: np.ndarray, scores: np.ndarray) -> float:
-    """Of one class, (n,) and (n,). Clips of equal score share one threshold, as in scikit-learn."""
-    order = np.argsort(-scores)  # unstable but twice as fast: the order within a tie does not count
+    """Average precision of one class, from (n,) and (n,). Clips of equal score share one threshold."""
+    order = np.argsort(-scores)  # an unstable sort is twice as fast; the order within a tie has no effect
     hits, ranked = np.cumsum(positives[order]), scores[order]
     if not len(hits) or not hits[-1]:
         return float("nan")
@@ -110,33 +115,40 @@ def _average_precision(positives: np.ndarray, scores: np.ndarray) -> float:
 
 @dataclass(frozen=True)
 class MeanAveragePrecision:
-    """Macro mean over the classes that have positives, in per cent, and how many classes were left out."""
+    """A mean of average precisions.
+
+    Args:
+        value: macro mean over the classes that have positives, in per cent; NaN if no class has any.
+        classes_without_positives: classes that the mean leaves out.
+    """
 
     value: float
-    classes_scored: int
     classes_without_positives: int
 
 
 def mean_average_precision(targets: np.ndarray, scores: np.ndarray) -> MeanAveragePrecision:
-    """AudioSet's mAP (YuanGongND/ast `src/utilities/stats.py`), except that empty classes are counted, not zeros."""
+    """Compute AudioSet's mAP (YuanGongND/ast `src/utilities/stats.py`), but exclude classes without positives.
+
+    Arguments and errors as `average_precision`.
+    """
     values = average_precision(targets, scores)
     present = ~np.isnan(values)
     value = 100.0 * float(values[present].mean()) if present.any() else float("nan")
-    return MeanAveragePrecision(value, int(present.sum()), int((~present).sum()))
+    return MeanAveragePrecision(value, int((~present).sum()))
 
 
 def roc_auc(targets: np.ndarray, scores: np.ndarray) -> np.ndarray:
-    """Area under the ROC curve per class, (classes,) in 0..1, equal to scikit-learn's.
+    """Compute the area under the ROC curve per class, (classes,) within 0..1, equal to scikit-learn's.
 
-    It is the share of (positive, negative) pairs in the right order, ties half, and NaN for a class that lacks
-    positives or negatives. Arguments as `average_precision`.
+    It is the share of (positive, negative) pairs in the right order, where a tie counts half, and NaN for a class
+    without positives or without negatives. Arguments and errors as `average_precision`.
     """
     targets, scores = _checked(targets, scores)
     return np.array([_roc_auc(t, s) for t, s in zip(targets.T, scores.T, strict=True)])
 
 
 def _roc_auc(positives: np.ndarray, scores: np.ndarray) -> float:
-    """Of one class, (n,) and (n,): negatives below each positive, counted at every distinct score."""
+    """Area of one class, from (n,) and (n,): count the negatives below each positive at every distinct score."""
     order = np.argsort(scores)
     hits, ranked = np.cumsum(positives[order]), scores[order]
     if not len(hits) or not 0 < hits[-1] < len(hits):
@@ -150,40 +162,51 @@ def _roc_auc(positives: np.ndarray, scores: np.ndarray) -> float:
 
 @dataclass(frozen=True)
 class MeanAUC:
-    """Macro mean over the classes with positives and negatives, in per cent; its d-prime; what was left out."""
+    """A mean of areas under the ROC curve.
+
+    Args:
+        value: macro mean over the classes that have positives and negatives, in per cent; NaN if no class has both.
+        d_prime: `d_prime` of that mean, without a unit.
+    """
 
     value: float
     d_prime: float
-    classes_scored: int
-    classes_without_positives: int
-    classes_without_negatives: int
 
 
 def mean_auc(targets: np.ndarray, scores: np.ndarray) -> MeanAUC:
-    """AudioSet's mAUC, and d-prime of that mean (YuanGongND/ast `src/utilities/stats.py`), not a mean of d-primes."""
+    """Compute AudioSet's mAUC and the d-prime of that mean (YuanGongND/ast `src/utilities/stats.py`).
+
+    Arguments and errors as `average_precision`.
+    """
     values = roc_auc(targets, scores)
     present = ~np.isnan(values)
     mean = float(values[present].mean()) if present.any() else float("nan")
-    positives = np.asarray(targets, bool).sum(axis=0)
-    without_positives, without_negatives = positives == 0, positives == len(targets)
-    return MeanAUC(
-        100.0 * mean, d_prime(mean), int(present.sum()), int(without_positives.sum()), int(without_negatives.sum())
-    )
+    return MeanAUC(100.0 * mean, d_prime(mean))
 
 
 def d_prime(auc: float) -> float:
-    """sqrt(2) times the standard normal quantile of an AUC in 0..1: 0 at chance, infinite where the AUC is 1."""
+    """Return sqrt(2) times the standard normal quantile of an AUC within 0..1: 0 at chance, infinite for an AUC of 1.
+
+    Raises:
+        ValueError: the AUC is outside 0..1.
+    """
     if math.isnan(auc):
         return float("nan")
     if not 0 <= auc <= 1:
-        raise ValueError(f"an AUC lies in 0..1 (not per cent), got {auc}")
+        raise ValueError(f"an AUC must be within 0..1 (not per cent), got {auc}")
     if auc in (0.0, 1.0):
         return math.inf if auc else -math.inf
     return math.sqrt(2) * NormalDist().inv_cdf(auc)
 
 
 def confusion_matrix(predicted: np.ndarray, targets: np.ndarray, classes: int) -> np.ndarray:
-    """(classes, classes) counts, true class in rows."""
+    """Count the clips by true class (rows) and predicted class (columns), (classes, classes) int64.
+
+    Args:
+        predicted: (n,) class indices.
+        targets: (n,) class indices.
+        classes: number of classes.
+    """
     matrix = np.zeros((classes, classes), np.int64)
     np.add.at(matrix, (np.asarray(targets), np.asarray(predicted)), 1)
     return matrix

@@ -1,4 +1,4 @@
-"""Stored measurements: reading, writing and choosing them. No torch here.
+"""Read, write and choose stored measurements. No torch here.
 
 from reproduce.records import load_frame
 frame = load_frame()            # all measurements as a pandas DataFrame, one row per run
@@ -15,18 +15,18 @@ if TYPE_CHECKING:
 
 
 def load_frame(folder: str | Path | None = None) -> pandas.DataFrame:
-    """Every measurement under `folder` as a DataFrame: one row per run, typed columns (see `records.COLUMNS`).
+    """Load every measurement under `folder` as a DataFrame: one row per run, typed columns (see `records.COLUMNS`).
 
     Args:
-        folder: of `<kind>.jsonl` files; None takes the records that come with this repository.
+        folder: folder of `<kind>.jsonl` files; None loads the records in this repository.
 
     Raises:
-        InputError: the folder does not exist, or holds a line that is no record.
+        InputError: the folder does not exist, or a line in it is not a record.
     """
     from reproduce.errors import InputError
     from reproduce.records.store import RECORDS_DIR, load_records
 
-    place = Path(__file__).resolve().parents[2] / RECORDS_DIR if folder is None else Path(folder).expanduser()
-    if not place.is_dir():
-        raise InputError(f"{place}: no such folder of records; give the folder that --records named")
-    return load_records(place).frame
+    records_dir = Path(__file__).resolve().parents[2] / RECORDS_DIR if folder is None else Path(folder).expanduser()
+    if not records_dir.is_dir():
+        raise InputError(f"{records_dir}: no such folder of records; pass the folder that you passed to --records")
+    return load_records(records_dir).frame

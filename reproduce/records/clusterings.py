@@ -1,7 +1,7 @@
-"""Table 6 and Figure 2: which training runs they look at, the protocols, and what has no record yet. Names only.
+"""Select the training runs of Table 6 and Figure 2, name their protocols, and list the clusterings without a record.
 
-The paper says of Table 6 no more than that silhouette, ARI and homogeneity come from scikit-learn. P1 is what its
-numbers point to (RECIPES, section 6), P2 to P4 are the other readings. Nothing here needs torch, UMAP or the features.
+The paper states about Table 6 only that silhouette, ARI and homogeneity are computed with scikit-learn. Its numbers
+suggest protocol P1 (RECIPES, section 6); P2 to P4 are the other readings. This module needs no torch, UMAP or features.
 """
 
 from __future__ import annotations
@@ -26,19 +26,23 @@ PROTOCOLS: Mapping[str, str] = {
     "P3": "KMeans on the features at unit length; silhouette of its clusters there",
     "P4": "silhouette of the true labels in UMAP's plane; no clusters",
 }
-
-
 PRIMARY = "P1"
 ON_UMAP = ("P1", "P4")
 WITH_KMEANS = ("P1", "P2", "P3")
-FIGURE = "figure2"  # stands as `protocol` in the record of a panel of Figure 2
+FIGURE = "figure2"  # `protocol` in the record of a panel of Figure 2
 FIGURE_SEED = 0
 SCALES = ("paper", "demo")
 
 
 @dataclass(frozen=True)
 class Job:
-    """Clusterings of one training run that one UMAP serves: `protocols` of `seed` that have no record yet."""
+    """Clusterings without a record that share one UMAP.
+
+    Args:
+        run: training run whose embeddings are clustered.
+        seed: seed of UMAP and KMeans.
+        protocols: keys of PROTOCOLS.
+    """
 
     run: TrainedRun
     seed: int
@@ -46,7 +50,7 @@ class Job:
 
 
 def umap_params() -> dict[str, Any]:
-    """UMAP's parameters as the paper states them, in the plane."""
+    """Return UMAP's parameters as the paper states them, for two dimensions."""
     paper = load_paper()
     return {
         "n_components": 2,
@@ -57,14 +61,17 @@ def umap_params() -> dict[str, Any]:
 
 
 def figure_classes() -> int:
-    """How many classes, the first of the sorted labels, Figure 2 shows."""
+    """Return the number of classes in Figure 2: it shows the first ones in sorted order."""
     return int(load_paper().fact("umap_classes").value)
 
 
 def clustering_experiment(run: TrainedRun, protocol: str, seed: int) -> dict[str, Any]:
-    """What defines one clustering before its features are read. ValueError for a protocol that is none.
+    """Return what defines one clustering before its features are read.
 
-    The stored predictions are named, not only the run's key: a run repeated under its key has other features.
+    It includes the file of the stored predictions: a run that is repeated under the same key has other features.
+
+    Raises:
+        ValueError: an unknown protocol.
     """
     if protocol not in (*PROTOCOLS, FIGURE):
         raise ValueError(f"unknown protocol {protocol!r}; known: {', '.join(PROTOCOLS)}, {FIGURE}")
@@ -90,9 +97,12 @@ def clustering_experiment(run: TrainedRun, protocol: str, seed: int) -> dict[str
 
 
 def runs_to_cluster(records: Records, scale: str) -> dict[str, list[TrainedRun]]:
-    """Model ("ast", "mast") -> the runs on VGGSound whose clustering is shown, by training seed; empty where not run.
+    """Select the runs on VGGSound whose clustering Table 6 shows.
 
-    At the paper's scale the runs that may fill a paper cell; at demo scale those of the newest comparison.
+    At the paper's scale these are the runs that may fill a paper cell; at demo scale, those of the newest comparison.
+
+    Returns:
+        Model ("ast", "mast") -> runs in the order of their training seeds; an empty list for a model without runs.
     """
     if scale == "paper":
         return {model: paper_runs(records, f"{model}_base", DATASET) for model in MODELS}
@@ -103,24 +113,24 @@ def runs_to_cluster(records: Records, scale: str) -> dict[str, list[TrainedRun]]
 
 
 def figure_runs(records: Records, scale: str) -> dict[str, TrainedRun]:
-    """Model -> the run behind its panel of Figure 2, the one of the lowest training seed; absent where none was run."""
+    """Return model -> run with the lowest training seed, which Figure 2 shows; a model without runs is absent."""
     return {model: runs[0] for model, runs in runs_to_cluster(records, scale).items() if runs}
 
 
 def clustering_of(records: Records, run: TrainedRun, protocol: str, seed: int) -> ClusteringRun | None:
-    """The newest record of exactly this clustering of this run's stored predictions."""
+    """Return the newest record of exactly this clustering of the run's stored predictions, None if there is none."""
     wanted = clustering_identity(clustering_experiment(run, protocol, seed))
     return latest(clustering for clustering in records.of_kind(ClusteringRun) if clustering.identity == wanted)
 
 
 def clusterings_of(records: Records, run: TrainedRun, protocol: str) -> list[ClusteringRun]:
-    """Clusterings of one protocol by seed, as many of CLUSTERING_SEEDS as there are."""
-    found = (clustering_of(records, run, protocol, seed) for seed in CLUSTERING_SEEDS)
-    return [record for record in found if record is not None]
+    """Return the recorded clusterings of one protocol, in the order of CLUSTERING_SEEDS."""
+    clusterings = (clustering_of(records, run, protocol, seed) for seed in CLUSTERING_SEEDS)
+    return [record for record in clusterings if record is not None]
 
 
 def missing_clusterings(records: Records, records_dir: Path) -> list[Job]:
-    """What Table 6 lacks: one job per run and seed. Runs whose stored predictions are absent cannot be clustered."""
+    """List what Table 6 lacks: one job per run and seed, for runs whose stored predictions exist."""
     recorded = {clustering.identity for clustering in records.of_kind(ClusteringRun)}
     jobs = []
     for run in _all_runs(records):
@@ -139,7 +149,7 @@ def _all_runs(records: Records) -> list[TrainedRun]:
 
 
 def missing_projections(records: Records, records_dir: Path) -> list[TrainedRun]:
-    """Runs whose panel of Figure 2 has no record, or whose coordinates are not on disk."""
+    """List the runs whose panel of Figure 2 has no record or no file of coordinates."""
     missing = []
     for run in (run for scale in SCALES for run in figure_runs(records, scale).values()):
         projection = projection_of(records, run)
@@ -154,10 +164,10 @@ def missing_projections(records: Records, records_dir: Path) -> list[TrainedRun]
 
 
 def projection_of(records: Records, run: TrainedRun) -> ClusteringRun | None:
-    """The record of this run's panel of Figure 2; its `coordinates` name the file."""
+    """Return the record of this run's panel of Figure 2, None if there is none; its `coordinates` name the file."""
     return clustering_of(records, run, FIGURE, FIGURE_SEED)
 
 
 def has_predictions(run: TrainedRun, records_dir: Path) -> bool:
-    """Whether the file that the run stored its per-clip predictions and embeddings in is there."""
+    """Whether the file of the run's per-clip predictions and embeddings exists."""
     return run.predictions is not None and (records_dir / run.predictions).is_file()

@@ -1,4 +1,4 @@
-"""What a trained model makes of one sound, as stored on disk: the figure's data, never a score. NumPy only."""
+"""Write and read the intermediate results of a trained model for one sound: data of a figure, no score. NumPy only."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ REMEDY = "delete the file and run `inspect` again"
 
 @dataclass(frozen=True)
 class Profile:
-    """How a block's relative positions favour a key by its distance from the query, along one axis.
+    """Mean attention bias from the relative positions of one block, by distance along one axis.
 
     Args:
-        offsets: (n,) key less query, in mel bins or seconds, ascending.
-        bias: (n,) mean of q.R over the sound's queries and all heads: what is added to the score before softmax.
+        offsets: (n,) key position minus query position, in mel bins or seconds, ascending.
+        bias: (n,) mean of q.R over the sound's queries and all heads; attention adds it to the score before softmax.
     """
 
     offsets: np.ndarray
@@ -33,12 +33,15 @@ class Profile:
 
 @dataclass(frozen=True)
 class Inspection:
-    """One sound as the model gets it, and where its attention leans.
+    """One sound as the model receives it, and the attention bias of its relative positions.
 
     Args:
-        waveform: (samples,) float32 at `sample_rate`. log_mel: (mels, frames), normalised, frame after frame of
-            `frame_shift_s`.
-        freq, time: a profile a block, in order; empty for AST, whose positions are not relative.
+        waveform: (samples,) float32 within [-1, 1].
+        sample_rate: in Hz.
+        log_mel: (mels, frames), normalised.
+        frame_shift_s: seconds between frames.
+        freq: one profile per block, in order, along frequency; empty for AST, whose positions are absolute.
+        time: one profile per block, in order, along time; empty for AST.
     """
 
     waveform: np.ndarray
@@ -50,14 +53,14 @@ class Inspection:
 
 
 def save_inspection(records_dir: Path, name: str, inspection: Inspection) -> str:
-    """Write `inspections/NAME.npz` whole or not at all; returns its path relative to the records' folder.
+    """Write `inspections/NAME.npz` completely or not at all; return its path relative to the records' folder.
 
     Raises:
         InputError: the file cannot be written.
     """
     relative = FOLDER / f"{name}.npz"
     arrays = {
-        # As 16-bit samples: it is only looked at.
+        # 16 bits are enough for a plot.
         "waveform": np.clip(np.round(inspection.waveform * 32767), -32768, 32767).astype(np.int16),
         "sample_rate": np.array(inspection.sample_rate),
         "log_mel": inspection.log_mel.astype(np.float16),
@@ -71,7 +74,7 @@ def save_inspection(records_dir: Path, name: str, inspection: Inspection) -> str
 
 
 def load_inspection(records_dir: Path, run: InspectionRun) -> Inspection | None:
-    """The arrays of an inspection; None where their file is absent.
+    """Load the arrays of an inspection; None if their file is absent.
 
     Raises:
         InputError: the file cannot be read, or lacks an array.
@@ -98,5 +101,5 @@ def load_inspection(records_dir: Path, run: InspectionRun) -> Inspection | None:
 
 
 def newest_inspection(records: Records, family: str) -> InspectionRun | None:
-    """The newest inspection of a model of `family`, "ast" or "mast"."""
+    """Return the newest inspection of a model of `family` ("ast" or "mast"), None if there is none."""
     return latest(run for run in records.of_kind(InspectionRun) if run.family == family)

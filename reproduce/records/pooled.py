@@ -1,4 +1,4 @@
-"""A model's score over the folds and seeds that were run. No torch here; pandas is imported late."""
+"""Pool a model's scores over folds and seeds. No torch here; pandas is imported late."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ class Pooled:
     """A model's score over the folds and seeds that were run.
 
     Args:
-        value: over every (clip, seed), in the metric's unit.
+        value: mean over every (clip, seed), in the metric's unit.
         clips: distinct test clips, the n of the interval: seeds repeat clips, they do not add any.
-        correct: correct answers per seed, rounded to whole clips; None for a metric that is no share of clips.
-        folds: that were run.
-        seeds: that were run.
+        correct: correct clips per seed, rounded to whole clips; None for a metric that is not a share of clips.
+        folds: folds of the runs.
+        seeds: seeds of the runs.
         fold_sd: standard deviation over folds; NaN for one fold.
         seed_sd: standard deviation over seeds; NaN for one seed.
-        runs: the runs behind it.
+        runs: the pooled runs.
     """
 
     value: float
@@ -39,10 +39,11 @@ class Pooled:
 
 
 def pooled(runs: Sequence[TrainedRun], metric: str = "top1") -> Pooled:
-    """One model's `metric` over folds and seeds, weighted by clips.
+    """Pool one model's `metric` over folds and seeds, weighted by clips.
 
     Raises:
-        ValueError: the seeds ran different folds, or a score was not a number.
+        KeyError: a run lacks the metric.
+        ValueError: the seeds ran different folds, or a score is not a number.
     """
     table = _scores(runs, metric)
     folds = {seed: tuple(sorted(part.fold)) for seed, part in table.groupby("seed")}
@@ -86,9 +87,9 @@ def _sd(values: pandas.Series) -> float:
 
 
 def runs_of_all(by_model: Mapping[str, Sequence[TrainedRun]]) -> dict[str, list[TrainedRun]]:
-    """The runs of every model that are comparable: the same folds for every model and seed.
+    """Keep the comparable runs of every model: the same folds for every model and seed.
 
-    Where no fold was run with all seeds, the lowest seed's folds are taken.
+    If no fold has runs with all seeds, keep the folds of the lowest seed.
     """
     common = set.intersection(*({(run.fold, run.seed) for run in runs} for runs in by_model.values()))
     folds: dict[int, set[str]] = {}
@@ -102,7 +103,7 @@ def runs_of_all(by_model: Mapping[str, Sequence[TrainedRun]]) -> dict[str, list[
 
 
 def common_runs(first: Sequence[TrainedRun], second: Sequence[TrainedRun]) -> tuple[list[TrainedRun], list[TrainedRun]]:
-    """The runs of two models on the folds and seeds that both have, in the same order."""
-    ours, theirs = ({(run.test_splits, run.seed): run for run in runs} for runs in (first, second))
-    shared = sorted(set(ours) & set(theirs))
-    return [ours[place] for place in shared], [theirs[place] for place in shared]
+    """Return the runs of two models on the folds and seeds that both have, in the same order."""
+    by_split = [{(run.test_splits, run.seed): run for run in runs} for runs in (first, second)]
+    shared = sorted(by_split[0].keys() & by_split[1].keys())
+    return [by_split[0][key] for key in shared], [by_split[1][key] for key in shared]

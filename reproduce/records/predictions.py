@@ -1,4 +1,4 @@
-"""Per-clip predictions as stored on disk. NumPy only, so that a report can score them again. No torch here."""
+"""Write and read the per-clip predictions of a run. NumPy only, so that a report can score them again."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class StoredPredictions:
         logits: head -> (n, classes), raw.
         targets: head -> (n, classes), 0 or 1.
         embeddings: (n, dim).
-        groups: (n,) recording, video or speaker that each clip is cut from; None where every clip is its own.
+        groups: (n,) recording, video or speaker of each clip; None where no two clips share one.
     """
 
     clip_ids: np.ndarray
@@ -38,9 +38,13 @@ class StoredPredictions:
         return len(self.clip_ids)
 
     def of_clips(self, clip_ids: np.ndarray) -> StoredPredictions:
-        """These clips, in that order; KeyError for a clip that is not among them."""
-        place = {str(clip_id): i for i, clip_id in enumerate(self.clip_ids)}
-        rows = np.array([place[str(clip_id)] for clip_id in clip_ids], np.int64)
+        """Return the predictions of `clip_ids`, (m,) strings, in that order.
+
+        Raises:
+            KeyError: a clip without predictions.
+        """
+        row_of = {str(clip_id): i for i, clip_id in enumerate(self.clip_ids)}
+        rows = np.array([row_of[str(clip_id)] for clip_id in clip_ids], np.int64)
         return StoredPredictions(
             self.clip_ids[rows],
             {head: values[rows] for head, values in self.logits.items()},
@@ -51,7 +55,7 @@ class StoredPredictions:
 
 
 def save_predictions(records_dir: Path, name: str, predictions: StoredPredictions) -> str:
-    """Write `predictions/NAME.npz` completely or not at all; returns its path relative to the records' folder.
+    """Write `predictions/NAME.npz` completely or not at all; return its path relative to the records' folder.
 
     Raises:
         InputError: the file cannot be written.
@@ -67,7 +71,7 @@ def save_predictions(records_dir: Path, name: str, predictions: StoredPrediction
 
 
 def load_predictions(records_dir: Path, run: Run) -> StoredPredictions | None:
-    """What `run` stored, or None where the file is absent.
+    """Load the predictions of `run`; None if it stored none or the file is absent.
 
     Raises:
         InputError: the file exists but cannot be read, or its arrays do not belong together.
@@ -96,16 +100,16 @@ def load_predictions(records_dir: Path, run: Run) -> StoredPredictions | None:
 
 
 def _damage(predictions: StoredPredictions) -> str | None:
-    """What is wrong with arrays that were read, or None."""
+    """Describe what is wrong with the arrays; None if nothing is."""
     ids, heads = predictions.clip_ids, predictions.logits
     if ids.dtype.kind != "U" or ids.ndim != 1 or len(np.unique(ids)) != len(ids):
-        return "its clip ids are no distinct texts"
+        return "its clip ids are not distinct texts"
     if not heads:
         return "it has no logits"
     for head, logits in heads.items():
         targets = predictions.targets[head]
         if logits.ndim != 2 or logits.shape != targets.shape or len(logits) != len(ids):
-            return f"head {head}: logits {logits.shape} and targets {targets.shape} of {len(ids)} clips"
+            return f"head {head}: logits {logits.shape} and targets {targets.shape} for {len(ids)} clips"
         if logits.dtype.kind != "f" or not np.isfinite(logits).all():
             return f"head {head}: its logits are not all finite numbers"
         if targets.dtype.kind not in "ub" or (targets > 1).any():
@@ -113,5 +117,5 @@ def _damage(predictions: StoredPredictions) -> str | None:
     rows = {"embeddings": predictions.embeddings, "groups": predictions.groups}
     for name, values in rows.items():
         if values is not None and len(values) != len(ids):
-            return f"{len(values)} {name} of {len(ids)} clips"
+            return f"{len(values)} {name} for {len(ids)} clips"
     return None

@@ -1,4 +1,4 @@
-"""A panel of Figure 2 as stored: UMAP's coordinates of one run's clips. NumPy only, so that a report can draw it."""
+"""Write and read a panel of Figure 2: the UMAP coordinates of one run's clips. NumPy only."""
 
 from __future__ import annotations
 
@@ -20,7 +20,9 @@ class Projection:
     """Clips in the plane.
 
     Args:
-        clip_ids: (n,) strings. points: (n, 2), without a unit. names: (n,) class of each clip.
+        clip_ids: (n,) strings.
+        points: (n, 2) UMAP coordinates, without a unit.
+        names: (n,) class name of each clip.
     """
 
     clip_ids: np.ndarray
@@ -32,7 +34,7 @@ class Projection:
 
 
 def save_projection(records_dir: Path, name: str, projection: Projection) -> str:
-    """Write `embeddings/NAME.npz` whole or not at all; returns its path relative to the records' folder.
+    """Write `embeddings/NAME.npz` completely or not at all; return its path relative to the records' folder.
 
     Raises:
         InputError: the file cannot be written.
@@ -48,7 +50,7 @@ def save_projection(records_dir: Path, name: str, projection: Projection) -> str
 
 
 def load_projection(records_dir: Path, run: ClusteringRun) -> Projection | None:
-    """The coordinates that a projection's run names, or None where the file is absent.
+    """Load the coordinates of a projection; None if the run names no file or the file is absent.
 
     Raises:
         InputError: the file exists but cannot be read, or its arrays do not belong together.
@@ -65,5 +67,5 @@ def load_projection(records_dir: Path, run: ClusteringRun) -> Projection | None:
         raise InputError(f"{path}: damaged coordinates (no array {error}): {REMEDY}") from None
     clips = len(projection.clip_ids)
     if projection.points.shape != (clips, 2) or len(projection.names) != clips:
-        raise InputError(f"{path}: damaged coordinates ({projection.points.shape} of {clips} clips): {REMEDY}")
+        raise InputError(f"{path}: damaged coordinates ({projection.points.shape} for {clips} clips): {REMEDY}")
     return projection

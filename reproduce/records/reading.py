@@ -1,10 +1,10 @@
-"""From stored records to typed runs: the only place that knows the stored names, today's and older ones. No torch here.
+"""Convert stored records to typed runs. Only this module depends on the stored names. No torch here.
 
-Older forms that are still read:
+It also reads older records:
 
-- `multilabel` was not stored before November 2026: a run is multi-label if it has no top-1 score.
-- Shapes, cost items and problems were lists of values in a fixed order before they were objects with names.
-- Fields of a recipe that were added later are absent at their defaults; a removed field (`roll`) is ignored.
+- Records before November 2026 have no `multilabel`: such a run is multi-label if it has no top-1 score.
+- Older shapes, cost items and problems are lists of values in a fixed order, newer ones are objects with names.
+- A recipe omits newer fields at their defaults; a removed field (`roll`) is ignored.
 """
 
 from __future__ import annotations
@@ -36,14 +36,14 @@ from reproduce.records.runs import (
 )
 
 Named = TypeVar("Named")
-NOT_IDENTITY = ("clusters",)  # follows from the features, so it is unknown before they are read
+NOT_IDENTITY = ("clusters",)  # depends on the features, so it is unknown before they are read
 
 
 def read_run(record: RunRecord) -> Run:
-    """The typed view of a stored record.
+    """Convert a stored record to a typed run.
 
     Raises:
-        InputError: the record lacks what its kind needs; the message names the record's key and kind.
+        InputError: the record lacks a field of its kind; the message names the record's key and kind.
     """
     try:
         return READERS[record.kind](record)
@@ -57,7 +57,7 @@ def read_run(record: RunRecord) -> Run:
 
 
 def read_runs(records: Iterable[RunRecord]) -> list[Run]:
-    """The typed views of stored records, in their order; see `read_run`."""
+    """Convert stored records to typed runs, in their order; raises as `read_run`."""
     return [read_run(record) for record in records]
 
 
@@ -178,7 +178,7 @@ def _clustering(record: RunRecord) -> ClusteringRun:
 
 
 def clustering_identity(experiment: Mapping[str, Any]) -> str:
-    """What defines a clustering before its features are read, as sorted JSON."""
+    """Return what defines a clustering before its features are read, as sorted JSON."""
     return json.dumps({k: v for k, v in experiment.items() if k not in NOT_IDENTITY}, sort_keys=True)
 
 
@@ -197,7 +197,11 @@ def _cost(record: RunRecord) -> CostRun:
 
 
 def read_scaling(record: RunRecord) -> ScalingRun:
-    """The typed view of a stored scaling record."""
+    """Convert a stored scaling record to a typed run.
+
+    Raises:
+        KeyError: the record lacks a field.
+    """
     experiment, details = record.experiment, record.details
     return ScalingRun(
         **_run(record),
@@ -235,7 +239,7 @@ def _inspection(record: RunRecord) -> InspectionRun:
 
 
 def _named(kind: Callable[..., Named], stored: Any, names: tuple[str, ...]) -> Named:
-    """`stored` as a value with names: an object by name, or an older list of values in the order of `names`."""
+    """Build `kind` from an object with names, or from an older list of values in the order of `names`."""
     values = stored if isinstance(stored, Mapping) else dict(zip(names, stored, strict=True))
     return kind(**values)
 

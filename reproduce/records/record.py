@@ -1,4 +1,4 @@
-"""One measurement and everything it was measured under. No torch here."""
+"""The stored form of a measurement. No torch here."""
 
 from __future__ import annotations
 
@@ -8,30 +8,31 @@ from datetime import UTC, datetime
 from typing import Any
 
 SCHEMA = 1
-KINDS = ("cost", "train", "search", "clustering", "scaling", "speed", "inspection")
 
 
 @dataclass(frozen=True)
 class RunRecord:
-    """One measurement and everything it was measured under.
+    """One measurement with its conditions.
 
     Args:
-        kind: "cost" (parameters and MACs), "train" (a model trained and tested), "search" (the same, scored on a
-            validation fold to choose a hyper-parameter; it never fills a cell of a result), "clustering" (of a run's
-            embeddings), "scaling" (latency and memory against clip length), "speed" (a benchmark) or
-            "inspection" (what a trained model makes of one sound).
-        key: hash of what defines the measurement; no path is in it.
+        kind: "cost" (parameters and MACs), "train" (training and test scores), "search" (training and validation
+            scores, to choose a hyper-parameter; it fills no cell of a result), "clustering" (of a run's embeddings),
+            "scaling" (latency and memory by clip length), "speed" (a benchmark) or "inspection" (intermediate results
+            for one sound).
+        key: hash of what defines the measurement, without any path.
         experiment: the resolved config.
-        scale: "paper" or "demo". Paper cells take paper-scale records alone.
+        scale: "paper" or "demo"; only paper-scale records fill cells of the paper.
         metrics: name -> number; accuracies in per cent.
         environment: device, versions, precision, commit.
         dataset: name, protocol, splits, listed and kept counts, hash of the clip ids, problems.
-        seed, weights_sha256: of the run, and of the final weights.
-        history: one dict an epoch.
-        details: what a figure or a breakdown needs beyond the metrics.
+        seed: seed of the run; None where the measurement has none.
+        weights_sha256: hash of the final weights; None where there are none.
+        history: one dict per epoch.
+        details: data that figures and breakdowns need beyond the metrics.
         predictions: file with per-clip logits, relative to the records' folder.
-        wall_time_s: training and prediction, from building the model on; storing is not in it.
-        created: UTC time of writing.
+        wall_time_s: seconds of building the model, training and prediction, without storing the results.
+        created: UTC time of writing, ISO 8601.
+        schema: version of this form.
     """
 
     kind: str
@@ -52,4 +53,5 @@ class RunRecord:
 
 
 def now() -> str:
+    """Return the UTC time in ISO 8601, to the second."""
     return datetime.now(UTC).isoformat(timespec="seconds")

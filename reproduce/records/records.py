@@ -1,4 +1,4 @@
-"""A collection of runs, and the same as a DataFrame: one row per run. No torch here; pandas is imported late."""
+"""A collection of runs, and its conversion to a DataFrame. No torch here; pandas is imported late."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ COLUMNS: Mapping[str, str] = {
 
 @dataclass(frozen=True, eq=False)
 class Records:
-    """Measurements that were loaded together. A collection equals only itself, so that results can be cached for it.
+    """Measurements that were loaded together. A collection equals only itself, so that results for it can be cached.
 
     Args:
         runs: typed runs, in the order of the files.
@@ -70,7 +70,11 @@ class Records:
 
     @classmethod
     def of(cls, records: Iterable[RunRecord]) -> Records:
-        """The typed runs of stored records; InputError for one that lacks what its kind needs."""
+        """Convert stored records.
+
+        Raises:
+            InputError: a record lacks a field of its kind.
+        """
         return cls(tuple(read_runs(records)))
 
     def __iter__(self) -> Iterator[Run]:
@@ -80,13 +84,13 @@ class Records:
         return len(self.runs)
 
     def of_kind(self, kind: type[AnyRun]) -> tuple[AnyRun, ...]:
-        """The runs of exactly this class: `TrainedRun` leaves `SearchRun` out."""
+        """Return the runs of exactly this class: `TrainedRun` excludes `SearchRun`."""
         return tuple(run for run in self.runs if type(run) is kind)
 
     def newest(self, kind: type[AnyRun]) -> tuple[AnyRun, ...]:
-        """The runs of this class, the newest of each key, in the order in which the keys first appear.
+        """Return the newest run of each key, of exactly this class, in the order in which the keys first appear.
 
-        A repeated measurement replaces the earlier one in tables, never on disk.
+        A repeated measurement replaces the earlier one in tables; the files keep both.
         """
         newest: dict[str, AnyRun] = {}
         for run in self.of_kind(kind):
@@ -94,18 +98,14 @@ class Records:
                 newest[run.key] = run
         return tuple(newest.values())
 
-    def where(self, runs: Iterable[Run]) -> Records:
-        """These runs alone, as a collection."""
-        return Records(tuple(runs))
-
     @cached_property
     def frame(self) -> pandas.DataFrame:
-        """One row per run with typed columns; see `to_frame`."""
+        """The runs as a DataFrame; see `to_frame`."""
         return to_frame(self.runs)
 
 
 def latest(runs: Iterable[AnyRun]) -> AnyRun | None:
-    """The newest run; of two written in the same second, the later in the file."""
+    """Return the newest run, None for no runs; of two with the same time, the later in the file."""
     newest = None
     for run in runs:
         if newest is None or run.created >= newest.created:
@@ -114,7 +114,10 @@ def latest(runs: Iterable[AnyRun]) -> AnyRun | None:
 
 
 def to_frame(runs: Iterable[Run]) -> pandas.DataFrame:
-    """One row per run: the columns of `COLUMNS`, then one float column per metric; what a kind has not is missing."""
+    """Convert runs to a DataFrame: the columns of `COLUMNS`, then one float column per metric, one row per run.
+
+    Values that a kind of run does not have are missing.
+    """
     import pandas
 
     runs = list(runs)

@@ -1,7 +1,7 @@
-"""Typed views of records: one frozen class per kind of measurement. No torch here.
+"""Typed runs: one frozen class per kind of measurement. No torch here.
 
-`records.reading.read_run` makes them from stored records, old and new; tables, figures and the report use these classes
-alone and never look into a record by key.
+`records.reading.read_run` builds them from stored records, old and new. Tables, figures and the report read only these
+classes, never a stored record.
 """
 
 from __future__ import annotations
@@ -23,19 +23,19 @@ from reproduce.records.record import RunRecord
 
 @dataclass(frozen=True, kw_only=True)
 class Environment:
-    """The machine and the settings that a measurement was made under.
+    """The machine and the settings of a measurement.
 
     Args:
         device: name of the processor or GPU.
         device_type: "cpu", "cuda" or another torch device type.
-        precision: "float32", "bfloat16" or "float16"; "" where nothing was computed in torch.
+        precision: "float32", "bfloat16" or "float16"; "" for a measurement without torch.
         torch_threads: CPU threads of torch; 0 where unknown.
         attention: name of the attention implementation; "" where unknown.
         processes: training processes.
-        commit: git commit of this code, with "+changes" where files differed from it; "" where unknown.
+        commit: git commit of this code, with "+changes" if files differed from it; "" where unknown.
         libraries: library -> version.
-        busy: whether other processes used the machine while it measured.
-        facts: everything that was stored, by its stored name.
+        busy: whether other processes used the machine during the measurement.
+        facts: every stored value by its stored name.
     """
 
     device: str
@@ -59,19 +59,19 @@ class Environment:
 
 @dataclass(frozen=True, kw_only=True)
 class Run:
-    """What every measurement has.
+    """The fields of every measurement.
 
     Args:
         key: hash of what defines the measurement (16 hex digits).
-        scale: "paper" or "demo"; paper cells take paper-scale runs alone.
+        scale: "paper" or "demo"; only paper-scale runs fill cells of the paper.
         metrics: metric -> value, accuracies in per cent; NaN where the stored value was not a number.
         environment: see `Environment`.
-        seed: of the run; 0 where the measurement has none.
+        seed: seed of the run; 0 where the measurement has none.
         created: UTC time of writing, ISO 8601.
         wall_time_s: seconds of training and prediction; 0 for other kinds.
-        weights_sha256: of the final weights, None where there are none.
-        predictions: file of the run's arrays, relative to the records' folder, None where there is none.
-        record: the stored record that this run was read from.
+        weights_sha256: hash of the final weights; None where there are none.
+        predictions: file of the run's arrays, relative to the records' folder; None where there is none.
+        record: the stored record.
     """
 
     kind: ClassVar[str]
@@ -88,11 +88,11 @@ class Run:
     record: RunRecord
 
     def metric(self, name: str) -> float:
-        """The metric `name`.
+        """Return the metric `name`, accuracies in per cent.
 
         Raises:
             KeyError: the run has no such metric.
-            ValueError: its value was not a number when it was recorded.
+            ValueError: the recorded value is not a number.
         """
         value = self.metrics[name]
         if math.isnan(value):
@@ -101,7 +101,7 @@ class Run:
 
     @property
     def day(self) -> str:
-        """The date of `created`."""
+        """The date of `created`, as YYYY-MM-DD."""
         return self.created[:10]
 
 
@@ -111,7 +111,7 @@ class ModelRun(Run):
 
     Args:
         model: registered name, "mast_tiny".
-        model_config: overrides of the model's config, as JSON reads them.
+        model_config: overrides of the model's config, as JSON values.
     """
 
     model: str
@@ -129,12 +129,12 @@ class ModelRun(Run):
 
     @property
     def label(self) -> str:
-        """What figures call the model's family: "AST", "MAST", or its name."""
+        """Name of the model's family in figures: "AST", "MAST", or the model's name."""
         return LABELS.get(self.family, self.model)
 
     @property
     def config_key(self) -> str:
-        """The canonical overrides as sorted JSON: equal for equal models, and hashable."""
+        """The canonical overrides as sorted JSON: a hashable value, equal for equal models."""
         return json.dumps(canonical_config(self.model, self.model_config), sort_keys=True)
 
     @property
@@ -145,7 +145,7 @@ class ModelRun(Run):
 
     @property
     def pooling_changed(self) -> bool:
-        """Whether the model's query pooling is not the paper's: such a run belongs to the ablations, not to Table 5."""
+        """Whether the model's query pooling differs from the paper's: such a run is an ablation."""
         return "pool_strides" in canonical_config(self.model, self.model_config)
 
 
@@ -155,15 +155,15 @@ class DataRun(ModelRun):
 
     Args:
         dataset: registered name of the corpus.
-        variant: of the corpus, "" where it has one only.
-        standin: description of the synthetic stand-in that was read instead of the corpus, None for real data.
+        variant: variant of the corpus; "" for a corpus with only one.
+        standin: description of the synthetic stand-in that replaced the corpus; None for real data.
         recipe_name: see `Experiment.recipe_name`.
         classes: head -> class names in the order of the logits.
         listed: clips that the corpus lists, over all splits.
-        kept: clips of them that could be used.
-        missing: clips of them that have no file.
-        train_kept: training clips that were used.
-        test_kept: test clips that were used.
+        kept: listed clips that are usable.
+        missing: listed clips without a file.
+        train_kept: usable training clips.
+        test_kept: usable test clips.
         test_listed: test clips that the corpus lists.
         train_sha256: identity of the training clips.
         test_sha256: identity of the test clips.
@@ -190,27 +190,27 @@ class DataRun(ModelRun):
 
     @property
     def data_key(self) -> tuple[Any, ...]:
-        """Identity of the clips and classes: equal for runs on the very same data."""
+        """Identity of the clips and classes: equal for runs on exactly the same data."""
         return self.train_sha256, self.test_sha256, self.classes_key
 
 
 @dataclass(frozen=True, kw_only=True)
 class TrainedRun(DataRun):
-    """A model that was trained and scored: on test clips, or as a `SearchRun` on validation clips.
+    """A trained model with its scores on test clips or, for a `SearchRun`, on validation clips.
 
     Args:
-        train_splits: splits or folds that it was trained on.
-        test_splits: splits or folds that it was scored on.
+        train_splits: splits or folds of the training clips.
+        test_splits: splits or folds of the scored clips.
         front_end: log-mel parameters.
         recipe: training recipe.
-        weights: what training started from: "scratch", a published name, or "file" and the file's hash.
+        weights: initial weights: "scratch", a published name, or "file" and the file's hash.
         multilabel: whether a clip may have several labels (mAP is the score) or exactly one (top-1).
-        unit: what the clips of a corpus are cut from and intervals resample: "clip", "recording", "video", "speaker".
-        problems: what was wrong with clips or rows.
+        unit: what intervals resample: "clip", or the "recording", "video" or "speaker" that clips are cut from.
+        problems: problems of clips or annotation rows.
         history: one mapping per epoch: loss, lr, clips, clips_per_s, steps.
-        last: scores of the last epoch's weights where other weights give the result, else None.
-        averaged: scores of the averaged weights, None where none were averaged.
-        best: scores of the best epoch on the scored clips, None where not reported.
+        last: scores of the last epoch's weights if other weights give the result, else None.
+        averaged: scores of the averaged weights; None without averaging.
+        best: scores of the epoch that is best on the scored clips; None where not reported.
     """
 
     kind: ClassVar[str] = "train"
@@ -230,7 +230,7 @@ class TrainedRun(DataRun):
 
     @property
     def fold(self) -> str:
-        """The splits that were scored, as one text."""
+        """The scored splits, separated by commas."""
         return ",".join(self.test_splits)
 
     @property
@@ -245,12 +245,12 @@ class TrainedRun(DataRun):
 
     @property
     def is_cross_validation(self) -> bool:
-        """Whether the scored splits are folds, which numbers name; words name a corpus' official splits."""
+        """Whether the scored splits are folds. Numbers name folds, words name official splits."""
         return all(split.isdecimal() for split in self.test_splits)
 
     @property
     def headline(self) -> str:
-        """Name of the metric that the run is judged by."""
+        """Name of the run's main metric."""
         if self.multilabel:
             return "map"
         return "top1" if tuple(self.classes) == (DEFAULT_HEAD,) else "action_top1"
@@ -258,21 +258,21 @@ class TrainedRun(DataRun):
 
 @dataclass(frozen=True, kw_only=True)
 class SearchRun(TrainedRun):
-    """A trained model that was scored on validation clips to choose a hyper-parameter; it fills no cell of a result."""
+    """A trained model with scores on validation clips, to choose a hyper-parameter; it fills no cell of a result."""
 
     kind: ClassVar[str] = "search"
 
 
 @dataclass(frozen=True, kw_only=True)
 class ClusteringRun(DataRun):
-    """How the embeddings of a trained run cluster, or where Figure 2 shows them.
+    """A clustering of the embeddings of a trained run, or their coordinates in Figure 2.
 
     Args:
         of: key of the trained run.
-        of_predictions: file name of the predictions that were clustered, None where the run stored none.
-        protocol: reading of Table 6, "P1" to "P4", or "figure2".
-        coordinates: file of Figure 2's coordinates, relative to the records' folder; None for the readings.
-        identity: what defines the measurement before its features are read; see `records.clusterings`.
+        of_predictions: file name of the clustered predictions; None where the run stored none.
+        protocol: protocol of Table 6, "P1" to "P4", or "figure2".
+        coordinates: file of Figure 2's coordinates, relative to the records' folder; None for P1 to P4.
+        identity: definition of the measurement before its features are read; see `clustering_identity`.
     """
 
     kind: ClassVar[str] = "clustering"
@@ -286,7 +286,7 @@ class ClusteringRun(DataRun):
 
 @dataclass(frozen=True, kw_only=True)
 class BlockShape:
-    """What leaves one block of a model, for one clip.
+    """The output of one block of a model, for one clip.
 
     Args:
         block: "patch embedding" or "block N".
@@ -294,7 +294,7 @@ class BlockShape:
         freq: rows of the token grid.
         time: columns of the token grid.
         width: embedding width.
-        prefix_tokens: class and distillation tokens beside the patches.
+        prefix_tokens: class and distillation tokens, in addition to `tokens`.
     """
 
     block: str
@@ -326,10 +326,10 @@ class CostRun(ModelRun):
 
     Args:
         input_size: (mels, frames).
-        num_classes: of the head, or of every head by name.
-        shapes: what leaves each block.
-        items: MACs by block and kind, full rule.
-        libraries: counting library and attention path -> MACs; empty where the libraries were not asked.
+        num_classes: classes of the head, or of every head by name.
+        shapes: output of each block.
+        items: MACs by block and kind, attention products included.
+        libraries: counting library and attention implementation -> MACs; empty where no library counted.
     """
 
     kind: ClassVar[str] = "cost"
@@ -343,14 +343,14 @@ class CostRun(ModelRun):
 
 @dataclass(frozen=True, kw_only=True)
 class ScalingRun(ModelRun):
-    """Latency, memory and MACs of a model at one clip length, batch 1.
+    """Latency, memory and MACs of a model at one clip length.
 
     Args:
-        seconds: clip length.
+        seconds: clip length in seconds.
         input_size: (mels, frames).
         batch: clips per call.
         reference: model that `time_ratio` is relative to.
-        failure: why nothing was measured ("out of memory"), None where it was.
+        failure: reason for a missing measurement ("out of memory"), else None.
     """
 
     kind: ClassVar[str] = "scaling"
@@ -368,10 +368,10 @@ class SpeedRun(Run):
 
     Args:
         bench: name of the benchmark.
-        candidate: what was timed.
-        candidates: everything timed in turns with it; the first is the baseline of ratios.
-        conditions: what the candidates have in common: mode, preset, batch, precision, input_size, ...
-        failure: why nothing was measured ("out of memory"), None where it was.
+        candidate: name of the timed candidate.
+        candidates: all candidates of the benchmark; the first is the baseline of ratios.
+        conditions: conditions that the candidates share: mode, preset, batch, precision, input_size, ...
+        failure: reason for a missing measurement ("out of memory"), else None.
     """
 
     kind: ClassVar[str] = "speed"
@@ -384,7 +384,7 @@ class SpeedRun(Run):
 
     @property
     def conditions_key(self) -> str:
-        """Benchmark, candidates and conditions as sorted JSON: equal for candidates that were timed in turns."""
+        """Benchmark, candidates and conditions as sorted JSON: equal for candidates that were timed together."""
         return json.dumps([self.bench, self.candidates, self.conditions], sort_keys=True)
 
     @property
@@ -410,7 +410,7 @@ class InspectionRun(ModelRun):
     Args:
         sound: file name.
         front_end: log-mel parameters.
-        trained_on: splits that the model was trained on.
+        trained_on: splits of the training clips.
     """
 
     kind: ClassVar[str] = "inspection"
@@ -421,7 +421,7 @@ class InspectionRun(ModelRun):
 
 
 def canonical_config(model: str, config: Mapping[str, Any]) -> dict[str, Any]:
-    """A model's overrides as JSON reads them, without those that repeat the model's default pooling."""
+    """Return a model's overrides as JSON values, without those that repeat the model's default pooling."""
     plain: dict[str, Any] = json.loads(json.dumps(dict(config)))
     if family(model) == "mast" and plain.get("pool_strides") == json.loads(json.dumps(POOLING_ABLATIONS["mast"])):
         del plain["pool_strides"]

@@ -1,7 +1,7 @@
-"""Which runs fill a cell: named, pure policies over a table of trained runs. No torch here; pandas is imported late.
+"""Select the runs that fill a cell of a table: named, pure functions. No torch here; pandas is imported late.
 
-Every policy looks at `_table(runs)`: one row per run, with its values and with hashable stand-ins for what is compound
-(recipe, front end, classes). Choosing the newest, filtering and grouping are operations on that table.
+Every function filters and groups `_table(runs)`: one row per run, with hashable values for recipe, front end and
+classes.
 """
 
 from __future__ import annotations
@@ -22,15 +22,15 @@ if TYPE_CHECKING:
 Trained = TypeVar("Trained", bound=TrainedRun)
 Groups = list[list[Trained]]
 
-PAPER_INPUT, PAPER_CLASSES = (128, 1024), 527  # what the paper's costs are counted for: AudioSet
+PAPER_INPUT, PAPER_CLASSES = (128, 1024), 527  # input and classes of the paper's costs: AudioSet
 
-# Columns of `_table` that runs share when they differ in the seed alone.
+# Columns of `_table` that runs share when they differ only in the seed.
 BUT_SEED = (
     "model", "config", "dataset", "variant", "train_splits", "test_splits", "front_end", "recipe", "scale", "weights",
     "recipe_name", "data",
 )  # fmt: skip
 # Columns that runs share when they may be compared: all but fold, seed and learning rate. `splits` is the set of all
-# folds: with the classes it tells a subset such as ESC-10 from ESC-50.
+# folds: together with the classes it distinguishes a subset such as ESC-10 from ESC-50.
 SIDE_BY_SIDE = (
     "model", "config", "dataset", "variant", "front_end", "recipe_but_lr", "scale", "weights", "recipe_name", "splits",
     "classes",
@@ -44,7 +44,15 @@ def cost_of(
     input_size: tuple[int, int] = PAPER_INPUT,
     num_classes: int = PAPER_CLASSES,
 ) -> CostRun | None:
-    """The newest cost of exactly this model, config, input size and number of classes."""
+    """Return the newest cost of exactly this model, None if there is none.
+
+    Args:
+        records: all runs.
+        model: registered name.
+        model_config: overrides of the model's config.
+        input_size: (mels, frames).
+        num_classes: classes of the head.
+    """
     config = json.dumps(canonical_config(model, model_config or {}), sort_keys=True)
     wanted = (model, config, input_size, num_classes)
     return latest(
@@ -63,10 +71,21 @@ def paper_runs(
     model_config: Mapping[str, Any] | None = None,
     recipe_name: str = "mast",
 ) -> list[TrainedRun]:
-    """Runs that may fill a paper cell: the newest such run and those that differ from it in the seed alone, by seed.
+    """Return the runs that may fill a paper cell: the newest one and those that differ from it only in the seed.
 
-    They are of paper scale, on this very corpus (no stand-in) and variant, and by exactly this recipe: a recipe with an
-    overridden field ("mast, batch_size=12") has another name.
+    Only paper-scale runs on the real corpus (no stand-in) by exactly this recipe qualify: a recipe with an overridden
+    field ("mast, batch_size=12") has another name.
+
+    Args:
+        records: all runs.
+        model: registered name.
+        dataset: registered name.
+        variant: variant of the data set; "" for a data set with only one.
+        model_config: overrides of the model's config.
+        recipe_name: see `Experiment.recipe_name`.
+
+    Returns:
+        One run per seed, by seed.
     """
     table = _trained(records)
     if table.empty:
@@ -88,15 +107,15 @@ def paper_runs(
 
 
 def by_seed(runs: Iterable[Trained]) -> Groups[Trained]:
-    """Groups of runs that differ in the seed alone, each by seed; groups in the order of their first run."""
+    """Group runs that differ only in the seed: one run per seed, by seed; groups in the order of their first run."""
     return [_one_per_seed(group) for _, group in _grouped(_table(runs), BUT_SEED)]
 
 
 def demo_groups(records: Records, dataset: str) -> Groups[TrainedRun]:
-    """Demo-scale runs on `dataset` by the recipe "demo", in groups that may be compared.
+    """Group the demo-scale runs on `dataset` by the recipe "demo" that may be compared.
 
-    Within a group only the model's family, its pooling and the seed differ: the data (stand-in or real), front end,
-    recipe and size of the models are the same.
+    The runs of a group differ only in the model's family, its pooling and the seed. They share the data (stand-in or
+    real), front end, recipe and size of the models.
     """
     table = _trained(records)
     demo = table[(table.scale == "demo") & (table.recipe_name == "demo") & (table.dataset == dataset)]
@@ -105,7 +124,7 @@ def demo_groups(records: Records, dataset: str) -> Groups[TrainedRun]:
 
 
 def other_paper_scale_runs(records: Records, dataset: str, used: Iterable[TrainedRun]) -> Groups[TrainedRun]:
-    """Paper-scale runs on `dataset` beside those that fill cells (`used`), in groups that differ in the seed alone."""
+    """Group the paper-scale runs on `dataset` that differ only in the seed, except `used`, which fill cells."""
     filled = {run.key for run in used}
     return by_seed(
         run
@@ -115,16 +134,16 @@ def other_paper_scale_runs(records: Records, dataset: str, used: Iterable[Traine
 
 
 def comparisons(records: Records, dataset: str) -> Groups[TrainedRun]:
-    """Groups of runs on `dataset` that may be compared: only model, learning rate, fold and seed differ.
+    """Group the runs on `dataset` that may be compared: only model, learning rate, fold and seed differ.
 
-    A model has one learning rate in a group, the one with the most folds and seeds; its runs at other rates are in a
-    later group.
+    A group has one learning rate per model, the one with the most folds and seeds; later groups have the runs at other
+    rates.
     """
     return _side_by_side(_on(records, dataset, without=(EQUAL_MACS, POOLING)), ("model",))
 
 
 def equal_macs_groups(records: Records, dataset: str) -> Groups[TrainedRun]:
-    """Groups of `comparisons`, each with the longer EQUAL_MACS runs whose epochs make up for their fewer MACs."""
+    """Return the groups of `comparisons`, each with the longer EQUAL_MACS runs of equal total MACs."""
     table = _on(records, dataset, without=(POOLING,))
     longer = table[table.recipe_name == EQUAL_MACS]
     differ = ("model", "recipe_name", "recipe_but_lr")
@@ -142,31 +161,31 @@ def equal_macs_groups(records: Records, dataset: str) -> Groups[TrainedRun]:
 
 
 def pooling_groups(records: Records, dataset: str) -> Groups[TrainedRun]:
-    """Groups of POOLING runs on `dataset`: only model, pooling, learning rate, fold and seed differ."""
+    """Group the POOLING runs on `dataset`: only model, pooling, learning rate, fold and seed differ."""
     table = _on(records, dataset, without=())
     return _side_by_side(table[table.recipe_name == POOLING], ("model", "config"))
 
 
 def searches(records: Records, dataset: str) -> list[SearchRun]:
-    """Runs that chose a learning rate, the newest of each key, by learning rate and model."""
+    """Return the newest search run of each key on `dataset`, sorted by learning rate and model."""
     runs = (run for run in records.newest(SearchRun) if run.dataset == dataset)
     return sorted(runs, key=lambda run: (run.lr, run.model))
 
 
 def search_groups(records: Records, dataset: str) -> Groups[SearchRun]:
-    """Searches that differ in model and learning rate alone: the validation fold is the same."""
+    """Group the search runs that differ only in model and learning rate: they share the validation fold."""
     shared = [name for name in SIDE_BY_SIDE if name != "model"] + ["test_splits"]
     return [_runs(group) for _, group in _grouped(_table(searches(records, dataset)), shared)]
 
 
 @lru_cache(maxsize=4)
 def _trained(records: Records) -> pandas.DataFrame:
-    """The newest trained run of each key; callers must not change it."""
+    """The newest trained run of each key. The table is cached: callers must not change it."""
     return _table(records.newest(TrainedRun))
 
 
 def _table(runs: Iterable[TrainedRun]) -> pandas.DataFrame:
-    """One row per run; `run` holds it."""
+    """One row per run; the column `run` contains the run."""
     import pandas
 
     columns = (
@@ -220,23 +239,23 @@ def _on(records: Records, dataset: str, without: tuple[str, ...]) -> pandas.Data
 
 
 def _side_by_side(table: pandas.DataFrame, differing: tuple[str, ...]) -> Groups[TrainedRun]:
-    """Groups, largest first, whose runs differ in fold, seed, learning rate and the columns `differing` alone.
+    """Group runs that differ only in fold, seed, learning rate and the columns `differing`; largest group first.
 
-    `differing` distinguishes the rows of a group. The first group has each row at the learning rate with the most folds
-    and seeds, the newest of equals; its other rates follow in groups of their own. Of a fold and seed at one rate the
-    newest run counts: a mended copy of the data gives another run, but not other clips.
+    The values of `differing` are the table rows of a group. The first group has each row at the learning rate with the
+    most folds and seeds, the newest of equals; later groups have the other rates. If several runs share fold, seed and
+    rate, the newest counts: a repaired copy of the data gives another run on the same clips.
     """
     shared = [name for name in SIDE_BY_SIDE if name not in differing]
     groups = []
     for _, group in _grouped(table, shared):
-        left = group
-        while len(left):
-            newest = _newest_of(left, (*differing, "lr", "fold", "seed"))
+        remaining = group
+        while len(remaining):
+            newest = _newest_of(remaining, (*differing, "lr", "fold", "seed"))
             rates = newest.groupby([*differing, "lr"], sort=False).agg(runs=("key", "size"), newest=("created", "max"))
             best = rates.sort_values(["runs", "newest"], kind="stable").reset_index()
             best = best.drop_duplicates(list(differing), keep="last")
             chosen = newest.reset_index().merge(best[[*differing, "lr"]], on=[*differing, "lr"]).set_index("index")
             groups.append(_runs(chosen.sort_index()))
-            at_best = left.reset_index().merge(best[[*differing, "lr"]], on=[*differing, "lr"])
-            left = left[~left.index.isin(at_best["index"])]
+            at_best = remaining.reset_index().merge(best[[*differing, "lr"]], on=[*differing, "lr"])
+            remaining = remaining[~remaining.index.isin(at_best["index"])]
     return sorted(groups, key=len, reverse=True)

@@ -1,4 +1,4 @@
-"""Stored measurements: append-only JSON lines, one `RunRecord` per line, never edited. No torch here."""
+"""Append and read stored measurements: JSON lines, one `RunRecord` per line, never edited. No torch here."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ from reproduce.records.records import Records
 RECORDS_DIR = Path("reports/records")
 LOCK_NAME = ".lock"
 LOCK_WAIT_S = 60.0
-TORN_SUFFIX = ".torn"  # half lines that a crash left, set aside
+TORN_SUFFIX = ".torn"  # file for incomplete lines after a crash
 
 
 def to_line(record: RunRecord) -> str:
-    """The record as one JSON line. NaN becomes null: JSON has no NaN, and such a score is not measured."""
+    """Convert the record to one JSON line. NaN and infinity become null: JSON has neither."""
     return json.dumps(_jsonable(asdict(record)), sort_keys=True, allow_nan=False)
 
 
@@ -39,27 +39,27 @@ def _jsonable(value: Any) -> Any:
 
 
 def as_stored(record: RunRecord) -> RunRecord:
-    """The record as it reads back: tuples as lists, NaN as None."""
+    """Return the record as it reads back: tuples become lists, NaN becomes None."""
     return _from_line(to_line(record).encode(), Path("memory"), 1)
 
 
 def append_record(folder: Path, record: RunRecord) -> Path:
-    """Append a record to `folder/<kind>.jsonl`: one write under a lock, flushed to disk, complete or not at all.
+    """Append a record to `folder/<kind>.jsonl`, completely or not at all: one write under a lock, flushed to disk.
 
-    A half line that an earlier crash left at the end is moved to `<kind>.jsonl.torn` first.
+    If the file ends in an incomplete line after a crash, move that line to `<kind>.jsonl.torn` first.
 
     Returns:
-        The file that was appended to.
+        The path of the file.
 
     Raises:
-        InputError: the folder cannot be written, or another process holds its lock for a minute.
+        InputError: the folder cannot be written, or another process keeps its lock for a minute.
     """
     path = Path(folder) / f"{record.kind}.jsonl"
     line = (to_line(record) + "\n").encode()
     busy = f"{path}: another process has been writing for a minute: wait for it, or choose another --records folder"
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        # Unbuffered: a buffer would keep what a full disk refused, and write it again on truncate and on close.
+        # Unbuffered: after an error on a full disk, a buffer would write its content again on truncate and on close.
         with file_lock(path.parent / LOCK_NAME, busy, LOCK_WAIT_S), open(path, "a+b", buffering=0) as file:
             _set_aside_torn_line(file.fileno(), path)
             _append_whole(file.fileno(), line)
@@ -75,22 +75,22 @@ def _set_aside_torn_line(descriptor: int, path: Path) -> None:
     if not size or os.pread(descriptor, 1, size - 1) == b"\n":
         return
     content = os.pread(descriptor, size, 0)
-    whole = content.rfind(b"\n") + 1
+    complete = content.rfind(b"\n") + 1
     with open(f"{path}{TORN_SUFFIX}", "ab") as torn:
-        torn.write(content[whole:] + b"\n")
+        torn.write(content[complete:] + b"\n")
         os.fsync(torn.fileno())
-    os.ftruncate(descriptor, whole)
+    os.ftruncate(descriptor, complete)
 
 
 def _append_whole(descriptor: int, line: bytes) -> None:
-    """All of `line` at the end of the file and on disk, or the file as it was."""
+    """Append `line` and flush it to disk; after an error restore the file."""
     size = os.fstat(descriptor).st_size
-    left = memoryview(line)
+    remaining = memoryview(line)
     try:
-        while left:
-            left = left[os.write(descriptor, left) :]
+        while remaining:
+            remaining = remaining[os.write(descriptor, remaining) :]
         os.fsync(descriptor)
-    except BaseException:  # a Ctrl-C as well must leave no half line
+    except BaseException:  # Ctrl-C must not leave an incomplete line either
         os.ftruncate(descriptor, size)
         raise
 
@@ -100,14 +100,14 @@ def _warn(line: str) -> None:
 
 
 def load_records(folder: Path, warn: Callable[[str], object] = _warn) -> Records:
-    """Every measurement under `folder` as typed runs, oldest first within a kind; an absent folder holds none.
+    """Load every measurement under `folder` as typed runs, oldest first within a kind; none if the folder is absent.
 
     Args:
-        folder: holds `<kind>.jsonl` files.
-        warn: called with one line for each half line that a killed process left; such a line is skipped.
+        folder: folder of `<kind>.jsonl` files.
+        warn: called with one message for each incomplete last line, which is skipped.
 
     Raises:
-        InputError: a file that cannot be read, or a line that is no record, named by file and line number.
+        InputError: a file cannot be read, or a line is not a record; the message names file and line number.
     """
     runs = []
     for path in sorted(Path(folder).glob("*.jsonl")):
@@ -124,14 +124,14 @@ def _lines(path: Path, warn: Callable[[str], object]) -> list[tuple[int, bytes]]
     try:
         content = path.read_bytes()
     except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror}): mend or move it") from None
-    *whole, last = content.split(b"\n")
-    lines = [(number, line) for number, line in enumerate(whole, start=1) if line.strip()]
+        raise InputError(f"{path}: cannot be read ({error.strerror}): repair or move it") from None
+    *complete, last = content.split(b"\n")
+    lines = [(number, line) for number, line in enumerate(complete, start=1) if line.strip()]
     if last.strip():
-        if _is_record(last):  # complete, but its newline was not written or was edited away
-            lines.append((len(whole) + 1, last))
+        if _is_record(last):  # complete, but without its newline
+            lines.append((len(complete) + 1, last))
         else:
-            warn(f"{path}:{len(whole) + 1}: skipped half a record that a stopped process left; nothing else is lost")
+            warn(f"{path}:{len(complete) + 1}: skipped an incomplete record of a stopped process; nothing else is lost")
     return lines
 
 

@@ -83,10 +83,10 @@ def _rules(plan: Plan) -> Iterator[str]:
     """How the figures are computed, and what changes them."""
     shares = ", ".join(f"{name.upper()} {share:.0%}" for name, share in UTILISATION.items())
     peaks = ", ".join(f"{gpu.name} {gpu.peak_tflops:g} TFLOP/s" for gpu in GPUS)
-    held = f"{plan.memory.micro_batch} clips" if plan.memory.micro_batch else "a whole batch"
+    batch = f"{plan.memory.micro_batch} clips" if plan.memory.micro_batch else "a whole batch"
     recomputed = ", blocks recomputed" if plan.memory.checkpointing else ""
     yield (
-        f"GiB: peak with {held} on one device{recomputed}: 18 bytes per parameter (weights, gradients, Adam, bfloat16 "
+        f"GiB: peak with {batch} on one device{recomputed}: 18 bytes per parameter (weights, gradients, Adam, bfloat16 "
         "copies) and activations from block shapes. Several devices, or micro-batches, divide the activations."
     )
     yield (

@@ -130,8 +130,8 @@ def _rows(
             by_key[line.key] = Row(line.key, line.label, cells)
         else:
             by_key[line.key] = _quoted_row(line, columns)
-    own = fillable[OWN_AST]
-    by_key[own.key] = Row(own.key, own.label, own.cells({}))
+    ast = fillable[OWN_AST]
+    by_key[ast.key] = Row(ast.key, ast.label, ast.cells({}))
     rows, tests = [*by_key.values()], []
     for key, label in (("ast_our_as", "AST (Our AS) - paper"), ("mast", "MAST - paper")):
         to_paper = paper_difference_row(f"{key}_minus_paper", label, by_key[key], columns)

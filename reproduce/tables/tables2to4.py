@@ -87,10 +87,10 @@ def _rows(
             rows.append(ours)
         else:
             rows.append(quoted_row(line, tuple(target.columns)))
-    own = target.cells(runs["ast"], why=why["ast"])
+    cells_of_ast = target.cells(runs["ast"], why=why["ast"])
     if runs["ast"]:
-        own[CLIPS_COLUMN.key] = clips_cell(runs["ast"])
-    rows.append(Row("ast_same_protocol", OWN_AST, own))
+        cells_of_ast[CLIPS_COLUMN.key] = clips_cell(runs["ast"])
+    rows.append(Row("ast_same_protocol", OWN_AST, cells_of_ast))
     to_paper = paper_difference_row("mast_minus_paper", "MAST - paper", ours, tuple(target.columns))
     missing = why["ast"] if runs["mast"] else why["mast"]
     difference, tests = target.difference("mast_minus_ast", "MAST - AST", runs["mast"], runs["ast"], missing)

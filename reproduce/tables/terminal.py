@@ -41,19 +41,19 @@ def _grid_lines(grid: Sequence[Sequence[str]], left: Sequence[bool], width: int)
     cells = [_broken_column(column, is_label=not i, width=width) for i, column in enumerate(zip(*grid, strict=True))]
     widths = [max(len(line) for cell in column for line in cell) for column in cells]
     lines: list[str] = []
-    for places in _parts(widths, width):
+    for columns_shown in _parts(widths, width):
         if lines:
             lines.append("")
         for row in range(len(grid)):
-            height = max(len(cells[i][row]) for i in places)
+            height = max(len(cells[i][row]) for i in columns_shown)
             for line in range(height):
-                texts = (_line_of(cells[i][row], line, height, from_bottom=row == 0) for i in places)
+                texts = (_line_of(cells[i][row], line, height, from_bottom=row == 0) for i in columns_shown)
                 aligned = (
-                    f"{text:{'<' if left[i] else '>'}{widths[i]}}" for text, i in zip(texts, places, strict=True)
+                    f"{text:{'<' if left[i] else '>'}{widths[i]}}" for text, i in zip(texts, columns_shown, strict=True)
                 )
                 lines.append((" " * GAP).join(aligned).rstrip())
             if row == 0:
-                lines.append((" " * GAP).join("-" * widths[i] for i in places))
+                lines.append((" " * GAP).join("-" * widths[i] for i in columns_shown))
     return lines
 
 

@@ -190,10 +190,10 @@ def _read_folders(root: Path, variant: str, lists: Path | None) -> ClipIndex:
             if suffix in MEDIA_RANK:
                 clips.append((stem, MEDIA_RANK[suffix], f"{folder}/{name}", split, number))
     if not clips:
-        held = ", ".join(list_folder(root)[0][:4]) or "nothing"
+        contents = ", ".join(list_folder(root)[0][:4]) or "nothing"
         raise InputError(
             f"{lists or root}: no train.csv or val.csv of Kinetics-400, and no train/CLASS/ or val/CLASS/ below "
-            f"{root} (it holds {held}); put the lists there"
+            f"{root} (it contains {contents}); put the lists there"
         )
     message = f"{lists or root}: no train.csv (val.csv) of Kinetics-400: the files that are there count as listed"
     builder.problem("", "no-annotation", message, fatal=False)

@@ -60,17 +60,17 @@ def level(waveform: np.ndarray) -> np.ndarray:
 
 @dataclass(frozen=True, slots=True)
 class Scene:
-    """The room and the microphone of a recording.
+    """The acoustics of a recording: room, microphone and background noise.
 
     Args:
-        room: (samples,) impulse response, direct sound first.
+        response: (samples,) impulse response, direct sound first.
         colour: dB at octaves from 62.5 Hz to 8 kHz, of the microphone.
         noise_db: level of the background under the sound's loud parts.
         noise_slope: the background falls by this many dB per octave.
         gain_db: level of the loud parts relative to full scale.
     """
 
-    room: np.ndarray
+    response: np.ndarray
     colour: np.ndarray
     noise_db: float
     noise_slope: float
@@ -82,20 +82,20 @@ class Scene:
         time = np.arange(_ROOM_SAMPLES) / SAMPLE_RATE
         tail = rng.standard_normal(_ROOM_SAMPLES) * np.exp(-6.9 * time / rng.uniform(0.12, 0.6))
         tail[: int(rng.uniform(0.002, 0.012) * SAMPLE_RATE)] = 0
-        room = tail * 10 ** (rng.uniform(-22, -7) / 20) / np.sqrt(np.sum(tail**2))
-        room[0] = 1.0
+        response = tail * 10 ** (rng.uniform(-22, -7) / 20) / np.sqrt(np.sum(tail**2))
+        response[0] = 1.0
         slope = rng.uniform(-1.2, 1.2) * np.arange(-4, 4)
         colour = slope + rng.normal(0, 2.0, 8)
         return cls(
-            room.astype(np.float32), colour, rng.uniform(*noise_db), rng.uniform(1.5, 5.0), rng.uniform(-28, -16)
+            response.astype(np.float32), colour, rng.uniform(*noise_db), rng.uniform(1.5, 5.0), rng.uniform(-28, -16)
         )
 
     def record(self, rng: np.random.Generator, dry: np.ndarray) -> np.ndarray:
-        """Record `dry`, (samples,) of unit level, in this room: (samples,) float32 within full scale."""
+        """Record `dry`, (samples,) of unit level, in this scene: (samples,) float32 within full scale."""
         size = fft.next_fast_len(len(dry) + _ROOM_SAMPLES, real=True)
         octave = np.log2(np.maximum(fft.rfftfreq(size, 1 / SAMPLE_RATE), 31.25) / 62.5)
         microphone = 10 ** (np.interp(octave, np.arange(8), self.colour) / 20)
-        wet = fft.irfft(fft.rfft(dry, size) * fft.rfft(self.room, size) * microphone.astype(np.float32), size)
+        wet = fft.irfft(fft.rfft(dry, size) * fft.rfft(self.response, size) * microphone.astype(np.float32), size)
         wet = level(wet[: len(dry)]) if dry.any() else wet[: len(dry)]
         hiss = np.exp(1j * rng.uniform(0, 2 * np.pi, len(octave)).astype(np.float32))
         hiss *= (10 ** (-self.noise_slope * octave / 20)).astype(np.float32)
