@@ -142,7 +142,8 @@ def _open_shards(request: StoreRequest, stream: bool) -> WaveformStore:
     if request.variant is not None and request.variant != shards.variant:
         packed = shards.variant or "its only variant"
         raise InputError(
-            f"--variant {request.variant}: the shards in {folder} contain {packed}; shard that one, or omit the option"
+            f"{folder}: these shards contain {request.dataset} {packed}, but {request.variant} is needed; shard that "
+            "variant into another folder, or pass the data set's own folder"
         )
     with progress_bar("verifying shards", total=shards.clips()) as bar:
         store = open_shards(folder, spec, on_clip=bar.update)

@@ -114,7 +114,7 @@ def run_plan(options: argparse.Namespace) -> int:
             index = read_variant(name, located[name], experiment.variant or None, follow_outside=options.follow_outside)
             counts[study] = located_counts(index, fit_splits(experiment, index.listed))
         elif options.preset != PAPER:
-            splits = STANDINS[name].clips_per_split(demo(options.preset).clips[name])
+            splits = STANDINS[name].clips_per_split(_demo_clips(name, options.preset))
             parts = (experiment.train_splits, experiment.test_splits)
             train, test = (sum(splits.get(split, 0) for split in part) for part in parts)
             counts[study] = ClipCounts(train, test, "the stand-in that the demo writes")
@@ -129,11 +129,21 @@ def _locate(experiments: Sequence[Experiment], wanted: TargetOptions, located: M
     names = dict.fromkeys(experiment.dataset for experiment in experiments)
     if wanted.preset == PAPER:
         return {name: located[name] for name in names if name in located}
-    clips, folder = demo(wanted.preset).clips, wanted.training.runs / f"standin-{wanted.preset}"
-    folders = {name: located.get(name) or _write_standin(name, clips[name], folder) for name in names}
+    folder = wanted.training.runs / f"standin-{wanted.preset}"
+    folders = {
+        name: located.get(name) or _write_standin(name, _demo_clips(name, wanted.preset), folder) for name in names
+    }
     if is_distributed():  # other processes must not read before the first one has written
         make_execution(wanted.training.execution, in_main_memory=True).accelerator.wait_for_everyone()
     return folders
+
+
+def _demo_clips(name: str, preset: str) -> int:
+    """Clips of a data set's stand-in; InputError for a data set that has none."""
+    clips = demo(preset).clips
+    if name not in clips or name not in STANDINS:
+        raise InputError(f"{name} has no synthetic stand-in for --preset {preset}: pass --data {name}=DIR")
+    return clips[name]
 
 
 def _write_standin(name: str, clips: int, folder: Path) -> Path:

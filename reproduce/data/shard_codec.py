@@ -36,6 +36,7 @@ class ClipDescription:
         scale: power of two that decoded samples are multiplied by.
         source: digest of the file it was cut from, see `reproduce.data.content`; "" in shards written before there
             were digests.
+        group: recording, video or speaker that it is cut from; None where the clip is a unit, and in older shards.
     """
 
     clip_id: str
@@ -46,10 +47,12 @@ class ClipDescription:
     samples: int
     scale: float
     source: str = ""
+    group: str | None = None
 
     def to_json(self) -> bytes:
         """UTF-8, with sorted names: the same clip always gives the same bytes."""
-        return json.dumps(asdict(self), sort_keys=True, ensure_ascii=False).encode(errors="backslashreplace")
+        values = {name: value for name, value in asdict(self).items() if name != "group" or value is not None}
+        return json.dumps(values, sort_keys=True, ensure_ascii=False).encode(errors="backslashreplace")
 
     @classmethod
     def from_json(cls, data: bytes) -> ClipDescription:
@@ -67,7 +70,7 @@ class ClipDescription:
         return description
 
     def _check(self) -> None:
-        texts = (self.clip_id, self.split, self.source, *self.labels)
+        texts = (self.clip_id, self.split, self.source, self.group or "", *self.labels)
         times = [time for time in (self.start, self.stop) if time is not None]
         indices = [index for row in self.labels.values() for index in row]
         if not all(isinstance(text, str) for text in texts):

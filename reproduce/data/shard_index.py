@@ -78,6 +78,7 @@ class ShardIndex:
         shards: every shard.
         reading_problems: problems of the data set's reader; each shard has those of its clips.
         standin: the `standin_marker` of a synthetic corpus, None for any other.
+        unit: what a clip is cut from, see `ClipIndex.unit`; "clip" in older shards.
     """
 
     dataset: str
@@ -93,6 +94,7 @@ class ShardIndex:
     shards: tuple[Shard, ...]
     reading_problems: tuple[Problem, ...]
     standin: Mapping[str, Any] | None
+    unit: str = "clip"
 
     @property
     def problems(self) -> tuple[Problem, ...]:

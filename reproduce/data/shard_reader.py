@@ -243,6 +243,7 @@ def _check_clips(clips: list[_ShardedClip], shard: Shard, about: ShardIndex) -> 
 
 def _clip_index(folder: Path, about: ShardIndex, clips: list[ClipDescription], files: Strings) -> ClipIndex:
     missing = [(clip_id, split) for split, ids in about.missing.items() for clip_id in ids]
+    grouped = any(clip.group is not None for clip in clips)
     return ClipIndex(
         dataset=about.dataset,
         classes=about.classes,
@@ -260,4 +261,6 @@ def _clip_index(folder: Path, about: ShardIndex, clips: list[ClipDescription], f
         variant=about.variant,
         missing_ids=Strings.of([clip_id for clip_id, _ in missing]),
         missing_splits=Strings.of([split for _, split in missing]),
+        unit=about.unit if grouped else "clip",
+        groups=Strings.of([clip.group or clip.clip_id for clip in clips]) if grouped else None,
     )

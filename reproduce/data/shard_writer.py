@@ -162,6 +162,7 @@ def _encode_clip(index: ClipIndex, position: int, source: str) -> _EncodedClip:
         samples=len(waveform),
         scale=scale,
         source=source,
+        group=None if index.groups is None else index.groups[position],
     )
     members = {CODEC: audio, "json": description.to_json()}
     return _EncodedClip(key, members, problems, len(waveform) / SAMPLE_RATE)
@@ -250,4 +251,5 @@ def _describe(index: ClipIndex, clips_per_shard: int, shards: list[Shard]) -> Sh
         shards=tuple(shards),
         reading_problems=tuple(_without_root(problem, index.root) for problem in index.problems),
         standin=standin_marker(index.root),
+        unit=index.unit,
     )

@@ -128,7 +128,8 @@ def to_frame(runs: Iterable[Run]) -> pandas.DataFrame:
         "us"
     )
     metrics = pandas.DataFrame([dict(run.metrics) for run in runs], index=frame.index)
-    return frame.join(metrics.astype("float64"), rsuffix="_metric")
+    metrics.columns = [f"{name}_metric" if name in COLUMNS else name for name in metrics.columns]
+    return frame.join(metrics.astype("float64"))
 
 
 def _row(run: Run) -> dict[str, Any]:

@@ -6,6 +6,7 @@ import json
 import math
 import os
 import sys
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, fields
 from pathlib import Path
@@ -20,6 +21,7 @@ from reproduce.records.records import Records
 RECORDS_DIR = Path("reports/records")
 LOCK_NAME = ".lock"
 LOCK_WAIT_S = 60.0
+REREAD_S = 0.2
 TORN_SUFFIX = ".torn"  # file for incomplete lines after a crash
 
 
@@ -121,11 +123,15 @@ def load_records(folder: Path, warn: Callable[[str], object] = _warn) -> Records
 
 
 def _lines(path: Path, warn: Callable[[str], object]) -> list[tuple[int, bytes]]:
-    try:
-        content = path.read_bytes()
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror}): repair or move it") from None
-    *complete, last = content.split(b"\n")
+    for attempt in range(2):
+        try:
+            content = path.read_bytes()
+        except OSError as error:
+            raise InputError(f"{path}: cannot be read ({error.strerror}): repair or move it") from None
+        *complete, last = content.split(b"\n")
+        if attempt or not last.strip() or _is_record(last):
+            break
+        time.sleep(REREAD_S)  # another process may be in the middle of its append
     lines = [(number, line) for number, line in enumerate(complete, start=1) if line.strip()]
     if last.strip():
         if _is_record(last):  # complete, but without its newline
