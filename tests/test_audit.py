@@ -274,7 +274,9 @@ def test_an_unlisted_set_has_no_count_beside_the_papers(copy_of: Callable[[str],
     counts = {row["name"]: row for row in run_audit("audioset", root, tmp_path / "full").report["paper"]}
     kept = {name: load_paper().fact(f"clips_audioset_{name}").value for name in ("balanced", "full", "test")}
     assert (kept["balanced"], kept["full"], kept["test"]) == (17823, 1592753, 15818)
-    assert [counts[name]["paper_kept"] for name in ("balanced training", "full training", "test")] == list(kept.values())
+    assert [counts[name]["paper_kept"] for name in ("balanced training", "full training", "test")] == list(
+        kept.values()
+    )
     splits = STANDINS["audioset"].clips_per_split(CLIPS["audioset"])
     assert counts["full training"]["usable"] == splits["balanced_train"] + splits["unbalanced_train"]
     (root / "unbalanced_train_segments.csv").unlink()

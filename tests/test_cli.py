@@ -242,6 +242,19 @@ def test_a_corrupt_record_is_named_by_file_and_line(tmp_path: Path) -> None:
     assert f"{tmp_path}/train.jsonl:1: not JSON" in call("table5", "--records", tmp_path).only_error()
 
 
+def test_only_the_first_process_prints_a_table(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RANK", "1")
+    for format in ("parquet", "terminal"):
+        done = call("table2", "--run", "none", "--format", format, *NOTHING_RECORDED)
+        assert (done.status, done.out) == (0, "")
+
+
+def test_the_tracker_of_the_command_line_reaches_the_run(tmp_path: Path, small: Path) -> None:
+    done = train(small, tmp_path / "records", "--log-with", "none")
+    assert done.status == 0
+    assert not list((tmp_path / "runs").rglob("events.out.tfevents*"))
+
+
 # --- training, recording and reusing --------------------------------------------------------------------------------
 
 

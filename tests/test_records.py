@@ -218,6 +218,14 @@ DAMAGED = {
     "a recipe that is none": {"experiment": {**make_record().experiment, "recipe": 3}},
     "counts that are words": {"dataset": {**make_record().dataset, "kept": "many"}},
     "metrics in a list": {"metrics": [1, 2]},
+    "a time that is none": {"created": "yesterday"},
+    "a seed in words": {"seed": "0"},
+    "a duration in words": {"wall_time_s": "long"},
+    "a scale in a list": {"scale": ["demo"]},
+    "folds that are numbers": {"experiment": {**make_record().experiment, "test_splits": [1]}},
+    "a learning rate in words": {
+        "experiment": {**make_record().experiment, "recipe": {**make_record().experiment["recipe"], "lr": "x"}}
+    },
 }
 
 
@@ -317,6 +325,13 @@ def test_a_search_is_no_trained_run(tmp_path: Path) -> None:
     assert len(runs.of_kind(SearchRun)) == 1
 
 
+def test_times_of_any_zone_compare_in_utc(tmp_path: Path) -> None:
+    append_record(tmp_path, make_record(created="2026-11-22T23:30:00+05:00"))  # 18:30 UTC
+    append_record(tmp_path, make_record(created="2026-11-22T20:00:00+00:00"))
+    (newest,) = load_runs(tmp_path).newest(TrainedRun)
+    assert newest.created == "2026-11-22T20:00:00+00:00"
+
+
 # --- all measurements as a DataFrame ----------------------------------------------------------------------------------
 
 
@@ -332,6 +347,12 @@ def test_the_frame_has_one_typed_row_per_run(tmp_path: Path) -> None:
     assert frame.loc["cost", ["dataset", "fold", "top1"]].isna().all()
     assert str(frame.dtypes["epochs"]) == "Int64"
     assert str(frame.dtypes["created"]) == "datetime64[us, UTC]"
+
+
+def test_a_metric_named_like_a_column_keeps_both(tmp_path: Path) -> None:
+    append_record(tmp_path, make_record(metrics={"top1": 1.0, "epochs": 7.0}))
+    row = load_frame(tmp_path).iloc[0]
+    assert (row["epochs"], row["epochs_metric"]) == (1, 7.0)
 
 
 def test_an_empty_folder_gives_an_empty_frame_and_an_absent_one_an_error(tmp_path: Path) -> None:
