@@ -36,7 +36,7 @@ from make_runs import (
 from reproduce.data.waveform_store import WaveformStore, load_waveforms
 from reproduce.datasets import read_dataset
 from reproduce.records.record import RunRecord
-from reproduce.training.runner import experiment_key
+from reproduce.training.run_keys import RunKeys
 
 pytestmark = [
     pytest.mark.usefixtures("one_thread"),
@@ -126,7 +126,7 @@ def test_a_signal_to_one_process_stops_both_and_both_resume(
     """The signal goes to the process that does not write the checkpoint."""
     stopped = start(train_tones_until, data, tmp_path, PLAIN, NEVER, 7, signal.SIGTERM, 1, ranks=2)
     assert finish(stopped) == [143, 143]
-    folder = tmp_path / "runs" / experiment_key(make_experiment(recipe=PLAIN), store)
+    folder = tmp_path / "runs" / RunKeys(store).key(make_experiment(recipe=PLAIN))
     assert [path.name for path in folder.glob("*.pt")] == ["epoch-0001-step-000003.pt"]
     assert finish(start(train_tones, data, tmp_path, PLAIN, NEVER, ranks=2)) == [0, 0]
     (record,) = load_stored(tmp_path / "records")

@@ -40,7 +40,7 @@ from reproduce.records.record import RunRecord
 from reproduce.records.store import as_stored
 from reproduce.training.epoch_log import EPOCH_LOG
 from reproduce.training.execution import Progress
-from reproduce.training.runner import experiment_key
+from reproduce.training.run_keys import RunKeys
 from reproduce.training.signals import Stopped, stop_signals
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -80,7 +80,7 @@ def assert_same(folder: Path, undisturbed: tuple[Path, RunRecord]) -> None:
 
 
 def run_folder(folder: Path, store: WaveformStore) -> Path:
-    return folder / "runs" / experiment_key(make_experiment(recipe=LONG), store)
+    return folder / "runs" / RunKeys(store).key(make_experiment(recipe=LONG))
 
 
 def checkpoints(folder: Path, store: WaveformStore) -> list[Path]:

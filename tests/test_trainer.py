@@ -51,7 +51,8 @@ from reproduce.training.checkpoint_files import lock_run
 from reproduce.training.epoch_log import EPOCH_LOG
 from reproduce.training.execution import Progress, RunSettings
 from reproduce.training.model_building import build_model
-from reproduce.training.runner import experiment_key, run_experiment
+from reproduce.training.run_keys import RunKeys
+from reproduce.training.runner import run_experiment
 from reproduce.training.trainer import Trainer, TrainingRun
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -243,7 +244,7 @@ def test_a_tracker_that_cannot_be_had_is_one_line(
 
 
 def test_a_half_written_line_of_the_log_does_not_stop_a_run(store: WaveformStore, tmp_path: Path) -> None:
-    folder = tmp_path / "runs" / experiment_key(make_experiment(recipe=SHORT), store)
+    folder = tmp_path / "runs" / RunKeys(store).key(make_experiment(recipe=SHORT))
     folder.mkdir(parents=True)
     (folder / EPOCH_LOG).write_text('{"epoch": 1, "lo')
     record = run(store, tmp_path, recipe=SHORT)
@@ -273,7 +274,7 @@ def test_shards_give_the_files_key_and_one_result_from_disk_and_memory(
     shards = open_shards(tmp_path / "shards", SPEC)
     streamed = run(shards, tmp_path / "stream", recipe=SHORT)
     loaded = run(in_memory(shards), tmp_path / "memory", recipe=SHORT)
-    files = run(store, tmp_path / "files", recipe=SHORT)
+    files = run(store.with_digests(None), tmp_path / "files", recipe=SHORT)
     assert streamed.key == loaded.key == files.key
     assert outcome(streamed) == outcome(loaded)
     # Shards hold 16 bits of each clip scaled to its peak: close to the files, not the same.
@@ -310,7 +311,7 @@ def test_training_continues_where_no_checkpoint_can_be_written(
 ) -> None:
     warned: list[str] = []
     left: list[list[str]] = []
-    folder = tmp_path / "runs" / experiment_key(make_experiment(recipe=RECIPE), store)
+    folder = tmp_path / "runs" / RunKeys(store).key(make_experiment(recipe=RECIPE))
 
     def fill(epoch: int, summary: dict[str, float]) -> None:
         left.append(sorted(path.name for path in folder.glob("epoch-*")))
@@ -333,7 +334,7 @@ def test_logs_that_cannot_be_written_are_warnings(
     warned: list[str] = []
     monkeypatch.setattr(SummaryWriter, "add_scalar", full_disk)
     monkeypatch.setattr(SummaryWriter, "close", full_disk)
-    folder = tmp_path / "runs" / experiment_key(make_experiment(recipe=RECIPE), store)
+    folder = tmp_path / "runs" / RunKeys(store).key(make_experiment(recipe=RECIPE))
     (folder / EPOCH_LOG).mkdir(parents=True)  # a folder in the file's place
     record = run(store, tmp_path, recipe=RECIPE, progress=Progress(on_warning=warned.append))
     assert len(record.history) == 2
@@ -377,7 +378,7 @@ def test_a_full_disk_at_the_end_is_one_line_and_the_next_run_resumes(
 
 
 def test_a_run_that_is_being_trained_is_refused(store: WaveformStore, tmp_path: Path) -> None:
-    folder = tmp_path / "runs" / experiment_key(make_experiment(recipe=RECIPE), store)
+    folder = tmp_path / "runs" / RunKeys(store).key(make_experiment(recipe=RECIPE))
     with lock_run(folder), pytest.raises(InputError, match="another process is training this run") as error:
         run(store, tmp_path, recipe=RECIPE)
     assert "\n" not in str(error.value)

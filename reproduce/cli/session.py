@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Iterable, Mapping, Set
+from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -14,6 +14,7 @@ from tqdm import tqdm
 from models.weight_files import CheckpointError, read_state_dict
 from reproduce.audio.spec import AudioSpec
 from reproduce.cli.options import ExecutionOptions, TrainingOptions
+from reproduce.cli.planned_runs import PlannedRun, plan_runs
 from reproduce.cli.progress import is_distributed, log, progress_bar
 from reproduce.data.shard_index import INDEX_NAME, JOURNAL_NAME, read_shard_index
 from reproduce.data.shard_reader import in_memory, open_shards
@@ -28,10 +29,9 @@ from reproduce.experiments.experiment import Experiment
 from reproduce.experiments.recipe import SCRATCH
 from reproduce.machine import reading_workers
 from reproduce.metrics.headline import HEADLINES, headline
-from reproduce.records.store import load_records
 from reproduce.training.execution import Execution, Progress, RunSettings
-from reproduce.training.processes import gather, make_accelerator
-from reproduce.training.runner import experiment_key, run_experiment
+from reproduce.training.processes import by_first_process, make_accelerator
+from reproduce.training.runner import run_experiment
 
 PROBLEMS_SHOWN = 10
 USABLE_MEMORY = 0.9  # share of a GPU: the estimate excludes the CUDA context and unused memory of the allocator
@@ -171,18 +171,20 @@ def train_missing(
     Raises:
         InputError: a folder cannot be written, or the data or weights do not fit an experiment.
     """
-    keys = {experiment_key(experiment, store): experiment for experiment in experiments}
-    recorded = {run.key for run in load_records(options.records) if run.kind == kind}
-    missing = {"none": {}, "all": keys, "missing": {k: e for k, e in keys.items() if k not in recorded}}[options.run]
-    log(f"{len(keys)} runs: {len(keys.keys() & recorded)} recorded, {len(missing)} to train")
-    if not missing and not is_distributed():
+    experiments = list(experiments)
+    planned, store = _plan(experiments, store, kind, options)
+    keys = {run.key: experiment for run, experiment in zip(planned, experiments, strict=True)}
+    missing = {run.key: run for run in planned if run.train}
+    recorded = {run.key for run in planned if run.recorded}
+    log(f"{len(keys)} runs: {len(recorded)} recorded, {len(missing)} to train")
+    if not missing:
         return keys
     for folder in (options.records, options.runs):
         _check_writable(folder)
     execution = make_execution(options.execution, isinstance(store.waveforms, tuple))
-    # Another job may append a record between the reads of two processes: all use the list of the first process.
-    missing = {key: keys[key] for key in gather([list(missing)])[0] if key in keys}
-    for number, experiment in enumerate(missing.values(), start=1):
+    without = replace(store, digests=None)
+    for number, run in enumerate(missing.values(), start=1):
+        experiment = keys[run.key]
         name = f"[{number}/{len(missing)}] {run_name(experiment)}"
         with progress_bar(name) as bar:
             settings = RunSettings(
@@ -193,10 +195,26 @@ def train_missing(
                 kind=kind,
                 weights=weights,
             )
-            record = run_experiment(experiment, store, settings)
+            record = run_experiment(experiment, store if run.with_content else without, settings)
         score = headline(record.metrics)
         log(f"{name}: {HEADLINES[score]} {record.metrics[score]:.1f} % on {record.metrics['clips']} test clips")
     return keys
+
+
+def _plan(
+    experiments: Sequence[Experiment], store: WaveformStore, kind: str, options: TrainingOptions
+) -> tuple[list[PlannedRun], WaveformStore]:
+    """See `plan_runs`. The plan is the first process'; the other processes need no digests."""
+    if not is_distributed():
+        return plan_runs(experiments, store, kind, options)
+    make_execution(options.execution, isinstance(store.waveforms, tuple))  # the processes need it to communicate
+    hashed = [store]
+
+    def plan(still_working: Callable[[], object]) -> list[PlannedRun]:
+        planned, hashed[0] = plan_runs(experiments, store, kind, options, still_working)
+        return planned
+
+    return by_first_process(plan), hashed[0]
 
 
 def _fit_device(name: str, experiment: Experiment, execution: Execution) -> Execution:

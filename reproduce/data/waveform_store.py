@@ -14,7 +14,7 @@ from reproduce.audio.errors import AudioError
 from reproduce.audio.spec import AudioSpec
 from reproduce.audio.waveforms import decode_many, load_waveform
 from reproduce.data.clip_problems import clip_warnings, unusable_clip
-from reproduce.data.content import clip_digests, content_sha256
+from reproduce.data.content import UNREADABLE, clip_digests, content_sha256
 from reproduce.datasets import ClipIndex, Problem
 from reproduce.datasets.standin_marker import standin_marker
 from reproduce.errors import InputError
@@ -166,6 +166,11 @@ class WaveformStore:
         if self.digests is not None:
             return self
         return replace(self, digests=clip_digests(self.index, cache, workers, on_file))
+
+    @property
+    def has_content(self) -> bool:
+        """Whether the sound of the clips is known by its hashes; shards of an earlier version hold none."""
+        return self.digests is not None and bool((self.digests != UNREADABLE).any())
 
     def content_sha256(self) -> str:
         """Identity of the sound of the clips, in whatever order: their ids with the hashes of their files.

@@ -5,13 +5,15 @@ This module needs neither torch nor data. Derive variants with `dataclasses.repl
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from reproduce.audio.spec import AudioSpec
 from reproduce.experiments.recipe import SCRATCH, Recipe, later, stored_as, to_plain_dict
 from reproduce.keys import hash_key
+
+KEY_VERSION = 2  # of keys that cover the sound; those of version 1 cover names, stretches and labels alone
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,13 +54,23 @@ class Experiment:
         """Convert to JSON values under their stored names, without `later` fields at their defaults."""
         return to_plain_dict(self)
 
-    def key(self, train_sha256: str, test_sha256: str) -> str:
-        """Hash the experiment and the identity of both clip sets to 16 hex digits.
+    def key(self, train_sha256: str, test_sha256: str, content: Sequence[str] = ()) -> str:
+        """Return the key of a run of this experiment; see `run_key`."""
+        return run_key(self.to_dict(), train_sha256, test_sha256, content)
 
-        The key does not depend on paths, machines or time.
 
-        Args:
-            train_sha256: hash of the training clips.
-            test_sha256: hash of the test clips.
-        """
-        return hash_key({"experiment": self.to_dict(), "train": train_sha256, "test": test_sha256})
+def run_key(experiment: Mapping[str, Any], train_sha256: str, test_sha256: str, content: Sequence[str] = ()) -> str:
+    """Hash an experiment and the identity and sound of both clip sets to 16 hex digits.
+
+    The key does not depend on paths, machines or time.
+
+    Args:
+        experiment: result of `Experiment.to_dict`.
+        train_sha256: `ClipIndex.identity_sha256` of the training clips.
+        test_sha256: `ClipIndex.identity_sha256` of the test clips.
+        content: `content_sha256` of the training and of the test clips; without them the key is of version 1.
+    """
+    definition: dict[str, Any] = {"experiment": experiment, "train": train_sha256, "test": test_sha256}
+    if content:
+        definition |= {"version": KEY_VERSION, "content": list(content)}
+    return hash_key(definition)

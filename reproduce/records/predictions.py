@@ -26,6 +26,7 @@ class StoredPredictions:
         targets: head -> (n, classes), 0 or 1.
         embeddings: (n, dim).
         groups: (n,) recording, video or speaker of each clip; None where no two clips share one.
+        digests: (n,) bytes, hash of each clip's file, see `clip_digests`; None where it was not recorded.
     """
 
     clip_ids: np.ndarray
@@ -33,6 +34,7 @@ class StoredPredictions:
     targets: Mapping[str, np.ndarray]
     embeddings: np.ndarray
     groups: np.ndarray | None = None
+    digests: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.clip_ids)
@@ -51,6 +53,7 @@ class StoredPredictions:
             {head: values[rows] for head, values in self.targets.items()},
             self.embeddings[rows],
             None if self.groups is None else self.groups[rows],
+            None if self.digests is None else self.digests[rows],
         )
 
 
@@ -66,6 +69,8 @@ def save_predictions(records_dir: Path, name: str, predictions: StoredPrediction
     arrays |= {f"targets_{head}": values.astype(np.uint8) for head, values in predictions.targets.items()}
     if predictions.groups is not None:
         arrays["groups"] = predictions.groups.astype(np.str_)
+    if predictions.digests is not None:
+        arrays["digests"] = predictions.digests
     write_arrays(records_dir / relative, arrays, "cannot store the predictions", "free space, or --records")
     return relative.as_posix()
 
@@ -90,6 +95,7 @@ def load_predictions(records_dir: Path, run: Run) -> StoredPredictions | None:
             {head: stored[f"targets_{head}"] for head in heads},
             stored["embeddings"],
             stored.get("groups"),
+            stored.get("digests"),
         )
         damage = _damage(predictions)
     except (KeyError, TypeError) as error:
@@ -114,7 +120,7 @@ def _damage(predictions: StoredPredictions) -> str | None:
             return f"head {head}: its logits are not all finite numbers"
         if targets.dtype.kind not in "ub" or (targets > 1).any():
             return f"head {head}: its targets are not all 0 or 1"
-    rows = {"embeddings": predictions.embeddings, "groups": predictions.groups}
+    rows = {"embeddings": predictions.embeddings, "groups": predictions.groups, "digests": predictions.digests}
     for name, values in rows.items():
         if values is not None and len(values) != len(ids):
             return f"{len(values)} {name} for {len(ids)} clips"

@@ -5,6 +5,7 @@ It also reads older records:
 - Records before November 2026 have no `multilabel`: such a run is multi-label if it has no top-1 score.
 - Older shapes, cost items and problems are lists of values in a fixed order, newer ones are objects with names.
 - A recipe omits newer fields at their defaults; a removed field (`roll`) is ignored.
+- Records whose key is of version 1 have no hashes of the sound: `content` is empty.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from typing import Any, TypeVar
 from reproduce.audio.spec import AudioSpec
 from reproduce.datasets.index import Problem
 from reproduce.errors import InputError
+from reproduce.experiments.experiment import KEY_VERSION
 from reproduce.experiments.recipe import Recipe
 from reproduce.records.record import RunRecord
 from reproduce.records.runs import (
@@ -36,6 +38,7 @@ from reproduce.records.runs import (
 )
 
 Named = TypeVar("Named")
+CONTENT = ("train_content_sha256", "test_content_sha256")  # in a record's `dataset`
 NOT_IDENTITY = ("clusters",)  # depends on the features, so it is unknown before they are read
 
 
@@ -134,6 +137,7 @@ def _data(record: RunRecord) -> dict[str, Any]:
         **{name: int(data.get(name, 0)) for name in ("listed", "kept", "missing")},
         **{name: int(data.get(name, 0)) for name in ("train_kept", "test_kept", "test_listed")},
         **{name: str(data.get(name, "")) for name in ("train_sha256", "test_sha256")},
+        "content": tuple(str(data[name]) for name in CONTENT) if data.get("key_version", 1) >= KEY_VERSION else (),
     }
 
 

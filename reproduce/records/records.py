@@ -90,13 +90,16 @@ class Records:
     def newest(self, kind: type[AnyRun]) -> tuple[AnyRun, ...]:
         """Return the newest run of each key, of exactly this class, in the order in which the keys first appear.
 
-        A repeated measurement replaces the earlier one in tables; the files keep both.
+        A repeated measurement replaces the earlier one in tables; the files keep both. Likewise a run whose key covers
+        the sound replaces an earlier run on the same clips whose key is of version 1.
         """
         newest: dict[str, AnyRun] = {}
         for run in self.of_kind(kind):
             if run.key not in newest or run.created >= newest[run.key].created:
                 newest[run.key] = run
-        return tuple(newest.values())
+        trained = (run for run in newest.values() if isinstance(run, TrainedRun))
+        repeated = {run.names_key: run.created for run in trained if run.content}
+        return tuple(run for key, run in newest.items() if key not in repeated or run.created > repeated[key])
 
     @cached_property
     def frame(self) -> pandas.DataFrame:

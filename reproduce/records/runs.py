@@ -16,6 +16,7 @@ from typing import Any, ClassVar
 from reproduce.audio.spec import AudioSpec
 from reproduce.datasets.index import DEFAULT_HEAD, Problem
 from reproduce.experiments.comparisons import POOLING_ABLATIONS
+from reproduce.experiments.experiment import run_key
 from reproduce.experiments.families import LABELS, family, size
 from reproduce.experiments.recipe import Recipe
 from reproduce.records.record import RunRecord
@@ -167,6 +168,7 @@ class DataRun(ModelRun):
         test_listed: test clips that the corpus lists.
         train_sha256: identity of the training clips.
         test_sha256: identity of the test clips.
+        content: hashes of the sound of the training and of the test clips, () where they were not recorded.
     """
 
     dataset: str
@@ -182,6 +184,7 @@ class DataRun(ModelRun):
     test_listed: int
     train_sha256: str
     test_sha256: str
+    content: tuple[str, ...]
 
     @property
     def classes_key(self) -> tuple[tuple[str, tuple[str, ...]], ...]:
@@ -190,7 +193,7 @@ class DataRun(ModelRun):
 
     @property
     def data_key(self) -> tuple[Any, ...]:
-        """Identity of the clips and classes: equal for runs on exactly the same data."""
+        """Identity of the clips and classes by their names: equal for runs on the same clips."""
         return self.train_sha256, self.test_sha256, self.classes_key
 
 
@@ -227,6 +230,11 @@ class TrainedRun(DataRun):
     last: Mapping[str, Any] | None
     averaged: Mapping[str, Any] | None
     best: Mapping[str, Any] | None
+
+    @property
+    def names_key(self) -> str:
+        """Key of version 1, which does not cover the sound: equal for runs on other sound under the same names."""
+        return run_key(self.record.experiment, self.train_sha256, self.test_sha256) if self.content else self.key
 
     @property
     def fold(self) -> str:

@@ -185,14 +185,24 @@ def _trained(records: Records) -> pandas.DataFrame:
 
 
 def _table(runs: Iterable[TrainedRun]) -> pandas.DataFrame:
-    """One row per run; the column `run` contains the run."""
+    """One row per run; the column `run` contains the run.
+
+    Runs on other sound under the same names have other `data`. A run without recorded sound gets the sound of the
+    other runs on the same clips, if these have only one.
+    """
     import pandas
 
+    runs = list(runs)
+    contents: dict[Any, set[tuple[str, ...]]] = {}
+    for run in runs:
+        contents.setdefault(run.data_key, set()).update([run.content] if run.content else [])
+    only = {key: next(iter(known)) if len(known) == 1 else () for key, known in contents.items()}
     columns = (
         "run", "key", "created", "size", "standin", "seed", "lr", "fold", "recipe_but_lr_epochs", *BUT_SEED,
         *(name for name in SIDE_BY_SIDE if name not in BUT_SEED),
     )  # fmt: skip
-    return pandas.DataFrame([_row(run) for run in runs], columns=list(columns)).astype({"standin": bool})
+    rows = [{**_row(run), "data": (run.data_key, run.content or only[run.data_key])} for run in runs]
+    return pandas.DataFrame(rows, columns=list(columns)).astype({"standin": bool})
 
 
 def _row(run: TrainedRun) -> dict[str, Any]:
@@ -212,7 +222,6 @@ def _row(run: TrainedRun) -> dict[str, Any]:
         "recipe_but_lr_epochs": replace(recipe_but_lr, epochs=0),
         "recipe_name": run.recipe_name,
         "classes": run.classes_key,
-        "data": run.data_key,
     }
 
 

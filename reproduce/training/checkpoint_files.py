@@ -104,6 +104,11 @@ def load_training_state(
     return None
 
 
+def has_training_state(folder: Path) -> bool:
+    """Whether an unfinished run left a checkpoint, damaged or not."""
+    return bool(_checkpoints(folder))
+
+
 def delete_training_state(folder: Path) -> None:
     """Delete the checkpoints of a finished run."""
     for path in _checkpoints(folder):

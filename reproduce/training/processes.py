@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
 
@@ -13,6 +15,8 @@ from reproduce.training.execution import NO_TRACKER, TRACKERS, Execution
 if TYPE_CHECKING:
     from accelerate import Accelerator  # imported where one is made: it takes seconds, and tables need none
 
+Result = TypeVar("Result")
+SIGN_OF_LIFE_S = 60.0  # far below the minutes after which waiting processes give up
 PRECISIONS = {"fp32": "no", "bf16": "bf16", "fp16": "fp16"}  # ours -> Accelerate's
 
 
@@ -63,3 +67,38 @@ def gather(items: list[Any]) -> list[Any]:
     from accelerate.utils import gather_object
 
     return gather_object(items)
+
+
+def by_first_process(work: Callable[[Callable[[], object]], Result]) -> Result:
+    """What `work` returns in the first process, on all processes; the others wait for it.
+
+    Args:
+        work: called in the first process alone, with a function that it calls now and then where it may take minutes:
+            a process that waits longer than the time-out of torch.distributed would end the run.
+
+    Raises:
+        InputError: `work` raised it; raised in all processes.
+    """
+    from accelerate import PartialState
+
+    if not PartialState().is_main_process:
+        while (outcome := gather([None])[0]) is None:
+            pass
+    else:
+        last = time.monotonic()
+
+        def still_working() -> None:
+            nonlocal last
+            if time.monotonic() - last > SIGN_OF_LIFE_S:
+                gather([None])
+                last = time.monotonic()
+
+        try:
+            outcome = (work(still_working), None)
+        except InputError as error:
+            outcome = (None, error)
+        outcome = gather([outcome])[0]
+    result, failure = outcome
+    if failure is not None:
+        raise failure
+    return result

@@ -20,7 +20,9 @@ from reproduce.datasets import ClipIndex, Problem
 from reproduce.environment import describe_environment
 from reproduce.errors import InputError
 from reproduce.evaluation.predict import Predictions, score_predictions
+from reproduce.experiments.experiment import KEY_VERSION
 from reproduce.records.predictions import FOLDER, StoredPredictions, save_predictions
+from reproduce.records.reading import CONTENT
 from reproduce.records.record import RunRecord, now
 from reproduce.records.store import append_record
 from reproduce.training.checkpoint_files import delete_training_state
@@ -103,13 +105,14 @@ def store_run(finished: FinishedRun, record: RunRecord, settings: RunSettings) -
         with weights(run.model, state):
             _save_weights(settings.runs / f"{record.key}{suffix}.safetensors", run, finished.store.index)
     predictions, _ = finished.primary
-    save_predictions(settings.records, Path(str(record.predictions)).stem, as_stored(predictions, run.test.index))
+    save_predictions(settings.records, Path(str(record.predictions)).stem, as_stored(predictions, run.test))
     append_record(settings.records, record)
     delete_training_state(run.folder)
 
 
-def as_stored(predictions: Predictions, index: ClipIndex) -> StoredPredictions:
-    """Predictions with clip ids, targets and groups."""
+def as_stored(predictions: Predictions, test: WaveformStore) -> StoredPredictions:
+    """Predictions with clip ids, targets, groups and the hashes of the sound, as far as these are known."""
+    index = test.index
     groups = None if index.groups is None else np.array(index.groups[predictions.positions].tolist())
     return StoredPredictions(
         np.array(index.clip_ids[predictions.positions].tolist()),
@@ -117,6 +120,7 @@ def as_stored(predictions: Predictions, index: ClipIndex) -> StoredPredictions:
         {head: index.targets(head, predictions.positions) for head in index.classes},
         predictions.embeddings,
         groups,
+        test.digests[predictions.positions] if test.digests is not None and test.has_content else None,
     )
 
 
@@ -170,6 +174,7 @@ def describe_data(store: WaveformStore, run: TrainingRun, tested: int, met: Sequ
     """
     index, train, test = store.index, run.train.index, run.test.index
     problems = [*store.problems, *met]
+    content = (run.train.content_sha256(), run.test.content_sha256()) if store.has_content else ()
     return {
         "name": index.dataset,
         "protocol": index.variant,
@@ -185,6 +190,7 @@ def describe_data(store: WaveformStore, run: TrainingRun, tested: int, met: Sequ
         "test_listed": sum(index.listed.get(split, 0) for split in test.split_names()),
         "test_kept": tested,
         "test_sha256": test.identity_sha256(),
+        **(dict(zip(CONTENT, content, strict=True)) | {"key_version": KEY_VERSION} if content else {}),
         "problems": [_describe(problem, index.root) for problem in problems],
     }
 

@@ -13,15 +13,10 @@ from reproduce.training.checkpoint_files import lock_run
 from reproduce.training.execution import RunSettings
 from reproduce.training.model_building import build_model
 from reproduce.training.processes import gather
+from reproduce.training.run_keys import RunKeys
 from reproduce.training.run_record import FinishedRun, Scored, make_record, store_run
 from reproduce.training.signals import Stopped, stop_signals
 from reproduce.training.trainer import Trainer, TrainingRun
-
-
-def experiment_key(experiment: Experiment, store: WaveformStore) -> str:
-    """Key of `experiment` on the clips that decoded: a relabelled or repaired clip makes another run."""
-    train, test = (store.index.where_split(*names) for names in (experiment.train_splits, experiment.test_splits))
-    return experiment.key(train.identity_sha256(), test.identity_sha256())
 
 
 def run_experiment(experiment: Experiment, store: WaveformStore, settings: RunSettings) -> RunRecord:
@@ -33,7 +28,8 @@ def run_experiment(experiment: Experiment, store: WaveformStore, settings: RunSe
 
     Args:
         experiment: see there.
-        store: the clips; those that cannot be used are left out and listed.
+        store: the clips; those that cannot be used are left out and listed. Its digests make the run's key cover the
+            sound; without them the key is of version 1. Of several processes only the first needs them.
         settings: folders, execution and callbacks. Of several processes the first one writes.
 
     Raises:
@@ -76,14 +72,14 @@ def run_experiment(experiment: Experiment, store: WaveformStore, settings: RunSe
 
 
 def _common_key(experiment: Experiment, store: WaveformStore, train_clips: int, test_clips: int) -> str:
-    """The experiment's key.
+    """The experiment's key, by the first process' digests.
 
     Raises:
         InputError: not all processes see the same clips.
     """
-    key = experiment_key(experiment, store)
-    if len({*gather([(key, train_clips, test_clips)])}) > 1:
+    keys = RunKeys(store)
+    if len({*gather([(keys.names_key(experiment), train_clips, test_clips)])}) > 1:
         raise InputError(
             f"{store.index.root}: the processes do not see the same clips: give all the same files, or use --stream"
         )
-    return key
+    return gather([keys.key(experiment)])[0]
