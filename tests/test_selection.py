@@ -70,6 +70,27 @@ def test_of_two_records_of_one_second_the_later_line_wins() -> None:
     assert [run.record for run in Records.of([first, second]).newest(TrainedRun)] == [second]
 
 
+def with_content(sound: str, **changes: Any) -> RunRecord:
+    """A record whose key covers the sound."""
+    content = {"train_content_sha256": sound, "test_content_sha256": sound, "key_version": 2}
+    identity = {"train_sha256": "train", "test_sha256": "test"}
+    return make_record(dataset={**identity, **content}, **{"key": sound, **changes})
+
+
+def test_a_record_with_its_sound_replaces_the_earlier_one_without() -> None:
+    old, new, later = make_record(), with_content("a", created="2026-02-01"), make_record(created="2026-03-01")
+    assert [run.record for run in Records.of([old, new]).newest(TrainedRun)] == [new]
+    assert [run.record for run in Records.of([old, new, later]).newest(TrainedRun)] == [later, new]
+
+
+def test_runs_on_other_sound_are_no_replicates() -> None:
+    unknown = make_record(dataset={"train_sha256": "train", "test_sha256": "test"})
+    a, b = with_content("a", seed=1), with_content("b", seed=2)
+    seeds = [[run.seed for run in group] for group in selection.by_seed(trained(unknown, a, b))]
+    assert seeds == [[0], [1], [2]]
+    assert [[run.seed for run in group] for group in selection.by_seed(trained(unknown, a))] == [[0, 1]]
+
+
 def test_nothing_recorded_gives_nothing() -> None:
     assert latest([]) is None
     assert Records().newest(CostRun) == ()

@@ -69,12 +69,13 @@ def gather(items: list[Any]) -> list[Any]:
     return gather_object(items)
 
 
-def by_first_process(work: Callable[[Callable[[], object]], Result]) -> Result:
+def by_first_process(work: Callable[[Callable[[], object]], Result], every_s: float = SIGN_OF_LIFE_S) -> Result:
     """What `work` returns in the first process, on all processes; the others wait for it.
 
     Args:
         work: called in the first process alone, with a function that it calls now and then where it may take minutes:
             a process that waits longer than the time-out of torch.distributed would end the run.
+        every_s: time between two signs of life to the waiting processes.
 
     Raises:
         InputError: `work` raised it; raised in all processes.
@@ -89,7 +90,7 @@ def by_first_process(work: Callable[[Callable[[], object]], Result]) -> Result:
 
         def still_working() -> None:
             nonlocal last
-            if time.monotonic() - last > SIGN_OF_LIFE_S:
+            if time.monotonic() - last >= every_s:
                 gather([None])
                 last = time.monotonic()
 
