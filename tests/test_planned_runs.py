@@ -27,7 +27,7 @@ from reproduce.training.run_keys import RunKeys
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
-UNKNOWN = "2 runs were recorded without hashes of their clips' sound"
+UNKNOWN = "2 of 2 runs were recorded without hashes of their clips' sound"
 
 
 @pytest.fixture
@@ -75,7 +75,7 @@ def test_other_sound_under_the_same_names_trains_anew(data: Path, name: str, cha
     log = train(data, "--run", "none")
     assert "2 runs: 0 recorded, 0 to train" in log and log.count("not run: ") == 2
     log = train(data)
-    assert f"2 runs were recorded on other sound under the same names, and do not count: {changes} changed" in log
+    assert f"2 of 2 runs were recorded on other sound under the same names, and do not count: {changes} changed" in log
     assert "2 runs: 0 recorded, 2 to train" in log
     before, after = runs(data)[:2], runs(data)[2:]
     assert not {run.key for run in before} & {run.key for run in after}

@@ -86,16 +86,15 @@ def plan_runs(
         begun = has_training_state(options.runs / name) and not has_training_state(options.runs / keys.key(experiment))
         key = record.key if record and not train else name if begun else keys.key(experiment)
         planned.append(PlannedRun(key=key, recorded=record is not None, train=train, with_content=not begun))
+    of_all = f"of {len(planned)} runs were recorded"
     if names_only:
         log(
-            f"{names_only} runs were recorded without hashes of their clips' sound: they count, and whether the sound "
-            "has changed since is unknown"
+            f"{names_only} {of_all} without hashes of their clips' sound: they count, and whether the sound has changed "
+            "since is unknown"
         )
     if other_sound:
-        log(
-            f"{len(other_sound)} runs were recorded on other sound under the same names, and do not count: "
-            f"{_changes(other_sound, store, options.records)}"
-        )
+        changes = _changes(other_sound, store, options.records)
+        log(f"{len(other_sound)} {of_all} on other sound under the same names, and do not count: {changes}")
     return planned, store
 
 
