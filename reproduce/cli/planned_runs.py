@@ -1,4 +1,4 @@
-"""Which of the runs that a command asks for have a record, and under which keys the others will be recorded.
+"""Find the records of the runs that a command asks for, and choose the keys of the other runs.
 
 A key of version 2 covers the sound of the clips, one of version 1 their names, stretches and labels alone. A record of
 version 1 counts for the same names, whatever the sound; a record of version 2 counts for the same sound alone.
@@ -29,7 +29,7 @@ class PlannedRun:
     """A run that a command asks for.
 
     Args:
-        key: of its record, or of the record that its training will append.
+        key: key of its record, or of the record that its training appends.
         recorded: whether a record counts.
         train: whether to train it now.
         with_content: whether to train it under a key that covers the sound.
@@ -53,8 +53,8 @@ def plan_runs(
     Args:
         experiments: runs on the clips of `store`.
         store: the opened data set.
-        kind: of the records, "train" or "search".
-        options: which runs, and the folders of records and runs.
+        kind: kind of the records, "train" or "search".
+        options: selection of the runs, and the folders of records and runs.
         still_working: called after each file that is hashed.
 
     Returns:
@@ -82,15 +82,15 @@ def plan_runs(
         elif not record.content:
             names_only += 1
         train = options.run == "all" or (options.run == "missing" and record is None)
-        # A run that an earlier version began continues under its key: nothing tells what sound it has been trained on.
+        # A run that an earlier version began keeps its key: the sound of its first epochs is unknown.
         begun = has_training_state(options.runs / name) and not has_training_state(options.runs / keys.key(experiment))
         key = record.key if record and not train else name if begun else keys.key(experiment)
         planned.append(PlannedRun(key=key, recorded=record is not None, train=train, with_content=not begun))
     of_all = f"of {len(planned)} runs were recorded"
     if names_only:
         log(
-            f"{names_only} {of_all} without hashes of their clips' sound: they count, and whether the sound has changed "
-            "since is unknown"
+            f"{names_only} {of_all} without hashes of their clips' sound: they count, but whether the sound has "
+            "changed since is unknown"
         )
     if other_sound:
         changes = _changes(other_sound, store, options.records)
@@ -99,7 +99,7 @@ def plan_runs(
 
 
 def _with_digests(store: WaveformStore, still_working: Callable[[], object]) -> WaveformStore:
-    """The store with its digests; shards have theirs already."""
+    """Return the store with its digests; a store of shards has them already."""
     if store.digests is not None:
         return store
     with progress_bar("hashing", unit="file", total=len(store)) as bar:
@@ -112,13 +112,13 @@ def _with_digests(store: WaveformStore, still_working: Callable[[], object]) -> 
 
 
 def _matching(runs: Sequence[TrainedRun], content: tuple[str, ...]) -> TrainedRun | None:
-    """The newest of the runs on the same sound; failing that, on sound that is unknown on either side."""
+    """Return the newest run on the same sound, or the newest one if the run's or the store's sound is unknown."""
     same = latest(run for run in runs if run.content and run.content == content)
     return same or latest(run for run in runs if not run.content or not content)
 
 
 def _changes(runs: Sequence[tuple[TrainedRun, tuple[str, ...]]], store: WaveformStore, records: Path) -> str:
-    """What has changed since `runs` were recorded, each beside the hashes of today's training and test clips."""
+    """Describe what has changed since `runs` were recorded; each has the hashes of today's training and test clips."""
     parts = []
     if tested := [run for run, content in runs if run.content[1] != content[1]]:
         of_runs = [_changed_clips(run, store, records) for run in tested]
@@ -131,7 +131,7 @@ def _changes(runs: Sequence[tuple[TrainedRun, tuple[str, ...]]], store: Waveform
 
 
 def _changed_clips(run: TrainedRun, store: WaveformStore, records: Path) -> set[str] | None:
-    """Ids of the run's test clips whose digest is another one today; None where its predictions tell none."""
+    """Return the ids of the run's test clips whose digest has changed; None where its digests are not stored."""
     try:
         stored = load_predictions(records, run)
     except InputError:  # this record does not count, so a damaged file is no obstacle

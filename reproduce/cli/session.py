@@ -204,7 +204,7 @@ def train_missing(
 def _plan(
     experiments: Sequence[Experiment], store: WaveformStore, kind: str, options: TrainingOptions
 ) -> tuple[list[PlannedRun], WaveformStore]:
-    """See `plan_runs`. The plan is the first process'; the other processes need no digests."""
+    """Call `plan_runs` in the first process. All processes use its plan; only the first one needs the digests."""
     if not is_distributed():
         return plan_runs(experiments, store, kind, options)
     make_execution(options.execution, isinstance(store.waveforms, tuple))  # the processes need it to communicate

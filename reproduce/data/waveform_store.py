@@ -169,7 +169,7 @@ class WaveformStore:
 
     @property
     def has_content(self) -> bool:
-        """Whether the sound of the clips is known by its hashes; shards of an earlier version hold none."""
+        """Whether hashes of the sound are known; shards of an earlier version have none."""
         return self.digests is not None and bool((self.digests != UNREADABLE).any())
 
     def content_sha256(self) -> str:

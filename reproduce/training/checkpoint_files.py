@@ -105,7 +105,7 @@ def load_training_state(
 
 
 def has_training_state(folder: Path) -> bool:
-    """Whether an unfinished run left a checkpoint, damaged or not."""
+    """Return whether an unfinished run left a checkpoint, damaged or not."""
     return bool(_checkpoints(folder))
 
 

@@ -70,15 +70,15 @@ def gather(items: list[Any]) -> list[Any]:
 
 
 def by_first_process(work: Callable[[Callable[[], object]], Result], every_s: float = SIGN_OF_LIFE_S) -> Result:
-    """What `work` returns in the first process, on all processes; the others wait for it.
+    """Run `work` in the first process, and return its result in all processes.
 
     Args:
-        work: called in the first process alone, with a function that it calls now and then where it may take minutes:
-            a process that waits longer than the time-out of torch.distributed would end the run.
+        work: called in the first process alone, with a function that long work must call from time to time: a process
+            that waits longer than the time-out of torch.distributed ends the run.
         every_s: time between two signs of life to the waiting processes.
 
     Raises:
-        InputError: `work` raised it; raised in all processes.
+        InputError: `work` raised it; all processes raise it.
     """
     from accelerate import PartialState
 

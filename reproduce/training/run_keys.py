@@ -1,4 +1,4 @@
-"""Under which keys the runs on a store are recorded. No torch here."""
+"""Keys of the records of runs on a store. No torch here."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Splits = tuple[str, ...]
 
 @dataclass(frozen=True)
 class RunKeys:
-    """Keys of experiments on one store. Each set of splits is hashed once.
+    """Compute the keys of experiments on one store. Each set of splits is hashed once.
 
     Args:
         store: the clips that decoded: a relabelled or repaired clip makes another run.
@@ -26,16 +26,16 @@ class RunKeys:
     _contents: dict[Splits, str] = field(default_factory=dict)
 
     def names_key(self, experiment: Experiment) -> str:
-        """The key of version 1, which covers ids, stretches and labels of the clips, but not their sound."""
+        """Return the key of version 1, which covers ids, stretches and labels of the clips, but not their sound."""
         return experiment.key(self._identity(experiment.train_splits), self._identity(experiment.test_splits))
 
     def key(self, experiment: Experiment) -> str:
-        """The key of version 2, which covers the sound as well; of version 1 where the store does not know it."""
+        """Return the key of version 2, which also covers the sound; of version 1 if the store has no digests."""
         identities = self._identity(experiment.train_splits), self._identity(experiment.test_splits)
         return experiment.key(*identities, self.content(experiment))
 
     def content(self, experiment: Experiment) -> tuple[str, ...]:
-        """Hashes of the sound of the training and of the test clips; () where the store does not know them."""
+        """Return the hashes of the sound of the training and of the test clips; () if the store has no digests."""
         digests = self.store.digests
         if digests is None or not self.store.has_content:
             return ()

@@ -111,7 +111,7 @@ def store_run(finished: FinishedRun, record: RunRecord, settings: RunSettings) -
 
 
 def as_stored(predictions: Predictions, test: WaveformStore) -> StoredPredictions:
-    """Predictions with clip ids, targets, groups and the hashes of the sound, as far as these are known."""
+    """Predictions with clip ids, targets, and the groups and hashes of the sound where they are known."""
     index = test.index
     groups = None if index.groups is None else np.array(index.groups[predictions.positions].tolist())
     return StoredPredictions(
