@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 import os
 import re
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -293,13 +291,3 @@ def test_unknown_key_is_an_error_that_lists_the_known_ones(call: Callable[[], ob
 def test_claim_refuses_a_wrong_number_of_values() -> None:
     with pytest.raises(ValueError, match="multiscale_pooling_helps"):
         paper.claim("multiscale_pooling_helps").implied([31.4, 28.8])
-
-
-def test_loading_the_paper_imports_no_heavy_library() -> None:
-    code = "import sys, reproduce.paper as p; p.load_paper(); print({'torch', 'numpy'} & set(sys.modules))"
-    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert run.stdout.strip() == "set()"
-
-
-def test_paper_is_read_once() -> None:
-    assert load_paper() is paper

@@ -228,16 +228,6 @@ def test_folder_layouts_that_cannot_be_read_are_refused(tmp_path: Path) -> None:
         read_dataset("folder", tmp_path)
 
 
-def test_linked_folders_are_followed_and_loops_end_by_name(tmp_path: Path) -> None:
-    touch(tmp_path / "disk2", "1.wav")
-    (tmp_path / "root").mkdir()
-    (tmp_path / "root/dog").symlink_to(tmp_path / "disk2")
-    (tmp_path / "disk2/again").symlink_to(tmp_path / "disk2")
-    index = read_dataset("folder", tmp_path / "root")
-    assert index.clip_ids.tolist() == ["dog/1.wav"]
-    assert ["dog/again: a link to a folder that is read" in p.message for p in index.problems] == [True]
-
-
 # --- CSV manifests --------------------------------------------------------------------------------------------------
 
 

@@ -71,7 +71,7 @@ def standin(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], tuple[P
     @cache
     def make(name: str) -> tuple[Path, Path]:
         folder = tmp_path_factory.mktemp(name)
-        files = write_standin(name, folder / "files", clips=64)
+        files = write_standin(name, folder / "files", clips=32)
         write_shards(read_variant(name, files), folder / "shards")
         return files, folder / "shards"
 
