@@ -350,9 +350,6 @@ def test_an_unreadable_clip_is_examined_again(copy_of: Callable[[str], Path], tm
     assert again.total("unreadable") == 1
 
 
-# --- the path of the real data ---
-
-
 # --- bad input ---
 
 

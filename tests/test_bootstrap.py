@@ -70,15 +70,6 @@ def test_the_interval_of_an_accuracy_is_the_binomials() -> None:
     assert percentile_interval(replicates) == pytest.approx((30 - 1.96 * sd, 30 + 1.96 * sd), abs=0.15)
 
 
-def test_intervals_of_accuracies_cover_the_truth_about_95_times_of_100() -> None:
-    rng, counts = np.random.default_rng(0), resample_counts(150, resamples=400)
-    covered = 0
-    for _ in range(500):
-        low, high = percentile_interval(mean_replicates(rng.random(150) < 0.6, counts))
-        covered += low <= 60 <= high
-    assert covered / 500 == pytest.approx(0.94, abs=0.03)
-
-
 def test_a_paired_interval_is_narrower_than_one_of_strangers_and_covers_as_well() -> None:
     rng, counts, other = np.random.default_rng(1), resample_counts(200, 400), resample_counts(200, 400, seed=1)
     covered, widths, strangers = 0, [], []

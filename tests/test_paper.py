@@ -244,12 +244,6 @@ def test_cell_is_none_where_the_paper_prints_a_dash() -> None:
     assert paper.resolve("table5.panns.macs") is None
 
 
-@pytest.mark.parametrize("table", ["table2", "table3", "table4"])
-def test_no_measurement_stands_in_the_row_quoted_from_mbt(table: str) -> None:
-    row = paper.table(table).row("ast")
-    assert (row.model, row.quoted_from, row.measured_as) == ("ast", "MBT [28]", None)
-
-
 def test_measurements_stand_in_the_rows_the_authors_ran() -> None:
     measurable = [
         (table.key, row.key, row.measured_as)
