@@ -152,13 +152,6 @@ def test_an_out_folder_that_cannot_be_made_is_one_line_and_status_2(
     assert line.startswith("error: ") and "--out" in line
 
 
-def test_a_damaged_record_is_one_line_and_status_2(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    (tmp_path / "train.jsonl").write_text('{"kind": "train"}\n{"kind": "train"}\n')
-    assert main(["--records", str(tmp_path), "--out", str(tmp_path / "out")]) == 2
-    (line,) = capsys.readouterr().err.splitlines()
-    assert "train.jsonl:1" in line
-
-
 def test_without_typst_the_other_files_are_written_and_no_old_pdf_stays(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
