@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -50,3 +51,18 @@ def one_thread() -> Iterator[None]:
 def fixed_seed() -> None:
     """torch's random numbers are the same in every run of the test."""
     torch.manual_seed(0)
+
+
+@pytest.fixture
+def planes(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """The seeds of the projections; the first two dimensions stand in for UMAP, which takes long to compile."""
+    from reproduce.evaluation import clustering
+
+    seeds: list[int] = []
+
+    def first_two(values: np.ndarray, seed: int) -> np.ndarray:
+        seeds.append(seed)
+        return values[:, :2]
+
+    monkeypatch.setattr(clustering, "project", first_two)
+    return seeds

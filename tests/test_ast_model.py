@@ -123,40 +123,6 @@ def test_feature_sizes_are_those_of_table_1() -> None:
     assert logits.shape == (1, 527)
 
 
-def count_parameters(name: str, **arguments: Any) -> int:
-    with torch.device("meta"):
-        return sum(p.numel() for p in create_model(name, **arguments).parameters())
-
-
-@pytest.mark.parametrize(
-    ("num_classes", "expected"),
-    [(527, 86_594_063), (309, 86_426_421), ({"verb": 97, "noun": 300}, 86_494_093), (32, 86_213_408)],
-)
-def test_parameters_at_every_class_count(num_classes: int | dict[str, int], expected: int) -> None:
-    assert count_parameters("ast_base", num_classes=num_classes) == expected
-
-
-def test_small_and_tiny_keep_depth_and_head_size() -> None:
-    with torch.device("meta"):
-        for name, width in (("ast_base", 768), ("ast_small", 384), ("ast_tiny", 192)):
-            model: Any = create_model(name)
-            config = model.config
-            assert (config.embed_dim, config.depth, config.embed_dim // config.num_heads) == (width, 12, 64)
-
-
-def test_the_mean_of_the_prefix_tokens_feeds_every_head() -> None:
-    model = make_model("ast_debug", num_classes={"verb": 3, "noun": 4}, input_size=(32, 48))
-    x = make_input(batch=3, size=(32, 48))
-    tokens = model.forward_features(x)
-    embedding = model.forward_head(tokens, pre_logits=True)
-    assert embedding.shape == (3, model.embedding_dim) == (3, 32)
-    torch.testing.assert_close(embedding, tokens[:, :2].mean(dim=1))
-    logits = model(x)
-    assert {head: tuple(y.shape) for head, y in logits.items()} == {"verb": (3, 3), "noun": (3, 4)}
-    for head, y in logits.items():
-        torch.testing.assert_close(y, model.head.fc[head](model.head_norm(embedding)))
-
-
 def test_a_recomputed_mlp_saves_its_input_and_its_hidden_layer_alone() -> None:
     model = make_model("ast_debug", input_size=(32, 48)).set_recompute(0).double()
     block = model.blocks[0]

@@ -189,12 +189,6 @@ def test_every_augmentation_of_the_recipe_is_applied(store: WaveformStore, recip
     assert not any(torch.equal(a.inputs, b.inputs) for a, b in zip(augmented, plain, strict=True))
 
 
-def test_mixed_clips_carry_both_labels_in_proportion(store: WaveformStore) -> None:
-    targets = torch.cat([b.targets["label"] for b in epoch_of(store, replace(PLAIN, mixup=1.0))])
-    assert torch.allclose(targets.sum(dim=1), torch.ones(20))
-    assert ((targets > 0) & (targets < 1)).any()
-
-
 def test_evaluation_takes_every_clip_once_in_order_whatever_the_batch(store: WaveformStore) -> None:
     whole = next(evaluation_batches(store, CLIPS, "cpu")).inputs
     for size in (1, 8, 64):

@@ -70,15 +70,6 @@ def test_the_interval_of_an_accuracy_is_the_binomials() -> None:
     assert percentile_interval(replicates) == pytest.approx((30 - 1.96 * sd, 30 + 1.96 * sd), abs=0.15)
 
 
-def test_intervals_of_accuracies_cover_the_truth_about_95_times_of_100() -> None:
-    rng, counts = np.random.default_rng(0), resample_counts(150, resamples=400)
-    covered = 0
-    for _ in range(500):
-        low, high = percentile_interval(mean_replicates(rng.random(150) < 0.6, counts))
-        covered += low <= 60 <= high
-    assert covered / 500 == pytest.approx(0.94, abs=0.03)
-
-
 def test_a_paired_interval_is_narrower_than_one_of_strangers_and_covers_as_well() -> None:
     rng, counts, other = np.random.default_rng(1), resample_counts(200, 400), resample_counts(200, 400, seed=1)
     covered, widths, strangers = 0, [], []
@@ -110,13 +101,6 @@ def test_weighted_average_precision_equals_scikit_learns(ties: bool) -> None:
             assert value == pytest.approx(average_precision_score(targets[copies, k], scores[copies, k]))
 
 
-def test_average_precision_by_hand() -> None:
-    # Ranking: right, wrong, right. As drawn once each: (1 + 2/3) / 2. The first twice, the second never: all right.
-    weights = np.array([[1, 2], [1, 0], [1, 1]], np.uint8)
-    found = weighted_average_precision(np.array([1, 0, 1], bool), np.array([3.0, 2.0, 1.0]), weights)
-    assert found == pytest.approx([5 / 6, 1.0])
-
-
 def test_positives_that_were_not_drawn_leave_no_average_precision() -> None:
     weights = np.array([[0], [2]], np.uint8)
     assert np.isnan(weighted_average_precision(np.array([True, False]), np.array([1.0, 0.0]), weights)).all()
@@ -133,12 +117,6 @@ def test_a_resampled_map_is_the_mean_over_the_classes_with_positives_in_it() -> 
     for drawn, value in zip(counts.T, map_replicates(targets, scores, counts), strict=True):
         copies = np.repeat(np.arange(30), drawn)
         assert value == pytest.approx(mean_average_precision(targets[copies], scores[copies]).value)
-
-
-def test_equal_weights_give_the_map_itself() -> None:
-    scores, targets = scores_and_targets(np.random.default_rng(5), 40, 4)
-    once = np.ones((40, 1), np.uint8)
-    assert map_replicates(targets, scores, once)[0] == pytest.approx(mean_average_precision(targets, scores).value)
 
 
 def test_resamples_lift_an_map_and_centred_intervals_cover_where_the_mean_lies() -> None:

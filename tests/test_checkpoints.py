@@ -9,7 +9,6 @@ from typing import Any
 
 import pytest
 import torch
-from make_damage import damaged_outcomes
 from make_weights import (
     logits,
     randomised,
@@ -187,12 +186,3 @@ def test_a_checkpoint_of_the_time_of_class_tokens_loads(tmp_path: Path) -> None:
     assert weights_sha256(load_checkpoint(old).model) == weights_sha256(model)
     with pytest.raises(CheckpointError, match="cls_token is no longer supported"):
         load_checkpoint(with_description(path, lambda d: d["config"].update(cls_token=True)))
-
-
-@pytest.mark.parametrize("name", ["ast_debug", "mast_debug"])
-def test_damaged_checkpoints_are_read_or_refused_in_one_line(tmp_path: Path, name: str) -> None:
-    path = tmp_path / "best.safetensors"
-    sizes: dict[str, Any] = {"embed_dim": 4, "num_heads": 1}
-    save(path, create_model(name, num_classes=3, input_size=(32, 32), **sizes), name, extra={"epoch": 4})
-    outcomes = damaged_outcomes(path, 200, load_checkpoint, CheckpointError)
-    assert outcomes["refused"] > 100

@@ -13,7 +13,6 @@ import pytest
 from make_embeddings import add_run, blobs
 
 from reproduce.errors import InputError
-from reproduce.evaluation import clustering
 from reproduce.evaluation.clustering import (
     cluster_scores,
     fill_clusterings,
@@ -33,19 +32,6 @@ from reproduce.records.store import load_records
 from reproduce.tables import Cell, Table, TableInputs, table_specs
 from reproduce.tables.render import reasons
 from reproduce.tables.table6 import SILHOUETTE_NOTE, STRUCTURELESS_SILHOUETTE
-
-
-@pytest.fixture
-def planes(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """The seeds of the projections; the first two dimensions stand in for UMAP, which takes long to compile."""
-    seeds: list[int] = []
-
-    def first_two(values: np.ndarray, seed: int) -> np.ndarray:
-        seeds.append(seed)
-        return values[:, :2]
-
-    monkeypatch.setattr(clustering, "project", first_two)
-    return seeds
 
 
 def trained(record: RunRecord) -> TrainedRun:

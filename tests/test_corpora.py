@@ -157,13 +157,10 @@ def test_vggsound_clip_listed_twice_is_used_once(tmp_path: Path) -> None:
     assert index.splits.tolist() == ["train", "test"]
 
 
-def test_vggsound_with_an_empty_list_is_refused(tmp_path: Path) -> None:
+def test_vggsound_without_a_list_or_with_an_empty_one_is_refused(tmp_path: Path) -> None:
+    assert_refused("vggsound", tmp_path, "neither vggsound.csv nor train.csv")
     touch(tmp_path, "vggsound.csv")
     assert_refused("vggsound", tmp_path, "nothing is listed")
-
-
-def test_vggsound_without_any_list_is_refused(tmp_path: Path) -> None:
-    assert_refused("vggsound", tmp_path, "neither vggsound.csv nor train.csv")
 
 
 def test_a_file_without_start_is_not_shared_between_train_and_test(tmp_path: Path) -> None:

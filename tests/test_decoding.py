@@ -95,17 +95,6 @@ def test_a_format_reads_as_ffmpeg_reads_it_whole_and_in_stretches(encoded: Path,
         np.testing.assert_array_equal(stretch, expected)
 
 
-@pytest.mark.parametrize(
-    "subtype, tolerance", [("PCM_U8", 2**-7), ("PCM_16", 2**-15), ("PCM_24", 2**-23), ("FLOAT", 0), ("DOUBLE", 0)]
-)
-def test_bit_depths_read_alike(tmp_path: Path, subtype: str, tolerance: float) -> None:
-    written = (0.1 * np.random.default_rng(0).standard_normal((1000, 2))).astype(np.float32)
-    soundfile.write(tmp_path / "a.wav", written, RATE, subtype=subtype)
-    samples, rate = read_audio(tmp_path / "a.wav")
-    assert (rate, samples.dtype) == (RATE, np.float32)
-    np.testing.assert_allclose(samples, written, atol=tolerance, rtol=0)
-
-
 def test_joined_streams_are_read_to_the_end_of_the_last(sound: Path, tmp_path: Path) -> None:
     for name, options in {"a.mp3": "", "b.ogg": "-c:a libvorbis", "c.opus": "", "d.aac": "", "e.flac": ""}.items():
         part, joined = tmp_path / name, tmp_path / f"joined_{name}"

@@ -111,15 +111,6 @@ def test_two_processes_score_every_clip_once(
     assert np.allclose(logits[0], logits[1], atol=1e-2)
 
 
-def test_micro_batches_on_two_processes_give_the_losses_of_one(
-    data: Path, tmp_path: Path, alone: tuple[Path, RunRecord]
-) -> None:
-    options = {**NEVER, "micro_batch": 3, "grad_checkpointing": True}
-    assert finish(start(train_tones, data, tmp_path, PLAIN, options, ranks=2)) == [0, 0]
-    (record,) = load_stored(tmp_path / "records")
-    assert losses(record) == pytest.approx(losses(alone[1]), abs=1e-4)
-
-
 def test_a_signal_to_one_process_stops_both_and_both_resume(
     data: Path, store: WaveformStore, tmp_path: Path, together: tuple[Path, RunRecord]
 ) -> None:
@@ -133,10 +124,14 @@ def test_a_signal_to_one_process_stops_both_and_both_resume(
     assert outcome(record) == outcome(together[1])
 
 
-def test_two_processes_resume_a_run_of_one(data: Path, tmp_path: Path, alone: tuple[Path, RunRecord]) -> None:
+def test_two_processes_with_micro_batches_resume_a_run_of_one(
+    data: Path, tmp_path: Path, alone: tuple[Path, RunRecord]
+) -> None:
+    """Neither the second process nor the micro-batches change the losses of the whole run."""
     always = {"checkpoint_seconds": ALWAYS_S}
-    assert finish(start(train_tones_until, data, tmp_path, PLAIN, always, 7, signal.SIGKILL)) == [-signal.SIGKILL]
-    assert finish(start(train_tones, data, tmp_path, PLAIN, NEVER, ranks=2)) == [0, 0]
+    assert finish(start(train_tones_until, data, tmp_path, PLAIN, always, 2, signal.SIGKILL)) == [-signal.SIGKILL]
+    options = {**NEVER, "micro_batch": 3, "grad_checkpointing": True}
+    assert finish(start(train_tones, data, tmp_path, PLAIN, options, ranks=2)) == [0, 0]
     (record,) = load_stored(tmp_path / "records")
     assert losses(record) == pytest.approx(losses(alone[1]), abs=1e-4)
 
@@ -155,19 +150,16 @@ sys.exit(main(sys.argv[1:]))
 
 def test_torchrun_stops_on_sigterm_resumes_and_prints_one_table(data: Path, tmp_path: Path) -> None:
     """The command that a user types, with enough epochs to be stopped in between."""
-    epochs = 12
+    epochs = 6
     script = tmp_path / "launched.py"
     script.write_text(LAUNCHED.format(tests=str(ROOT / "tests"), epochs=epochs))
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2", str(script)]
     options = ["esc50", "--preset", "debug", "--folds", "1", "--device", "cpu", "--data", f"esc50={data}"]
-    options += ["--format", "json"]
-
-    def folders(work: Path) -> list[str]:
-        return ["--records", str(work / "records"), "--runs", str(work / "runs")]
+    options += ["--format", "json", "--records", str(tmp_path / "records"), "--runs", str(tmp_path / "runs")]
 
     def launch() -> subprocess.Popen[str]:
         return subprocess.Popen(
-            [*command, *options, *folders(tmp_path)],
+            [*command, *options],
             cwd=ROOT,
             env={**os.environ, "OMP_NUM_THREADS": "1"},
             stdout=subprocess.PIPE,
@@ -193,15 +185,9 @@ def test_torchrun_stops_on_sigterm_resumes_and_prints_one_table(data: Path, tmp_
     assert "after epoch" in err
     table = json.loads(out)  # one table and nothing else
     assert {cell["row"] for cell in table["rows"]} >= {"ast_debug", "mast_debug"}
-    two = load_stored(tmp_path / "records")
-
-    assert finish(start(command_line, options + folders(tmp_path / "alone"), epochs, tmp_path / "alone.json")) == [0]
-    one = load_stored(tmp_path / "alone/records")
-    assert [record.key for record in two] == [record.key for record in one]
-    assert len(two) == 2
-    for together, alone in zip(two, one, strict=True):
-        assert together.environment["processes"] == 2
-        assert losses(together) == pytest.approx(losses(alone), abs=1e-4)
+    records = load_stored(tmp_path / "records")
+    assert [record.experiment["model"] for record in records] == ["ast_debug", "mast_debug"]
+    assert {record.environment["processes"] for record in records} == {2}
 
 
 def test_a_demo_under_torchrun_shares_stand_in_and_checkpoint(tmp_path: Path) -> None:

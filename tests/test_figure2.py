@@ -11,7 +11,6 @@ from make_embeddings import add_run, blobs
 from matplotlib.figure import Figure
 
 from reproduce.errors import InputError
-from reproduce.evaluation import clustering
 from reproduce.evaluation.clustering import fill_projections, silhouette
 from reproduce.figures.figure2 import class_style, draw_figure2, plot_projection, write_figure2
 from reproduce.paper import load_paper
@@ -22,19 +21,6 @@ from reproduce.records.store import load_records
 from reproduce.tables import Table, TableInputs, table_specs
 
 NAMES = [f"sound {i:02d}" for i in reversed(range(33))]  # not in sorted order, and three more than are shown
-
-
-@pytest.fixture
-def planes(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """The first two dimensions instead of UMAP; the seeds that it was asked for."""
-    asked: list[int] = []
-
-    def first_two(values: np.ndarray, seed: int) -> np.ndarray:
-        asked.append(seed)
-        return values[:, :2]
-
-    monkeypatch.setattr(clustering, "project", first_two)
-    return asked
 
 
 def add_both(folder: Path, scale: str) -> None:
@@ -87,12 +73,6 @@ def test_a_panel_is_measured_once_and_again_only_when_its_file_is_gone(tmp_path:
     assert len(planes) == 3 and missing_projections(load_records(tmp_path), tmp_path) == []
 
 
-def test_too_few_clips_are_one_line(tmp_path: Path, planes: list[int]) -> None:
-    add_run(tmp_path, "ast_tiny", *blobs(3, 5))
-    (problem,) = fill_projections(tmp_path)
-    assert "15 neighbours" in problem and "\n" not in problem
-
-
 def test_the_figure_and_its_coordinates_are_written_alike_every_time(tmp_path: Path, planes: list[int]) -> None:
     add_both(tmp_path, "demo")
     fill_projections(tmp_path)
@@ -116,6 +96,8 @@ def test_a_paper_figure_and_a_demo_figure_share_no_file(tmp_path: Path, planes: 
     assert len(set(names)) == 6
     rows = list(csv.DictReader((tmp_path / "out/figure2.csv").open(encoding="utf-8")))
     assert {row["model"] for row in rows} == {"ast_base", "mast_base"}
+    title = drawn(tmp_path, "paper").get_suptitle()
+    assert "VGGSound" in title and "DEMO" not in title and "STAND-IN" not in title
 
 
 def drawn(folder: Path, scale: str) -> Figure:
@@ -140,13 +122,6 @@ def test_ast_is_left_and_mast_right_with_numbers_below_and_one_legend(tmp_path: 
     ]
     assert left.get_legend() is None and right.get_legend() is None
     assert "STAND-IN" in figure.get_suptitle() and "DEMO" in figure.get_suptitle()
-
-
-def test_a_paper_figure_is_not_called_a_demo(tmp_path: Path, planes: list[int]) -> None:
-    add_both(tmp_path, "paper")
-    fill_projections(tmp_path)
-    title = drawn(tmp_path, "paper").get_suptitle()
-    assert "VGGSound" in title and "DEMO" not in title and "STAND-IN" not in title
 
 
 def test_thirty_classes_look_different() -> None:

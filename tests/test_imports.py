@@ -196,16 +196,6 @@ def test_files_import_each_other_without_a_cycle() -> None:
     list(TopologicalSorter(graph).static_order())  # CycleError names a cycle
 
 
-def test_the_packages_import_each_other_without_a_cycle() -> None:
-    graph = {
-        package: {name for path in sources(package) for name in top_level(path)} & set(PACKAGES) - {package}
-        for package in PACKAGES
-    }
-    order = list(TopologicalSorter(graph).static_order())  # CycleError names a cycle
-    assert order[0] == "models"
-    assert graph["reproduce"] == {"models"}
-
-
 @pytest.mark.parametrize("package", PACKAGES)
 def test_no_module_is_named_like_one_of_pythons_own(package: str) -> None:
     names = {package, *(path.stem for path in sources(package)), *(path.parent.name for path in sources(package))}

@@ -26,9 +26,9 @@ def test_wilson_equals_published_values(correct: int, n: int, low: float, high: 
 
 @pytest.mark.parametrize("n", [40, 80, 400])
 def test_wilson_covers_the_truth_about_95_times_of_100(n: int) -> None:
-    covered = []
+    intervals, covered = [wilson_interval(k, n) for k in range(n + 1)], []
     for truth in (step / 50 for step in range(5, 46)):
-        inside = [k for k in range(n + 1) if wilson_interval(k, n)[0] <= 100 * truth <= wilson_interval(k, n)[1]]
+        inside = [k for k, (low, high) in enumerate(intervals) if low <= 100 * truth <= high]
         covered.append(sum(comb(n, k) * truth**k * (1 - truth) ** (n - k) for k in inside))
     assert min(covered) > 0.92
     assert sum(covered) / len(covered) == pytest.approx(0.95, abs=0.007)

@@ -21,7 +21,7 @@ from reproduce.training.model_building import build_model
 from reproduce.training.processes import make_accelerator
 from reproduce.training.trainer import Trainer, TrainingRun
 
-SPEC = AudioSpec(mels=64, frames=64, frame_length_ms=80.0, frame_shift_ms=80.0, mean=ESC50_MEAN, std=ESC50_STD)
+SPEC = AudioSpec(mels=64, frames=32, frame_length_ms=160.0, frame_shift_ms=160.0, mean=ESC50_MEAN, std=ESC50_STD)
 
 
 @pytest.fixture(scope="module")
@@ -53,12 +53,10 @@ def at(store: WaveformStore, positions: np.ndarray) -> WaveformStore:
     return replace(store, index=store.index.take(positions), waveforms=store.waveforms.take(positions))
 
 
-@pytest.mark.parametrize(("name", "lr", "epochs"), [("ast_tiny", 3e-4, 90), ("mast_tiny", 5e-4, 60)])
-def test_a_tiny_model_memorises_16_real_clips(
-    name: str, lr: float, epochs: int, clips: WaveformStore, tmp_path: Path
-) -> None:
-    few = at(clips, np.random.default_rng(0).permutation(len(clips))[:16])
-    recipe = Recipe(epochs=epochs, batch_size=8, lr=lr, warmup_steps=20, weight_decay=0.0)
+@pytest.mark.parametrize(("name", "lr"), [("ast_tiny", 3e-4), ("mast_tiny", 1e-3)])
+def test_a_tiny_model_memorises_8_real_clips(name: str, lr: float, clips: WaveformStore, tmp_path: Path) -> None:
+    few = at(clips, np.random.default_rng(0).permutation(len(clips))[:8])
+    recipe = Recipe(epochs=50, batch_size=8, lr=lr, warmup_steps=10, weight_decay=0.0)
     assert trained_top1(name, few, few, recipe, tmp_path)["top1"] == 100.0
 
 
@@ -75,12 +73,18 @@ def with_shuffled_labels(store: WaveformStore) -> WaveformStore:
     return replace(store, index=replace(store.index, labels={"label": Labels.from_rows([[c] for c in permuted])}))
 
 
+def trained_on_two_folds(name: str, clips: WaveformStore, folder: Path, shuffled: bool = False) -> float:
+    """Top-1 on two other folds."""
+    train, test = clips.where_split("2", "3"), clips.where_split("1", "4")
+    recipe = Recipe(epochs=6, batch_size=8, lr=2.5e-4, warmup_steps=20)
+    return float(trained_top1(name, with_shuffled_labels(train) if shuffled else train, test, recipe, folder)["top1"])
+
+
 @pytest.mark.parametrize("name", ["ast_tiny", "mast_tiny"])
-def test_shuffled_labels_are_not_learnt(name: str, clips: WaveformStore, tmp_path: Path) -> None:
-    """Trained on true labels the model recognises test clips; on shuffled ones as often as by chance."""
-    train, test = clips.where_split("2", "3"), clips.where_split("1", "4", "5")
-    recipe = Recipe(epochs=8, batch_size=8, lr=2.5e-4, warmup_steps=20)
-    true = trained_top1(name, train, test, recipe, tmp_path / "true")
-    shuffled = trained_top1(name, with_shuffled_labels(train), test, recipe, tmp_path / "shuffled")
-    # Chance is 10 %. Clips of a class are confused together, so that the spread is over classes, not clips.
-    assert shuffled["top1"] < 20.0 < 40.0 < true["top1"]
+def test_a_model_recognises_clips_of_other_folds(name: str, clips: WaveformStore, tmp_path: Path) -> None:
+    assert trained_on_two_folds(name, clips, tmp_path) > 35.0  # chance is 10 %
+
+
+def test_shuffled_labels_are_not_learnt(clips: WaveformStore, tmp_path: Path) -> None:
+    # Clips of a class are confused together, so that the spread is over classes, not clips.
+    assert trained_on_two_folds("ast_tiny", clips, tmp_path, shuffled=True) < 20.0

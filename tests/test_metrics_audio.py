@@ -106,25 +106,6 @@ def test_auc_equals_scikit_learn_with_ties(positives: np.ndarray, scores: np.nda
         assert math.isnan(ours)
 
 
-@pytest.mark.parametrize("decimals", [1, 8], ids=["tied", "distinct"])
-def test_auc_equals_torchmetrics(decimals: int) -> None:
-    torch = pytest.importorskip("torch")
-    classification = pytest.importorskip("torchmetrics.functional.classification")
-    rng = np.random.default_rng(1)
-    scores, targets = rng.random((300, 6)).round(decimals), rng.random((300, 6)) < 0.1
-    theirs = classification.multilabel_auroc(
-        torch.from_numpy(scores), torch.from_numpy(targets).long(), num_labels=6, average=None
-    )
-    assert roc_auc(targets, scores) == pytest.approx(theirs.numpy(), abs=1e-6)
-
-
-def test_auc_of_reversed_scores_is_the_rest_to_one() -> None:
-    rng = np.random.default_rng(2)
-    targets, scores = rng.random((80, 5)) < 0.3, rng.standard_normal((80, 5)).round(1)
-    assert roc_auc(targets, scores) + roc_auc(targets, -scores) == pytest.approx(np.ones(5))
-    assert roc_auc(targets, scores) + roc_auc(~targets, scores) == pytest.approx(np.ones(5))
-
-
 @pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
 def test_scores_of_any_precision_and_targets_of_any_type_rank_alike(dtype: type) -> None:
     rng = np.random.default_rng(3)

@@ -24,7 +24,6 @@ from reproduce.paper import load_paper
 from reproduce.records.record import RunRecord
 from reproduce.records.records import Records
 from reproduce.tables.plan import plan_table
-from reproduce.tables.render import FORMATS, render
 
 paper = load_paper()
 BALANCED, VGGSOUND = ("audioset", "balanced"), ("vggsound", "")
@@ -178,12 +177,6 @@ def test_a_row_names_model_variant_data_and_recipe() -> None:
     assert run_label(experiment_of("ast", "audioset", "full", "ast")) == 'ast_base, audioset full, "ast"'
     changed = override(paper_recipe("mast", "mast", "vggsound"), {"batch_size": 12})
     assert run_label(to_experiment(changed, 0)) == 'mast_base, vggsound, "mast, batch_size=12"'
-
-
-@pytest.mark.parametrize("format", FORMATS)
-def test_a_plan_renders_in_every_format(format: str) -> None:
-    plan = planned(mast_on("vggsound"), replace(mast_on("vggsound"), seed=1))
-    assert render(plan_table(plan), format)
 
 
 # --- measured speeds ---

@@ -319,12 +319,6 @@ def test_relative_index_is_exact_and_inside_the_table(size: int) -> None:
             assert index.min() >= 0 and index.max() < 2 * max(queries, keys) - 1
 
 
-def test_relative_index_depends_on_the_offset_alone_at_equal_sizes() -> None:
-    index = relative_index(5, 5)
-    assert torch.equal(index, torch.arange(5)[:, None] - torch.arange(5)[None, :] + 4)
-    assert index.unique().numel() == 9  # every row of the table is in use
-
-
 @pytest.mark.parametrize("stride", [(1, 1), (1, 2), (2, 2), (3, 4)])
 @pytest.mark.parametrize("grid", [(1, 1), (8, 64), (5, 7)])
 def test_pooled_grid_is_what_a_convolution_gives(grid: Grid, stride: Grid) -> None:

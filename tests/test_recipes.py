@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from dataclasses import fields
 from typing import Any
 
@@ -256,9 +254,3 @@ def test_the_table_of_an_overridden_recipe_names_it() -> None:
     table = recipes_table([override(mast_on_vggsound(), {"batch_size": 12})])
     assert table.blocks[0].title == 'Recipe "mast, batch_size=12"'
     assert "64" in table.blocks[0].rows[1].cells["vggsound"].conditions
-
-
-def test_recipes_need_no_torch() -> None:
-    code = "import sys, reproduce.tables.recipes as t; t.recipes_table(); print('torch' in sys.modules)"
-    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert run.stdout.strip() == "False"

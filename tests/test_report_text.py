@@ -155,10 +155,6 @@ def table_of(**cells: Cell) -> Table:
     return Table("t", "Table 2: T", COLUMNS, tuple(Row(name, name, {"top1": cell}) for name, cell in cells.items()))
 
 
-def cells_of(table: Table, command: str = "") -> dict[str, str]:
-    return {plain_text(row[0]): plain_text(row[1]) for row in grid_of(table, command=command).rows}
-
-
 def test_a_measured_number_that_differs_as_printed_is_bold() -> None:
     same, other = measured(74.84, "%", "", 74.8), measured(75.0, "%", "", 74.8)
     rows = grid_of(table_of(same=same, other=other)).rows

@@ -138,11 +138,6 @@ def test_run_all_measures_again_and_appends(tmp_path: Path) -> None:
     assert list(load_records(tmp_path)) == [*first, *again]
 
 
-def test_run_none_measures_nothing(tmp_path: Path) -> None:
-    assert measure_scaling(tmp_path, sweep(), "none") == []
-    assert not list(tmp_path.iterdir())
-
-
 def test_a_record_holds_macs_quartiles_every_sample_and_the_attention_path(tmp_path: Path) -> None:
     ast, mast = measure_scaling(tmp_path, sweep())
     for record in (ast, mast):
@@ -278,10 +273,3 @@ def test_plots_draw_what_the_records_hold() -> None:
     assert ratios["MACs, full"] == pytest.approx([4.0, 4.0])
     assert ratios["peak memory, measured"] == pytest.approx([2.0, 2.0])
     pyplot.close(figure)
-
-
-def test_the_hop_is_that_of_the_front_end() -> None:
-    from reproduce.audio.spec import AudioSpec
-    from reproduce.efficiency.scaling import HOP_S, MELS
-
-    assert math.isclose(1e3 * HOP_S, AudioSpec().frame_shift_ms) and AudioSpec().mels == MELS

@@ -71,7 +71,7 @@ def standin(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], tuple[P
     @cache
     def make(name: str) -> tuple[Path, Path]:
         folder = tmp_path_factory.mktemp(name)
-        files = write_standin(name, folder / "files", clips=64)
+        files = write_standin(name, folder / "files", clips=32)
         write_shards(read_variant(name, files), folder / "shards")
         return files, folder / "shards"
 
@@ -492,28 +492,6 @@ def test_damaged_audio_is_that_clips_problem_whatever_the_checksum(shards: Path,
     (problem,) = [problem for batch in evaluation_batches(store, 8, "cpu") for problem in batch.problems]
     assert problem.reason == "unreadable" and problem.clip_id.startswith("3-") and "\n" not in problem.message
     assert sum(float(batch.weights.sum()) for batch in training_batches(store, PLAIN, FIRST_EPOCH, "cpu")) == CLIPS - 1
-
-
-def test_no_mutant_of_a_shard_or_its_index_ends_in_a_traceback(shards: Path, tmp_path: Path) -> None:
-    """Each is read, refused in one line, or read with problems."""
-    out, rng = copied(shards, tmp_path / "out"), np.random.default_rng(0)
-    pristine = contents(out)
-    for trial in range(60):
-        name = ("esc50-3-000000.tar", INDEX_NAME)[trial % 2]
-        data = bytearray(pristine[name])
-        for at in rng.integers(len(data), size=rng.integers(1, 4)):
-            data[at] = rng.integers(256)
-        (out / name).write_bytes(data[: rng.integers(len(data))] if trial % 5 == 0 else data)
-        try:
-            if name != INDEX_NAME:
-                seal(out, name)
-            store = open_shards(out, SPEC)
-            for i in range(len(store)):
-                store.read(i)
-        except InputError as error:
-            assert "\n" not in str(error)
-        for changed in (name, INDEX_NAME):
-            (out / changed).write_bytes(pristine[changed])
 
 
 def test_shards_written_before_there_were_digests_are_read(shards: Path, tmp_path: Path) -> None:

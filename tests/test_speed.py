@@ -149,16 +149,6 @@ def test_larger_models_and_smaller_batches_come_first_and_other_conditions_are_n
     ]
 
 
-def test_the_newest_record_of_a_key_counts() -> None:
-    old = make_contest(2.0)
-    new = [
-        replace(record, key=before.key, created="2026-02-01T00:00:00+00:00")
-        for record, before in zip(make_contest(3.0), old, strict=True)
-    ]
-    (block,) = build(*new, *old).blocks
-    assert row(block, "ast_base : mast_base")["ms"].measured == 3.0
-
-
 def test_a_machine_has_its_own_blocks_and_a_peer_its_own_ratio() -> None:
     gpu = [
         replace(record, key=record.key + "gpu", environment={**ENVIRONMENT, "device": "a GPU", "device_type": "cuda"})

@@ -101,10 +101,10 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return make_esc50_folder(tmp_path_factory.mktemp("studies") / "esc50", per_fold=2, folds=2)
 
 
-def run(command: str, folder: Path, work: Path, capsys: pytest.CaptureFixture[str]) -> dict:
+def run(command: str, seeds: int, folder: Path, work: Path, capsys: pytest.CaptureFixture[str]) -> dict:
     capsys.readouterr()
     where = ["--data", f"esc50={folder}", "--records", str(work / "records"), "--runs", str(work / "runs")]
-    assert main([command, "--preset", "debug", "--folds", "1", "--seeds", "2", "--format", "json", *where]) == 0
+    assert main([command, "--preset", "debug", "--folds", "1", "--seeds", str(seeds), "--format", "json", *where]) == 0
     printed = capsys.readouterr()
     return {**json.loads(printed.out), "stderr": printed.err}
 
@@ -114,7 +114,7 @@ def cells(table: dict, column: str) -> dict[str, float]:
 
 
 def test_equal_macs_from_audio_to_table(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    table = run("equal_macs", folder, tmp_path, capsys)
+    table = run("equal_macs", 2, folder, tmp_path, capsys)
     epochs, macs = cells(table, "epochs"), cells(table, "training_macs")
     (longer,) = [row for row in epochs if epochs[row] > 1]
     cheap, dear = sorted((row for row in epochs if epochs[row] == 1), key=lambda row: macs[row])
@@ -123,13 +123,13 @@ def test_equal_macs_from_audio_to_table(folder: Path, tmp_path: Path, capsys: py
     # Whole epochs: the budgets agree within half an epoch of the cheaper model.
     assert abs(macs[longer] - macs[dear]) <= macs[cheap] / 2
     assert any("Mean over 2 seeds" in note for note in table["notes"])
-    again = run("equal_macs", folder, tmp_path, capsys)
+    again = run("equal_macs", 2, folder, tmp_path, capsys)
     assert again["rows"] == table["rows"]
     assert len(load_records(tmp_path / "records")) == 2 * 3
 
 
 def test_pooling_from_audio_to_table(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    table = run("pooling", folder, tmp_path, capsys)
+    table = run("pooling", 1, folder, tmp_path, capsys)
     macs = cells(table, "macs_full")
     assert len(macs) == 1 + len(POOLING_ABLATIONS)
     larger = sum(cost > macs["ast_debug"] for cost in macs.values())

@@ -8,10 +8,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-from make_records import make_cost_record, make_paper_record, make_record, make_run, multilabel, ranked
+from make_records import make_cost_record, make_paper_record, make_record, make_run, ranked
 
 from reproduce.errors import InputError
-from reproduce.experiments.comparisons import POOLING_ABLATIONS
 from reproduce.metrics.intervals import wilson_interval
 from reproduce.paper import load_paper
 from reproduce.records.predictions import StoredPredictions, save_predictions
@@ -63,11 +62,6 @@ def test_a_paper_scale_record_fills_its_cell_and_no_other() -> None:
         assert cell(table, row, column).status == "not run"
 
 
-def test_the_newest_paper_scale_record_fills_the_cell() -> None:
-    runs = [make_paper_record(mean_ap=ap, created=f"2026-0{month}-01") for ap, month in ((1.0, 1), (3.0, 3), (2.0, 2))]
-    assert cell(build("table5", *BOTH_COSTS, *runs), "mast", "balanced").measured == 3.0
-
-
 def test_a_demo_scale_record_never_fills_a_paper_cell() -> None:
     demo = replace(make_paper_record(), scale="demo")
     assert build("table5", *BOTH_COSTS, demo) == build("table5", *BOTH_COSTS)
@@ -75,16 +69,6 @@ def test_a_demo_scale_record_never_fills_a_paper_cell() -> None:
     table = build("table5", *BOTH_COSTS, by_the_demos_recipe)
     assert table.rows == build("table5", *BOTH_COSTS).rows
     assert [block.title.partition(":")[0] for block in table.blocks] == ["demo scale"]
-
-
-def test_a_run_on_other_data_or_of_a_variant_never_fills_a_paper_cell() -> None:
-    others = [
-        make_paper_record(on_dataset="vggsound"),
-        make_paper_record(variant="unbalanced"),
-        make_paper_record(model_config={"pool_strides": [[2, 2], [2, 2], [2, 2]]}),
-        make_paper_record(model="mast_tiny"),
-    ]
-    assert build("table5", *BOTH_COSTS, *others).rows == build("table5", *BOTH_COSTS).rows
 
 
 def test_a_removed_record_leaves_the_cell_not_run_with_the_reason(tmp_path: Path) -> None:
@@ -174,17 +158,6 @@ def ks(folder: Path, model: str, ranks: str, clips: str = "abcdefgh", **changes:
     return make_run(folder, model, "kinetics_sounds", scores, variant="ks32", **changes)
 
 
-def test_the_quoted_ast_of_tables_2_to_4_is_never_measured_and_ours_has_its_own_row(tmp_path: Path) -> None:
-    table = build("table2", ks(tmp_path, "ast_base", "0011"), ks(tmp_path, "mast_base", "0001"), folder=tmp_path)
-    quoted, ours = cell(table, "ast", "top1"), cell(table, "ast_same_protocol", "top1")
-    assert (quoted.paper, quoted.measured, quoted.status) == (52.6, None, "paper only")
-    assert (ours.paper, ours.measured, ours.n) == (None, 50.0, 4)
-    assert (cell(table, "mast", "top1").paper, cell(table, "mast", "top1").measured) == (74.8, 75.0)
-    assert cell(table, "mast_minus_paper", "top1").measured == pytest.approx(0.2)
-    assert cell(table, "mast_minus_ast", "top1").measured == 25.0
-    assert "MBT" in note_with(table, "AST [28]")
-
-
 @pytest.mark.parametrize("name", ["table2", "table3", "table4"])
 def test_an_empty_table_names_the_command_that_fills_it(name: str) -> None:
     table = build(name)
@@ -193,15 +166,6 @@ def test_an_empty_table_names_the_command_that_fills_it(name: str) -> None:
     assert len(reasons(table)) == 2
     assert f"{name} --preset demo" in note_with(table, "Demo scale")
     assert {c.status for row in table.rows for c in row.cells.values()} == {"not run", "paper only"}
-
-
-def test_seeds_give_a_mean_and_a_deviation_and_one_interval(tmp_path: Path) -> None:
-    runs = [ks(tmp_path, "mast_base", ranks, seed=seed) for seed, ranks in enumerate(("0000", "0011", "0001"))]
-    found = cell(build("table2", *runs, folder=tmp_path), "mast", "top1")
-    assert (found.measured, found.sd, found.seeds, found.n) == (75.0, 25.0, (0, 1, 2), 4)
-    assert found.ci is not None and found.ci[0] < 75 < found.ci[1]
-    alone = cell(build("table2", runs[0], folder=tmp_path), "mast", "top1")
-    assert (alone.measured, alone.sd, alone.seeds) == (100.0, None, (0,))
 
 
 def test_a_repeated_seed_replaces_the_earlier_run_of_it(tmp_path: Path) -> None:
@@ -223,15 +187,6 @@ def test_a_score_without_width_names_wilsons_interval(tmp_path: Path) -> None:
     for value, right in ((100.0, 4), (0.0, 0)):
         low, high = wilson_interval(right, 4)
         assert f"[{low:.1f}, {high:.1f}]" in note_with(table, f"where {'all' if value else 'none'} of 4 clips")
-
-
-def test_models_that_tested_other_clips_are_paired_on_the_shared_ones(tmp_path: Path) -> None:
-    ast = ks(tmp_path, "ast_base", "0110000", clips="abcdefg")
-    mast = ks(tmp_path, "mast_base", "000", clips="abc")
-    table = build("table2", ast, mast, folder=tmp_path)
-    found = cell(table, "mast_minus_ast", "top1")
-    assert (found.n, found.measured) == (3, pytest.approx(200 / 3))
-    assert "only the first is correct on 2, only the second on 0, exact McNemar p = 0.5" in note_with(table, "Top-1:")
 
 
 def test_models_with_other_targets_are_not_paired(tmp_path: Path) -> None:
@@ -258,12 +213,6 @@ def test_predictions_of_another_run_are_an_error_that_names_the_file(tmp_path: P
         build("table2", wrong, folder=tmp_path)
 
 
-def test_an_action_is_right_only_if_verb_and_noun_are(tmp_path: Path) -> None:
-    scores = ranked("a b c d", verb="0011", noun="0101")
-    table = build("table4", make_run(tmp_path, "mast_base", "epic_kitchens", scores), folder=tmp_path)
-    assert [cell(table, "mast", key).measured for key in ("verb", "noun", "action")] == [50.0, 50.0, 25.0]
-
-
 def test_an_overridden_recipe_or_a_variant_is_in_a_block_and_fills_no_cell(tmp_path: Path) -> None:
     others = (
         ks(tmp_path, "mast_base", "0000", recipe_name="mast, batch_size=12"),
@@ -275,69 +224,6 @@ def test_an_overridden_recipe_or_a_variant_is_in_a_block_and_fills_no_cell(tmp_p
     block = block_with(table, "Other paper-scale runs")
     labels = " | ".join(row.label for row in block.rows)
     assert 'recipe "mast, batch_size=12"' in labels and "no named recipe" in labels and "STAND-IN" in labels
-
-
-def test_averaged_and_best_weights_are_labelled_beside_the_last_epoch(tmp_path: Path) -> None:
-    details = {
-        "averaged": {"from_epoch": 6, "to_epoch": 25, "metrics": {"top1": 80.0, "top5": 90.0}},
-        "best": {"epoch": 17, "metrics": {"top1": 85.0, "top5": 95.0}},
-    }
-    table = build("table2", ks(tmp_path, "mast_base", "0001", details=details), folder=tmp_path)
-    assert cell(table, "mast", "top1").measured == 75.0
-    block = block_with(table, "Other weights")
-    scores = {row.label: row.cells["top1"].measured for row in block.rows}
-    assert scores == {
-        "MAST (Ours), last epoch (primary)": 75.0,
-        "MAST (Ours), weights averaged, epochs 6-25": 80.0,
-        "MAST (Ours), best epoch on the test clips (17)": 85.0,
-    }
-    assert "chosen on the test clips" in note_with(block, "primary")
-
-
-# --- demo-scale blocks ----------------------------------------------------------------------------------------------
-
-
-def test_demo_runs_on_a_standin_and_on_real_data_have_separate_blocks(tmp_path: Path) -> None:
-    runs = [
-        ks(tmp_path, model, ranks, recipe_name="demo", standin=standin, seed=seed)
-        for standin in (True, False)
-        for model, ranks in (("ast_tiny", "0011"), ("mast_tiny", "0001"))
-        for seed in (0, 1)
-    ]
-    table = build("table2", *runs, folder=tmp_path)
-    assert table.rows == build("table2", folder=tmp_path).rows
-    standin, real = table.blocks
-    assert "synthetic STAND-IN" in standin.title and "STAND-IN" not in real.title
-    for block in (standin, real):
-        assert [row.key for row in block.rows] == ["ast_tiny", "mast_tiny", "difference", "ratio"]
-        assert cell(block, "difference", "top1").measured == 25.0
-        assert cell(block, "mast_tiny", "top1").seeds == (0, 1)
-        assert cell(block, "ratio", "macs").measured == 1.0
-        assert "Chance is 16.7 %" in note_with(block, "Chance")
-        assert "McNemar p = 1" in note_with(block, "Top-1:")
-
-
-def test_demo_variants_show_their_costs_with_a_warning_above_those_of_ast(tmp_path: Path) -> None:
-    def run(model: str, scores: StoredPredictions, macs: float, variant: str = "mast") -> RunRecord:
-        config = {"pool_strides": POOLING_ABLATIONS[variant]} if model.startswith("mast") else {}
-        record = make_run(
-            tmp_path, model, "audioset", scores, "demo", variant="balanced", standin=True, model_config=config
-        )
-        return replace(record, metrics={**record.metrics, "macs_module_only": macs})
-
-    good = multilabel("abcd", "bacd", positives=("ac", "b"))
-    poor = multilabel("bacd", "abcd", positives=("ac", "b"))
-    runs = (run("ast_tiny", poor, 3e9), run("mast_tiny", good, 1e9), run("mast_tiny", poor, 6e9, "none"))
-    block = block_with(build("ablations", *runs, folder=tmp_path), "STAND-IN")
-    assert cell(block, "mast", "map").measured == pytest.approx(100 * (5 / 6 + 1) / 2)
-    assert cell(block, "none", "map").measured == pytest.approx(100 * (7 / 12 + 1 / 2) / 2)
-    assert cell(block, "none", "map_minus_mast").measured == pytest.approx(-37.5)
-    assert cell(block, "none", "macs").measured == 6.0
-    assert cell(block, "first_only", "map").status == "not run"
-    assert "2.00 times" in block.notes[0]
-    assert [row.key for row in block.rows if "more MACs than AST" in row.label] == ["none"]
-    (table5,) = build("table5", *BOTH_COSTS, *runs, folder=tmp_path).blocks
-    assert [row.key for row in table5.rows] == ["ast_tiny", "mast_tiny", "difference", "ratio"]
 
 
 # --- Table 5's two ASTs ---------------------------------------------------------------------------------------------
@@ -366,21 +252,6 @@ def test_a_run_of_mast_that_names_its_own_pooling_is_mast() -> None:
 def test_a_score_that_was_not_a_number_is_not_run() -> None:
     run = replace(make_paper_record(), metrics={"map": None})
     assert "not a number" in cell(build("table5", *BOTH_COSTS, run), "mast", "balanced").conditions
-
-
-# --- layout ---------------------------------------------------------------------------------------------------------
-
-
-def test_no_line_of_the_terminal_is_wider_than_the_limit(tmp_path: Path) -> None:
-    runs = [
-        make_run(tmp_path, model, "epic_kitchens", ranked("a b c", verb="001", noun="010"), seed=seed, listed=9668)
-        for model in ("ast_base", "mast_base")
-        for seed in (0, 1)
-    ]
-    for name in ("table4", "table5", "ablations"):
-        table = build(name, *BOTH_COSTS, *runs, folder=tmp_path)
-        for width in (80, 120):
-            assert max(map(len, render(table, "terminal", width).splitlines())) <= width
 
 
 # --- cross-validated comparisons ------------------------------------------------------------------------------------

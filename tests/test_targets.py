@@ -6,7 +6,6 @@ import json
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -15,7 +14,6 @@ from reproduce.datasets.standin.write import write_standin
 from reproduce.errors import InputError
 from reproduce.experiments.comparisons import POOLING_ABLATIONS
 from reproduce.experiments.experiment import Experiment
-from reproduce.experiments.paper_recipes import paper_recipes
 from reproduce.experiments.paper_studies import trained_targets
 from reproduce.experiments.targets import DEMOS, PAPER, experiments_of
 from reproduce.records.store import load_records
@@ -112,12 +110,6 @@ def test_a_changed_field_is_in_the_name_and_the_key() -> None:
     assert {e.recipe_name for e in changed} == {"mast, batch_size=12, weights=scratch"}
     assert {(e.recipe.batch_size, e.weights) for e in changed} == {(12, "scratch")}
     assert not {identity(e) for e in plain} & {identity(e) for e in changed}
-
-
-def test_a_field_set_to_what_it_is_changes_nothing() -> None:
-    recipe = paper_recipes()[0].recipe
-    same: dict[str, Any] = {"batch_size": str(recipe.batch_size)}
-    assert experiments_of("table2", PAPER, overrides=same) == experiments_of("table2", PAPER)
 
 
 @pytest.mark.parametrize(

@@ -34,7 +34,7 @@ def train(name: str, data: Path, work: Path, *options: str) -> int:
 def test_a_stand_in_takes_the_path_of_the_real_data_and_is_named_as_one(
     name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    data = write_standin(name, tmp_path / name, clips=96)
+    data = write_standin(name, tmp_path / name, clips=64)
     assert train(name, data, tmp_path) == 0
     table = json.loads(capsys.readouterr().out)
     assert "synthetic STAND-IN" in table["title"]

@@ -9,11 +9,9 @@ from typing import Any
 
 import pytest
 import torch
-from make_damage import damaged_outcomes
 from safetensors.torch import save_file
 from torch import nn
 
-from models import create_model
 from models.weight_files import CheckpointError, read_state_dict
 
 pytestmark = pytest.mark.usefixtures("one_thread", "fixed_seed")
@@ -71,12 +69,3 @@ def test_unusable_files_say_what_they_are(tmp_path: Path) -> None:
         read_state_dict(tmp_path / "absent.pth")
     with pytest.raises(CheckpointError, match=r"is a folder: .*model.safetensors"):
         read_state_dict(tmp_path)
-
-
-@pytest.mark.parametrize("zipped", [True, False])
-def test_damaged_torch_files_are_read_or_refused_in_one_line(tmp_path: Path, zipped: bool) -> None:
-    path = tmp_path / "weights.pth"
-    state_dict = create_model("ast_debug", num_classes=3, input_size=(16, 16), embed_dim=4, num_heads=1).state_dict()
-    torch.save(state_dict, path, _use_new_zipfile_serialization=zipped)
-    outcomes = damaged_outcomes(path, 150, read_state_dict, CheckpointError)
-    assert outcomes["refused"] > 50

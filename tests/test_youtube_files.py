@@ -60,11 +60,6 @@ def files_of(root: Path, *clips: tuple[str, float]) -> list[str | None]:
     return [files.paths(np.array([row]))[0] if row >= 0 else None for row in rows]
 
 
-def test_another_start_is_another_clip(tmp_path: Path) -> None:
-    touch(tmp_path, f"{A}_000030.mp4", f"{A}_000060.mp4")
-    assert files_of(tmp_path, (A, 60), (A, 30), (A, 90)) == [f"{A}_000060.mp4", f"{A}_000030.mp4", None]
-
-
 def test_a_name_with_the_start_beats_one_without_and_sound_beats_video(tmp_path: Path) -> None:
     touch(tmp_path, f"{A}.wav", f"{A}_000030.mp4", f"{A}_000030.ogg", f"{B}.mp4", f"z/{B}.wav", f"a/{B}.wav")
     assert files_of(tmp_path, (A, 30), (B, 5)) == [f"{A}_000030.ogg", f"a/{B}.wav"]
