@@ -1,0 +1,198 @@
+"""A process that makes inputs of one kind and tries them one after another, within bounds of memory.
+
+Run by `fuzz.runner`, which ends it when an input takes too long. It reports by JSON lines on its standard output; what
+the code under test prints goes to the log file.
+"""
+
+from __future__ import annotations
+
+import importlib
+import json
+import math
+import os
+import resource
+import shutil
+import sys
+import traceback
+import warnings
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+from zlib import crc32
+
+import numpy as np
+from fuzz.kind import Kind
+from fuzz.outcomes import CLEAR, READ, WRONG
+
+from reproduce.errors import InputError
+
+LONGEST_MESSAGE = 3000  # characters: a line that a person can read
+HEADROOM = 2  # the address space is bounded by this multiple of the limit of resident memory
+
+
+@dataclass(frozen=True, kw_only=True)
+class Job:
+    """What a worker is to do.
+
+    Args:
+        kind: "MODULE:NAME" of the Kind.
+        seed: of all draws.
+        first: number of the first input.
+        stop: number behind the last input.
+        work: folder for the seeds and for the input in progress.
+        memory_mib: resident memory that one input may take beyond what the worker has before.
+        saved: folder of a saved input, which is tried instead of new ones.
+    """
+
+    kind: str
+    seed: int
+    first: int
+    stop: int
+    work: str
+    memory_mib: int
+    saved: str = ""
+
+    def to_json(self) -> str:
+        return json.dumps(asdict(self))
+
+
+def kind_of(name: str) -> Kind:
+    """The Kind that "MODULE:NAME" names."""
+    module, _, attribute = name.partition(":")
+    kind: Kind = getattr(importlib.import_module(module), attribute)
+    return kind
+
+
+def main() -> None:
+    """Do the job that the first argument describes."""
+    job = Job(**json.loads(sys.argv[1]))
+    warnings.simplefilter("ignore")
+    report = _take_over_output(Path(job.work) / "log.txt")
+    kind = kind_of(job.kind)
+    seeds, case = Path(job.work) / "seeds", Path(job.work) / "case"
+    if not (seeds / "complete").exists():
+        shutil.rmtree(seeds, ignore_errors=True)
+        seeds.mkdir(parents=True)
+        kind.prepare(seeds)
+        (seeds / "complete").touch()
+    kind.warm_up(seeds)
+    _bound_address_space(HEADROOM * job.memory_mib << 20)
+    report({"ready": True})
+    if job.saved:
+        report({"start": job.first})
+        report({"end": job.first, **_try(kind, Path(job.saved), seeds, job.memory_mib)})
+        return
+    for number in range(job.first, job.stop):
+        _remove(case)
+        case.mkdir()
+        kind.mutate(seeds, case, np.random.default_rng([job.seed, crc32(kind.name.encode()), number]))
+        report({"start": number})
+        report({"end": number, **_try(kind, case, seeds, job.memory_mib)})
+
+
+def _take_over_output(log: Path) -> Callable[[Mapping[str, Any]], None]:
+    """Send all output to a log, also that of C libraries; returns what writes a line to the true output."""
+    out = os.fdopen(os.dup(1), "w")
+    descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+    os.dup2(descriptor, 1)
+    os.dup2(descriptor, 2)
+
+    def report(values: Mapping[str, Any]) -> None:
+        out.write(json.dumps(values) + "\n")
+        out.flush()
+
+    return report
+
+
+def _remove(folder: Path) -> None:
+    if folder.exists():
+        for path in folder.rglob("*"):
+            if path.is_dir() and not path.is_symlink():
+                path.chmod(0o700)
+        shutil.rmtree(folder)
+
+
+def _try(kind: Kind, case: Path, seeds: Path, memory_mib: int) -> dict[str, str]:
+    before = _start_of_peak()
+    try:
+        check_finite(kind.run(case, seeds))
+        outcome = {"what": READ}
+    except InputError as error:
+        outcome = _judge_message(str(error))
+    except BaseException as error:  # whatever else comes out of the code under test is what this harness looks for
+        outcome = {"what": WRONG, "detail": describe(error)}
+    grown_mib = (_status_kib("VmHWM") - before) / 1024
+    if grown_mib > memory_mib:
+        return {"what": WRONG, "detail": f"memory: {grown_mib:.0f} MiB"}
+    return outcome
+
+
+def _judge_message(message: str) -> dict[str, str]:
+    if not message.strip() or not message.isprintable() or len(message) > LONGEST_MESSAGE:
+        return {"what": WRONG, "detail": f"message: {message[:300]!r}"}
+    return {"what": CLEAR, "detail": message}
+
+
+def describe(error: BaseException) -> str:
+    """An exception in one line, with the last line of ours that it went through."""
+    frames = traceback.extract_tb(error.__traceback__)
+    ours = [f for f in frames if "/reproduce/" in f.filename or "/models/" in f.filename or "/reports/" in f.filename]
+    at = f" at {'/'.join(Path(ours[-1].filename).parts[-2:])}:{ours[-1].lineno}" if ours else ""
+    if isinstance(error, NotFinite):
+        return f"NaN: {error}"
+    return f"traceback: {type(error).__name__}: {str(error)[:300]!r}{at}"
+
+
+class NotFinite(Exception):
+    """An output that holds NaN or infinity."""
+
+
+def check_finite(values: Any) -> None:
+    """Raise NotFinite if arrays, numbers or JSON texts within `values` hold NaN or infinity."""
+    if isinstance(values, str):
+        try:
+            json.loads(values, parse_constant=_refuse_constant)
+        except ValueError:
+            pass  # other text
+    elif isinstance(values, (float, np.floating)):
+        if not math.isfinite(values):
+            raise NotFinite(str(values))
+    elif isinstance(values, np.ndarray):
+        if values.dtype.kind in "fc" and not np.isfinite(values).all():
+            raise NotFinite(f"an array {values.shape}")
+    elif isinstance(values, Mapping):
+        check_finite(list(values.values()))
+    elif isinstance(values, (list, tuple)):
+        for value in values:
+            check_finite(value)
+
+
+def _refuse_constant(text: str) -> None:
+    raise NotFinite(f"JSON with {text}")
+
+
+def _bound_address_space(further_bytes: int) -> None:
+    bound = _status_kib("VmSize") * 1024 + further_bytes
+    resource.setrlimit(resource.RLIMIT_AS, (bound, bound))
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+
+
+def _start_of_peak() -> int:
+    """Forget the peak of resident memory so far; returns what is resident, in KiB."""
+    try:
+        Path("/proc/self/clear_refs").write_text("5")
+    except OSError:  # then the peak is that of all inputs so far
+        pass
+    return _status_kib("VmRSS")
+
+
+def _status_kib(name: str) -> int:
+    for line in Path("/proc/self/status").read_text().splitlines():
+        if line.startswith(f"{name}:"):
+            return int(line.split()[1])
+    raise KeyError(name)
+
+
+if __name__ == "__main__":
+    main()
