@@ -61,20 +61,17 @@ def _run_records(case: Path, seeds: Path) -> Any:
     load_frame(case)
     # Which table is asked for follows from the input, so that a saved one gives the same.
     table = TABLES[sum(path.stat().st_size for path in case.glob("*.jsonl")) % len(TABLES)]
-    return command(
-        table,
-        *(("--run", "none") if table != "costs" and table != "speed" else ()),
-        "--format",
-        "json",
-        "--records",
-        case,
-    )
+    return _table(table, case)
+
+
+def _table(table: str, records: Path) -> str:
+    run = () if table in ("costs", "speed") else ("--run", "none")
+    return command(table, *run, "--format", "json", "--records", records)
 
 
 def _warm_up(seeds: Path) -> None:
     for table in TABLES:
-        run = ("--run", "none") if table not in ("costs", "speed") else ()
-        command(table, *run, "--format", "json", "--records", seeds)
+        _table(table, seeds)
     command("compare", *MODELS, "--records", seeds)
 
 
@@ -99,8 +96,7 @@ def _mutate_predictions(seeds: Path, case: Path, random: Generator) -> None:
 
 
 def _run_predictions(case: Path, seeds: Path) -> Any:
-    esc50 = command("esc50", "--run", "none", "--format", "json", "--records", case)
-    return [esc50, command("compare", *MODELS, "--format", "json", "--records", case)]
+    return [_table("esc50", case), command("compare", *MODELS, "--format", "json", "--records", case)]
 
 
 RECORDS = Kind(name="records", prepare=_prepare, mutate=_mutate_records, run=_run_records, warm_up=_warm_up)

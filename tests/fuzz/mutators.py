@@ -160,11 +160,8 @@ def damage_array(values: np.ndarray, random: Generator) -> np.ndarray:
         case 1:
             return values.reshape(-1, 1)
         case 2:
-            return (
-                values.astype(pick(("f8", "i8", "u1", "S3", "U2", "c8", "f2", "?"), random))
-                if _numeric(values)
-                else values[:0]
-            )
+            types = ("f8", "i8", "u1", "S3", "U2", "c8", "f2", "?")
+            return values.astype(pick(types, random)) if values.dtype.kind in "fiub" else values[:0]
         case 3:
             return np.concatenate([values, values]) if values.ndim else values
         case 4 if values.dtype.kind == "f" and values.size:
@@ -173,7 +170,3 @@ def damage_array(values: np.ndarray, random: Generator) -> np.ndarray:
             return values
         case _:
             return np.array(pick((0, "x", [], [[np.nan]]), random))
-
-
-def _numeric(values: np.ndarray) -> bool:
-    return values.dtype.kind in "fiub"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -72,11 +73,9 @@ def _mutate_hdf5(seeds: Path, case: Path, random: Generator) -> None:
             case 4:
                 file.attrs["sample_rate"] = pick((0, -1, 2**31, 1.5, np.nan, "x", [1, 2]), random)
             case _:
-                with np.errstate(all="ignore"):
-                    try:
-                        file[name] = damage_array(np.asarray(values), random)
-                    except (ValueError, TypeError):  # no such conversion: the dataset is gone
-                        pass
+                # Where there is no such conversion, the dataset is gone.
+                with np.errstate(all="ignore"), suppress(ValueError, TypeError):
+                    file[name] = damage_array(np.asarray(values), random)
 
 
 def _run_hdf5(case: Path, seeds: Path) -> Any:

@@ -12,6 +12,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO, Any
@@ -22,7 +23,9 @@ from fuzz.worker import Job
 TESTS = Path(__file__).resolve().parents[1]
 START_S = 300.0  # for imports and seeds on a busy machine
 PER_WORKER = 1000  # inputs; then a fresh process
-OPEN_DESCRIPTOR = 0.2  # seconds between looks at a worker that is silent
+LOOK_S = 0.2  # between looks at a worker that is silent
+ENDING_S = 30.0  # for a worker that has closed its output
+DONE = -1
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -118,29 +121,36 @@ def _run_worker(job: Job, name: str, limits: Limits) -> Iterator[Outcome]:
     )
     assert worker.stdout is not None
     current: int | None = None
+    ended = False
     try:
         for message in _messages(worker.stdout, limits):
             if message is None:
                 if current is None:
-                    raise RuntimeError(
-                        f"the worker of {name} did not start within {START_S:.0f} s, see {job.work}/log.txt"
-                    )
+                    raise RuntimeError(f"the worker of {name} did not start in time, see {job.work}/log.txt")
                 yield Outcome(kind=name, number=current, what=WRONG, detail="hang")
                 return
             if "start" in message:
                 current = message["start"]
             elif "end" in message:
                 yield Outcome(kind=name, number=message["end"], what=message["what"], detail=message.get("detail", ""))
-                current = None if message["end"] + 1 < job.stop else -1
+                current = None if message["end"] + 1 < job.stop else DONE
+        ended = True
     finally:
-        if worker.poll() is None and current != -1:
-            os.killpg(worker.pid, signal.SIGKILL)
-        worker.wait()
-    if current == -1:
+        _end(worker, ENDING_S if ended else 0.0)
+    if current == DONE:
         return
     if current is None:
         raise RuntimeError(f"the worker of {name} ended with status {worker.returncode}, see {job.work}/log.txt")
     yield Outcome(kind=name, number=current, what=WRONG, detail=f"crash: {_end_name(worker.returncode)}")
+
+
+def _end(worker: subprocess.Popen[bytes], patience_s: float) -> None:
+    """Wait for a worker that ends by itself; end it, with what it started, where it does not."""
+    with suppress(subprocess.TimeoutExpired):
+        worker.wait(patience_s)
+    if worker.returncode is None:
+        os.killpg(worker.pid, signal.SIGKILL)
+        worker.wait()
 
 
 def _end_name(status: int) -> str:
@@ -152,7 +162,7 @@ def _messages(stream: IO[bytes], limits: Limits) -> Iterator[dict[str, Any] | No
     buffered, ready = b"", False
     deadline = time.monotonic() + START_S
     while True:
-        if select.select([stream], [], [], OPEN_DESCRIPTOR)[0]:
+        if select.select([stream], [], [], LOOK_S)[0]:
             read = os.read(stream.fileno(), 1 << 16)
             if not read:
                 return
@@ -183,10 +193,8 @@ def _keep(kind: str, outcome: Outcome, session: Session) -> None:
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     case = session.work / outcome.kind / "case"
-    try:
+    with suppress(OSError, shutil.Error):  # a pipe, or a name that cannot be copied: the numbers make it again
         shutil.copytree(case, folder / "input", symlinks=True)
-    except (OSError, shutil.Error):  # a pipe, or a name that cannot be copied: the numbers make it again
-        pass
     again = f"python -m tests.fuzz --kind {outcome.kind} --seed {session.seed} --only {outcome.number}"
     saved = f"python -m tests.fuzz --kind {outcome.kind} --saved {shlex.quote(str(folder / 'input'))}"
     (folder / "command.txt").write_text(f"{outcome.detail}\n{again}\n{saved}\n")

@@ -71,7 +71,7 @@ def _containers() -> dict[str, bytes]:
         "aac.m4a": ffmpeg("mp4", "aac"),
         "adts.aac": ffmpeg("adts", "aac"),
         "opus.webm": ffmpeg("webm", "libopus", 48_000),
-        "flac.mkv": ffmpeg("matroska", "flac"),
+        "aac.mkv": ffmpeg("matroska", "aac"),
     }
 
 

@@ -16,6 +16,7 @@ import sys
 import traceback
 import warnings
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -151,10 +152,8 @@ class NotFinite(Exception):
 def check_finite(values: Any) -> None:
     """Raise NotFinite if arrays, numbers or JSON texts within `values` hold NaN or infinity."""
     if isinstance(values, str):
-        try:
+        with suppress(ValueError):  # other text
             json.loads(values, parse_constant=_refuse_constant)
-        except ValueError:
-            pass  # other text
     elif isinstance(values, (float, np.floating)):
         if not math.isfinite(values):
             raise NotFinite(str(values))
@@ -180,10 +179,8 @@ def _bound_address_space(further_bytes: int) -> None:
 
 def _start_of_peak() -> int:
     """Forget the peak of resident memory so far; returns what is resident, in KiB."""
-    try:
+    with suppress(OSError):  # then the peak is that of all inputs so far
         Path("/proc/self/clear_refs").write_text("5")
-    except OSError:  # then the peak is that of all inputs so far
-        pass
     return _status_kib("VmRSS")
 
 
