@@ -11,6 +11,7 @@ from typing import Any
 
 import h5py
 import numpy as np
+from fuzz.finite import check_finite
 from fuzz.kind import Kind
 from fuzz.mutators import damage, damage_array, damage_json, pick
 from fuzz.sounds import sndfile
@@ -81,18 +82,19 @@ def _mutate_hdf5(seeds: Path, case: Path, random: Generator) -> None:
 def _run_hdf5(case: Path, seeds: Path) -> Any:
     (path,) = (path for path in case.iterdir() if path.suffix in (".h5", ".hdf", ".hdf5"))
     last: AudioError | None = None
-    waveforms = []
+    read = 0
     keys = ("0", "2", "-1", "9" * 30) if path.name != "asf.hdf5" else ("P01_01", "P01_01@16000", "P01_01@0", "/")
     for key in keys:
         try:
-            waveforms.append(load_clip(f"{path}::{key}", SPEC.sample_rate).waveform)
+            check_finite(load_clip(f"{path}::{key}", SPEC.sample_rate).waveform)
+            read += 1
         except AudioError as error:
             last = error
     index = read_dataset("audioset", case)
     targets = index.targets()
-    if not waveforms and last is not None:
+    if not read and last is not None:
         raise last
-    return [targets, *waveforms]
+    return targets
 
 
 HDF5 = Kind(name="hdf5", prepare=_prepare_hdf5, mutate=_mutate_hdf5, run=_run_hdf5)
@@ -134,9 +136,10 @@ def _mutate_shards(seeds: Path, case: Path, random: Generator) -> None:
         index.write_text(json.dumps(values))
 
 
-def _run_shards(case: Path, seeds: Path) -> Any:
+def _run_shards(case: Path, seeds: Path) -> None:
     store = open_shards(case, SPEC)
-    return [store.waveforms[position] for position in range(len(store))]
+    for position in range(len(store)):
+        check_finite(store.waveforms[position])
 
 
 SHARDS = Kind(name="shards", prepare=_prepare_shards, mutate=_mutate_shards, run=_run_shards)

@@ -178,9 +178,14 @@ def _damage_tensors(content: Any, random: Generator) -> Any:
 # --- .pth -------------------------------------------------------------------------------------------------------------
 
 
+def _published_model() -> Any:
+    torch.manual_seed(0)
+    return create_model("mast_debug", num_classes=2, input_size=SIZE)
+
+
 def _prepare_published(seeds: Path) -> None:
-    torch.save({"model": debug_model().state_dict()}, seeds / "published.pth")
-    torch.save(debug_model().state_dict(), seeds / "old.pth", _use_new_zipfile_serialization=False)
+    torch.save({"model": _published_model().state_dict()}, seeds / "published.pth")
+    torch.save(_published_model().state_dict(), seeds / "old.pth", _use_new_zipfile_serialization=False)
 
 
 def _mutate_published(seeds: Path, case: Path, random: Generator) -> None:
@@ -192,7 +197,7 @@ def _mutate_published(seeds: Path, case: Path, random: Generator) -> None:
 
 
 def _run_published(case: Path, seeds: Path) -> Any:
-    model = create_model("ast_debug", num_classes=2, input_size=SIZE)
+    model = _published_model()
     try:
         load_pretrained(model, case / "weights.pth")
     except CheckpointError as error:  # the command line prints its line
@@ -205,6 +210,6 @@ PTH = Kind(
     prepare=_prepare_published,
     mutate=_mutate_published,
     run=_run_published,
-    warm_up=lambda seeds: load_pretrained(debug_model(), seeds / "published.pth"),
+    warm_up=lambda seeds: load_pretrained(_published_model(), seeds / "published.pth"),
 )
 KINDS = (SAFETENSORS, PT, PTH)

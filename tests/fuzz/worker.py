@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import importlib
 import json
-import math
 import os
 import resource
 import shutil
@@ -23,6 +22,7 @@ from typing import Any
 from zlib import crc32
 
 import numpy as np
+from fuzz.finite import NotFinite, check_finite
 from fuzz.kind import Kind
 from fuzz.outcomes import CLEAR, READ, WRONG
 
@@ -143,32 +143,6 @@ def describe(error: BaseException) -> str:
     if isinstance(error, NotFinite):
         return f"NaN: {error}"
     return f"traceback: {type(error).__name__}: {str(error)[:300]!r}{at}"
-
-
-class NotFinite(Exception):
-    """An output that holds NaN or infinity."""
-
-
-def check_finite(values: Any) -> None:
-    """Raise NotFinite if arrays, numbers or JSON texts within `values` hold NaN or infinity."""
-    if isinstance(values, str):
-        with suppress(ValueError):  # other text
-            json.loads(values, parse_constant=_refuse_constant)
-    elif isinstance(values, (float, np.floating)):
-        if not math.isfinite(values):
-            raise NotFinite(str(values))
-    elif isinstance(values, np.ndarray):
-        if values.dtype.kind in "fc" and not np.isfinite(values).all():
-            raise NotFinite(f"an array {values.shape}")
-    elif isinstance(values, Mapping):
-        check_finite(list(values.values()))
-    elif isinstance(values, (list, tuple)):
-        for value in values:
-            check_finite(value)
-
-
-def _refuse_constant(text: str) -> None:
-    raise NotFinite(f"JSON with {text}")
 
 
 def _bound_address_space(further_bytes: int) -> None:
