@@ -5,8 +5,10 @@ from __future__ import annotations
 import argparse
 import tempfile
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
+from fuzz.job import Part
 from fuzz.outcomes import WRONG, Outcome, count_table
 from fuzz.runner import Session, try_inputs, try_saved
 
@@ -36,17 +38,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _parse(arguments)
     session = Session(seed=options.seed, work=options.work.resolve(), wrong=options.wrong.resolve())
     kinds = options.kind or list(KINDS)
-    outcomes: list[Outcome] = []
     if options.saved:
-        outcomes.append(try_saved(KINDS[kinds[0]][0], kinds[0], options.saved, session))
-        print(f"{outcomes[0].what}: {outcomes[0].detail}")
-        return int(outcomes[0].what == WRONG)
-    for kind, count in counts_of(kinds, options.n).items():
-        first, stop = (0, count) if options.only is None else (options.only, options.only + 1)
-        for outcome in try_inputs(KINDS[kind][0], kind, first, stop, session):
-            outcomes.append(outcome)
-            if outcome.what == WRONG or options.verbose:
-                print(f"{kind} {outcome.number}: {outcome.what}: {outcome.detail}", flush=True)
+        outcome = try_saved(parts_of(kinds, 1)[0], options.saved, session)
+        print(f"{outcome.what}: {outcome.detail}")
+        return int(outcome.what == WRONG)
+    parts = parts_of(kinds, options.n)
+    if options.only is not None:
+        parts = [replace(part, first=options.only, stop=options.only + 1) for part in parts]
+    outcomes: list[Outcome] = []
+    for outcome in try_inputs(parts if options.n else (), session):
+        outcomes.append(outcome)
+        if outcome.what == WRONG or options.verbose:
+            print(f"{outcome.kind} {outcome.number}: {outcome.what}: {outcome.detail}", flush=True)
     if options.kills:
         from fuzz.kills import kill_commands
 
@@ -60,10 +63,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return int(wrong)
 
 
-def counts_of(kinds: Sequence[str], total: int) -> dict[str, int]:
-    """How many inputs each kind gets, by its share; at least one."""
+def parts_of(kinds: Sequence[str], total: int) -> list[Part]:
+    """The inputs of each kind, by its share of `total`; at least one."""
     shares = sum(KINDS[kind][1] for kind in kinds)
-    return {kind: max(1, round(total * KINDS[kind][1] / shares)) for kind in kinds}
+    counts = {kind: max(1, round(total * KINDS[kind][1] / shares)) for kind in kinds}
+    return [Part(target=KINDS[kind][0], name=kind, first=0, stop=count) for kind, count in counts.items()]
 
 
 def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:

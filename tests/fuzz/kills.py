@@ -51,7 +51,7 @@ def _files(out: Path) -> dict[str, str]:
 
 
 def _trained(out: Path) -> dict[str, str]:
-    """The hash of the weights of every record; a record that is there twice has the number of lines as its own entry."""
+    """The hash of the weights of every record, and how many records there are."""
     lines = [json.loads(line) for line in (out / "records/train.jsonl").read_text().splitlines()]
     return {"lines": str(len(lines)), **{line["key"]: str(line["weights_sha256"]) for line in lines}}
 

@@ -11,21 +11,21 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO, Any
 
-from fuzz.outcomes import WRONG, Outcome
-from fuzz.worker import Job
+from fuzz.job import Job, Part
+from fuzz.outcomes import CLEAR, WRONG, Outcome
 
 TESTS = Path(__file__).resolve().parents[1]
 START_S = 300.0  # for imports and seeds on a busy machine
 PER_WORKER = 1000  # inputs; then a fresh process
 LOOK_S = 0.2  # between looks at a worker that is silent
 ENDING_S = 30.0  # for a worker that has closed its output
-DONE = -1
+HANG = "hang"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,59 +58,65 @@ class Session:
     limits: Limits = Limits()
 
 
-def try_inputs(kind: str, name: str, first: int, stop: int, session: Session) -> Iterator[Outcome]:
-    """The outcomes of inputs `first` to `stop` of a kind, in order.
-
-    Args:
-        kind: "MODULE:NAME" of the Kind.
-        name: of the kind, for the outcomes.
-        first: number of the first input.
-        stop: number behind the last.
-        session: see there.
-    """
-    while first < stop:
-        job = Job(
-            kind=kind,
-            seed=session.seed,
-            first=first,
-            stop=min(stop, first + PER_WORKER),
-            work=str(session.work / name),
-            memory_mib=session.limits.memory_mib,
-        )
-        for outcome in _run_worker(job, name, session.limits):
-            if outcome.what == WRONG and outcome.detail == "hang" and _was_busy(job, outcome, session):
-                outcome = replace(outcome, what="clear", detail="slow once, and in time when tried again")
+def try_inputs(parts: Iterable[Part], session: Session) -> Iterator[Outcome]:
+    """The outcomes of all inputs, in order. An input that takes too long is tried again alone before it counts."""
+    left = list(parts)
+    while left:
+        job, left = _next_job(left, session)
+        done: tuple[str, int] | None = None
+        for outcome in _run_worker(job, session.limits):
+            done = outcome.kind, outcome.number
+            if outcome.what == WRONG and outcome.detail == HANG and _is_in_time_alone(job, outcome, session):
+                outcome = replace(outcome, what=CLEAR, detail="slow once, and in time when tried again")
             if outcome.what == WRONG:
-                _keep(kind, outcome, session)
-            first = outcome.number + 1
+                _keep(outcome, session)
             yield outcome
+        assert done is not None
+        left = [*_behind(job.parts, *done), *left]
 
 
-def try_saved(kind: str, name: str, folder: Path, session: Session) -> Outcome:
-    """The outcome of an input that was saved by an earlier run."""
-    job = Job(
-        kind=kind,
-        seed=session.seed,
-        first=0,
-        stop=1,
-        work=str(session.work / name),
-        memory_mib=session.limits.memory_mib,
-        saved=str(folder.resolve()),
-    )
-    (outcome,) = _run_worker(job, name, session.limits)
+def try_saved(part: Part, folder: Path, session: Session) -> Outcome:
+    """The outcome of an input of the kind of `part` that an earlier run saved."""
+    job, _ = _next_job([replace(part, first=0, stop=1)], session)
+    (outcome,) = _run_worker(replace(job, saved=str(folder.resolve())), session.limits)
     return outcome
 
 
-def _was_busy(job: Job, outcome: Outcome, session: Session) -> bool:
-    """Whether an input that took too long is in time when it is tried alone."""
-    alone = replace(job, first=outcome.number, stop=outcome.number + 1)
-    (again,) = _run_worker(alone, outcome.kind, session.limits)
+def _next_job(parts: Sequence[Part], session: Session) -> tuple[Job, list[Part]]:
+    """The first PER_WORKER inputs for one worker, and the parts that are left."""
+    taken: list[Part] = []
+    left, room = list(parts), PER_WORKER
+    while left and room:
+        part = left.pop(0)
+        stop = min(part.stop, part.first + room)
+        taken.append(replace(part, stop=stop))
+        room -= stop - part.first
+        if stop < part.stop:
+            left.insert(0, replace(part, first=stop))
+    memory_mib = session.limits.memory_mib
+    return Job(parts=tuple(taken), seed=session.seed, work=str(session.work), memory_mib=memory_mib), left
+
+
+def _behind(parts: Sequence[Part], name: str, number: int) -> list[Part]:
+    """What is left of `parts` behind an input."""
+    at = [part.name for part in parts].index(name)
+    rest = replace(parts[at], first=number + 1)
+    return [*([rest] if rest.first < rest.stop else []), *parts[at + 1 :]]
+
+
+def _is_in_time_alone(job: Job, outcome: Outcome, session: Session) -> bool:
+    (part,) = (part for part in job.parts if part.name == outcome.kind)
+    alone = replace(job, parts=(replace(part, first=outcome.number, stop=outcome.number + 1),))
+    (again,) = _run_worker(alone, session.limits)
     return again.what != WRONG
 
 
-def _run_worker(job: Job, name: str, limits: Limits) -> Iterator[Outcome]:
-    """Outcomes up to the job's end, or up to the input at which the worker ended; one that the worker fails to start
-    raises RuntimeError."""
+def _run_worker(job: Job, limits: Limits) -> Iterator[Outcome]:
+    """Outcomes up to the job's end, or up to the input at which the worker ended.
+
+    Raises:
+        RuntimeError: the worker ended outside of an input: the harness is at fault.
+    """
     Path(job.work).mkdir(parents=True, exist_ok=True)
     worker = subprocess.Popen(
         [sys.executable, "-m", "fuzz.worker", job.to_json()],
@@ -120,28 +126,26 @@ def _run_worker(job: Job, name: str, limits: Limits) -> Iterator[Outcome]:
         start_new_session=True,
     )
     assert worker.stdout is not None
-    current: int | None = None
-    ended = False
+    kind, current = "", None
+    closed = finished = False
     try:
         for message in _messages(worker.stdout, limits):
             if message is None:
-                if current is None:
-                    raise RuntimeError(f"the worker of {name} did not start in time, see {job.work}/log.txt")
-                yield Outcome(kind=name, number=current, what=WRONG, detail="hang")
-                return
-            if "start" in message:
-                current = message["start"]
-            elif "end" in message:
-                yield Outcome(kind=name, number=message["end"], what=message["what"], detail=message.get("detail", ""))
-                current = None if message["end"] + 1 < job.stop else DONE
-        ended = True
+                break
+            kind, finished = message.get("kind", kind), "finished" in message
+            current = message.get("start")
+            if "end" in message:
+                yield Outcome(kind=kind, number=message["end"], what=message["what"], detail=message["detail"])
+        else:
+            closed = True
     finally:
-        _end(worker, ENDING_S if ended else 0.0)
-    if current == DONE:
+        _end(worker, ENDING_S if closed else 0.0)
+    if finished:
         return
     if current is None:
-        raise RuntimeError(f"the worker of {name} ended with status {worker.returncode}, see {job.work}/log.txt")
-    yield Outcome(kind=name, number=current, what=WRONG, detail=f"crash: {_end_name(worker.returncode)}")
+        raise RuntimeError(f"a worker ended with status {worker.returncode} outside of an input: {job.work}/log.txt")
+    detail = f"crash: {_end_name(worker.returncode)}" if closed else HANG
+    yield Outcome(kind=kind, number=current, what=WRONG, detail=detail)
 
 
 def _end(worker: subprocess.Popen[bytes], patience_s: float) -> None:
@@ -158,18 +162,20 @@ def _end_name(status: int) -> str:
 
 
 def _messages(stream: IO[bytes], limits: Limits) -> Iterator[dict[str, Any] | None]:
-    """The worker's messages; None when it has been silent for too long."""
-    buffered, ready = b"", False
-    deadline = time.monotonic() + START_S
+    """The worker's messages; None when it has been silent for too long, which is longer outside of an input."""
+    buffered, patience_s = b"", START_S
+    deadline = time.monotonic() + patience_s
     while True:
         if select.select([stream], [], [], LOOK_S)[0]:
             read = os.read(stream.fileno(), 1 << 16)
             if not read:
                 return
             *lines, buffered = (buffered + read).split(b"\n")
-            ready = ready or bool(lines)
-            yield from map(json.loads, lines)
-            deadline = time.monotonic() + (limits.seconds if ready else START_S)
+            for line in lines:
+                message = json.loads(line)
+                patience_s = limits.seconds if "start" in message else START_S
+                yield message
+            deadline = time.monotonic() + patience_s
         elif time.monotonic() > deadline:
             yield None
             return
@@ -187,14 +193,16 @@ def _environment() -> dict[str, str]:
     }
 
 
-def _keep(kind: str, outcome: Outcome, session: Session) -> None:
+def _keep(outcome: Outcome, session: Session) -> None:
     """Copy the input in progress, with the command that tries it again."""
     folder = session.wrong / f"{outcome.kind}-{session.seed}-{outcome.number:06d}"
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
-    case = session.work / outcome.kind / "case"
+    aside = session.work / outcome.kind / f"{WRONG}-{outcome.number}"
+    case = aside if aside.exists() else session.work / outcome.kind / "case"  # where the worker was ended
     with suppress(OSError, shutil.Error):  # a pipe, or a name that cannot be copied: the numbers make it again
         shutil.copytree(case, folder / "input", symlinks=True)
+    shutil.rmtree(aside, ignore_errors=True)
     again = f"python -m tests.fuzz --kind {outcome.kind} --seed {session.seed} --only {outcome.number}"
     saved = f"python -m tests.fuzz --kind {outcome.kind} --saved {shlex.quote(str(folder / 'input'))}"
     (folder / "command.txt").write_text(f"{outcome.detail}\n{again}\n{saved}\n")

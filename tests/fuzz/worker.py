@@ -1,4 +1,4 @@
-"""A process that makes inputs of one kind and tries them one after another, within bounds of memory.
+"""A process that makes inputs and tries them one after another, within bounds of memory.
 
 Run by `fuzz.runner`, which ends it when an input takes too long. It reports by JSON lines on its standard output; what
 the code under test prints goes to the log file.
@@ -16,13 +16,13 @@ import traceback
 import warnings
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 from zlib import crc32
 
 import numpy as np
 from fuzz.finite import NotFinite, check_finite
+from fuzz.job import Job
 from fuzz.kind import Kind
 from fuzz.outcomes import CLEAR, READ, WRONG
 
@@ -30,32 +30,6 @@ from reproduce.errors import InputError
 
 LONGEST_MESSAGE = 3000  # characters: a line that a person can read
 HEADROOM = 2  # the address space is bounded by this multiple of the limit of resident memory
-
-
-@dataclass(frozen=True, kw_only=True)
-class Job:
-    """What a worker is to do.
-
-    Args:
-        kind: "MODULE:NAME" of the Kind.
-        seed: of all draws.
-        first: number of the first input.
-        stop: number behind the last input.
-        work: folder for the seeds and for the input in progress.
-        memory_mib: resident memory that one input may take beyond what the worker has before.
-        saved: folder of a saved input, which is tried instead of new ones.
-    """
-
-    kind: str
-    seed: int
-    first: int
-    stop: int
-    work: str
-    memory_mib: int
-    saved: str = ""
-
-    def to_json(self) -> str:
-        return json.dumps(asdict(self))
 
 
 def kind_of(name: str) -> Kind:
@@ -67,29 +41,36 @@ def kind_of(name: str) -> Kind:
 
 def main() -> None:
     """Do the job that the first argument describes."""
-    job = Job(**json.loads(sys.argv[1]))
+    job = Job.from_json(sys.argv[1])
     warnings.simplefilter("ignore")
     report = _take_over_output(Path(job.work) / "log.txt")
-    kind = kind_of(job.kind)
-    seeds, case = Path(job.work) / "seeds", Path(job.work) / "case"
+    for part in job.parts:
+        kind, folder = kind_of(part.target), Path(job.work) / part.name
+        seeds, case = folder / "seeds", folder / "case"
+        _prepare(kind, seeds)
+        _bound_address_space(HEADROOM * job.memory_mib << 20)
+        for number in range(part.first, part.stop):
+            if not job.saved:
+                _remove(case)
+                case.mkdir()
+                kind.mutate(seeds, case, np.random.default_rng([job.seed, crc32(part.name.encode()), number]))
+            report({"kind": part.name, "start": number})
+            outcome = _try(kind, Path(job.saved) if job.saved else case, seeds, job.memory_mib)
+            if outcome["what"] == WRONG and not job.saved:
+                case.rename(folder / f"{WRONG}-{number}")  # out of the way of the next input, for `runner` to keep
+            report({"end": number, "detail": "", **outcome})
+    report({"finished": True})
+
+
+def _prepare(kind: Kind, seeds: Path) -> None:
+    """Write the seeds where no earlier worker did, and load what the runs share."""
+    _bound_address_space(None)
     if not (seeds / "complete").exists():
         shutil.rmtree(seeds, ignore_errors=True)
         seeds.mkdir(parents=True)
         kind.prepare(seeds)
         (seeds / "complete").touch()
     kind.warm_up(seeds)
-    _bound_address_space(HEADROOM * job.memory_mib << 20)
-    report({"ready": True})
-    if job.saved:
-        report({"start": job.first})
-        report({"end": job.first, **_try(kind, Path(job.saved), seeds, job.memory_mib)})
-        return
-    for number in range(job.first, job.stop):
-        _remove(case)
-        case.mkdir()
-        kind.mutate(seeds, case, np.random.default_rng([job.seed, crc32(kind.name.encode()), number]))
-        report({"start": number})
-        report({"end": number, **_try(kind, case, seeds, job.memory_mib)})
 
 
 def _take_over_output(log: Path) -> Callable[[Mapping[str, Any]], None]:
@@ -145,9 +126,11 @@ def describe(error: BaseException) -> str:
     return f"traceback: {type(error).__name__}: {str(error)[:300]!r}{at}"
 
 
-def _bound_address_space(further_bytes: int) -> None:
-    bound = _status_kib("VmSize") * 1024 + further_bytes
-    resource.setrlimit(resource.RLIMIT_AS, (bound, bound))
+def _bound_address_space(further_bytes: int | None) -> None:
+    """Bound the memory that can be asked for to what is in use and `further_bytes`; None lifts the bound."""
+    unlimited = resource.RLIM_INFINITY
+    bound = unlimited if further_bytes is None else _status_kib("VmSize") * 1024 + further_bytes
+    resource.setrlimit(resource.RLIMIT_AS, (bound, unlimited))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
 
 
