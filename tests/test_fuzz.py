@@ -39,9 +39,9 @@ def test_every_input_is_tried(outcomes: list[Outcome]) -> None:
 def test_the_fuzzer_finds_a_planted_fault_and_goes_on(name: str, tmp_path: Path) -> None:
     limits = Limits(seconds=1, memory_mib=40)
     session = Session(seed=0, work=tmp_path / "work", wrong=tmp_path / "wrong", limits=limits)
-    part = Part(target=f"fuzz.planted:{name.upper().replace('-', '_')}", name=name, first=0, stop=6)
+    part = Part(target=f"fuzz.planted:{name.upper().replace('-', '_')}", name=name, first=0, stop=12)
     outcomes = list(try_inputs([part], session))
-    assert [outcome.number for outcome in outcomes] == list(range(6))
+    assert [outcome.number for outcome in outcomes] == list(range(12))
     wrong = [outcome for outcome in outcomes if outcome.what == WRONG]
     assert {READ, CLEAR} & {outcome.what for outcome in outcomes}
     assert wrong and all(outcome.detail.startswith(PLANTED[name]) for outcome in wrong)
@@ -53,7 +53,7 @@ def test_the_fuzzer_finds_a_planted_fault_and_goes_on(name: str, tmp_path: Path)
 
 def test_a_saved_input_gives_its_outcome_again(tmp_path: Path) -> None:
     session = Session(seed=0, work=tmp_path / "work", wrong=tmp_path / "wrong")
-    part = Part(target="fuzz.planted:TRACEBACK", name="traceback", first=0, stop=6)
+    part = Part(target="fuzz.planted:TRACEBACK", name="traceback", first=0, stop=12)
     wrong = [outcome for outcome in try_inputs([part], session) if outcome.what == WRONG]
     folder = session.wrong / f"traceback-0-{wrong[0].number:06d}/input"
     assert try_saved(part, folder, session).detail == wrong[0].detail
