@@ -12,6 +12,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import fields
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -118,7 +119,7 @@ def _trained(record: RunRecord, kind: type[TrainedRun]) -> TrainedRun:
         train_splits=tuple(experiment["train_splits"]),
         test_splits=tuple(experiment["test_splits"]),
         front_end=AudioSpec.from_dict(experiment["front_end"]),
-        recipe=Recipe.from_dict(experiment["recipe"]),
+        recipe=_recipe(experiment["recipe"]),
         weights=str(experiment.get("weights", "scratch")),
         multilabel=_is_multilabel(record),
         unit=str(data.get("unit", "clip")),
@@ -128,6 +129,17 @@ def _trained(record: RunRecord, kind: type[TrainedRun]) -> TrainedRun:
         averaged=record.details.get("averaged"),
         best=record.details.get("best"),
     )
+
+
+def _recipe(stored: Mapping[str, Any]) -> Recipe:
+    """The recipe; TypeError for a value that is of another type than its field."""
+    recipe = Recipe.from_dict(stored)
+    for field in fields(Recipe):
+        value = getattr(recipe, field.name)
+        if field.type in ("int", "float") and not (isinstance(value, (int, float)) and math.isfinite(value)):
+            raise TypeError(f"recipe.{field.name} is {type(value).__name__}, not a number")
+    hash(recipe)
+    return recipe
 
 
 def _is_multilabel(record: RunRecord) -> bool:
@@ -185,6 +197,8 @@ def read_scaling(record: RunRecord) -> ScalingRun:
 def _speed(record: RunRecord) -> SpeedRun:
     experiment = record.experiment
     names = ("bench", "contender", "contenders")
+    if experiment["contender"] not in experiment["contenders"]:
+        raise ValueError("its contender is not among its contenders")
     return SpeedRun(
         **_run(record),
         bench=str(experiment["bench"]),
