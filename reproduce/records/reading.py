@@ -103,7 +103,7 @@ def _data(record: RunRecord) -> dict[str, Any]:
         "variant": str(data.get("protocol", "")),
         "standin": data.get("standin"),
         "recipe_name": str(record.experiment.get("recipe_name", "")),
-        "classes": {head: tuple(names) for head, names in data["classes"].items()},
+        "classes": {head: _texts(names) for head, names in data["classes"].items()},
         **{name: int(data.get(name, 0)) for name in ("listed", "kept", "missing")},
         **{name: int(data.get(name, 0)) for name in ("train_kept", "test_kept", "test_listed")},
         **{name: str(data.get(name, "")) for name in ("train_sha256", "test_sha256")},
@@ -116,8 +116,8 @@ def _trained(record: RunRecord, kind: type[TrainedRun]) -> TrainedRun:
         **_run(record),
         **_model(record),
         **_data(record),
-        train_splits=tuple(experiment["train_splits"]),
-        test_splits=tuple(experiment["test_splits"]),
+        train_splits=_texts(experiment["train_splits"]),
+        test_splits=_texts(experiment["test_splits"]),
         front_end=AudioSpec.from_dict(experiment["front_end"]),
         recipe=_recipe(experiment["recipe"]),
         weights=str(experiment.get("weights", "scratch")),
@@ -129,6 +129,13 @@ def _trained(record: RunRecord, kind: type[TrainedRun]) -> TrainedRun:
         averaged=record.details.get("averaged"),
         best=record.details.get("best"),
     )
+
+
+def _texts(stored: Any) -> tuple[str, ...]:
+    """A stored list of texts; TypeError for anything else."""
+    if not isinstance(stored, (list, tuple)) or not all(isinstance(text, str) for text in stored):
+        raise TypeError(f"not a list of texts: {str(stored)[:60]}")
+    return tuple(stored)
 
 
 def _recipe(stored: Mapping[str, Any]) -> Recipe:

@@ -18,6 +18,7 @@ from pathlib import Path
 import numpy as np
 from fuzz.outcomes import CLEAR, READ, WRONG, Outcome
 from fuzz.runner import TESTS, Session
+from make_audio import make_esc50_folder
 
 PATIENCE_S = 300.0  # for a command on a busy machine
 SIGNALS = (signal.SIGKILL, signal.SIGTERM)
@@ -32,7 +33,7 @@ class Killed:
 
     Args:
         name: in the table of counts.
-        arguments: of Python, given the folder of stand-in sounds and the folder of results.
+        arguments: of Python, given the folder of sounds and the folder of results.
         result: of a finished command, in a form that two runs share.
     """
 
@@ -86,7 +87,7 @@ COMMANDS = (
     Killed(
         name="kill standin",
         arguments=lambda data, out: [
-            *("-m", "reproduce", "data", "standin", "esc50", "--clips", CLIPS, "--out", str(out)),
+            *("-m", "reproduce", "data", "standin", "vggsound", "--clips", CLIPS, "--out", str(out)),
         ],
         result=_files,
     ),
@@ -104,22 +105,20 @@ def kill_commands(kills: int, session: Session) -> Iterator[Outcome]:
     shutil.rmtree(work, ignore_errors=True)
     work.mkdir(parents=True)
     random = np.random.default_rng([session.seed, 9])
-    made = _run(["-m", "reproduce", "data", "standin", "esc50", "--clips", CLIPS, "--out", str(work / "data")], work)
-    if made.status:
-        raise RuntimeError(f"no stand-in to train on: {made.text[-500:]}")
+    data = make_esc50_folder(work / "data", per_fold=4, folds=2)
     undisturbed: dict[str, tuple[float, Mapping[str, str]]] = {}
     for number in range(kills):
         killed = COMMANDS[number % len(COMMANDS)]
         if killed.name not in undisturbed:
             out = work / killed.name.replace(" ", "-") / "undisturbed"
-            done = _run(killed.arguments(work / "data/esc50", out), work)
+            done = _run(killed.arguments(data, out), work)
             if done.status:
                 raise RuntimeError(f"{killed.name}: fails without a kill: {done.text[-500:]}")
             undisturbed[killed.name] = done.seconds, killed.result(out)
         seconds, expected = undisturbed[killed.name]
         after_s, with_signal = random.uniform(0.2, 1.0) * seconds, SIGNALS[int(random.integers(len(SIGNALS)))]
         out = work / killed.name.replace(" ", "-") / str(number)
-        what, detail = _kill_once(killed, (work / "data/esc50", out), (after_s, with_signal), expected)
+        what, detail = _kill_once(killed, (data, out), (after_s, with_signal), expected)
         if what == WRONG:
             shutil.copytree(out, session.wrong / f"{killed.name.replace(' ', '-')}-{number}", dirs_exist_ok=True)
         moment = f"{with_signal.name} after {after_s:.1f} of {seconds:.1f} s"
