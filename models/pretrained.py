@@ -294,6 +294,8 @@ def _check_tensor(original: _Renamed, value: Tensor, target: Tensor, source: str
     if value.shape != target.shape:
         shapes = f"{tuple(original.tensor.shape)}, the model needs {tuple(target.shape)}"
         raise CheckpointError(f"{source}: {name} is {shapes}: build the model with the sizes of the weights")
+    if value.layout != torch.strided:
+        raise CheckpointError(f"{source}: {name} is {value.layout}, not a dense tensor: save it again as one")
     if value.dtype not in LOADABLE_DTYPES:
         raise CheckpointError(f"{source}: {name} is {value.dtype}, not floating point: give unquantised weights")
     if not value.isfinite().all():

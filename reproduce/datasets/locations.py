@@ -35,7 +35,21 @@ def parse_locations(pairs: Iterable[str], toml_file: str | Path | None = None) -
         if name in folders:
             raise InputError(f"--data {pair}: {name} is given twice ({folders[name]}); keep one")
         folders[name] = expand_home(path)
-    return {**(_toml_locations(expand_home(toml_file)) if toml_file is not None else {}), **folders}
+    located = {**(_toml_locations(expand_home(toml_file)) if toml_file is not None else {}), **folders}
+    for name, folder in located.items():
+        _check_path(name, folder)
+    return located
+
+
+def _check_path(name: str, folder: Path) -> None:
+    """InputError for a path that the system refuses: too long, through a loop of links, or with a NUL in it."""
+    try:
+        folder.stat()
+    except (FileNotFoundError, NotADirectoryError, PermissionError):
+        pass  # the reader's message names what it lacks
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise InputError(f"{folder}: {reason}: write the folder of {name} as a path that can be opened") from None
 
 
 def location_of(name: str, pairs: Iterable[str], toml_file: str | Path | None = None) -> Path:

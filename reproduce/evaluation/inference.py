@@ -87,10 +87,13 @@ def load_trained_model(source: str, device: str) -> TrainedModel:
         raise InputError(str(error)) from None
     try:
         experiment = loaded.metadata.get("experiment", {})
+        front_end = AudioSpec.from_dict(loaded.front_end)
+        if (front_end.mels, front_end.frames) != tuple(loaded.config.input_size):
+            raise ValueError(f"the front end gives {front_end.mels} x {front_end.frames}, not the model's input")
         return TrainedModel(
             model=loaded.model.to(device),
             name=loaded.name,
-            front_end=AudioSpec.from_dict(loaded.front_end),
+            front_end=front_end,
             labels={head: tuple(names) for head, names in loaded.labels.items()},
             multilabel=loaded.multilabel,
             trained_on=tuple(experiment.get("train_splits", ())),

@@ -13,6 +13,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import fields
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, TypeVar
@@ -133,7 +134,7 @@ def _data(record: RunRecord) -> dict[str, Any]:
         "variant": str(data.get("protocol", "")),
         "standin": data.get("standin"),
         "recipe_name": str(record.experiment.get("recipe_name", "")),
-        "classes": {head: tuple(names) for head, names in data["classes"].items()},
+        "classes": {head: _texts(names) for head, names in data["classes"].items()},
         **{name: int(data.get(name, 0)) for name in ("listed", "kept", "missing")},
         **{name: int(data.get(name, 0)) for name in ("train_kept", "test_kept", "test_listed")},
         **{name: str(data.get(name, "")) for name in ("train_sha256", "test_sha256")},
@@ -147,8 +148,8 @@ def _trained(record: RunRecord, kind: type[TrainedRun]) -> TrainedRun:
         **_run(record),
         **_model(record),
         **_data(record),
-        train_splits=tuple(map(_text, experiment["train_splits"])),
-        test_splits=tuple(map(_text, experiment["test_splits"])),
+        train_splits=_texts(experiment["train_splits"]),
+        test_splits=_texts(experiment["test_splits"]),
         front_end=AudioSpec.from_dict(experiment["front_end"]),
         recipe=_recipe(experiment["recipe"]),
         weights=str(experiment.get("weights", "scratch")),
@@ -160,6 +161,24 @@ def _trained(record: RunRecord, kind: type[TrainedRun]) -> TrainedRun:
         averaged=record.details.get("averaged"),
         best=record.details.get("best"),
     )
+
+
+def _texts(stored: Any) -> tuple[str, ...]:
+    """A stored list of texts; TypeError for anything else."""
+    if not isinstance(stored, (list, tuple)) or not all(isinstance(text, str) for text in stored):
+        raise TypeError(f"not a list of texts: {str(stored)[:60]}")
+    return tuple(stored)
+
+
+def _recipe(stored: Mapping[str, Any]) -> Recipe:
+    """The recipe; TypeError for a value that is of another type than its field."""
+    recipe = Recipe.from_dict(stored)
+    for field in fields(Recipe):
+        value = getattr(recipe, field.name)
+        if field.type in ("int", "float") and not (isinstance(value, (int, float)) and math.isfinite(value)):
+            raise TypeError(f"recipe.{field.name} is {type(value).__name__}, not a number")
+    hash(recipe)
+    return recipe
 
 
 def _is_multilabel(record: RunRecord) -> bool:
@@ -221,6 +240,8 @@ def read_scaling(record: RunRecord) -> ScalingRun:
 def _speed(record: RunRecord) -> SpeedRun:
     experiment = record.experiment
     names = ("bench", "contender", "contenders")
+    if experiment["contender"] not in experiment["contenders"]:
+        raise ValueError("its contender is not among its contenders")
     return SpeedRun(
         **_run(record),
         bench=str(experiment["bench"]),

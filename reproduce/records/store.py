@@ -159,6 +159,21 @@ def _from_line(line: bytes, path: Path, number: int) -> RunRecord:
     if data.get("schema") != SCHEMA:
         raise InputError(f"{path}:{number}: schema {data.get('schema')!r}, but this code reads {SCHEMA}")
     try:
-        return RunRecord(**{**data, "history": tuple(data.get("history", ()))})
+        record = RunRecord(**{**data, "history": tuple(data.get("history", ()))})
+        _check_types(record)
+        return record
     except TypeError as error:
         raise InputError(f"{path}:{number}: incomplete record ({error}): delete this line") from None
+
+
+def _check_types(record: RunRecord) -> None:
+    """Raise TypeError for a field whose value is of another type than the record's readers expect."""
+    texts = ("kind", "key", "scale", "created")
+    optional_texts = ("weights_sha256", "predictions")
+    objects = ("experiment", "metrics", "environment", "dataset", "details")
+    for names, types in ((texts, str), (optional_texts, str | None), (objects, dict)):
+        for name in names:
+            if not isinstance(getattr(record, name), types):
+                raise TypeError(f"{name} is {type(getattr(record, name)).__name__}")
+    if not isinstance(record.seed, int | None) or not all(isinstance(epoch, dict) for epoch in record.history):
+        raise TypeError("seed is no number, or history no list of objects")
