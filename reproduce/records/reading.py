@@ -80,15 +80,6 @@ def _run(record: RunRecord) -> dict[str, Any]:
     }
 
 
-def _recipe(stored: Mapping[str, Any]) -> Recipe:
-    recipe = Recipe.from_dict(stored)
-    hash(recipe)  # TypeError for a list where a number should be
-    numbers = (recipe.epochs, recipe.batch_size, recipe.lr, recipe.warmup_steps, *recipe.betas)
-    if not all(isinstance(value, int | float) for value in numbers):
-        raise ValueError(f"its recipe has {numbers} where numbers should be")
-    return recipe
-
-
 def _text(value: Any) -> str:
     if not isinstance(value, str):
         raise TypeError(f"{value!r:.40} where a text should be")
