@@ -62,9 +62,10 @@ NOTES = (
     "By its tables: the verdict of the paper's own numbers. Verdict: accuracies, ablations and clustering need "
     "paper-scale runs, costs are measured live. Demo scale is shown and never decides.",
     "Where a sentence only ranks two models, the number is the margin: it must be above 0.",
-    f"By its test set: what the paper's margin is worth by the size of its test set alone, ± half the 95 % interval of "
-    "two accuracies on as many clips, taken as independent; of a margin of mAP how many seeds each model needs to show "
-    f"it at 80 % power, where training runs differ by {SD_OF_MAP:g} (standard deviation of AST's three released runs "
+    "By its test set: what the paper's margin is worth by the size of its test set alone, ± half the 95 % interval of "
+    "two accuracies on as many clips, taken as independent (EPIC-KITCHENS' are cut from 138 videos: its interval is "
+    "wider); of a margin of mAP in brackets how many seeds each model needs to show it at 80 % power, "
+    f"where training runs differ by {SD_OF_MAP:g} (standard deviation of AST's three released runs "
     "on full AudioSet). The paper has single runs.",
     "Measured costs: as the paper counts; in brackets with the products of attention, without unused weights, or with "
     "AST's two extra tokens, where that differs.",

@@ -14,31 +14,39 @@ SD_OF_MAP = 0.1  # points, of AST's three released runs without weight averaging
 
 
 def chance_text(paper: Paper, claim: Claim) -> str:
-    """The claim's margins with their chance: "22.2 ± 3.3", "0.1: 16 seeds per model"; "" for other claims.
+    """Give the claim's margins with their chance: "22.2 ± 3.3", "0.1 (16 seeds)"; "" for other claims.
 
-    Rows that the paper quotes are taken to be tested on as many clips as its own.
+    Rows that the paper quotes are taken to be tested on as many clips as its own. Of several rivals of one number the
+    nearest counts.
     """
     if claim.kind not in ("accuracy_gain", "ablation_order"):
         return ""
-    return ", ".join(dict.fromkeys(_pair_text(paper, *pair) for pair in claim.pairs()))
+    nearest: dict[str, str] = {}
+    for ours, rival in claim.pairs():
+        if ours not in nearest or _number(paper, rival) > _number(paper, nearest[ours]):
+            nearest[ours] = rival
+    return ", ".join(dict.fromkeys(_pair_text(paper, *pair) for pair in nearest.items()))
+
+
+def _number(paper: Paper, ref: str) -> float:
+    return float(str(paper.resolve(ref)))
 
 
 def _pair_text(paper: Paper, ours: str, rival: str) -> str:
-    first, second = (float(str(paper.resolve(ref))) for ref in (ours, rival))
+    first, second = _number(paper, ours), _number(paper, rival)
     source = source_of(ours)
     if source.metric == "map":
-        seeds = seeds_needed(first - second)
-        return f"{first - second:.1f}: {seeds} seeds per model"
+        return f"{first - second:.1f} ({seeds_needed(first - second)} seeds)"
     return f"{first - second:.1f} ± {half_interval(first, second, _test_clips(paper, source.study)):.1f}"
 
 
 def half_interval(first: float, second: float, clips: int) -> float:
-    """Half the 95 % interval of the difference of two accuracies in per cent, each of `clips` independent clips."""
+    """Compute half the 95 % interval of the difference of two accuracies in per cent, of `clips` independent clips."""
     return Z_95 * math.sqrt((first * (100 - first) + second * (100 - second)) / clips)
 
 
 def seeds_needed(margin: float, sd: float = SD_OF_MAP) -> int:
-    """Training runs per model that show a margin at 95 % with 80 % power; at least two, to know their spread.
+    """Count the training runs per model that show a margin at 95 % with 80 % power; at least two, for their spread.
 
     Args:
         margin: of the means, in points.
