@@ -44,6 +44,8 @@ RELATIONS: Mapping[str, Callable[[Sequence[float]], float]] = MappingProxyType(
         "difference": lambda v: v[0] - v[1],
         "percent_of": lambda v: 100 * v[0] / v[1],
         "percent_less": lambda v: 100 * (1 - v[0] / v[1]),
+        # Values of several sets: kept and listed clips in turn.
+        "percent_less_in_all": lambda v: 100 * (1 - sum(v[::2]) / sum(v[1::2])),
         "times_less": lambda v: v[1] / v[0],
         "value": lambda v: v[0],
         # The last three give a margin over the nearest other value; the claim holds if it is above 0.
@@ -243,6 +245,7 @@ class Claim:
         note: disagreement with the paper's tables, or a question that the sentence leaves open.
         convention: reading that the claim needs to hold, "" if it needs none.
         stated_as: whether the sentence states the "number" itself, "about" that number, or "over" it.
+        contradicted_by: what in the paper contradicts the sentence, beside its numbers; "" if nothing does.
     """
 
     key: str
@@ -256,6 +259,13 @@ class Claim:
     note: str
     convention: str = ""
     stated_as: StatedAs = "number"
+    contradicted_by: str = ""
+
+    def pairs(self) -> tuple[tuple[str, str], ...]:
+        """List the pairs of refs that an order or a difference compares, MAST's first; none for other relations."""
+        if self.relation in ("difference", "exceeds"):
+            return tuple((self.refs[0], rival) for rival in self.refs[1:])
+        return tuple(zip(self.refs[::2], self.refs[1::2], strict=True)) if self.relation == "each_exceeds" else ()
 
     def implied(self, values: Sequence[float]) -> float | None:
         """Compute the claim's number; None for a claim without a relation.

@@ -13,8 +13,11 @@ from reproduce.audio.spec import AudioSpec
 from reproduce.experiments.experiment import Experiment
 from reproduce.experiments.recipe import Recipe
 from reproduce.metrics.headline import score
+from reproduce.records.clusterings import clustering_experiment
 from reproduce.records.predictions import StoredPredictions, save_predictions
+from reproduce.records.reading import read_run
 from reproduce.records.record import RunRecord
+from reproduce.records.runs import TrainedRun
 from reproduce.records.store import load_records
 
 FOLDS = ("1", "2", "3", "4", "5")
@@ -164,6 +167,20 @@ def make_run(
         predictions=save_predictions(folder, name, predictions),
     )
     return replace(record, **changes)
+
+
+def make_clustering(trained: RunRecord, scores: Mapping[str, float], seed: int = 0) -> RunRecord:
+    """A clustering of a run by the protocol that Table 6 is taken for."""
+    run = read_run(trained)
+    assert isinstance(run, TrainedRun)
+    return replace(
+        trained,
+        kind="clustering",
+        key=f"clustering {trained.key} {seed}",
+        experiment={**clustering_experiment(run, "P1", seed), "clusters": 309},
+        metrics=scores,
+        seed=seed,
+    )
 
 
 def ranked(clips: str, **ranks: str) -> StoredPredictions:

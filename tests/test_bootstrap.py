@@ -6,7 +6,7 @@ from math import sqrt
 
 import numpy as np
 import pytest
-from sklearn.metrics import average_precision_score
+from sklearn.metrics import adjusted_rand_score, average_precision_score, homogeneity_score
 
 from reproduce.metrics.bootstrap import (
     centred,
@@ -19,6 +19,7 @@ from reproduce.metrics.bootstrap import (
     two_sided_p,
     weighted_average_precision,
 )
+from reproduce.metrics.clusters import cluster_replicates
 from reproduce.metrics.scores import mean_average_precision
 
 
@@ -191,3 +192,23 @@ def test_clips_of_one_recording_are_resampled_together() -> None:
 def test_a_mean_over_clusters_of_unlike_sizes_is_a_mean_over_clips() -> None:
     replicates = clustered_replicates(np.array([1.0, 1.0, 1.0, 0.0]), ["a", "a", "a", "b"])
     assert set(replicates) <= {0.0, 75.0, 100.0}
+
+
+# --- clusterings ----------------------------------------------------------------------------------------------------
+
+
+def test_resampled_cluster_scores_of_every_clip_once_are_scikit_learns() -> None:
+    rng = np.random.default_rng(0)
+    labels, clusters, silhouettes = rng.integers(5, size=200), rng.integers(4, size=200), rng.random(200)
+    clusters = np.where(rng.random(200) < 0.5, labels % 4, clusters)
+    found = cluster_replicates(labels, clusters, silhouettes, np.ones((200, 1), np.uint8))
+    assert found["ari"] == pytest.approx(adjusted_rand_score(labels, clusters))
+    assert found["homogeneity"] == pytest.approx(homogeneity_score(labels, clusters))
+    assert found["silhouette"] == pytest.approx(silhouettes.mean())
+
+
+def test_repeated_clips_do_not_raise_the_rand_index_of_random_clusters() -> None:
+    rng = np.random.default_rng(0)
+    labels, clusters = rng.integers(50, size=300), rng.integers(50, size=300)
+    found = cluster_replicates(labels, clusters, np.zeros(300), resample_counts(300, 200))
+    assert abs(found["ari"].mean() - adjusted_rand_score(labels, clusters)) < 0.002

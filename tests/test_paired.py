@@ -59,3 +59,46 @@ def test_clips_of_one_recording_give_no_more_certainty_than_the_recording() -> N
     repeated = clustered_difference(np.repeat(gains, 10), [f"recording {i // 10}" for i in range(60)])
     assert repeated.value == pytest.approx(one_each.value) == pytest.approx(100 * 2 / 6)
     assert repeated.ci == pytest.approx(one_each.ci)
+
+
+@pytest.fixture(scope="module")
+def coverage() -> dict[str, float]:
+    """Share of test sets like EPIC-KITCHENS' (138 videos of 70 segments) whose interval holds the true accuracy."""
+    rng, simulations, videos, segments = np.random.default_rng(0), 200, 138, 70
+    units = np.repeat(np.arange(videos), segments)
+    of_video = rng.beta(4, 4, (simulations, videos))  # correlation of two segments of a video: 1 / (4 + 4 + 1)
+    correct = rng.random((simulations, videos * segments)) < np.repeat(of_video, segments, axis=1)
+
+    def covers(samples: np.ndarray, by: np.ndarray | None) -> float:
+        bounds = np.array([resampled_accuracy(sample, by).interval for sample in samples])
+        return float(((bounds[:, 0] <= 50.0) & (bounds[:, 1] >= 50.0)).mean())
+
+    return {"video": covers(correct, units), "segment": covers(correct[:80], None)}
+
+
+def test_intervals_by_video_cover_what_they_promise(coverage: dict[str, float]) -> None:
+    assert 0.90 <= coverage["video"] <= 0.99
+
+
+def test_intervals_by_segment_are_too_narrow_where_segments_share_videos(coverage: dict[str, float]) -> None:
+    assert coverage["segment"] < 0.7
+
+
+def test_whole_units_of_a_map_are_resampled() -> None:
+    rng = np.random.default_rng(0)
+    targets = rng.random((60, 3)) < 0.4
+    scores = targets + 2 * rng.standard_normal(targets.shape)
+    videos = np.repeat(np.arange(60), 5)
+    one_each, by_video, by_clip = (
+        resampled_map(targets, scores),
+        resampled_map(np.repeat(targets, 5, axis=0), np.repeat(scores, 5, axis=0), videos),
+        resampled_map(np.repeat(targets, 5, axis=0), np.repeat(scores, 5, axis=0)),
+    )
+    widths = [high - low for low, high in (score.interval for score in (one_each, by_video, by_clip))]
+    assert widths[1] == pytest.approx(widths[0], rel=0.1) and widths[2] < 0.6 * widths[0]
+
+
+def test_a_single_unit_has_no_interval() -> None:
+    one = np.zeros(8)
+    for score in (resampled_accuracy(FIRST, one), resampled_map(FIRST[:, None], SECOND[:, None] + 0.0, one)):
+        assert np.isnan(score.interval).all()

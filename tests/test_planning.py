@@ -66,8 +66,8 @@ def test_hours_follow_from_clips_epochs_and_macs(model: str, a100: float, h100: 
 
 def test_steps_are_those_of_whole_and_partial_batches() -> None:
     run = planned_run(mast_on(*BALANCED), 1000, 300)
-    assert (run.clips.train, run.epochs, run.batch) == (1000, 50, 64)
-    assert run.length.steps == 50 * 16  # 15.6 batches of 64
+    assert (run.clips.train, run.epochs, run.batch) == (1000, 50, 12)
+    assert run.length.steps == 50 * 84  # 83.3 batches of 12
 
 
 def test_without_a_best_epoch_test_clips_are_predicted_once() -> None:
@@ -126,8 +126,8 @@ def test_clips_at_hand_are_counted_by_the_experiments_splits() -> None:
 @pytest.mark.parametrize(
     ("recipe", "steps", "rate_sum"),
     [
-        # Warm-up and half a cosine add up to lr (steps + 2) / 2: 1e-5 x 13,952 / 2.
-        ("mast", 13_950, 0.06976),
+        # Warm-up and half a cosine add up to lr (steps + 2) / 2: 1e-5 x 74,302 / 2.
+        ("mast", 74_300, 0.37151),
         # 1,486 steps per epoch at 5e-5. The warm-up's 1,000 steps count 475; ten epochs at the full rate, then five
         # each at a half, a quarter and an eighth: (14,860 - 1,000 + 475 + 7,430 x 0.875) x 5e-5.
         ("ast", 37_150, 1.0418125),
@@ -225,7 +225,7 @@ def test_the_newest_speed_counts() -> None:
 
 
 def test_only_the_ablation_without_pooling_needs_a_micro_batch() -> None:
-    plan = planned(*(mast_on(*BALANCED, pool_strides=strides) for strides in POOLING_ABLATIONS.values()))
+    plan = planned(*(mast_on("vggsound", pool_strides=strides) for strides in POOLING_ABLATIONS.values()))
     runs = dict(zip(POOLING_ABLATIONS, plan.runs, strict=True))
     assert {name: run.memory.clips for name, run in runs.items() if run.memory.clips != 64} == {"none": 16}
     none = runs["none"]
@@ -236,7 +236,7 @@ def test_only_the_ablation_without_pooling_needs_a_micro_batch() -> None:
 
 
 def test_a_micro_batch_that_was_asked_for_is_kept_and_warned_of() -> None:
-    plan = planned(mast_on(*BALANCED, pool_strides=POOLING_ABLATIONS["none"]), memory=Memory(micro_batch=32))
+    plan = planned(mast_on("vggsound", pool_strides=POOLING_ABLATIONS["none"]), memory=Memory(micro_batch=32))
     assert plan.runs[0].memory.clips == 32
     notes = [note for note in plan_table(plan).notes if "need" in note and note.startswith("Warning")]
     assert len(notes) == 1 and "use --micro-batch 16" in notes[0]
@@ -256,7 +256,7 @@ def test_the_largest_micro_batch_that_fits_is_chosen(
     gib: float, devices: int, mixed: bool, clips: int, checkpointing: bool
 ) -> None:
     device = TrainingDevice(gib=gib, devices=devices, mixed=mixed)
-    experiment = mast_on(*BALANCED)
+    experiment = mast_on("vggsound")
     fitting = fit_memory(experiment, estimate_memory(experiment, WHOLE_BATCH, device), device)
     assert (fitting.clips, fitting.memory.checkpointing) == (clips, checkpointing)
 

@@ -83,6 +83,15 @@ def test_both_models_are_trained_alike() -> None:
         assert ast.values() == mast.values()
 
 
+def test_the_open_batch_is_asts_on_audioset_and_mbts_where_its_rows_are_quoted() -> None:
+    for recipe in paper_recipes():
+        on_audioset = recipe.dataset == "audioset"
+        assert recipe.recipe.batch_size == (12 if on_audioset else 64)
+        if recipe.name == "mast":
+            batch = recipe.provenance["batch_size"]
+            assert batch.tag == OPEN and ("reran AST's official code" if on_audioset else "quotes") in batch.note
+
+
 @every_recipe
 def test_loss_and_smoothing_are_those_of_the_labels(recipe: PaperRecipe) -> None:
     multilabel = recipe.dataset == "audioset"

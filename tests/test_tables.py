@@ -189,6 +189,41 @@ def test_a_score_without_width_names_wilsons_interval(tmp_path: Path) -> None:
         assert f"[{low:.1f}, {high:.1f}]" in note_with(table, f"where {'all' if value else 'none'} of 4 clips")
 
 
+def epic(folder: Path, model: str, verb: str, videos: str | None) -> RunRecord:
+    """A run on EPIC-KITCHENS whose nouns are right, with the video of each segment."""
+    stored = ranked(" ".join(f"s{i}" for i in range(len(verb))), verb=verb, noun="0" * len(verb))
+    stored = replace(stored, groups=None if videos is None else np.array(list(videos)))
+    record = make_run(folder, model, "epic_kitchens", stored)
+    return replace(record, dataset={**record.dataset, "unit": "video"})
+
+
+def test_segments_are_resampled_by_their_videos_and_the_notes_name_them(tmp_path: Path) -> None:
+    videos = "aaaaaabbbbbbcccccc"
+    runs = (
+        epic(tmp_path, "ast_base", "000000111111000000", videos),
+        epic(tmp_path, "mast_base", "0" * 18, videos),
+    )
+    table = build("table4", *runs, folder=tmp_path)
+    difference = cell(table, "mast_minus_ast", "verb")
+    assert difference.ci == (0.0, 100.0)  # one video of three, none to all of a resample
+    note = note_with(table, "Verb:")
+    assert "18 test clips of 3 videos, paired bootstrap over videos" in note
+    assert "(as if clips of one video were independent)" in note
+    assert "bootstrap over the videos of the test clips" in note_with(table, "Intervals:")
+
+
+def test_a_run_without_stored_videos_takes_those_of_the_other(tmp_path: Path) -> None:
+    runs = (epic(tmp_path, "ast_base", "000111", None), epic(tmp_path, "mast_base", "000000", "aabbcc"))
+    assert "6 test clips of 3 videos" in note_with(build("table4", *runs, folder=tmp_path), "Verb:")
+
+
+def test_segments_of_one_video_have_no_interval(tmp_path: Path) -> None:
+    runs = (epic(tmp_path, "ast_base", "000111", "aaaaaa"), epic(tmp_path, "mast_base", "000000", "aaaaaa"))
+    table = build("table4", *runs, folder=tmp_path)
+    assert cell(table, "mast", "verb").ci is None
+    assert "not paired: their shared clips are all of one video" in note_with(table, "Verb:")
+
+
 def test_models_with_other_targets_are_not_paired(tmp_path: Path) -> None:
     ast = ks(tmp_path, "ast_base", "000", clips="bca")  # the clips' classes follow their order
     mast = ks(tmp_path, "mast_base", "001", clips="abc")
@@ -223,7 +258,9 @@ def test_an_overridden_recipe_or_a_variant_is_in_a_block_and_fills_no_cell(tmp_p
     assert table.rows == build("table2", folder=tmp_path).rows
     block = block_with(table, "Other paper-scale runs")
     labels = " | ".join(row.label for row in block.rows)
-    assert 'recipe "mast, batch_size=12"' in labels and "no named recipe" in labels and "STAND-IN" in labels
+    assert "no named recipe" in labels and "STAND-IN" in labels and "batch_size" not in labels
+    (overridden,) = block_with(table, "Sensitivity").rows
+    assert 'recipe "mast, batch_size=12"' in overridden.label
 
 
 # --- Table 5's two ASTs ---------------------------------------------------------------------------------------------

@@ -27,6 +27,7 @@ from reproduce.datasets.index import DEFAULT_HEAD
 from reproduce.errors import InputError
 from reproduce.keys import hash_key
 from reproduce.machine import cpu_name, git_commit
+from reproduce.records.clustered_clips import ClusteredClips, save_clustered_clips
 from reproduce.records.clusterings import (
     FIGURE,
     FIGURE_SEED,
@@ -98,7 +99,7 @@ def load_features(run: TrainedRun, records_dir: Path) -> Features:
 
 
 def measure_clustering(run: TrainedRun, records_dir: Path, protocol: str, seed: int) -> RunRecord:
-    """One "clustering" record of a run's stored embeddings, not appended.
+    """One "clustering" record of a run's stored embeddings, not appended; its clips' clusters are stored.
 
     Metrics: silhouette, ari, homogeneity (P4 has no clusters: silhouette alone), clips, clusters. The silhouette is NaN
     where all features are equal.
@@ -114,17 +115,21 @@ def measure_clustering(run: TrainedRun, records_dir: Path, protocol: str, seed: 
     """
     features = load_features(run, records_dir)
     clusters = _count_clusters(features, protocol in ON_UMAP)
-    (record,) = _measure(Job(run, seed, (protocol,)), features, clusters)
+    (record,) = _measure(Job(run, seed, (protocol,)), records_dir, features, clusters)
     return record
 
 
 def _measure(
-    job: Job, features: Features, clusters: int, on_stage: Callable[[str], None] = lambda stage: None
+    job: Job,
+    records_dir: Path,
+    features: Features,
+    clusters: int,
+    on_stage: Callable[[str], None] = lambda stage: None,
 ) -> Iterator[RunRecord]:
     """`measure_clustering` of several protocols. P1 and P4 share one UMAP, whose time is booked with the first."""
     run, seed, plane = job.run, job.seed, None
     for protocol in job.protocols:
-        start = time.perf_counter()
+        start, details = time.perf_counter(), {}
         points = unit_length(features.values) if protocol == "P3" else features.values
         if protocol in ON_UMAP:
             if plane is None:
@@ -133,7 +138,12 @@ def _measure(
             points = plane
         if protocol in WITH_KMEANS:
             on_stage(f"{protocol}, KMeans into {clusters} clusters")
-            scores = cluster_scores(points, kmeans(points, clusters, seed), features.labels)
+            found = kmeans(points, clusters, seed)
+            of_clips = silhouettes(points, found)
+            scores = {"silhouette": float(of_clips.mean()), **agreement(found, features.labels)}
+            stored = ClusteredClips(features.clip_ids, features.labels, found, of_clips)
+            name = f"{features.file.stem}-{protocol}-seed{seed}"
+            details["clips"] = save_clustered_clips(records_dir, name, stored)
         else:
             on_stage(f"{protocol}, silhouette")
             scores = {"silhouette": silhouette(points, features.labels)}
@@ -142,6 +152,7 @@ def _measure(
             {**clustering_experiment(run, protocol, seed), "clusters": clusters},
             {**scores, "clips": len(features), "clusters": clusters},
             time.perf_counter() - start,
+            details,
         )
 
 
@@ -190,25 +201,23 @@ def kmeans(points: np.ndarray, clusters: int, seed: int) -> np.ndarray:
     return KMeans(clusters, n_init=KMEANS_N_INIT, random_state=seed).fit(points).labels_
 
 
-def cluster_scores(points: np.ndarray, clusters: np.ndarray, labels: np.ndarray) -> dict[str, float]:
-    """Silhouette of the clusters, and their adjusted Rand index and homogeneity against the labels.
-
-    Args:
-        points: (n, dim).
-        clusters: (n,) cluster indices.
-        labels: (n,) class indices.
-    """
+def agreement(clusters: np.ndarray, labels: np.ndarray) -> dict[str, float]:
+    """Adjusted Rand index and homogeneity of (n,) cluster indices against (n,) class indices."""
     from sklearn.metrics import adjusted_rand_score, homogeneity_score
 
     return {
-        "silhouette": silhouette(points, clusters),
         "ari": float(adjusted_rand_score(labels, clusters)),
         "homogeneity": float(homogeneity_score(labels, clusters)),
     }
 
 
 def silhouette(points: np.ndarray, groups: np.ndarray) -> float:
-    """Mean silhouette with Euclidean distances; NaN unless there are at least two groups, and fewer than points.
+    """Mean of `silhouettes`."""
+    return float(silhouettes(points, groups).mean())
+
+
+def silhouettes(points: np.ndarray, groups: np.ndarray) -> np.ndarray:
+    """Silhouette of each point with Euclidean distances, (n,); NaN unless there are two groups, and fewer than points.
 
     scikit-learn computes the distances in chunks of 1 GiB.
 
@@ -216,11 +225,11 @@ def silhouette(points: np.ndarray, groups: np.ndarray) -> float:
         points: (n, dim).
         groups: (n,) of any labels.
     """
-    from sklearn.metrics import silhouette_score
+    from sklearn.metrics import silhouette_samples
 
     if not 2 <= len(np.unique(groups)) < len(groups):
-        return float("nan")
-    return float(silhouette_score(points, groups))
+        return np.full(len(groups), np.nan)
+    return np.asarray(silhouette_samples(points, groups))
 
 
 def _first_classes(run: TrainedRun, features: Features) -> Features:
@@ -319,7 +328,7 @@ def fill_clusterings(records_dir: Path, on_progress: OnProgress = _silent) -> li
         except InputError as error:
             problems.append(str(error))
             continue
-        for record in _measure(job, features, clusters, partial(report, job)):
+        for record in _measure(job, records_dir, features, clusters, partial(report, job)):
             append_record(records_dir, record)
             done += 1
     return list(dict.fromkeys(problems))

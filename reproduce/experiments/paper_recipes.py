@@ -159,7 +159,7 @@ def _mast_recipe(study: PaperStudy, model: str) -> PaperRecipe:
     epochs = int(_fact_number(paper.fact(study.epochs_fact)))
     recipe = Recipe(
         epochs=epochs,
-        batch_size=64,
+        batch_size=study.batch_size,
         lr=_fact_number(paper.fact("learning_rate")),
         warmup_steps=1000,
         weight_decay=0.05,

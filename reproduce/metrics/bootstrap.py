@@ -2,6 +2,7 @@
 
     counts = resample_counts(len(correct))                   # count of each clip in each resample
     percentile_interval(mean_replicates(correct, counts))    # interval of an accuracy, in per cent
+    percentile_interval(clustered_replicates(correct, videos))  # the same for clips from fewer videos
     percentile_interval(centred(map_replicates(targets, scores, counts), mean_ap))
 
 For a paired bootstrap, use the same `counts` for two runs on the same clips and subtract their replicates.
@@ -58,7 +59,9 @@ def mean_replicates(outcomes: np.ndarray, counts: np.ndarray) -> np.ndarray:
     return 100.0 * total / len(outcomes)
 
 
-def clustered_replicates(values: np.ndarray, clusters: Sequence[str], resamples: int = RESAMPLES) -> np.ndarray:
+def clustered_replicates(
+    values: np.ndarray, clusters: Sequence[str] | np.ndarray, resamples: int = RESAMPLES
+) -> np.ndarray:
     """Compute a mean over clips in every resample of whole clusters of clips, in per cent, (resamples,).
 
     Outcomes of clips from one recording are correlated, and a new test set has new recordings.
@@ -75,6 +78,20 @@ def clustered_replicates(values: np.ndarray, clusters: Sequence[str], resamples:
     sums, sizes = np.bincount(cluster, weights=values), np.bincount(cluster)
     counts = resample_counts(len(names), resamples).astype(np.float64)
     return np.asarray(100.0 * (sums @ counts) / (sizes @ counts))
+
+
+def clustered_counts(clusters: Sequence[str] | np.ndarray, resamples: int = RESAMPLES) -> np.ndarray:
+    """Count each clip in each resample of whole clusters of clips, (n, resamples) uint8.
+
+    Args:
+        clusters: (n,) name of the cluster of each clip.
+        resamples: number of resamples.
+
+    Raises:
+        ValueError: no clips, or no resamples.
+    """
+    names, cluster = np.unique(np.asarray(clusters, np.str_), return_inverse=True)
+    return resample_counts(len(names), resamples)[cluster]
 
 
 def weighted_average_precision(positives: np.ndarray, scores: np.ndarray, weights: np.ndarray) -> np.ndarray:

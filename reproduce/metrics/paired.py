@@ -4,7 +4,8 @@
     difference = paired_difference(first, second)      # points, 95 % interval, bootstrap p
     difference.discordant.p                            # exact McNemar
 
-Scores on equally many clips share their resamples: the difference of their replicates is the paired bootstrap.
+Scores on equally many clips share their resamples: the difference of their replicates is the paired bootstrap. If
+several clips come from one video, recording or speaker, `units` names it, and whole units are resampled.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from reproduce.metrics.bootstrap import (
     MAP_RESAMPLES,
     RESAMPLES,
     centred,
+    clustered_counts,
     clustered_replicates,
     map_replicates,
     mean_replicates,
@@ -46,7 +48,10 @@ class ResampledScore:
 
     @property
     def interval(self) -> tuple[float, float]:
-        """95 % percentile interval in per cent, within [0, 100]; for a mAP, centred on its value."""
+        """95 % percentile interval in per cent, within [0, 100]; for a mAP, centred on its value.
+
+        It is NaN for clips of a single unit.
+        """
         low, high = percentile_interval(_unbiased(self.replicates, self.value, self.correct is not None))
         return max(low, 0.0), min(high, 100.0)
 
@@ -88,31 +93,51 @@ class Difference:
     discordant: Discordant | None = None
 
 
-def resampled_accuracy(correct: np.ndarray) -> ResampledScore:
+def resampled_accuracy(correct: np.ndarray, units: np.ndarray | None = None) -> ResampledScore:
     """Compute the accuracy on a sample and its resamples.
 
     Args:
         correct: (n,) bool.
+        units: (n,) name of the unit of each clip; None if every clip is a unit. The replicates of a single unit are
+            NaN: it has no spread.
 
     Raises:
         ValueError: no clips.
     """
-    replicates = mean_replicates(correct, _counts(len(correct), RESAMPLES))
+    shared = _shared(units)
+    if shared is None:
+        replicates = mean_replicates(correct, _counts(len(correct), RESAMPLES))
+    else:
+        replicates = np.full(RESAMPLES, np.nan) if _is_single(shared) else clustered_replicates(correct, shared)
     return ResampledScore(value=100.0 * float(correct.mean()), replicates=replicates, correct=correct)
 
 
-def resampled_map(targets: np.ndarray, logits: np.ndarray) -> ResampledScore:
+def resampled_map(targets: np.ndarray, logits: np.ndarray, units: np.ndarray | None = None) -> ResampledScore:
     """Compute the mAP on a sample and its resamples.
 
     Args:
         targets: (n, classes) of 0 and 1.
         logits: (n, classes).
+        units: see `resampled_accuracy`.
 
     Raises:
         ValueError: the shapes do not fit, or a logit is not finite.
     """
     value = mean_average_precision(targets, logits).value
-    return ResampledScore(value=value, replicates=map_replicates(targets, logits, _counts(len(targets), MAP_RESAMPLES)))
+    shared = _shared(units)
+    if shared is not None and _is_single(shared):
+        return ResampledScore(value=value, replicates=np.full(MAP_RESAMPLES, np.nan))
+    counts = _counts(len(targets), MAP_RESAMPLES) if shared is None else clustered_counts(shared, MAP_RESAMPLES)
+    return ResampledScore(value=value, replicates=map_replicates(targets, logits, counts))
+
+
+def _shared(units: np.ndarray | None) -> np.ndarray | None:
+    """Return `units`, or None if every clip is a unit."""
+    return None if units is None or len(np.unique(units)) == len(units) else units
+
+
+def _is_single(units: np.ndarray) -> bool:
+    return bool((units == units[0]).all())
 
 
 def mean_of_seeds(scores: Sequence[ResampledScore]) -> ResampledScore:
@@ -144,7 +169,7 @@ def paired_difference(
     )
 
 
-def clustered_difference(gains: np.ndarray, clusters: Sequence[str]) -> Difference:
+def clustered_difference(gains: np.ndarray, clusters: Sequence[str] | np.ndarray) -> Difference:
     """Compute the mean gain per clip, resampled by whole clusters: recordings, videos or speakers.
 
     Args:

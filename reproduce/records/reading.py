@@ -178,7 +178,7 @@ def _is_multilabel(record: RunRecord) -> bool:
 
 
 def _clustering(record: RunRecord) -> ClusteringRun:
-    experiment, coordinates = record.experiment, record.details.get("coordinates")
+    experiment, coordinates, clips = record.experiment, record.details.get("coordinates"), record.details.get("clips")
     return ClusteringRun(
         **_run(record),
         **_model(record),
@@ -187,6 +187,7 @@ def _clustering(record: RunRecord) -> ClusteringRun:
         of_predictions=experiment["predictions"],
         protocol=str(experiment["protocol"]),
         coordinates=None if coordinates is None else Path(coordinates),
+        clips_file=None if clips is None else Path(clips),
         identity=clustering_identity(experiment),
     )
 

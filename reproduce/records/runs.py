@@ -280,6 +280,8 @@ class ClusteringRun(DataRun):
         of_predictions: file name of the clustered predictions; None where the run stored none.
         protocol: protocol of Table 6, "P1" to "P4", or "figure2".
         coordinates: file of Figure 2's coordinates, relative to the records' folder; None for P1 to P4.
+        clips_file: file of the clips' clusters, relative to the records' folder; None without clusters, and in records
+            from before they were stored.
         identity: definition of the measurement before its features are read; see `clustering_identity`.
     """
 
@@ -289,6 +291,7 @@ class ClusteringRun(DataRun):
     of_predictions: str | None
     protocol: str
     coordinates: Path | None
+    clips_file: Path | None
     identity: str
 
 

@@ -25,7 +25,7 @@ from reproduce.tables.base import (
     not_run,
     register_table,
 )
-from reproduce.tables.blocks import demo_cells, demo_note, demo_runs, other_runs_block, present, selection_block
+from reproduce.tables.blocks import demo_cells, demo_note, demo_runs, other_runs_blocks, present, selection_block
 from reproduce.tables.cells import RUN_COST_COLUMNS, cost_conditions
 from reproduce.tables.conditions import run_conditions
 from reproduce.tables.notes import class_notes, problem_notes, protocol_notes, run_title
@@ -80,19 +80,19 @@ def ablations(inputs: TableInputs) -> Table:
         for line in printed.rows
     }
     rows, warnings, tests = _rows(target, printed.rows, runs, study.variant)
+    used = [run for group in runs.values() for run in group]
     demo = _demo_blocks(target, {line.key: line.label for line in printed.rows})
     notes = (
         *warnings,
         *NOTES,
         *(f"{line.label}: {run_conditions(*runs[line.key])}." for line in printed.rows if runs[line.key]),
         *tests,
-        *interval_notes(rows, target.columns),
+        *interval_notes(rows, target.columns, used),
         *([] if demo else [demo_note(target, "the five variants")]),
     )
-    used = [run for group in runs.values() for run in group]
     blocks = present(
         selection_block(target, [(line.label, runs[line.key]) for line in printed.rows], NAME),
-        other_runs_block(target, used, lambda run: run.pooling_changed and run.variant == study.variant),
+        *other_runs_blocks(target, used, lambda run: run.pooling_changed and run.variant == study.variant),
         *demo,
     )
     columns = (accuracy, *COLUMNS_AFTER_MAP)
@@ -197,7 +197,7 @@ def _demo_block(target: Target, group: Sequence[TrainedRun], name: str, labels: 
         *warnings,
         *tests,
         *protocol_notes(group),
-        *interval_notes(rows, target.columns),
+        *interval_notes(rows, target.columns, group),
         *class_notes(group),
         *problem_notes(group),
     )

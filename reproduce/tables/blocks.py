@@ -24,8 +24,10 @@ SELECTION_NOTE = (
     "authors report. An average of weights uses no test clip; the best epoch was chosen on the test clips themselves, "
     "so its score is optimistic."
 )
-OTHER_RUNS_NOTE = (
-    "Runs of other models, variants of the data, recipes, overridden fields or clips: they fill no cell of the paper."
+OTHER_RUNS_NOTE = "Runs of other models, variants of the data, recipes or clips: they fill no cell of the paper."
+SENSITIVITY_NOTE = (
+    "Runs by a recipe of which fields were overridden (--set), named in the label: they show how the scores depend on "
+    "a choice that the paper leaves open, and fill no cell of the paper."
 )
 
 
@@ -88,26 +90,38 @@ def _selection_row(
     return Row(f"{label} {key}", f"{label}, {what}", cells)
 
 
-def other_runs_block(
+def other_runs_blocks(
     target: Target, used: Sequence[TrainedRun], wanted: Callable[[TrainedRun], bool] = lambda run: True
-) -> Table | None:
-    """Paper-scale runs on this data set that fill no cell above, each labelled by what it is; None where none is.
+) -> tuple[Table, ...]:
+    """Paper-scale runs on this data set that fill no cell above, each labelled by what it is.
 
     Args:
         target: of the table above.
         used: runs that fill its cells.
         wanted: whether a run belongs here.
+
+    Returns:
+        A block of runs whose recipe was overridden and one of all others, as far as there are any.
     """
-    rows = []
-    for position, runs in enumerate(other_paper_scale_runs(target.inputs.records, target.dataset, used)):
-        if wanted(runs[0]):
-            cells = target.cells(runs) | {CLIPS_COLUMN.key: clips_cell(runs)}
-            rows.append(Row(f"other {position}", _what_differs(runs[0]), cells))
+    groups = [g for g in other_paper_scale_runs(target.inputs.records, target.dataset, used) if wanted(g[0])]
+    overridden = [runs for runs in groups if ", " in runs[0].recipe_name and not runs[0].standin]
+    others = [runs for runs in groups if runs not in overridden]
+    return present(
+        _runs_block(target, overridden, "sensitivity", "Sensitivity: recipes with overridden fields", SENSITIVITY_NOTE),
+        _runs_block(target, others, "other", "Other paper-scale runs", OTHER_RUNS_NOTE),
+    )
+
+
+def _runs_block(target: Target, groups: Sequence[Runs], key: str, title: str, note: str) -> Table | None:
+    rows = [
+        Row(f"{key} {position}", _what_differs(runs[0]), target.cells(runs) | {CLIPS_COLUMN.key: clips_cell(runs)})
+        for position, runs in enumerate(groups)
+    ]
     if not rows:
         return None
-    notes = (OTHER_RUNS_NOTE, *interval_notes(rows, target.columns))
-    columns = (*target.columns, CLIPS_COLUMN)
-    return Table(f"{target.name} other runs", "Other paper-scale runs", columns, tuple(rows), notes=notes)
+    behind = [run for runs in groups for run in runs]
+    notes = (note, *interval_notes(rows, target.columns, behind))
+    return Table(f"{target.name} {key} runs", title, (*target.columns, CLIPS_COLUMN), tuple(rows), notes=notes)
 
 
 def _what_differs(run: TrainedRun) -> str:
@@ -160,7 +174,7 @@ def _demo_block(target: Target, by_family: Mapping[str, Runs], name: str) -> Tab
     notes = (
         *tests,
         *protocol_notes(group),
-        *interval_notes(rows, target.columns),
+        *interval_notes(rows, target.columns, group),
         *class_notes(group),
         *problem_notes(group),
     )

@@ -38,12 +38,14 @@ class Value:
 
     Args:
         value: in the unit of the paper's number.
+        metric: of the runs; "" for costs.
         clips_half: half its 95 % interval over test clips, for accuracies.
         seeds_half: half its 95 % interval over training runs, by Student's t; None for a single run.
         records: behind it.
     """
 
     value: float
+    metric: str = ""
     clips_half: float | None = None
     seeds_half: float | None = None
     records: tuple[ModelRun, ...] = ()
@@ -174,7 +176,7 @@ def _mean_of(runs: Sequence[TrainedRun], metric: str) -> Value | None:
     if metric != "map":
         share = mean / 100.0
         half = Z_95 * 100.0 * math.sqrt(max(share * (1 - share), 0.0) / runs[0].test_kept)
-    return Value(value=mean, clips_half=half, seeds_half=_seeds_half(scores), records=tuple(runs))
+    return Value(value=mean, metric=metric, clips_half=half, seeds_half=_seeds_half(scores), records=tuple(runs))
 
 
 def _seeds_half(scores: Sequence[float]) -> float | None:
@@ -204,4 +206,4 @@ def _clustering_value(records: Records, scale: str, model: str, metric: str) -> 
             behind += clusterings
     if not means:
         return None
-    return Value(value=statistics.fmean(means), seeds_half=_seeds_half(means), records=tuple(behind))
+    return Value(value=statistics.fmean(means), metric=metric, seeds_half=_seeds_half(means), records=tuple(behind))

@@ -5,10 +5,22 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import replace
 
-from reproduce.paper import Claim
+from reproduce.paper import Claim, Paper
 from reproduce.tables.base import NOT_RUN as CELL_NOT_RUN
-from reproduce.tables.base import Cell, Column, Row, Table, TableInputs, measured, quoted, register_table, text_cell
+from reproduce.tables.base import (
+    PAPER_ONLY,
+    Cell,
+    Column,
+    Row,
+    Table,
+    TableInputs,
+    measured,
+    quoted,
+    register_table,
+    text_cell,
+)
 from reproduce.tables.cells import BOTH_COSTS
+from reproduce.tables.test_set_size import SD_OF_MAP, chance_text
 from reproduce.tables.verdicts import (
     BY_CONVENTION,
     CONTRADICTED,
@@ -26,6 +38,7 @@ from reproduce.tables.verdicts import (
 COLUMNS = (
     Column("stated", "Paper says"),
     Column("implied", "Its tables"),
+    Column("chance", "By its test set"),
     Column("measured", "Measured here"),
     Column("demo", "Demo scale"),
     Column("by_tables", "By its tables"),
@@ -43,12 +56,17 @@ SHORT = {
 }
 CLUSTERING_DECIMALS, RATIO_DECIMALS = 3, 2
 NOTES = (
-    "by convention: holds only under a stated convention, named below. contradicted: by the paper's own table. "
-    "not confirmed: by the runs here. undecided: the runs here differ by no more than chance explains. visual: a "
-    "figure that is to be judged by eye, not checked here.",
+    "by convention: holds only under a stated convention, named below. contradicted: by the paper's own table or "
+    "reference. not confirmed: by the runs here. undecided: the runs here differ by no more than chance explains. "
+    "visual: a figure that is to be judged by eye, not checked here.",
     "By its tables: the verdict of the paper's own numbers. Verdict: accuracies, ablations and clustering need "
     "paper-scale runs, costs are measured live. Demo scale is shown and never decides.",
     "Where a sentence only ranks two models, the number is the margin: it must be above 0.",
+    "By its test set: what the paper's margin is worth by the size of its test set alone, ± half the 95 % interval of "
+    "two accuracies on as many clips, taken as independent (EPIC-KITCHENS' are cut from 138 videos: its interval is "
+    "wider); of a margin of mAP in brackets how many seeds each model needs to show it at 80 % power, "
+    f"where training runs differ by {SD_OF_MAP:g} (standard deviation of AST's three released runs "
+    "on full AudioSet). The paper has single runs.",
     "Measured costs: as the paper counts; in brackets with the products of attention, without unused weights, or with "
     "AST's two extra tokens, where that differs.",
 )
@@ -59,7 +77,7 @@ NOTES = (
 )
 def claims(inputs: TableInputs) -> Table:
     """One row per claim, its quotation and reasons below."""
-    judged = judge_claims(inputs.paper, inputs.records)
+    judged = judge_claims(inputs.paper, inputs.records, inputs.scores)
     missing = f"not run: no paper-scale records of what these claims compare under {inputs.records_dir}; see below"
     counts = Counter(judgement.verdict for judgement in judged)
     tally = ", ".join(f"{counts[verdict]} {SHORT[verdict]}" for verdict in VERDICTS if counts[verdict])
@@ -68,18 +86,20 @@ def claims(inputs: TableInputs) -> Table:
         "claims",
         f"{len(judged)} claims of the paper: {tally}",
         COLUMNS,
-        tuple(Row(j.claim.key, j.claim.sentence.removesuffix("."), _cells(j, missing)) for j in judged),
+        tuple(Row(j.claim.key, j.claim.sentence.removesuffix("."), _cells(inputs.paper, j, missing)) for j in judged),
         notes=NOTES,
         blocks=(Table("claims quoted", "Every claim with its quotation and the reasons", notes=reasons),),
     )
 
 
-def _cells(j: Judgement, missing: str) -> dict[str, Cell]:
+def _cells(paper: Paper, j: Judgement, missing: str) -> dict[str, Cell]:
     why = missing if j.verdict == NOT_RUN else "; ".join(j.why)
     cells = {
         "by_tables": text_cell(SHORT[j.by_tables], j.by_tables),
         "verdict": text_cell(SHORT[j.verdict], j.verdict, why),
     }
+    if chance := chance_text(paper, j.claim):
+        cells["chance"] = text_cell(chance, PAPER_ONLY, "computed from the paper's own numbers")
     unit = _unit(j.claim)
     if j.stated is not None:
         stated = {"number": "", "about": "about ", "over": "over "}[j.claim.stated_as] + f"{j.stated:g}{unit}"

@@ -122,12 +122,13 @@ def _row(run: TrainedRun, scores: dict[str, float | int], columns: Sequence[Colu
 def _paired_note(first: StoredPredictions, second: StoredPredictions, head: str, multilabel: bool) -> str:
     """The paired test of one head: the bootstrap of the mAP for several labels per clip, McNemar's test for one."""
     if multilabel:
-        ours, theirs = (resampled_map(s.targets[head], s.logits[head]) for s in (first, second))
+        ours, theirs = (resampled_map(s.targets[head], s.logits[head], first.groups) for s in (first, second))
         difference = paired_difference(theirs, ours)
         low, high = difference.ci
+        over = "clips" if first.groups is None else "the units that clips are cut from"
         return (
             f"{head}: mAP of the second minus that of the first {difference.value:+.1f} points [{low:+.1f}, "
-            f"{high:+.1f}], paired bootstrap over clips, {MAP_RESAMPLES} resamples, {p_text(difference)}."
+            f"{high:+.1f}], paired bootstrap over {over}, {MAP_RESAMPLES} resamples, {p_text(difference)}."
         )
     metric = "top1" if head == DEFAULT_HEAD else f"{head}_top1"
     clips = discordant_clips(correct_clips(first, metric), correct_clips(second, metric))

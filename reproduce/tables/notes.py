@@ -136,7 +136,7 @@ def pairing_notes(inputs: TableInputs, by_row: Rows, reference: str) -> list[str
 def _pair_notes(
     inputs: TableInputs, first: tuple[str, Sequence[TrainedRun]], second: tuple[str, Sequence[TrainedRun]]
 ) -> list[str]:
-    """McNemar's test per seed, and of several seeds the difference of their means with its interval over recordings."""
+    """McNemar's test per seed, and of several seeds the difference of their means with its interval over units."""
     (name_a, runs_a), (name_b, runs_b) = first, second
     outcomes = _paired_outcomes(inputs, runs_a, runs_b)
     if isinstance(outcomes, str):
@@ -148,13 +148,13 @@ def _pair_notes(
         for seed, pairs in sorted(seeds.items()):
             table = np.array(list(pairs.values()), bool).reshape(-1, 2)
             clips = discordant_clips(table[:, 0], table[:, 1])
-            tests.append(f"({what}seed {seed}): {mcnemar_text(name_a, name_b, clips)}")
+            tests.append(f"({what}seed {seed}): {mcnemar_text(name_a, name_b, clips, outcomes.shared_unit)}")
         shared = sorted(set.intersection(*(set(pairs) for pairs in seeds.values())))
         mean = outcomes.difference(head) if len(seeds) > 1 else None
         if mean is not None:
             tests[-1] += (
                 f". Mean over {mean.seeds} seeds: {name_b} - {name_a} = {mean.value:+.1f} [{mean.low:+.1f}, "
-                f"{mean.high:+.1f}] points, bootstrap over the {mean.units:,} recordings of these clips"
+                f"{mean.high:+.1f}] points, bootstrap over the {mean.units:,} {outcomes.unit}s of these clips"
             )
             if mean.over_runs is not None:
                 low, high = mean.over_runs
@@ -174,7 +174,7 @@ class MeanDifference:
         value: points.
         low: lower bound of the 95 % interval.
         high: upper bound of the 95 % interval.
-        units: recordings, which the bootstrap resamples.
+        units: recordings, videos or speakers, which the bootstrap resamples.
         seeds: how many of both models.
         over_runs: 95 % interval over folds and seeds, corrected for overlapping training sets; None for a single run.
     """
@@ -209,15 +209,22 @@ class _Outcomes:
         sources: clip -> the recording that it is cut from.
         by_run: head -> second minus first in points, one per fold and seed.
         test_to_train: test clips divided by training clips, mean over runs.
+        unit: what clips are cut from: "recording", "video", "speaker" or "clip".
     """
 
     correct: Mapping[str, Mapping[int, Mapping[str, tuple[bool, bool]]]]
     sources: Mapping[str, str]
     by_run: Mapping[str, Sequence[float]]
     test_to_train: float
+    unit: str
+
+    @property
+    def shared_unit(self) -> str:
+        """The unit, where several clips are cut from one; otherwise ""."""
+        return self.unit if len(set(self.sources.values())) < len(self.sources) else ""
 
     def difference(self, head: str) -> MeanDifference | None:
-        """Of the means over seeds, resampled by recordings: seeds repeat the clips, they add none."""
+        """Of the means over seeds, resampled by units: seeds repeat the clips, they add none."""
         seeds = self.correct.get(head, {})
         clips = sorted(set.intersection(*(set(pairs) for pairs in seeds.values()))) if seeds else []
         if not clips:
@@ -257,7 +264,10 @@ def _paired_outcomes(inputs: TableInputs, first: Sequence[TrainedRun], second: S
             by_run.setdefault(head, []).append(100.0 * float(np.mean(gain)) if gain else 0.0)
         ratios.append(a.test_kept / a.train_kept if a.train_kept else 0.0)
     ratio = float(np.mean(ratios)) if ratios else 0.0
-    return _Outcomes(correct=correct, sources=sources, by_run=by_run, test_to_train=ratio)
+    unit = first[0].unit
+    if unit == "clip" and any(clip != source for clip, source in sources.items()):
+        unit = "recording"  # of ESC-50, in records before runs stored their unit
+    return _Outcomes(correct=correct, sources=sources, by_run=by_run, test_to_train=ratio, unit=unit)
 
 
 def _sources(stored: StoredPredictions) -> dict[str, str]:

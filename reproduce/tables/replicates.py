@@ -1,7 +1,7 @@
 """Resampled scores of runs on disk, so that a second table or report resamples nothing. No torch here.
 
 They are a cache: `replicates/` under the records' folder can be deleted at any time, and git ignores it. The name of a
-file holds the content of the predictions, the metric, the clips and the resampling, so no stale file is ever read.
+file holds the content of the predictions, the metric, the clips and what is resampled how, so no stale file is read.
 """
 
 from __future__ import annotations
@@ -19,8 +19,7 @@ from reproduce.metrics.bootstrap import MAP_RESAMPLES, RESAMPLES, SEED
 from reproduce.metrics.paired import ResampledScore
 
 FOLDER = Path("replicates")
-UNIT = "clip"  # what is resampled
-VERSION = 1  # of the resampling itself: raise it when the same settings give other replicates
+VERSION = 2  # of the resampling itself: raise it when the same settings give other replicates
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,11 +30,13 @@ class ScoredClips:
         clip_ids: (n,) sorted.
         score: on these clips and on resamples of them.
         targets: hash of the targets of these clips: equal for runs on the same data.
+        units: (n,) name of the unit that is resampled with each clip; None where every clip is a unit.
     """
 
     clip_ids: np.ndarray
     score: ResampledScore
     targets: str
+    units: np.ndarray | None = None
 
 
 def content_hash(path: Path) -> str:
@@ -44,16 +45,19 @@ def content_hash(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()[:16]
 
 
-def cache_name(content: str, metric: str, clip_ids: np.ndarray | None) -> str:
+def cache_name(content: str, metric: str, clip_ids: np.ndarray | None, units: np.ndarray | None) -> str:
     """End of the name of the file that caches a resampled score.
 
     Args:
         content: hash of the predictions.
         metric: of the score.
         clip_ids: the clips, None for all.
+        units: the units that are resampled, None for those of the predictions.
     """
-    clips = "" if clip_ids is None else hashlib.sha256(clip_ids.tobytes()).hexdigest()
-    settings = (VERSION, content, metric, clips, UNIT, RESAMPLES, MAP_RESAMPLES, SEED)
+    clips, resampled = (
+        "" if names is None else hashlib.sha256(names.tobytes()).hexdigest() for names in (clip_ids, units)
+    )
+    settings = (VERSION, content, metric, clips, resampled, RESAMPLES, MAP_RESAMPLES, SEED)
     return f"{metric}-{hashlib.sha256(repr(settings).encode()).hexdigest()[:16]}.npz"
 
 
@@ -66,7 +70,9 @@ def read_scored(path: Path) -> ScoredClips | None:
         score = ResampledScore(
             value=float(stored["value"]), replicates=stored["replicates"], correct=stored.get("correct")
         )
-        return ScoredClips(clip_ids=stored["clip_ids"], score=score, targets=str(stored["targets"]))
+        return ScoredClips(
+            clip_ids=stored["clip_ids"], score=score, targets=str(stored["targets"]), units=stored.get("units")
+        )
     except (InputError, KeyError, ValueError, TypeError):
         return None
 
@@ -81,6 +87,8 @@ def write_scored(path: Path, scored: ScoredClips) -> None:
     }
     if scored.score.correct is not None:
         arrays["correct"] = scored.score.correct
+    if scored.units is not None:
+        arrays["units"] = scored.units
     with suppress(InputError):
         ignore = path.parent / ".gitignore"
         if not ignore.exists():

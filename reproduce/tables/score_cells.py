@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from reproduce.metrics.bootstrap import MAP_RESAMPLES, RESAMPLES, mean_and_sd
 from reproduce.metrics.intervals import wilson_interval
 from reproduce.metrics.paired import Difference, Discordant
+from reproduce.records.runs import TrainedRun
 from reproduce.tables.base import CLIPS, POINTS, Cell, Column, Row, not_run
 from reproduce.tables.conditions import run_conditions
 from reproduce.tables.scores import PairedScores, Runs, RunScores
@@ -95,8 +96,14 @@ def paper_difference_row(key: str, label: str, row: Row, columns: Sequence[Colum
     return Row(key, label, cells) if cells else None
 
 
-def interval_notes(rows: Sequence[Row], columns: Mapping[Column, str]) -> list[str]:
-    """What the intervals of these rows are; nothing where there is none."""
+def interval_notes(rows: Sequence[Row], columns: Mapping[Column, str], runs: Iterable[TrainedRun]) -> list[str]:
+    """What the intervals of these rows are; nothing where there is none.
+
+    Args:
+        rows: of a table.
+        columns: column -> metric of the runs.
+        runs: behind the rows.
+    """
     cells = [(cell, metric) for c, metric in columns.items() for row in rows if (cell := row.cells.get(c.key))]
     with_interval = [(cell, metric) for cell, metric in cells if cell.ci is not None]
     if not with_interval:
@@ -104,8 +111,10 @@ def interval_notes(rows: Sequence[Row], columns: Mapping[Column, str]) -> list[s
     text = f"{RESAMPLES:,} resamples"
     if any(metric == "map" for _, metric in with_interval):
         text = f"{MAP_RESAMPLES:,} resamples, centred on the score (repeated clips raise the mAP of a resample)"
+    units = sorted({run.unit for run in runs} - {"clip"})
+    over = f"over the {' or '.join(f'{unit}s' for unit in units)} of the test clips" if units else "over test clips"
     notes = [
-        f"Intervals: 95 % bootstrap over test clips, percentiles of {text}. They do not include the spread over "
+        f"Intervals: 95 % bootstrap {over}, percentiles of {text}. They do not include the spread over "
         "training runs, which ± gives where several seeds were run."
     ]
     shares = [cell for cell, metric in with_interval if metric != "map" and cell.unit == "%"]
@@ -125,23 +134,33 @@ def p_text(difference: Difference) -> str:
     return f"p {'<=' if difference.p <= smallest else '='} {difference.p:.2g}"
 
 
-def mcnemar_text(first: str, second: str, clips: Discordant) -> str:
-    """The exact paired test in words; `first` and `second` name the models."""
+def mcnemar_text(first: str, second: str, clips: Discordant, shared_unit: str = "") -> str:
+    """The exact paired test in words.
+
+    Args:
+        first: name of a model.
+        second: name of the other.
+        clips: of the test.
+        shared_unit: what several clips are cut from, such as "video"; "" where they are independent.
+    """
+    warning = f" (as if clips of one {shared_unit} were independent)" if shared_unit else ""
     return (
         f"only {first} is correct on {clips.only_first:,}, only {second} on {clips.only_second:,}, exact McNemar "
-        f"p = {clips.p:.3g}"
+        f"p = {clips.p:.3g}{warning}"
     )
 
 
 def _paired_note(what: str, paired: PairedScores) -> str:
     difference, (a, b) = paired.difference, paired.seeds
+    shared = paired.unit if paired.units < paired.clips else ""
+    clips = f"{paired.clips:,} test clips" + (f" of {paired.units:,} {shared}s" if shared else "")
     text = (
         f"{what}: {difference.value:+.1f} points [{difference.ci[0]:+.1f}, {difference.ci[1]:+.1f}] on the same "
-        f"{paired.clips:,} test clips, paired bootstrap {p_text(difference)}"
+        f"{clips}, paired bootstrap{f' over {shared}s' if shared else ''} {p_text(difference)}"
     )
     if difference.discordant is not None:
         seeds = f"seed {a}" if a == b else f"seeds {a} and {b}"
-        text += f"; {seeds}: {mcnemar_text('the first', 'the second', difference.discordant)}"
+        text += f"; {seeds}: {mcnemar_text('the first', 'the second', difference.discordant, shared)}"
     return text + "."
 
 

@@ -1,11 +1,13 @@
 """Scores of runs with their resamples, and the paired difference of two models. No torch here.
 
-`Runs` are runs of one model that differ in the seed alone. Intervals and tests come from the stored predictions.
+`Runs` are runs of one model that differ in the seed alone. Intervals and tests come from the stored predictions. The
+unit of the data set is resampled: the video, recording or speaker that clips are cut from, or the clip.
 """
 
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -39,11 +41,15 @@ class PairedScores:
     Args:
         difference: of the means over seeds.
         clips: how many clips both tested.
+        units: how many units they are cut from, which are resampled; equal to `clips` where every clip is a unit.
+        unit: what they are cut from: "clip", "video", "recording", "speaker", "group".
         seeds: of the two runs that McNemar's test compares.
     """
 
     difference: Difference
     clips: int
+    units: int
+    unit: str
     seeds: tuple[int, int]
 
 
@@ -55,11 +61,11 @@ class RunScores:
 
     def __init__(self, records_dir: Path) -> None:
         self.records_dir = records_dir
-        self._scored: dict[tuple[str, str, bytes], ScoredClips] = {}
+        self._scored: dict[tuple[str, str, bytes, bytes], ScoredClips] = {}
         self._hashes: dict[Path, str] = {}
 
     def interval(self, runs: Runs, metric: str, mean: float) -> tuple[float, float] | None:
-        """95 % interval around the mean over seeds; None where predictions are absent.
+        """95 % interval around the mean over seeds; None where predictions are absent, or of clips of a single unit.
 
         Raises:
             InputError: the predictions cannot be read, or do not give the record's score.
@@ -76,47 +82,67 @@ class RunScores:
                     f"{run.key} holds {recorded}: restore the file, or train again with --run all"
                 )
             scores.append(scored.score)
-        return replace(mean_of_seeds(scores), value=mean).interval
+        low, high = replace(mean_of_seeds(scores), value=mean).interval
+        return None if math.isnan(low) else (low, high)
 
-    def scored(self, run: TrainedRun, metric: str, clip_ids: np.ndarray | None = None) -> ScoredClips | None:
-        """A run's predictions (on these sorted clips alone) under a metric; None where the file is absent."""
-        key = (str(run.predictions), metric, b"" if clip_ids is None else clip_ids.tobytes())
+    def scored(
+        self, run: TrainedRun, metric: str, clip_ids: np.ndarray | None = None, units: np.ndarray | None = None
+    ) -> ScoredClips | None:
+        """A run's predictions under a metric; None where the file is absent.
+
+        Args:
+            run: see there.
+            metric: of its records.
+            clip_ids: the clips, sorted; by default all.
+            units: (n,) names of the units to resample; by default those of the predictions.
+        """
+        key = (str(run.predictions), metric, _bytes(clip_ids), _bytes(units))
         if key not in self._scored:
             file = self.records_dir / str(run.predictions)
             if run.predictions is None or not file.is_file():
                 return None
             if file not in self._hashes:
                 self._hashes[file] = content_hash(file)
-            cached = self.records_dir / FOLDER / f"{file.stem}-{cache_name(self._hashes[file], metric, clip_ids)}"
+            name = cache_name(self._hashes[file], metric, clip_ids, units)
+            cached = self.records_dir / FOLDER / f"{file.stem}-{name}"
             scored = read_scored(cached)
             if scored is None:
                 stored = load_predictions(self.records_dir, run)
                 if stored is None:
                     return None
                 kept = np.sort(stored.clip_ids.astype(np.str_)) if clip_ids is None else clip_ids
-                scored = _score(stored.of_clips(kept), metric)
+                stored = stored.of_clips(kept)
+                scored = _score(stored if units is None else replace(stored, groups=units), metric)
                 write_scored(cached, scored)
             self._scored[key] = scored
         return self._scored[key]
 
     def paired(self, first: Runs, second: Runs, metric: str) -> PairedScores | str:
         """The paired comparison of two models, or why there is none."""
-        absent = [run.key for run in (*first, *second) if self.scored(run, metric) is None]
+        runs = (*first, *second)
+        absent = [run.key for run in runs if self.scored(run, metric) is None]
         if absent:
             return f"the stored predictions of {', '.join(absent)} are absent"
-        shared = self._shared_clips((*first, *second), metric)
+        shared = self._shared_clips(runs, metric)
         if not len(shared):
             return "they share no test clip"
-        on_shared = [[self._on(run, metric, shared) for run in runs] for runs in (first, second)]
-        if on_shared[0][0].targets != on_shared[1][0].targets:
+        on_shared = self._on_shared(runs, metric, shared)
+        scored_a, scored_b = on_shared[: len(first)], on_shared[len(first) :]
+        if scored_a[0].targets != scored_b[0].targets:
             return "their shared clips carry other targets: they are of different data"
-        a, b = ([scored.score for scored in runs] for runs in on_shared)
+        a, b = ([scored.score for scored in group] for group in (scored_a, scored_b))
+        unit = next((run.unit for run in runs if run.unit != "clip"), "clip")
+        units = _count_units(scored_a[0])
+        if units == 1 < len(shared):
+            return f"their shared clips are all of one {unit}"
         i, j = _lowest_common_seed(first, second)
         correct_a, correct_b = a[i].correct, b[j].correct
         discordant = None if correct_a is None or correct_b is None else discordant_clips(correct_a, correct_b)
         return PairedScores(
             difference=paired_difference(mean_of_seeds(a), mean_of_seeds(b), discordant),
             clips=len(shared),
+            units=units,
+            unit=unit,
             seeds=(first[i].seed, second[j].seed),
         )
 
@@ -127,12 +153,35 @@ class RunScores:
             return ids[0]
         return np.array(sorted(set.intersection(*(set(map(str, these)) for these in ids))), np.str_)
 
-    def _on(self, run: TrainedRun, metric: str, clip_ids: np.ndarray) -> ScoredClips:
-        scored = self.scored(run, metric)
+    def _on_shared(self, runs: Runs, metric: str, clip_ids: np.ndarray) -> list[ScoredClips]:
+        """Every run on these clips, resampled by the same units: a run that stored none takes those of the others."""
+        scored = [self._on(run, metric, clip_ids) for run in runs]
+        units = next((s.units for s in scored if s.units is not None), None)
+        return [
+            s if _same(s.units, units) else self._on(run, metric, clip_ids, units)
+            for run, s in zip(runs, scored, strict=True)
+        ]
+
+    def _on(self, run: TrainedRun, metric: str, clip_ids: np.ndarray, units: np.ndarray | None = None) -> ScoredClips:
+        scored = self.scored(run, metric) if units is None else None
         if scored is None or not np.array_equal(scored.clip_ids, clip_ids):
-            scored = self.scored(run, metric, clip_ids)
+            scored = self.scored(run, metric, clip_ids, units)
         assert scored is not None  # `paired` has asked for every file
         return scored
+
+
+def _bytes(names: np.ndarray | None) -> bytes:
+    return b"" if names is None else names.tobytes()
+
+
+def _same(first: np.ndarray | None, second: np.ndarray | None) -> bool:
+    if first is None or second is None:
+        return first is second
+    return np.array_equal(first, second)
+
+
+def _count_units(scored: ScoredClips) -> int:
+    return len(scored.clip_ids if scored.units is None else np.unique(scored.units))
 
 
 def correct_clips(stored: StoredPredictions, metric: str) -> np.ndarray:
@@ -151,11 +200,12 @@ def correct_clips(stored: StoredPredictions, metric: str) -> np.ndarray:
 
 
 def _score(stored: StoredPredictions, metric: str) -> ScoredClips:
+    units = None if stored.groups is None else stored.groups.astype(np.str_)
     if metric == "map":
-        score = resampled_map(stored.targets[DEFAULT_HEAD], stored.logits[DEFAULT_HEAD])
+        score = resampled_map(stored.targets[DEFAULT_HEAD], stored.logits[DEFAULT_HEAD], units)
     else:
-        score = resampled_accuracy(correct_clips(stored, metric))
-    return ScoredClips(clip_ids=stored.clip_ids, score=score, targets=_targets_hash(stored))
+        score = resampled_accuracy(correct_clips(stored, metric), units)
+    return ScoredClips(clip_ids=stored.clip_ids, score=score, targets=_targets_hash(stored), units=units)
 
 
 def _targets_hash(stored: StoredPredictions) -> str:

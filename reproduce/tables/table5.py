@@ -10,7 +10,7 @@ from reproduce.experiments.paper_studies import PaperStudy, studies_of
 from reproduce.paper import QuotedRow
 from reproduce.records.selection import cost_of
 from reproduce.tables.base import Cell, Column, Row, Table, TableInputs, quoted, ratio_row, register_table
-from reproduce.tables.blocks import demo_blocks, demo_note, other_runs_block, present, selection_block
+from reproduce.tables.blocks import demo_blocks, demo_note, other_runs_blocks, present, selection_block
 from reproduce.tables.cells import BOTH_COSTS, COST_COLUMNS, COUNTING_NOTES, cost_cells
 from reproduce.tables.conditions import run_conditions
 from reproduce.tables.score_cells import CLIPS_COLUMN, clips_cell, interval_notes, paper_difference_row
@@ -82,13 +82,13 @@ def table5(inputs: TableInputs) -> Table:
         *COUNTING_NOTES,
         *(f"{label}: {run_conditions(*runs)}." for label, runs in trained),
         *tests,
-        *interval_notes(rows, columns),
+        *interval_notes(rows, columns, used),
         *([] if demo else [demo_note(target)]),
     ]
     blocks = present(
         _coverage_block(inputs, studies[0], trained),
         selection_block(target, trained, NAME),
-        other_runs_block(target, used, lambda run: not run.pooling_changed),
+        *other_runs_blocks(target, used, lambda run: not run.pooling_changed),
         *demo,
     )
     shown = (*columns, *COST_COLUMNS)

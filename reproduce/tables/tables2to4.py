@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from reproduce.experiments.paper_studies import PaperStudy, studies_of
 from reproduce.paper import QuotedRow
 from reproduce.tables.base import Column, Row, Table, TableInputs, quoted, register_table
-from reproduce.tables.blocks import demo_blocks, demo_note, other_runs_block, present, selection_block
+from reproduce.tables.blocks import demo_blocks, demo_note, other_runs_blocks, present, selection_block
 from reproduce.tables.conditions import run_conditions
 from reproduce.tables.score_cells import CLIPS_COLUMN, clips_cell, interval_notes, paper_difference_row
 from reproduce.tables.scores import Runs
@@ -59,12 +59,12 @@ def _accuracy_table(inputs: TableInputs, name: str, remark: str = "") -> Table:
         *([remark] if remark else []),
         *(f"{label}: {run_conditions(*group)}." for label, group in measured_rows if group),
         *tests,
-        *interval_notes(rows, columns),
+        *interval_notes(rows, columns, (*runs["mast"], *runs["ast"])),
         *([] if demo else [demo_note(target)]),
     ]
     blocks = present(
         selection_block(target, measured_rows, name),
-        other_runs_block(target, (*runs["mast"], *runs["ast"])),
+        *other_runs_blocks(target, (*runs["mast"], *runs["ast"])),
         *demo,
     )
     used = (*runs["mast"], *runs["ast"])

@@ -1,6 +1,6 @@
 """Every checkable sentence of the paper with a verdict: from its own tables, and from what was measured here. No torch.
 
-    for judgement in judge_claims(load_paper(), records):
+    for judgement in judge_claims(load_paper(), records, RunScores(records_dir)):
         print(judgement.claim.sentence, judgement.verdict)
 
 Two layers are kept apart. `by_tables` is the verdict of the paper's own numbers; `verdict` needs a measurement too,
@@ -11,7 +11,7 @@ paper-scale runs by the paper's recipes. Demo-scale numbers are shown and never 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from reproduce.paper import Claim, Paper
@@ -28,10 +28,12 @@ from reproduce.tables.claim_values import (
     run_value,
     values_of,
 )
+from reproduce.tables.margins import Margin, margin
+from reproduce.tables.scores import RunScores
 
 HOLDS = "holds"
 BY_CONVENTION = "holds only under a stated convention"
-CONTRADICTED = "contradicted by the paper's own table"
+CONTRADICTED = "contradicted by the paper itself"
 NOT_CONFIRMED = "not confirmed by the runs here"
 UNDECIDED = "not decided by the runs here"
 NOT_RUN = "not run"
@@ -79,22 +81,32 @@ class Judgement:
     conditions: str = ""
 
 
-def judge_claims(paper: Paper, records: Records) -> tuple[Judgement, ...]:
-    """Every claim of the paper, in the paper's order."""
-    return tuple(_judge(paper, claim, records) for claim in paper.claims)
+def judge_claims(paper: Paper, records: Records, scores: RunScores) -> tuple[Judgement, ...]:
+    """Every claim of the paper, in the paper's order.
+
+    Args:
+        paper: the quoted numbers and sentences.
+        records: the measurements.
+        scores: of the records' folder, for the paired bootstrap of stored predictions.
+
+    Raises:
+        InputError: stored predictions or clusters cannot be read.
+    """
+    return tuple(_judge(paper, claim, records, scores) for claim in paper.claims)
 
 
-def _judge(paper: Paper, claim: Claim, records: Records) -> Judgement:
+def _judge(paper: Paper, claim: Claim, records: Records, scores: RunScores) -> Judgement:
     judgement = _from_tables(paper, claim)
     if claim.kind in COST_KINDS:
         return _with_costs(judgement, paper, records)
     if claim.kind in RUN_KINDS:
-        return _with_runs(judgement, records)
+        return _with_runs(judgement, records, scores)
     if claim.kind == "visual":
         if any(runs_to_cluster(records, "paper").values()):
             return replace(judgement, verdict=VISUAL, conditions="see figure2")
         return replace(judgement, verdict=NOT_RUN, why=(NO_FIGURE,), conditions=NO_FIGURE)
-    why = _sentences(_of_tables(judgement), *_under(judgement.conventions))
+    conventions = [] if claim.contradicted_by else _under(judgement.conventions)
+    why = _sentences(_of_tables(judgement), claim.contradicted_by, *conventions)
     return replace(judgement, verdict=judgement.by_tables, why=why, conditions="the paper's own numbers decide")
 
 
@@ -109,7 +121,7 @@ def _from_tables(paper: Paper, claim: Claim) -> Judgement:
     """The verdict of the paper's own numbers alone."""
     implied, stated = claim.implied(paper.claim_values(claim)), paper.stated(claim)
     conventions = [claim.convention] if claim.convention else []
-    verdict = VISUAL if claim.kind == "visual" else ""
+    verdict = VISUAL if claim.kind == "visual" else CONTRADICTED if claim.contradicted_by else ""
     if not verdict and implied is not None:
         reading = _agrees(claim, implied, stated)
         if reading is None:
@@ -216,7 +228,7 @@ def _counting_rules(claim: Claim) -> list[str]:
 # --- accuracies, ablations and clustering, from runs ---
 
 
-def _with_runs(judgement: Judgement, records: Records) -> Judgement:
+def _with_runs(judgement: Judgement, records: Records, scores: RunScores) -> Judgement:
     claim, contradicted = judgement.claim, judgement.by_tables == CONTRADICTED
     judgement = _with_demo(judgement, records)
     values = values_of(claim, lambda ref: run_value(ref, records))
@@ -228,8 +240,10 @@ def _with_runs(judgement: Judgement, records: Records) -> Judgement:
         verdict = CONTRADICTED if contradicted else NOT_RUN
         return replace(judgement, verdict=verdict, why=_sentences(conditions, *why), conditions=conditions)
     measured = claim.implied([v.value for v in values])
-    assert measured is not None  # every claim about runs has a relation
-    by_runs, reason = _by_runs(measured, values, judgement.stated)
+    assert measured is not None  # every claim about runs has a relation, and pairs
+    by_ref = dict(zip(claim.refs, values, strict=True))
+    margins = {pair: margin(by_ref[pair[0]], by_ref[pair[1]], scores) for pair in claim.pairs()}
+    by_runs, reason = _by_runs(margins, judgement.stated)
     verdict = judgement.by_tables if by_runs == HOLDS or contradicted else by_runs
     why.append(reason)
     if claim.kind == "clustering" and verdict == HOLDS:
@@ -239,43 +253,41 @@ def _with_runs(judgement: Judgement, records: Records) -> Judgement:
     return replace(judgement, measured=measured, verdict=verdict, why=_sentences(*why), conditions=conditions)
 
 
-def _by_runs(measured: float, values: Sequence[Value], stated: float | None) -> tuple[str, str]:
+def _by_runs(margins: Mapping[tuple[str, str], Margin], stated: float | None) -> tuple[str, str]:
     """HOLDS, NOT_CONFIRMED or UNDECIDED by the runs alone, and the reason.
 
-    An order must be clear of chance. A stated gain must be within the interval of the measured one, and that interval
-    must exclude no gain: what could be either decides nothing. The models are treated as tested on different clips,
-    which asks for more than a paired test would.
+    A stated gain must be within the interval of the measured one, and that interval must exclude no gain: what could be
+    either decides nothing. An order is judged pair by pair: every pair must be clear of chance, and a single one that
+    is the other way round beyond chance refutes it.
     """
-    noise = _noise(values)
-    if noise is None:
-        reason = f"the runs here have a margin of {measured:+.3g}, but single runs without an interval among them"
-        return UNDECIDED, reason
-    over = "test clips and seeds" if any(v.seeds_half is not None for v in values) else "test clips"
-    if all(v.clips_half is None for v in values):
-        over = "seeds"
-    interval = f"[{measured - noise:.3g}, {measured + noise:.3g}] (95 %, unpaired, over {over})"
-    if stated is None:
-        verdict = UNDECIDED if abs(measured) <= noise else HOLDS if measured > 0 else NOT_CONFIRMED
-        return verdict, f"the runs here have a margin of {measured:+.3g} {interval}"
-    agrees = abs(measured - stated) <= noise
-    reason = f"the runs here gain {measured:.1f} {interval}, {'consistent with' if agrees else 'not'} {stated:g}"
-    if not agrees:
-        return NOT_CONFIRMED, reason
-    return (HOLDS, reason) if measured > noise else (UNDECIDED, f"{reason}, but also consistent with no gain")
+    by_pair = {pair: _of_gain(m, stated) if stated is not None else _of_order(m) for pair, m in margins.items()}
+    verdict = next(v for v in (NOT_CONFIRMED, UNDECIDED, HOLDS) if v in by_pair.values())
+    deciding = [pair for pair, of_pair in by_pair.items() if of_pair == verdict]
+    (ours, rival) = min(deciding, key=lambda pair: (margins[pair].interval or (-math.inf,))[0])
+    worst = margins[ours, rival]
+    if stated is not None and worst.interval is None:
+        return verdict, f"the runs here gain {worst.text}"
+    if stated is not None:
+        agrees = worst.interval is not None and worst.interval[0] <= stated <= worst.interval[1]
+        reason = f"the runs here gain {worst.text}, {'consistent with' if agrees else 'not'} {stated:g}"
+        return verdict, reason + (", but also consistent with no gain" if agrees and verdict == UNDECIDED else "")
+    which = f" of {ours} over {rival}, one of {len(margins)} pairs" if len(margins) > 1 else ""
+    return verdict, f"the runs here have a margin{which} of {worst.text}"
 
 
-def _noise(values: Sequence[Value]) -> float | None:
-    """Half the 95 % interval of a difference of two of these numbers, the least certain ones.
+def _of_order(pair: Margin) -> str:
+    if pair.interval is None or pair.interval[0] <= 0 <= pair.interval[1]:
+        return UNDECIDED
+    return HOLDS if pair.interval[0] > 0 else NOT_CONFIRMED
 
-    None where one of them has an interval over neither clips nor seeds.
-    """
-    squares = []
-    for value in values:
-        known = [half for half in (value.clips_half, value.seeds_half) if half is not None]
-        if not known:
-            return None
-        squares.append(math.fsum(half**2 for half in known))
-    return math.sqrt(math.fsum(sorted(squares)[-2:]))
+
+def _of_gain(pair: Margin, stated: float) -> str:
+    if pair.interval is None:
+        return UNDECIDED
+    low, high = pair.interval
+    if not low <= stated <= high:
+        return NOT_CONFIRMED
+    return HOLDS if low > 0 else UNDECIDED
 
 
 def _runs_text(values: Sequence[Value]) -> str:
