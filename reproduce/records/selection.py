@@ -1,7 +1,7 @@
 """Select the runs that fill a cell of a table: named, pure functions. No torch here; pandas is imported late.
 
-Every function filters and groups `_table(runs)`: one row per run, with hashable values for recipe, front end and
-classes.
+Every function filters and groups one row per run, with hashable values for recipe, front end and classes. Comparisons
+do so in a DataFrame. Cells of the paper do so in Python: importing pandas takes as long as printing such a table.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 Trained = TypeVar("Trained", bound=TrainedRun)
 Groups = list[list[Trained]]
+Row = dict[str, Any]
 
 PAPER_INPUT, PAPER_CLASSES = (128, 1024), 527  # input and classes of the paper's costs: AudioSet
 
@@ -87,28 +88,23 @@ def paper_runs(
     Returns:
         One run per seed, by seed.
     """
-    table = _trained(records)
-    if table.empty:
-        return []
-    matching = table[
-        (table.scale == "paper")
-        & (table.model == model)
-        & (table.config == json.dumps(canonical_config(model, model_config or {}), sort_keys=True))
-        & (table.recipe_name == recipe_name)
-        & (table.dataset == dataset)
-        & (table.variant == variant)
-        & ~table.standin
+    config = json.dumps(canonical_config(model, model_config or {}), sort_keys=True)
+    wanted = ("paper", model, config, recipe_name, dataset, variant)
+    matching = [
+        row
+        for row in map(_row, records.newest(TrainedRun))
+        if tuple(row[name] for name in ("scale", "model", "config", "recipe_name", "dataset", "variant")) == wanted
+        and not row["standin"]
     ]
-    if matching.empty:
-        return []
-    groups = list(matching.groupby(list(BUT_SEED), sort=False))
-    _, newest = max(enumerate(groups), key=lambda item: (item[1][1].created.max(), item[1][1].index.max()))
-    return _one_per_seed(newest[1])
+    order = {row["key"]: position for position, row in enumerate(matching)}
+    groups = _alike(matching, BUT_SEED)
+    newest = max(groups, key=lambda rows: max((row["created"], order[row["key"]]) for row in rows), default=[])
+    return _one_per_seed(newest)
 
 
 def by_seed(runs: Iterable[Trained]) -> Groups[Trained]:
     """Group runs that differ only in the seed: one run per seed, by seed; groups in the order of their first run."""
-    return [_one_per_seed(group) for _, group in _grouped(_table(runs), BUT_SEED)]
+    return [_one_per_seed(rows) for rows in _alike(map(_row, runs), BUT_SEED)]
 
 
 def demo_groups(records: Records, dataset: str) -> Groups[TrainedRun]:
@@ -117,10 +113,10 @@ def demo_groups(records: Records, dataset: str) -> Groups[TrainedRun]:
     The runs of a group differ only in the model's family, its pooling and the seed. They share the data (stand-in or
     real), front end, recipe and size of the models.
     """
-    table = _trained(records)
-    demo = table[(table.scale == "demo") & (table.recipe_name == "demo") & (table.dataset == dataset)]
+    runs = records.newest(TrainedRun)
+    demo = [run for run in runs if (run.scale, run.recipe_name, run.dataset) == ("demo", "demo", dataset)]
     shared = [name for name in BUT_SEED if name not in ("model", "config")] + ["size", "standin"]
-    return [_runs(group) for _, group in _grouped(demo, shared)]
+    return [[row["run"] for row in rows] for rows in _alike(map(_row, demo), shared)]
 
 
 def other_paper_scale_runs(records: Records, dataset: str, used: Iterable[TrainedRun]) -> Groups[TrainedRun]:
@@ -175,7 +171,7 @@ def searches(records: Records, dataset: str) -> list[SearchRun]:
 def search_groups(records: Records, dataset: str) -> Groups[SearchRun]:
     """Group the search runs that differ only in model and learning rate: they share the validation fold."""
     shared = [name for name in SIDE_BY_SIDE if name != "model"] + ["test_splits"]
-    return [_runs(group) for _, group in _grouped(_table(searches(records, dataset)), shared)]
+    return [[row["run"] for row in rows] for rows in _alike(map(_row, searches(records, dataset)), shared)]
 
 
 @lru_cache(maxsize=4)
@@ -229,8 +225,18 @@ def _newest_of(table: pandas.DataFrame, columns: Sequence[str]) -> pandas.DataFr
     return table.sort_values("created", kind="stable").drop_duplicates(list(columns), keep="last").sort_index()
 
 
-def _one_per_seed(table: pandas.DataFrame) -> list[Any]:
-    return _runs(_newest_of(table, ("seed",)).sort_values("seed", kind="stable"))
+def _alike(rows: Iterable[Row], columns: Sequence[str]) -> list[list[Row]]:
+    """Rows with equal values in `columns`; groups and their rows in the order of the rows."""
+    groups: dict[tuple[Any, ...], list[Row]] = {}
+    for row in rows:
+        groups.setdefault(tuple(row[name] for name in columns), []).append(row)
+    return list(groups.values())
+
+
+def _one_per_seed(rows: Sequence[Row]) -> list[Any]:
+    """The newest run of each seed, by seed."""
+    newest = {row["seed"]: row["run"] for row in sorted(rows, key=lambda row: row["created"])}
+    return [newest[seed] for seed in sorted(newest)]
 
 
 def _on(records: Records, dataset: str, without: tuple[str, ...]) -> pandas.DataFrame:
