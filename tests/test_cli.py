@@ -178,6 +178,45 @@ def test_markdown_is_one_even_table() -> None:
     assert any("MAST (Ours)" in line and "31.4 → not run" in line for line in lines)
 
 
+# --- tables of what is stored ---------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def recorded(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Records of the costs of today's models."""
+    folder = tmp_path_factory.mktemp("recorded") / "records"
+    assert "6 measured live" in call("ablations", "--records", folder).err
+    return folder
+
+
+@pytest.mark.parametrize("table", ["table1", "table5", "ablations", "claims"])
+def test_costs_of_the_same_models_come_from_the_records_without_torch(table: str, recorded: Path) -> None:
+    before = (recorded / "cost.jsonl").read_bytes()
+    done, imported = call_fresh(table, "--records", str(recorded), "--format", "json")
+    assert done.returncode == 0
+    assert "recorded by these very models" in done.stderr and "live" not in done.stderr
+    assert not imported & HEAVY
+    assert (recorded / "cost.jsonl").read_bytes() == before
+    assert done.stdout == call(table, "--records", recorded, "--format", "json").out
+
+
+@pytest.mark.parametrize("table", ["table2", "table3", "table4", "table6", "figure2", "scaling", "speed"])
+def test_a_table_of_the_committed_records_imports_no_torch(table: str, tmp_path: Path) -> None:
+    options = () if table == "speed" else ("--run", "none", "--figures", str(tmp_path))
+    done, imported = call_fresh(table, *options)
+    assert done.returncode == 0
+    assert "argparse" in imported
+    assert not imported & HEAVY
+
+
+def test_a_study_that_trains_nothing_decodes_nothing_and_imports_no_torch(tmp_path: Path) -> None:
+    data = make_esc50_folder(tmp_path / "esc50", per_fold=1)
+    done, imported = call_fresh("esc50", "--data", f"esc50={data}", "--run", "none", "--records", str(tmp_path))
+    assert done.returncode == 0
+    assert "10 of 10 listed clips have a file; --run none decodes none of them" in done.stderr
+    assert "torch" not in imported
+
+
 # --- bad input ------------------------------------------------------------------------------------------------------
 
 
@@ -320,12 +359,19 @@ def test_the_record_tells_how_many_clips_were_listed_and_kept(trained: Workplace
 def test_a_second_call_reuses_the_records_and_prints_the_same_table(
     trained: Workplace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("reproduce.cli.session.run_experiment", lambda *_: pytest.fail("trained again"))
+    monkeypatch.setattr("reproduce.training.runner.run_experiment", lambda *_: pytest.fail("trained again"))
     before = (trained.records / "train.jsonl").read_bytes()
     again = trained.again("--format", "json")
     assert (again.status, again.out) == (0, trained.first.out)
     assert "2 recorded, 0 to train" in again.err
     assert (trained.records / "train.jsonl").read_bytes() == before
+
+
+def test_run_none_finds_the_runs_that_left_out_broken_clips(trained: Workplace) -> None:
+    again = trained.again("--format", "json", "--run", "none")
+    assert (again.status, again.out) == (0, trained.first.out)
+    assert "2 recorded, 0 to train" in again.err
+    assert "the recorded runs left out 2 of these clips" in again.err
 
 
 def test_demo_scale_runs_leave_the_papers_table_as_it_was(
@@ -367,5 +413,5 @@ def test_a_fold_without_a_usable_clip_is_one_line(tmp_path: Path) -> None:
 def test_two_real_folds_of_esc_10_are_read_and_planned(esc10: Path, tmp_path: Path) -> None:
     done = call("esc50", "--data", f"esc50={esc10}", "--folds", "2", "--run", "none", "--records", tmp_path)
     assert done.status == 0
-    assert "400 of 400 listed clips are usable, 10 classes" in done.err
+    assert "400 of 400 listed clips have a file; --run none decodes none of them" in done.err
     assert done.err.count("not run: ") == 4

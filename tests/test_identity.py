@@ -14,6 +14,7 @@ from make_records import make_cost_record
 from reproduce.__main__ import main
 from reproduce.datasets import ClipIndex, read_dataset
 from reproduce.datasets.index import Labels
+from reproduce.efficiency.cost_identity import cost_code, cost_experiment
 from reproduce.records.store import append_record
 
 
@@ -47,3 +48,14 @@ def test_a_stored_cost_never_stands_for_the_one_measured_live(
     assert main(["table5", "--format", "json", "--records", str(tmp_path)]) == 0
     cells = {(c["row"], c["column"]): c["measured"] for c in json.loads(capsys.readouterr().out)["rows"]}
     assert round(cells["ast_our_as", "macs"], 1) == 103.4
+
+
+def test_a_changed_model_source_or_config_is_another_code(tmp_path: Path) -> None:
+    def code(source: str, **config: int) -> str:
+        folder = tmp_path / f"{len(list(tmp_path.iterdir()))}"
+        folder.mkdir()
+        (folder / "model.py").write_text(source)
+        return cost_code(cost_experiment("ast_base", config), folder)
+
+    assert code("a = 1") == code("a = 1")
+    assert len({code("a = 1"), code("a = 2"), code("a = 1", depth=2)}) == 3

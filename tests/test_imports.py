@@ -77,6 +77,7 @@ TORCH_FREE = (
     "data/shard_plan.py",
     "data/shard_writer.py",
     "efficiency/clip_counts.py",
+    "efficiency/cost_identity.py",
     "efficiency/energy.py",
     "efficiency/plan.py",
     "efficiency/stopping.py",

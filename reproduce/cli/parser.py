@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import difflib
 import re
-from importlib.metadata import PackageNotFoundError, version
 from typing import Any, NoReturn
 
 from reproduce.cli.command import GROUPS, PROGRAM, Command
@@ -71,7 +70,7 @@ def build_parser() -> argparse.ArgumentParser:
         description="Reproduce the tables of the MAST paper, and compare MAST with AST on your own data and hardware.",
     )
     parser.commands = commands
-    parser.add_argument("--version", action="version", version=f"mast-vs-ast {_version()}")
+    parser.add_argument("--version", action=_Version, nargs=0, help="show the version and exit")
     subparsers = parser.add_subparsers(dest="command", required=True, metavar="COMMAND", parser_class=_Subcommand)
     groups: dict[str, Any] = {}
     for command in commands:
@@ -87,7 +86,17 @@ def build_parser() -> argparse.ArgumentParser:
     return parser
 
 
+class _Version(argparse.Action):
+    """Prints the version; it is looked up only then."""
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: Any) -> NoReturn:
+        print(f"mast-vs-ast {_version()}")
+        parser.exit()
+
+
 def _version() -> str:
+    from importlib.metadata import PackageNotFoundError, version
+
     try:
         return version("mast-vs-ast")
     except PackageNotFoundError:  # a checkout without installation

@@ -1,4 +1,7 @@
-"""Steps of every training command: open a data set, train the runs without a record, and log progress."""
+"""Steps of every training command: open a data set, train the runs without a record, and log progress.
+
+Functions that decode, train or measure import torch themselves: a table of stored records does not need it.
+"""
 
 from __future__ import annotations
 
@@ -6,32 +9,32 @@ import os
 import tempfile
 from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import torch
-from tqdm import tqdm
+import numpy as np
 
-from models.weight_files import CheckpointError, read_state_dict
 from reproduce.audio.spec import AudioSpec
 from reproduce.cli.options import ExecutionOptions, TrainingOptions
-from reproduce.cli.planned_runs import PlannedRun, plan_runs
 from reproduce.cli.progress import is_distributed, log, progress_bar
 from reproduce.data.shard_index import INDEX_NAME, JOURNAL_NAME, read_shard_index
-from reproduce.data.shard_reader import in_memory, open_shards
-from reproduce.data.waveform_store import WaveformStore, fits_in_memory, load_waveforms, stream_waveforms
-from reproduce.datasets import read_variant
+from reproduce.datasets import ClipIndex, read_variant
 from reproduce.datasets.readers.audioset import WHOLE_TRAIN
 from reproduce.efficiency.plan import WHOLE_BATCH
-from reproduce.efficiency.planning import TrainingDevice, estimate_memory, fit_memory
-from reproduce.environment import choose_device
 from reproduce.errors import InputError
 from reproduce.experiments.experiment import Experiment
 from reproduce.experiments.recipe import SCRATCH
 from reproduce.machine import reading_workers
 from reproduce.metrics.headline import HEADLINES, headline
+from reproduce.records.runs import Run, TrainedRun
 from reproduce.training.execution import Execution, Progress, RunSettings
-from reproduce.training.processes import by_first_process, make_accelerator
-from reproduce.training.runner import run_experiment
+
+if TYPE_CHECKING:
+    from tqdm import tqdm
+
+    from reproduce.cli.planned_runs import PlannedRun
+    from reproduce.data.waveform_store import WaveformStore
 
 PROBLEMS_SHOWN = 10
 USABLE_MEMORY = 0.9  # share of a GPU: the estimate excludes the CUDA context and unused memory of the allocator
@@ -46,6 +49,8 @@ def named_weights(name: str) -> tuple[Path | None, str]:
     path = Path(name)
     if name == SCRATCH or not path.exists():
         return None, name
+    from models.weight_files import CheckpointError, read_state_dict
+
     try:
         _, sha256 = read_state_dict(path)
     except CheckpointError as error:
@@ -84,6 +89,11 @@ def make_execution(options: ExecutionOptions, in_main_memory: bool) -> Execution
     Raises:
         InputError: this machine lacks the device, or it lacks the precision.
     """
+    import torch
+
+    from reproduce.environment import choose_device
+    from reproduce.training.processes import make_accelerator
+
     device, precision = choose_device(options.device), options.precision
     if precision == "auto":
         native = device.startswith("cuda") and torch.cuda.is_bf16_supported(including_emulation=False)
@@ -116,6 +126,8 @@ def open_store(request: StoreRequest, stream: bool) -> WaveformStore:
     Raises:
         InputError: the data cannot be read, have no usable clip, or are shards of other data.
     """
+    from reproduce.data.waveform_store import fits_in_memory, load_waveforms, stream_waveforms
+
     # A journal without an index belongs to unfinished shards: reading them raises an error that explains this.
     if any((request.path / file).is_file() for file in (INDEX_NAME, JOURNAL_NAME)):
         store = _open_shards(request, stream)
@@ -134,7 +146,60 @@ def open_store(request: StoreRequest, stream: bool) -> WaveformStore:
     return store
 
 
+def read_undecoded(request: StoreRequest) -> ClipIndex | None:
+    """The listed clips of a data set that have a file, for `--run none`; None for shards, whose index needs more."""
+    if any((request.path / file).is_file() for file in (INDEX_NAME, JOURNAL_NAME)):
+        return None
+    index = read_variant(request.dataset, request.path, request.variant, follow_outside=request.follow_outside)
+    listed = sum(index.listed.values())
+    log(f"{request.dataset}: {len(index)} of {listed} listed clips have a file; --run none decodes none of them")
+    return index
+
+
+def match_recorded(experiments: Sequence[Experiment], index: ClipIndex, runs: Sequence[Run]) -> dict[str, Experiment]:
+    """All experiments by key, without decoding a clip.
+
+    Clips that cannot be decoded are no part of a key, and only decoding shows which they are. Every set of clips that
+    recorded runs left out is tried; the one with most recorded runs, and among equals the newest, gives the keys.
+
+    Args:
+        experiments: runs on the clips of `index`.
+        index: the listed clips that have a file.
+        runs: the stored runs that may match.
+    """
+    created = {run.key: run.created for run in runs}
+    left_out = {frozenset[str]()}
+    for run in runs:
+        if isinstance(run, TrainedRun) and run.dataset == index.dataset:
+            left_out.add(frozenset(problem.clip_id for problem in run.problems if problem.fatal))
+    ids = set(index.clip_ids) if len(left_out) > 1 else set()
+    candidates = []
+    for absent in sorted({absent & ids for absent in left_out}, key=len):
+        kept = [position for position, name in enumerate(index.clip_ids) if name not in absent] if absent else None
+        keys = _keys(experiments, index if kept is None else index.take(np.asarray(kept, int)))
+        found = [created[key] for key in keys if key in created]
+        candidates.append(((len(found), max(found, default="")), absent, keys))
+    (recorded, _), absent, keys = max(candidates, key=lambda candidate: candidate[0])
+    log(f"{len(keys)} runs: {recorded} recorded, 0 to train")
+    if absent:
+        log(f"{index.dataset}: the recorded runs left out {len(absent)} of these clips, which could not be used then")
+    return keys
+
+
+def _keys(experiments: Iterable[Experiment], index: ClipIndex) -> dict[str, Experiment]:
+    """The experiments by key, each split hashed once."""
+
+    @cache
+    def identity(splits: tuple[str, ...]) -> str:
+        return index.where_split(*splits).identity_sha256()
+
+    return {e.key(identity(e.train_splits), identity(e.test_splits)): e for e in experiments}
+
+
 def _open_shards(request: StoreRequest, stream: bool) -> WaveformStore:
+    from reproduce.data.shard_reader import in_memory, open_shards
+    from reproduce.data.waveform_store import fits_in_memory
+
     folder, spec = request.path, request.front_end
     shards = read_shard_index(folder)
     if shards.dataset != request.dataset:
@@ -171,6 +236,8 @@ def train_missing(
     Raises:
         InputError: a folder cannot be written, or the data or weights do not fit an experiment.
     """
+    from reproduce.training.runner import run_experiment
+
     experiments = list(experiments)
     planned, store = _plan(experiments, store, kind, options)
     keys = {run.key: experiment for run, experiment in zip(planned, experiments, strict=True)}
@@ -205,6 +272,9 @@ def _plan(
     experiments: Sequence[Experiment], store: WaveformStore, kind: str, options: TrainingOptions
 ) -> tuple[list[PlannedRun], WaveformStore]:
     """Call `plan_runs` in the first process. All processes use its plan; only the first one needs the digests."""
+    from reproduce.cli.planned_runs import plan_runs
+    from reproduce.training.processes import by_first_process
+
     if not is_distributed():
         return plan_runs(experiments, store, kind, options)
     make_execution(options.execution, isinstance(store.waveforms, tuple))  # the processes need it to communicate
@@ -222,6 +292,10 @@ def _fit_device(name: str, experiment: Experiment, execution: Execution) -> Exec
     accelerator = execution.accelerator
     if accelerator.device.type != "cuda" or execution.micro_batch or execution.grad_checkpointing:
         return execution
+    import torch
+
+    from reproduce.efficiency.planning import TrainingDevice, estimate_memory, fit_memory
+
     gib = torch.cuda.get_device_properties(accelerator.device).total_memory / 2**30
     device = TrainingDevice(
         gib=USABLE_MEMORY * gib, devices=accelerator.num_processes, mixed=accelerator.mixed_precision == "bf16"

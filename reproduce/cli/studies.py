@@ -7,11 +7,17 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import Any
 
-from models import create_model
-from models.complexity import measure_complexity
 from reproduce.cli.options import TrainingOptions
 from reproduce.cli.progress import log, print_table
-from reproduce.cli.session import StoreRequest, log_missing, named_weights, open_store, train_missing
+from reproduce.cli.session import (
+    StoreRequest,
+    log_missing,
+    match_recorded,
+    named_weights,
+    open_store,
+    read_undecoded,
+    train_missing,
+)
 from reproduce.datasets import ClipIndex, DatasetSpec, dataset_spec, location_of
 from reproduce.datasets.splits import plan_splits
 from reproduce.errors import InputError
@@ -49,13 +55,19 @@ def run_study(options: argparse.Namespace) -> int:
         front_end=preset.front_end,
         follow_outside=training.follow_outside,
     )
-    store = open_store(request, stream=training.execution.stream)
     kind = "search" if study == "tune" else "train"
-    experiments = [
-        replace(experiment, weights=weights_name) for experiment in _plan(study, spec, preset, store.index, options)
-    ]
-    keys = train_missing(experiments, store, kind, weights, training)
-    stored = load_records(options.records)
+
+    def plan(index: ClipIndex) -> list[Experiment]:
+        return [replace(planned, weights=weights_name) for planned in _plan(study, spec, preset, index, options)]
+
+    undecoded = read_undecoded(request) if training.run == "none" else None
+    if undecoded is not None:
+        stored = load_records(options.records)
+        keys = match_recorded(plan(undecoded), undecoded, [run for run in stored if run.kind == kind])
+    else:
+        store = open_store(request, stream=training.execution.stream)
+        keys = train_missing(plan(store.index), store, kind, weights, training)
+        stored = load_records(options.records)
     # The table needs searches too: they name the folds that chose a learning rate.
     runs = [run for run in stored if run.key in keys or (kind == "train" and isinstance(run, SearchRun))]
     log_missing(keys, {run.key for run in runs})
@@ -112,6 +124,9 @@ def _macs_of(
     preset: ComparisonPreset, model: str, index: ClipIndex, model_config: Mapping[str, Any] | None = None
 ) -> float:
     """Count the MACs of one clip's forward pass, attention products included."""
+    from models import create_model  # late: it imports torch
+    from models.complexity import measure_complexity
+
     (classes,) = (len(names) for names in index.classes.values())
     size = (preset.front_end.mels, preset.front_end.frames)
     built = create_model(model, num_classes=classes, input_size=size, **(model_config or {}))

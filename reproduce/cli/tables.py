@@ -1,4 +1,4 @@
-"""Print tables of stored runs with newly measured costs, and compare two stored runs."""
+"""Print tables of stored runs with the costs of today's models, and compare two stored runs."""
 
 from __future__ import annotations
 
@@ -6,15 +6,13 @@ import argparse
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from reproduce.cli.progress import print_table
-from reproduce.efficiency.costs import measure_cost
+from reproduce.cli.progress import log, print_table
+from reproduce.efficiency.cost_identity import cost_experiment, recorded_cost
 from reproduce.paper import load_paper
-from reproduce.records.reading import read_runs
-from reproduce.records.record import RunRecord
 from reproduce.records.records import Records
 from reproduce.records.runs import CostRun
 from reproduce.records.store import append_record, as_stored, load_records
-from reproduce.tables import Table, TableInputs, build, table_specs
+from reproduce.tables import CostRequest, Table, TableInputs, build, table_specs
 
 # Tables whose costs are stored: the report reads only records.
 STORED_COSTS = ("costs", "ablations")
@@ -41,36 +39,48 @@ def build_table(name: str, folder: Path) -> Table:
 
 
 def table_inputs(names: Iterable[str], folder: Path) -> TableInputs:
-    """Return the shared inputs of the tables `names`: the records under `folder`, and newly measured costs.
+    """Return the shared inputs of the tables `names`: the records under `folder`, and the costs they need.
 
-    A stored cost may be of older code and fills no cell.
+    Records of the very same models and code give the costs. Other costs may be of older code and fill no cell: they are
+    measured again.
 
     Raises:
         InputError: the records cannot be read or written.
     """
     stored = load_records(folder)
-    live: dict[str, RunRecord] = {}
+    costs: dict[str, CostRun] = {}
+    live: list[CostRun] = []
+    kept: set[str] = set()
     for name in names:
-        costs = [
-            measure_cost(r.model, r.model_config, with_libraries=r.with_libraries) for r in table_specs()[name].costs
-        ]
-        if name in STORED_COSTS:
-            _store_new(costs, stored, folder)
-        live |= {cost.key: cost for cost in costs}
-    others = [run for run in stored if not (live and isinstance(run, CostRun))]
-    return TableInputs(load_paper(), Records((*others, *read_runs(live.values()))), folder)
+        for request in table_specs()[name].costs:
+            known = Records((*stored.of_kind(CostRun), *live))
+            run = recorded_cost(known, cost_experiment(request.model, request.model_config), request.with_libraries)
+            if run is None:
+                run = _measure(request)
+                live.append(run)
+            costs[run.key] = run
+            if name in STORED_COSTS:
+                kept.add(run.key)
+    for run in live:
+        if run.key in kept:
+            append_record(folder, run.record)
+    _log_costs(costs.values(), live)
+    others = [run for run in stored if not (costs and isinstance(run, CostRun))]
+    return TableInputs(load_paper(), Records((*others, *costs.values())), folder)
 
 
-def _store_new(costs: Sequence[RunRecord], stored: Records, folder: Path) -> None:
-    """Append the costs without an equal record: repeated counts are equal.
+def _measure(request: CostRequest) -> CostRun:
+    from reproduce.efficiency.costs import measure_cost  # late: it imports torch
 
-    A record with counts by the libraries also equals a cost without them.
-    """
-    known = {run.key: run.record for run in stored.newest(CostRun)}
-    for record in costs:
-        old = known.get(record.key)
-        if old is not None and old.metrics == record.metrics:
-            details = as_stored(record).details
-            if details in (old.details, {**old.details, "libraries": {}}):
-                continue
-        append_record(folder, record)
+    record = measure_cost(request.model, request.model_config, with_libraries=request.with_libraries)
+    (run,) = Records.of([as_stored(record)]).of_kind(CostRun)
+    return run
+
+
+def _log_costs(costs: Iterable[CostRun], live: Sequence[CostRun]) -> None:
+    measured = {run.key for run in live}
+    recorded = [run for run in costs if run.key not in measured]
+    if recorded:
+        log(f"costs: {len(recorded)} recorded by these very models, {max(run.day for run in recorded)}")
+    if measured:
+        log(f"costs: {len(measured)} measured live: no record is of these very models (`ablations` records them)")

@@ -1,4 +1,7 @@
-"""Fill the paper's tables and figures: train missing runs, measure what depends on them, print the table."""
+"""Fill the paper's tables and figures: train missing runs, measure what depends on them, print the table.
+
+Functions that decode, train or measure import torch themselves: a table of stored records does not need it.
+"""
 
 from __future__ import annotations
 
@@ -8,18 +11,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from reproduce.cli.options import TrainingOptions, parse_overrides
-from reproduce.cli.progress import counting_bar, is_distributed, is_main, log, log_files, print_result, print_table
+from reproduce.cli.progress import counting_bar, is_distributed, is_main, log, print_result, print_table
 from reproduce.cli.session import StoreRequest, fit_splits, make_execution, open_store, train_missing
 from reproduce.cli.tables import build_table, table_inputs
 from reproduce.datasets import parse_locations, read_variant
-from reproduce.datasets.standin.write import STANDINS, write_standin
 from reproduce.efficiency.clip_counts import located_counts
 from reproduce.efficiency.plan import ClipCounts, Memory
-from reproduce.efficiency.planning import plan_experiments
-from reproduce.efficiency.scaling import DEBUG_MODELS, Sweep, measure_scaling
-from reproduce.environment import choose_device
 from reproduce.errors import InputError
-from reproduce.evaluation.clustering import fill_clusterings, fill_projections
 from reproduce.experiments.experiment import Experiment
 from reproduce.experiments.families import LENGTHS_S
 from reproduce.experiments.paper_studies import study_name
@@ -30,6 +28,7 @@ from reproduce.records.runs import ScalingRun
 from reproduce.records.store import load_records
 from reproduce.tables import build, table_specs
 from reproduce.tables.plan import plan_table
+from reproduce.tables.scaling import by_machine
 
 NOT_OF_THE_PAPER = ("costs", "speed", "esc50", "tune", "equal_macs", "pooling")
 
@@ -96,13 +95,16 @@ def run_scaling(options: argparse.Namespace) -> int:
     if not is_main():
         return 0
     records = _measure_scaling(options.preset == "debug", options.records, options.device, options.run)
-    log_files(write_scaling_figure(records, options.figures))
+    _log_figures(write_scaling_figure(records, options.figures))
     print_table(build_table("scaling", options.records), options.format)
     return 0
 
 
 def run_plan(options: argparse.Namespace) -> int:
     """Print the expected costs of a target's runs; train and write nothing."""
+    from reproduce.datasets.standin.write import STANDINS
+    from reproduce.efficiency.planning import plan_experiments
+
     experiments = experiments_of(options.target, options.preset, options.seeds, parse_overrides(options.set))
     located = parse_locations(options.data, options.datasets)
     counts = {}
@@ -140,6 +142,8 @@ def _locate(experiments: Sequence[Experiment], wanted: TargetOptions, located: M
 
 def _demo_clips(name: str, preset: str) -> int:
     """Clips of a data set's stand-in; InputError for a data set that has none."""
+    from reproduce.datasets.standin.write import STANDINS
+
     clips = demo(preset).clips
     if name not in clips or name not in STANDINS:
         raise InputError(f"{name} has no synthetic stand-in for --preset {preset}: pass --data {name}=DIR")
@@ -147,6 +151,8 @@ def _demo_clips(name: str, preset: str) -> int:
 
 
 def _write_standin(name: str, clips: int, folder: Path) -> Path:
+    from reproduce.datasets.standin.write import write_standin
+
     if not is_main():
         return folder / name
     with counting_bar(f"stand-in of {name}", "file") as on_progress:
@@ -194,21 +200,38 @@ def _measure_what_follows(wanted: TargetOptions) -> None:
     """Measure clusterings and scaling without a record, and draw their figures."""
     names, training = set(wanted.tables), wanted.training
     if training.run != "none" and names & {"table6", "figure2"}:
+        from reproduce.evaluation.clustering import fill_clusterings, fill_projections
+
         with counting_bar("clustering") as on_progress:
             problems = fill_clusterings(training.records, on_progress) if "table6" in names else []
             problems += fill_projections(training.records, on_progress) if "figure2" in names else []
         for line in dict.fromkeys(problems):
             log(f"not clustered: {line}")
     if "figure2" in names:
-        log_files(write_figure2(load_records(training.records), training.records, wanted.figures))
+        _log_figures(write_figure2(load_records(training.records), training.records, wanted.figures))
     if "scaling" in names:
         debug, device = wanted.preset == "debug", training.execution.device
         records = _measure_scaling(debug, training.records, device, training.run)
-        log_files(write_scaling_figure(records, wanted.figures))
+        _log_figures(write_scaling_figure(records, wanted.figures))
+
+
+def _log_figures(paths: Iterable[Path]) -> None:
+    for path in paths:
+        log(f"figure: {path}")
 
 
 def _measure_scaling(debug: bool, records: Path, device: str, run: str) -> list[ScalingRun]:
-    """Measure latencies on this machine: the paper's models and lengths, or debug models at short lengths."""
+    """Measure latencies on this machine: the paper's models and lengths, or debug models at short lengths.
+
+    With `run` "none", return the runs of the machine that was measured last: naming this device needs torch.
+    """
+    if run == "none":
+        size = "debug" if debug else "base"
+        machines = [group for group in by_machine(load_records(records).newest(ScalingRun)) if group[0].size == size]
+        return max(machines, key=lambda group: max(run.created for run in group), default=[])
+    from reproduce.efficiency.scaling import DEBUG_MODELS, Sweep, measure_scaling
+    from reproduce.environment import choose_device
+
     sweep = Sweep(device=choose_device(device))
     if debug:
         sweep = replace(sweep, lengths=LENGTHS_S[:2], models=DEBUG_MODELS)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from functools import cache
 from typing import Any
@@ -11,6 +10,7 @@ import torch
 
 from models import create_model
 from models.complexity import count_with_libraries, measure_complexity
+from reproduce.efficiency.cost_identity import cost_code, cost_experiment
 from reproduce.environment import describe_environment
 from reproduce.keys import hash_key
 from reproduce.records.record import RunRecord, now
@@ -33,12 +33,7 @@ def measure_cost(
         num_classes: of one head, or of each head by name.
         with_libraries: also count with FlopCounterMode, fvcore and ptflops, which run real forward passes.
     """
-    experiment = {
-        "model": model,
-        "model_config": json.loads(json.dumps(dict(model_config or {}))),
-        "input_size": list(input_size),
-        "num_classes": num_classes,
-    }
+    experiment = cost_experiment(model, model_config, input_size, num_classes)
     with torch.device("meta"):
         complexity = measure_complexity(
             create_model(model, num_classes=num_classes, input_size=input_size, **(model_config or {}))
@@ -59,6 +54,7 @@ def measure_cost(
             "items": [[item.block, item.kind, item.macs] for item in complexity.items],
             "shapes": [[s.block, s.tokens, *s.grid, s.width, s.prefix_tokens] for s in complexity.shapes],
             "libraries": _library_counts(model, experiment) if with_libraries else {},
+            "code": cost_code(experiment),
         },
         environment=_environment(),
         created=now(),

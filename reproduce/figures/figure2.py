@@ -69,7 +69,8 @@ def write_figure2(records: Records, records_dir: Path, out_dir: Path) -> list[Pa
         halves = _stored_halves(records, records_dir, scale)
         if len(halves) == len(MODELS):
             name = FIGURE if scale == "paper" else f"{FIGURE}_{scale}"
-            written += save_figure(_draw(halves), out_dir, name)
+            shown = [run for half in halves.values() for run in (half.run, half.measured)]
+            written += save_figure(lambda halves=halves: _draw(halves), out_dir, name, shown)  # type: ignore[misc]
             written.append(_write_coordinates(out_dir / f"{name}.csv", halves))
     return written
 

@@ -44,7 +44,7 @@ def write_scaling_figure(records: Sequence[ScalingRun], out: Path) -> list[Path]
     """
     if not any(_was_timed(record) for record in records):
         return []
-    return save_figure(draw_scaling(records), out, "scaling")
+    return save_figure(lambda: draw_scaling(records), out, "scaling", records)
 
 
 def draw_scaling(records: Sequence[ScalingRun]) -> Figure:

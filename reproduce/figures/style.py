@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import hashlib
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from reproduce.files import write_whole
-from reproduce.records.runs import ScalingRun
+from reproduce.keys import hash_key
+from reproduce.records.runs import Run, ScalingRun
+from reproduce.records.store import to_line
 
 if TYPE_CHECKING:  # matplotlib takes a second to import, and tables do without it
     from matplotlib.figure import Figure
@@ -38,8 +42,16 @@ def figure_style(**changes: Any) -> Iterator[None]:
         yield
 
 
-def save_figure(figure: Figure, out: Path, name: str) -> list[Path]:
-    """Write `out/NAME.png` and `out/NAME.svg`, each completely or not at all.
+def save_figure(draw: Callable[[], Figure], out: Path, name: str, shown: Sequence[Run]) -> list[Path]:
+    """Write `out/NAME.png` and `out/NAME.svg`, each completely or not at all, unless both show these runs already.
+
+    The files carry a hash of the runs and of the code that draws: drawing takes a second, comparing none.
+
+    Args:
+        draw: makes the figure.
+        out: folder, created if absent.
+        name: of the files.
+        shown: the runs in it.
 
     Returns:
         The two paths.
@@ -47,10 +59,14 @@ def save_figure(figure: Figure, out: Path, name: str) -> list[Path]:
     Raises:
         InputError: a file cannot be written.
     """
-    paths = []
+    mark = _mark(shown)
+    paths = [out / f"{name}.{suffix}" for suffix in METADATA]
+    if all(path.is_file() and mark.encode() in path.read_bytes() for path in paths):
+        return paths
+    figure = draw()
     with figure_style():
-        for suffix, metadata in METADATA.items():
-            path = out / f"{name}.{suffix}"
+        for path, (suffix, plain) in zip(paths, METADATA.items(), strict=True):
+            metadata = {**plain, "Description": mark}
             write_whole(
                 path,
                 lambda file, suffix=suffix, metadata=metadata: figure.savefig(  # type: ignore[misc]
@@ -59,8 +75,12 @@ def save_figure(figure: Figure, out: Path, name: str) -> list[Path]:
                 "cannot be written",
                 "choose another folder",
             )
-            paths.append(path)
     return paths
+
+
+def _mark(shown: Sequence[Run]) -> str:
+    code = hashlib.sha256(b"".join(path.read_bytes() for path in sorted(Path(__file__).parent.glob("*.py"))))
+    return f"mast-vs-ast {hash_key([code.hexdigest(), version('matplotlib'), *(to_line(run.record) for run in shown)])}"
 
 
 def by_family(runs: Sequence[ScalingRun]) -> dict[str, list[ScalingRun]]:

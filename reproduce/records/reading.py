@@ -208,6 +208,7 @@ def _cost(record: RunRecord) -> CostRun:
         shapes=tuple(_named(BlockShape, shape, shape_fields) for shape in details.get("shapes", ())),
         items=tuple(_named(CostItem, item, ("block", "kind", "macs")) for item in details.get("items", ())),
         libraries=dict(details.get("libraries", {})),
+        code=str(details.get("code", "")),
     )
 
 

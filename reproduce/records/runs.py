@@ -341,6 +341,7 @@ class CostRun(ModelRun):
         shapes: output of each block.
         items: MACs by block and kind, attention products included.
         libraries: counting library and attention implementation -> MACs; empty where no library counted.
+        code: hash of the config and of the models' sources, see `efficiency.cost_identity`; "" in older records.
     """
 
     kind: ClassVar[str] = "cost"
@@ -350,6 +351,7 @@ class CostRun(ModelRun):
     shapes: tuple[BlockShape, ...]
     items: tuple[CostItem, ...]
     libraries: Mapping[str, float]
+    code: str
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -172,7 +172,7 @@ class Table:
 
 @dataclass(frozen=True)
 class CostRequest:
-    """A cost that a table needs measured live before it is built.
+    """A cost that a table needs before it is built, of the very same models and code.
 
     Args:
         model: registered name.

@@ -70,7 +70,8 @@ def _library_counts(records: Mapping[str, CostRun | None]) -> dict[str, dict[str
     for model, record in records.items():
         for name, macs in (record.libraries if record else {}).items():
             counts.setdefault(name, {})[model] = macs / GIGA
-    return counts
+    # torch first, the fused path last: records keep no order.
+    return {name: counts[name] for name in sorted(counts, key=lambda n: (n.endswith("sdpa"), n[:5] != "torch", n))}
 
 
 def _cost_rows(values: Mapping[str, Mapping[str, float]], records: Mapping[str, CostRun | None]) -> tuple[Row, ...]:
