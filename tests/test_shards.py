@@ -632,7 +632,7 @@ def test_shards_of_another_variant_or_unfinished_are_not_trained_on(
     out = copied(standin("vggsound")[1], tmp_path / "shards")
     command = ["train", "vggsound", "--data", f"vggsound={out}", "--preset", "debug", "--records", str(tmp_path / "r")]
     assert main([*command, "--variant", "full"]) == 2
-    assert f"--variant full: the shards in {out} contain" in capsys.readouterr().err
+    assert f"{out}: these shards contain vggsound its only variant, but full is needed" in capsys.readouterr().err
     (out / INDEX_NAME).rename(out / JOURNAL_NAME)
     assert main(command) == 2
     assert "sharding is not finished; run the same `data shard` again" in capsys.readouterr().err
