@@ -123,7 +123,7 @@ def comparison_text(source: Source, runs: Mapping[str, Sequence[TrainedRun]]) ->
 
 def verdict_text(difference: MeanDifference, models: tuple[str, str]) -> str:
     """The second model minus the first, with its intervals and what they show; a winner only beyond training runs."""
-    clips = f"[{difference.low:+.1f}, {difference.high:+.1f}] over the {difference.units:,} recordings"
+    clips = f"[{difference.low:+.1f}, {difference.high:+.1f}] over the {difference.units:,} {difference.unit}s"
     value = f"a difference of {difference.value:+.1f} points"
     if difference.over_runs is None:
         shown = "a tie" if difference.low <= 0 <= difference.high else "a difference of these two trained models"

@@ -8,6 +8,7 @@ from typing import Any
 
 from reproduce.errors import InputError
 from reproduce.experiments.experiment import Experiment
+from reproduce.experiments.families import family
 from reproduce.experiments.presets import ComparisonPreset
 
 # Recipe names of the studies with a separate table.
@@ -117,7 +118,7 @@ def pooling_variants(experiments: Iterable[Experiment]) -> list[Experiment]:
     variants = []
     for experiment in experiments:
         configs: list[dict[str, Any]] = [{}]
-        if experiment.model.startswith("mast"):
+        if family(experiment.model) == "mast":
             configs += [{"pool_strides": strides} for name, strides in POOLING_ABLATIONS.items() if name != "mast"]
         variants += [replace(experiment, model_config=config, recipe_name=POOLING) for config in configs]
     return variants

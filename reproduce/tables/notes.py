@@ -154,7 +154,7 @@ def _pair_notes(
         if mean is not None:
             tests[-1] += (
                 f". Mean over {mean.seeds} seeds: {name_b} - {name_a} = {mean.value:+.1f} [{mean.low:+.1f}, "
-                f"{mean.high:+.1f}] points, bootstrap over the {mean.units:,} {outcomes.unit}s of these clips"
+                f"{mean.high:+.1f}] points, bootstrap over the {mean.units:,} {mean.unit}s of these clips"
             )
             if mean.over_runs is not None:
                 low, high = mean.over_runs
@@ -174,7 +174,8 @@ class MeanDifference:
         value: points.
         low: lower bound of the 95 % interval.
         high: upper bound of the 95 % interval.
-        units: recordings, videos or speakers, which the bootstrap resamples.
+        unit: what the bootstrap resamples: "recording", "video", "speaker" or "clip".
+        units: how many.
         seeds: how many of both models.
         over_runs: 95 % interval over folds and seeds, corrected for overlapping training sets; None for a single run.
     """
@@ -182,6 +183,7 @@ class MeanDifference:
     value: float
     low: float
     high: float
+    unit: str
     units: int
     seeds: int
     over_runs: tuple[float, float] | None
@@ -206,7 +208,7 @@ class _Outcomes:
 
     Args:
         correct: head -> seed -> clip -> (whether the first is correct, whether the second is).
-        sources: clip -> the recording that it is cut from.
+        sources: clip -> the recording, video or speaker that it is cut from, or the clip itself.
         by_run: head -> second minus first in points, one per fold and seed.
         test_to_train: test clips divided by training clips, mean over runs.
         unit: what clips are cut from: "recording", "video", "speaker" or "clip".
@@ -237,9 +239,10 @@ class _Outcomes:
             value=difference.value,
             low=low,
             high=high,
+            unit=self.unit,
             units=len(set(sources)),
             seeds=len(seeds),
-            over_runs=corrected_interval(self.by_run[head], self.test_to_train),
+            over_runs=corrected_interval(self.by_run.get(head, ()), self.test_to_train),
         )
 
 
@@ -253,7 +256,7 @@ def _paired_outcomes(inputs: TableInputs, first: Sequence[TrainedRun], second: S
         ours, theirs = (load_predictions(inputs.records_dir, run) for run in (a, b))
         if ours is None or theirs is None:
             return f"the stored predictions of {a.key} or {b.key} are absent"
-        sources |= _sources(ours)
+        sources |= _sources(a, ours)
         for head in () if a.multilabel else ours.logits.keys() & theirs.logits.keys():
             metric = "top1" if head == DEFAULT_HEAD else f"{head}_top1"
             by_clip = [dict(zip(map(str, s.clip_ids), correct_clips(s, metric), strict=True)) for s in (ours, theirs)]
@@ -261,26 +264,22 @@ def _paired_outcomes(inputs: TableInputs, first: Sequence[TrainedRun], second: S
             pairs = {clip: (bool(by_clip[0][clip]), bool(by_clip[1][clip])) for clip in shared}
             correct.setdefault(head, {}).setdefault(a.seed, {}).update(pairs)
             gain = [float(theirs) - float(ours) for ours, theirs in pairs.values()]
-            by_run.setdefault(head, []).append(100.0 * float(np.mean(gain)) if gain else 0.0)
+            if gain:
+                by_run.setdefault(head, []).append(100.0 * float(np.mean(gain)))
         ratios.append(a.test_kept / a.train_kept if a.train_kept else 0.0)
     ratio = float(np.mean(ratios)) if ratios else 0.0
     unit = first[0].unit
     if unit == "clip" and any(clip != source for clip, source in sources.items()):
-        unit = "recording"  # of ESC-50, in records before runs stored their unit
+        unit = dataset_spec(first[0].dataset).unit  # of records before runs stored their unit
     return _Outcomes(correct=correct, sources=sources, by_run=by_run, test_to_train=ratio, unit=unit)
 
 
-def _sources(stored: StoredPredictions) -> dict[str, str]:
-    """Clip id -> the recording that it is cut from: as stored, or by the form of ESC-50's ids."""
+def _sources(run: TrainedRun, stored: StoredPredictions) -> dict[str, str]:
+    """Clip id -> the unit that it is cut from: as stored, or by the form of the data set's ids."""
     ids = [str(clip) for clip in stored.clip_ids]
-    groups = [source_of(clip) for clip in ids] if stored.groups is None else map(str, stored.groups)
+    group_of = dataset_spec(run.dataset).group_of
+    groups = [group_of(clip) for clip in ids] if stored.groups is None else map(str, stored.groups)
     return dict(zip(ids, groups, strict=True))
-
-
-def source_of(clip_id: str) -> str:
-    """The recording that a clip was cut from, where its id is one of ESC-50's (FOLD-SOURCE-TAKE-CLASS); else itself."""
-    parts = clip_id.split("-")
-    return parts[1] if len(parts) == 4 and parts[1].isdecimal() else clip_id
 
 
 def class_notes(group: Sequence[TrainedRun]) -> list[str]:
