@@ -257,7 +257,7 @@ def test_a_run_has_the_record_as_attributes(tmp_path: Path) -> None:
     assert (run.dataset, run.variant, run.fold, run.seed) == ("esc50", "", "3", 2)
     assert (run.recipe.epochs, run.front_end.mels, run.classes["label"][0]) == (1, 32, "dog")
     assert run.metric("top1") == 40.0
-    with pytest.raises(ValueError, match="map was not a number"):
+    with pytest.raises(InputError, match="map was not a number"):
         run.metric("map")
 
 

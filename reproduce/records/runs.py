@@ -15,6 +15,7 @@ from typing import Any, ClassVar
 
 from reproduce.audio.spec import AudioSpec
 from reproduce.datasets.index import DEFAULT_HEAD, Problem
+from reproduce.errors import InputError
 from reproduce.experiments.comparisons import POOLING_ABLATIONS
 from reproduce.experiments.experiment import run_key
 from reproduce.experiments.families import LABELS, family, size
@@ -92,12 +93,12 @@ class Run:
         """Return the metric `name`, accuracies in per cent.
 
         Raises:
-            KeyError: the run has no such metric.
-            ValueError: the recorded value is not a number.
+            InputError: the run has no such metric, or its value was not a number when it was recorded.
         """
-        value = self.metrics[name]
-        if math.isnan(value):
-            raise ValueError(f"record {self.key}: {name} was not a number when it was recorded")
+        value = self.metrics.get(name)
+        if value is None or not math.isfinite(value):
+            what = "is missing" if value is None else "was not a number when it was recorded"
+            raise InputError(f"record {self.key}: {name} {what}: measure it again, or delete its line")
         return value
 
     @property

@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from reproduce.audio.packs import open_hdf5, pack_kind
+from reproduce.audio.packs import open_hdf5, own_dataset, pack_kind
 from reproduce.datasets.index import Labels
 from reproduce.datasets.readers.scan import split_suffix
 from reproduce.datasets.readers.youtube_files import ID_DTYPE, parse_stem
@@ -53,7 +53,7 @@ class Pack:
         if "target" not in file:
             raise InputError(f"{self.path}: no dataset 'target', the clips' labels; make the pack again")
         lengths, values = [], []
-        for block, target in _targets(self.path, file["target"], self.kind, classes):
+        for block, target in _targets(self.path, own_dataset(self.path, file, "target"), self.kind, classes):
             wanted = np.flatnonzero(np.isin(np.arange(block, block + len(target)), self.rows))
             clips, carried = np.nonzero(target[wanted])
             lengths.append(np.bincount(clips, minlength=len(wanted)))
@@ -72,7 +72,7 @@ def open_pack(path: Path) -> Pack | None:
     if kind not in ("panns", "passt"):
         return None
     videos, rows = bytearray(), []
-    for row, name in enumerate(file["audio_name"][:]):
+    for row, name in enumerate(own_dataset(path, file, "audio_name")[:]):
         text = name.decode("ascii", "replace") if isinstance(name, bytes) else str(name)
         if not text:
             continue
