@@ -26,7 +26,8 @@ from reproduce.records.store import load_records
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 ROOT = Path(__file__).resolve().parents[1]
-HEAVY = {"torch", "timm", "torchvision", "pandas"}
+TORCH = {"torch", "timm", "torchvision"}
+HEAVY = {*TORCH, "pandas"}
 NOTHING_RECORDED = ("--records", "/nonexistent/records")
 
 
@@ -195,7 +196,7 @@ def test_costs_of_the_same_models_come_from_the_records_without_torch(table: str
     done, imported = call_fresh(table, "--records", str(recorded), "--format", "json")
     assert done.returncode == 0
     assert "recorded by these very models" in done.stderr and "live" not in done.stderr
-    assert not imported & HEAVY
+    assert not imported & TORCH
     assert (recorded / "cost.jsonl").read_bytes() == before
     assert done.stdout == call(table, "--records", recorded, "--format", "json").out
 
@@ -206,7 +207,7 @@ def test_a_table_of_the_committed_records_imports_no_torch(table: str, tmp_path:
     done, imported = call_fresh(table, *options)
     assert done.returncode == 0
     assert "argparse" in imported
-    assert not imported & HEAVY
+    assert not imported & TORCH
 
 
 def test_a_study_that_trains_nothing_decodes_nothing_and_imports_no_torch(tmp_path: Path) -> None:
@@ -214,7 +215,7 @@ def test_a_study_that_trains_nothing_decodes_nothing_and_imports_no_torch(tmp_pa
     done, imported = call_fresh("esc50", "--data", f"esc50={data}", "--run", "none", "--records", str(tmp_path))
     assert done.returncode == 0
     assert "10 of 10 listed clips have a file; --run none decodes none of them" in done.stderr
-    assert "torch" not in imported
+    assert not imported & TORCH
 
 
 # --- bad input ------------------------------------------------------------------------------------------------------

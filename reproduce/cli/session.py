@@ -159,6 +159,8 @@ def read_undecoded(request: StoreRequest) -> ClipIndex | None:
 def match_recorded(experiments: Sequence[Experiment], index: ClipIndex, runs: Sequence[Run]) -> dict[str, Experiment]:
     """All experiments by key, without decoding a clip.
 
+    Whether the sound of the clips has changed since is not checked: that needs their files.
+
     Clips that cannot be decoded are no part of a key, and only decoding shows which they are. Every set of clips that
     recorded runs left out is tried; the one with most recorded runs, and among equals the newest, gives the keys.
 
@@ -167,7 +169,8 @@ def match_recorded(experiments: Sequence[Experiment], index: ClipIndex, runs: Se
         index: the listed clips that have a file.
         runs: the stored runs that may match.
     """
-    created = {run.key: run.created for run in runs}
+    trained = sorted((run for run in runs if isinstance(run, TrainedRun)), key=lambda run: run.created)
+    newest = {run.names_key: run for run in trained}  # keys that cover the sound need its files to be read
     left_out = {frozenset[str]()}
     for run in runs:
         if isinstance(run, TrainedRun) and run.dataset == index.dataset:
@@ -177,13 +180,13 @@ def match_recorded(experiments: Sequence[Experiment], index: ClipIndex, runs: Se
     for absent in sorted({absent & ids for absent in left_out}, key=len):
         kept = [position for position, name in enumerate(index.clip_ids) if name not in absent] if absent else None
         keys = _keys(experiments, index if kept is None else index.take(np.asarray(kept, int)))
-        found = [created[key] for key in keys if key in created]
+        found = [newest[key].created for key in keys if key in newest]
         candidates.append(((len(found), max(found, default="")), absent, keys))
     (recorded, _), absent, keys = max(candidates, key=lambda candidate: candidate[0])
     log(f"{len(keys)} runs: {recorded} recorded, 0 to train")
     if absent:
         log(f"{index.dataset}: the recorded runs left out {len(absent)} of these clips, which could not be used then")
-    return keys
+    return {newest[key].key if key in newest else key: experiment for key, experiment in keys.items()}
 
 
 def _keys(experiments: Iterable[Experiment], index: ClipIndex) -> dict[str, Experiment]:
