@@ -83,4 +83,5 @@ def _log_costs(costs: Iterable[CostRun], live: Sequence[CostRun]) -> None:
     if recorded:
         log(f"costs: {len(recorded)} recorded by these very models, {max(run.day for run in recorded)}")
     if measured:
-        log(f"costs: {len(measured)} measured live: no record is of these very models (`ablations` records them)")
+        what = f"costs: {len(measured)} measured live, no record is of these very models"
+        log(f"{what} (`costs` and `ablations` record theirs)")

@@ -1,4 +1,4 @@
-"""The pooling ablations: accuracies from paper-scale records, costs measured live."""
+"""The pooling ablations: accuracies from paper-scale records, costs of these very models."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def _config(variant: str) -> dict[str, Any]:
 COSTS = (CostRequest("ast_base"), *(CostRequest("mast_base", _config(variant)) for variant in POOLING_ABLATIONS))
 
 
-@register_table(NAME, "MAST's pooling variants: costs measured live, mAP from paper-scale records", COSTS)
+@register_table(NAME, "MAST's pooling variants: costs of these very models, mAP from paper-scale records", COSTS)
 def ablations(inputs: TableInputs) -> Table:
     """The five pooling variants of sec. 4 on balanced AudioSet, with the costs of each."""
     printed = inputs.paper.table(NAME)

@@ -1,4 +1,4 @@
-"""AudioSet, Table 5: costs are measured live, mAP comes from paper-scale records alone."""
+"""AudioSet, Table 5: costs are those of these very models, mAP comes from paper-scale records alone."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ class MeasuredRow:
         return cells
 
 
-@register_table(NAME, "AudioSet: costs measured live, accuracies from paper-scale records", BOTH_COSTS)
+@register_table(NAME, "AudioSet: costs of these very models, accuracies from paper-scale records", BOTH_COSTS)
 def table5(inputs: TableInputs) -> Table:
     """Table 5: mAP on balanced and full AudioSet, MACs and parameters.
 
