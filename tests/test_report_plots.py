@@ -260,7 +260,7 @@ def test_a_model_that_failed_to_run_has_no_speed_up() -> None:
 
 
 def test_conditions_of_a_speed_up_are_words_without_raw_values() -> None:
-    record = timed("ast_tiny", MODELS, 1.0)
+    record = timed(MODELS[0], MODELS, 1.0)
     conditions = {**record.experiment, "input_size": [128, 1024], "precision": "bfloat16", "preset": "base"}
     (run,) = Records.of([replace(record, experiment=conditions)]).of_kind(SpeedRun)
     assert conditions_label(run) == "training, base, batch 4, bfloat16"

@@ -152,7 +152,10 @@ def read_undecoded(request: StoreRequest) -> ClipIndex | None:
         return None
     index = read_variant(request.dataset, request.path, request.variant, follow_outside=request.follow_outside)
     listed = sum(index.listed.values())
-    log(f"{request.dataset}: {len(index)} of {listed} listed clips have a file; --run none decodes none of them")
+    log(
+        f"{request.dataset}: {len(index)} of {listed} listed clips have a file; --run none decodes none of them, and does "
+        "not check whether their sound is that of the recorded runs"
+    )
     return index
 
 
