@@ -18,6 +18,7 @@ def test_the_table_in_the_readme_is_what_its_command_prints(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(ROOT)
+    monkeypatch.delenv("COLUMNS", raising=False)  # pytest-xdist sets it
     assert main(["table5"]) == 0
     grid, notes, _ = capsys.readouterr().out.partition("  Cells read:")
     assert notes

@@ -153,8 +153,8 @@ def read_undecoded(request: StoreRequest) -> ClipIndex | None:
     index = read_variant(request.dataset, request.path, request.variant, follow_outside=request.follow_outside)
     listed = sum(index.listed.values())
     log(
-        f"{request.dataset}: {len(index)} of {listed} listed clips have a file; --run none decodes none of them, and does "
-        "not check whether their sound is that of the recorded runs"
+        f"{request.dataset}: {len(index)} of {listed} listed clips have a file; --run none decodes none of them, and "
+        "does not check whether their sound is that of the recorded runs"
     )
     return index
 
