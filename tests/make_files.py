@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import resource
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -68,3 +72,19 @@ def assert_refused(name: str, root: Path, says: str, **options: Any) -> None:
         read_dataset(name, root, **options)
     assert "\n" not in str(caught.value)
     assert str(root) in str(caught.value)
+
+
+@contextmanager
+def largest_file(size: int) -> Iterator[None]:
+    """No file may grow beyond `size` bytes: the kernel writes what fits, then refuses, as a full disk does.
+
+    Python 3.11 keeps bytecode that was cut short in this way, so none is written meanwhile.
+    """
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    writes_none, sys.dont_write_bytecode = sys.dont_write_bytecode, True
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+        sys.dont_write_bytecode = writes_none

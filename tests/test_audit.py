@@ -407,13 +407,14 @@ def test_two_audits_do_not_write_to_one_folder(trees: dict[str, Path], tmp_path:
 def test_a_full_disk_is_one_line_and_the_audit_can_be_resumed(
     file_bytes: int, trees: dict[str, Path], tmp_path: Path
 ) -> None:
-    """A limit on the size of files fails writes in the middle, as a full disk does."""
+    """A limit on the size of files fails writes in the middle, as a full disk does; -B: also those of bytecode."""
     code = (
         f"import resource, sys; resource.setrlimit(resource.RLIMIT_FSIZE, ({file_bytes}, {file_bytes})); "
         "from reproduce.__main__ import main; sys.exit(main(sys.argv[1:]))"
     )
     command = ["data", "audit", "vggsound", "--data", f"vggsound={trees['vggsound']}", "--out", str(tmp_path / "out")]
-    done = subprocess.run([sys.executable, "-c", code, *command], cwd=ROOT, capture_output=True, text=True, check=False)
+    call = [sys.executable, "-B", "-c", code, *command]
+    done = subprocess.run(call, cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 2 and "Traceback" not in done.stderr
     assert "free disk space, or give another --out DIR" in done.stderr.splitlines()[-1]
     kept = (tmp_path / "out" / "clips.jsonl").read_bytes().count(b"\n")

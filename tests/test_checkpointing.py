@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import hashlib
-import resource
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from make_files import largest_file
 from make_runs import RECIPE, make_model
 
 from reproduce.datasets import Problem
@@ -255,22 +254,11 @@ def test_content_of_something_else_is_a_damaged_checkpoint(
 # --- disks that fill ------------------------------------------------------------------------------------------------
 
 
-@contextmanager
-def files_no_larger_than(size: int) -> Iterator[None]:
-    """As on a full disk: the system refuses to write more."""
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, before)
-
-
 def test_a_refused_write_leaves_the_earlier_checkpoint_and_no_other_file(tmp_path: Path) -> None:
     save_training_state(tmp_path, 1, 0, state_of(1))
     before = names(tmp_path)
     large = {**state_of(2), "model": {"weight": torch.zeros(MIB)}}
-    with files_no_larger_than(MIB), pytest.raises(InputError, match="no checkpoint written") as error:
+    with largest_file(MIB), pytest.raises(InputError, match="no checkpoint written") as error:
         save_training_state(tmp_path, 2, 0, large)
     assert "\n" not in str(error.value)
     assert names(tmp_path) == before

@@ -6,14 +6,12 @@ import errno
 import json
 import multiprocessing
 import os
-import resource
 import subprocess
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from make_files import largest_file
 from make_records import make_cost_record, make_record
 
 from reproduce.errors import InputError
@@ -99,17 +97,6 @@ def test_several_processes_append_without_losing_or_tearing_a_line(tmp_path: Pat
     assert {record.key for record in records} == {f"{w}-{n}" for w in range(PROCESSES) for n in range(RECORDS_EACH)}
     assert len(records) == PROCESSES * RECORDS_EACH
     assert all(set(record.details["filler"]) == {record.key[0]} for record in records)
-
-
-@contextmanager
-def largest_file(size: int) -> Iterator[None]:
-    """No file may grow beyond `size` bytes: the kernel writes what fits, then refuses, as a full disk does."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
 @pytest.mark.parametrize("filler", [1_000, 50_000], ids=["shorter than a buffer", "longer than a buffer"])
