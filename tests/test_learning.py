@@ -8,17 +8,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from make_runs import make_execution, make_experiment
 
 from reproduce.audio.spec import ESC50_MEAN, ESC50_STD, AudioSpec
 from reproduce.data.waveform_store import WaveformStore, load_waveforms
 from reproduce.datasets import read_dataset
 from reproduce.datasets.index import Labels
 from reproduce.evaluation.predict import score_predictions
-from reproduce.experiments.experiment import Experiment
 from reproduce.experiments.recipe import Recipe
-from reproduce.training.execution import Execution
 from reproduce.training.model_building import build_model
-from reproduce.training.processes import make_accelerator
 from reproduce.training.trainer import Trainer, TrainingRun
 
 SPEC = AudioSpec(mels=64, frames=32, frame_length_ms=160.0, frame_shift_ms=160.0, mean=ESC50_MEAN, std=ESC50_STD)
@@ -33,18 +31,10 @@ def clips(esc10: Path) -> WaveformStore:
 def trained_top1(
     model_name: str, train: WaveformStore, test: WaveformStore, recipe: Recipe, folder: Path
 ) -> Mapping[str, float | int]:
-    experiment = Experiment(
-        model=model_name,
-        dataset="esc50",
-        train_splits=("1",),
-        test_splits=("2",),
-        front_end=SPEC,
-        recipe=recipe,
-        scale="demo",
-    )
+    experiment = replace(make_experiment(model_name, recipe), front_end=SPEC)
     model = build_model(experiment, train.index)
     run = TrainingRun(experiment=experiment, model=model, train=train, test=test, folder=folder)
-    trainer = Trainer(run, Execution(accelerator=make_accelerator("cpu")))
+    trainer = Trainer(run, make_execution())
     trainer.train()
     return score_predictions(trainer.predict_test(), test.index)
 

@@ -104,13 +104,20 @@ def _checked(targets: np.ndarray, scores: np.ndarray) -> tuple[np.ndarray, np.nd
 
 def _average_precision(positives: np.ndarray, scores: np.ndarray) -> float:
     """Average precision of one class, from (n,) and (n,). Clips of equal score share one threshold."""
-    order = np.argsort(-scores)  # an unstable sort is twice as fast; the order within a tie has no effect
-    hits, ranked = np.cumsum(positives[order]), scores[order]
+    hits, clips = _counts_up_to(-scores, positives)
     if not len(hits) or not hits[-1]:
         return float("nan")
+    return float(np.sum(np.diff(hits, prepend=0) * (hits / clips)) / hits[-1])
+
+
+def _counts_up_to(values: np.ndarray, positives: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Number of positives and of all clips whose value is at most each distinct value, in ascending order."""
+    if not len(values):
+        return np.zeros(0, int), np.zeros(0, int)
+    order = np.argsort(values)  # an unstable sort is twice as fast; the order within a tie has no effect
+    ranked = values[order]
     ends = np.flatnonzero(np.append(ranked[1:] != ranked[:-1], True))
-    precision = hits[ends] / (ends + 1)
-    return float(np.sum(np.diff(hits[ends], prepend=0) * precision) / hits[-1])
+    return np.cumsum(positives[order])[ends], ends + 1
 
 
 @dataclass(frozen=True)
@@ -149,15 +156,13 @@ def roc_auc(targets: np.ndarray, scores: np.ndarray) -> np.ndarray:
 
 def _roc_auc(positives: np.ndarray, scores: np.ndarray) -> float:
     """Area of one class, from (n,) and (n,): count the negatives below each positive at every distinct score."""
-    order = np.argsort(scores)
-    hits, ranked = np.cumsum(positives[order]), scores[order]
-    if not len(hits) or not 0 < hits[-1] < len(hits):
+    hits, clips = _counts_up_to(scores, positives)
+    if not len(hits) or not 0 < hits[-1] < clips[-1]:
         return float("nan")
-    ends = np.flatnonzero(np.append(ranked[1:] != ranked[:-1], True))
-    positives_up_to, negatives_up_to = hits[ends], ends + 1 - hits[ends]
-    negatives_below = np.append(0, negatives_up_to[:-1])
-    pairs = np.diff(positives_up_to, prepend=0) * (negatives_below + negatives_up_to) / 2
-    return float(pairs.sum() / hits[-1] / negatives_up_to[-1])
+    negatives = clips - hits
+    negatives_below = np.append(0, negatives[:-1])
+    pairs = np.diff(hits, prepend=0) * (negatives_below + negatives) / 2
+    return float(pairs.sum() / hits[-1] / negatives[-1])
 
 
 @dataclass(frozen=True)

@@ -23,7 +23,7 @@ from reproduce.datasets.index import Problem
 from reproduce.errors import InputError
 from reproduce.experiments.experiment import KEY_VERSION
 from reproduce.experiments.recipe import Recipe
-from reproduce.records.record import RunRecord
+from reproduce.records.record import RunRecord, whole_number
 from reproduce.records.runs import (
     BlockShape,
     ClusteringRun,
@@ -103,9 +103,9 @@ def _environment(stored: Mapping[str, Any]) -> Environment:
         device=str(stored.get("device", "")),
         device_type=str(stored.get("device_type", "")),
         precision=str(stored.get("precision") or ""),
-        torch_threads=_whole_number(stored.get("torch_threads") or 0),
+        torch_threads=whole_number(stored.get("torch_threads") or 0),
         attention=str(stored.get("attention") or ""),
-        processes=_whole_number(stored.get("processes") or 1),
+        processes=whole_number(stored.get("processes") or 1),
         commit=str(stored.get("commit") or ""),
         libraries=dict(stored.get("libraries", {})),
         busy=bool(stored.get("busy", False)),
@@ -126,8 +126,8 @@ def _data(record: RunRecord) -> dict[str, Any]:
         "standin": data.get("standin"),
         "recipe_name": str(record.experiment.get("recipe_name", "")),
         "classes": {head: _texts(names) for head, names in data["classes"].items()},
-        **{name: _whole_number(data.get(name, 0)) for name in ("listed", "kept", "missing")},
-        **{name: _whole_number(data.get(name, 0)) for name in ("train_kept", "test_kept", "test_listed")},
+        **{name: whole_number(data.get(name, 0)) for name in ("listed", "kept", "missing")},
+        **{name: whole_number(data.get(name, 0)) for name in ("train_kept", "test_kept", "test_listed")},
         **{name: str(data.get(name, "")) for name in ("train_sha256", "test_sha256")},
         "content": tuple(str(data[name]) for name in CONTENT) if data.get("key_version", 1) >= KEY_VERSION else (),
     }
@@ -152,14 +152,6 @@ def _trained(record: RunRecord, kind: type[TrainedRun]) -> TrainedRun:
         averaged=record.details.get("averaged"),
         best=record.details.get("best"),
     )
-
-
-def _whole_number(stored: Any) -> int:
-    """A stored whole number; ValueError for one beyond 64 bits, which no column of many records holds."""
-    number = int(stored)
-    if abs(number) >= 1 << 63:
-        raise ValueError(f"a number of {len(str(number))} digits")
-    return number
 
 
 def _texts(stored: Any) -> tuple[str, ...]:
@@ -232,7 +224,7 @@ def read_scaling(record: RunRecord) -> ScalingRun:
         **_model(record),
         seconds=float(experiment["seconds"]),
         input_size=_size(experiment["input_size"]),
-        batch=_whole_number(experiment.get("batch", 1)),
+        batch=whole_number(experiment.get("batch", 1)),
         reference=str(details.get("reference", "")),
         failure=details.get("failure"),
     )

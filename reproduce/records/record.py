@@ -55,3 +55,15 @@ class RunRecord:
 def now() -> str:
     """Return the UTC time in ISO 8601, to the second."""
     return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def whole_number(stored: Any) -> int:
+    """Return a stored whole number, given as a number or as its digits.
+
+    Raises:
+        ValueError: it is no number, or needs more than the 64 bits of a DataFrame's column.
+    """
+    number = int(stored)
+    if abs(number) >= 1 << 63:
+        raise ValueError(f"a number of {len(str(number))} digits")
+    return number

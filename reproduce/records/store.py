@@ -15,7 +15,7 @@ from typing import Any
 from reproduce.errors import InputError
 from reproduce.files import file_lock
 from reproduce.records.reading import read_runs
-from reproduce.records.record import SCHEMA, RunRecord
+from reproduce.records.record import SCHEMA, RunRecord, whole_number
 from reproduce.records.records import Records
 
 RECORDS_DIR = Path("reports/records")
@@ -148,17 +148,9 @@ def _is_record(line: bytes) -> bool:
         return False
 
 
-def _whole_number(text: str) -> int:
-    """A number that fits 64 bits, as columns of many records need; ValueError for a larger one."""
-    number = int(text)
-    if abs(number) >= 1 << 63:
-        raise ValueError(f"a number of {len(text)} digits")
-    return number
-
-
 def _from_line(line: bytes, path: Path, number: int) -> RunRecord:
     try:
-        data = json.loads(line, parse_int=_whole_number)
+        data = json.loads(line, parse_int=whole_number)
     except (ValueError, RecursionError) as error:  # not UTF-8, not JSON, or nested too deeply
         raise InputError(f"{path}:{number}: not JSON ({error}): delete this line, or restore the file") from None
     known = {f.name for f in fields(RunRecord)}
