@@ -53,11 +53,6 @@ def load_waveform(
     return _centre(load_clip(path, spec.sample_rate, start, stop, max_samples).waveform)
 
 
-def load_mono(path: str | Path, sample_rate: int, start: float | None = None, stop: float | None = None) -> np.ndarray:
-    """Load a clip as shards store it: `load_waveform` before its mean is removed, so 16-bit recordings stay exact."""
-    return load_clip(path, sample_rate, start, stop).waveform
-
-
 def load_clip(
     path: str | Path,
     sample_rate: int,
@@ -65,7 +60,9 @@ def load_clip(
     stop: float | None = None,
     max_samples: int | None = None,
 ) -> LoadedClip:
-    """Load a clip block by block: mixed down to mono and resampled.
+    """Load a clip block by block: mixed down to mono and resampled; shards store it so.
+
+    Its mean is not removed: 16-bit recordings stay exact.
 
     Args:
         path: a sound file, or "FILE.h5::KEY" for a clip inside a pack.
