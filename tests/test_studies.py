@@ -98,7 +98,7 @@ def test_without_a_longer_run_there_is_no_table_of_equal_macs() -> None:
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_esc50_folder(tmp_path_factory.mktemp("studies") / "esc50", per_fold=2, folds=2)
+    return make_esc50_folder(tmp_path_factory.mktemp("studies") / "esc50", per_fold=2, folds=3)
 
 
 def run(command: str, seeds: int, folder: Path, work: Path, capsys: pytest.CaptureFixture[str]) -> dict:
@@ -137,3 +137,23 @@ def test_pooling_from_audio_to_table(folder: Path, tmp_path: Path, capsys: pytes
     assert len(set(macs.values())) == len(macs)
     tests = [note for note in table["notes"] if "McNemar" in note]
     assert len(tests) == len(POOLING_ABLATIONS)  # the four other variants and AST, each against the paper's MAST
+
+
+def test_the_fold_that_chose_the_rates_is_trained_on_and_never_tested(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setitem(PRESETS, "debug", replace(PRESETS["debug"], validation_fold="1", search_epochs=2))
+    where = ["--preset", "debug", "--data", f"esc50={folder}", "--records", str(tmp_path), "--runs", str(tmp_path)]
+    assert main(["tune", *where]) == 0
+    searches = load_records(tmp_path)
+    assert {(r.train_splits, r.test_splits, r.recipe.epochs) for r in searches} == {(("2", "3"), ("1",), 2)}
+    capsys.readouterr()
+    assert main(["esc50", *where]) == 0
+    trained = [r for r in load_records(tmp_path) if r.kind == "train"]
+    assert {r.test_splits for r in trained} == {("2",), ("3",)}
+    assert all("1" in r.train_splits for r in trained)
+    printed = capsys.readouterr().out
+    assert "2 of 3 folds tested" in printed
+    assert "chosen on the clips of fold 1" in printed and "no score here is of these clips" in printed
+    assert main(["esc50", "--folds", "3", *where]) == 2
+    assert "2 folds can be tested" in capsys.readouterr().err

@@ -84,9 +84,10 @@ def _plan(
     # Use listed splits: a fold without usable clips must be an error, not a smaller cross-validation.
     splits = tuple(sorted(index.listed))
     if study == "tune":
-        if options.fold not in splits:
-            raise InputError(f"--fold {options.fold}: the data have folds {', '.join(splits)}")
-        return learning_rate_search(preset, spec.name, splits, options.fold)
+        validation = options.fold or preset.validation_fold or splits[0]
+        if validation not in splits:
+            raise InputError(f"--fold {validation}: the data have folds {', '.join(splits)}")
+        return learning_rate_search(preset, spec.name, splits, validation)
     seeds = tuple(range(options.seeds))
     fixed = plan_splits(spec, splits)
     if fixed is not None:
@@ -96,10 +97,11 @@ def _plan(
         for split in fixed.val:
             log(f"{index.listed[split]} clips of split {split} are used neither to train nor to test")
         return fixed_split(preset, spec.name, index.variant, fixed.train, fixed.test, seeds)
-    count = len(splits) if options.folds is None else options.folds
-    if not 1 <= count <= len(splits):
-        raise InputError(f"--folds {options.folds}: the data have {len(splits)} folds, pass 1 to {len(splits)}")
-    experiments = cross_validation(preset, spec.name, splits, splits[:count], seeds)
+    tested = preset.test_folds(splits)
+    count = len(tested) if options.folds is None else options.folds
+    if not 1 <= count <= len(tested):
+        raise InputError(f"--folds {options.folds}: {len(tested)} folds can be tested, pass 1 to {len(tested)}")
+    experiments = cross_validation(preset, spec.name, splits, tested[:count], seeds)
     if study == "pooling":
         experiments = pooling_variants(experiments)
         _warn_of_costly_variants(experiments, preset, index)

@@ -124,26 +124,26 @@ def pooling_variants(experiments: Iterable[Experiment]) -> list[Experiment]:
     return variants
 
 
-def learning_rate_search(preset: ComparisonPreset, dataset: str, folds: tuple[str, ...], fold: str) -> list[Experiment]:
-    """Return an experiment per (learning rate, model) that neither trains on nor scores the test fold `fold`.
+def learning_rate_search(
+    preset: ComparisonPreset, dataset: str, folds: tuple[str, ...], validation: str
+) -> list[Experiment]:
+    """Return an experiment per (learning rate, model) that is scored on the fold `validation`, trained on the others.
 
-    The fold after `fold` is the validation fold; the models train on the others.
+    The preset's runs must not test `validation` afterwards: see `ComparisonPreset.test_folds`.
 
     Raises:
-        InputError: the data have fewer than three folds.
+        InputError: the data have fewer than three folds, so no two would be left to cross-validate.
     """
     if len(folds) < 3:
         raise InputError(f"a search needs at least three folds, the data have {len(folds)}: {', '.join(folds)}")
-    validation = folds[(folds.index(fold) + 1) % len(folds)]
-    train = _without(_without(folds, fold), validation)
     return [
         Experiment(
             model=model,
             dataset=dataset,
-            train_splits=train,
+            train_splits=_without(folds, validation),
             test_splits=(validation,),
             front_end=preset.front_end,
-            recipe=replace(preset.recipe, lr=lr),
+            recipe=preset.search_recipe(lr),
             scale=preset.scale,
         )
         for lr in preset.search_lrs

@@ -22,6 +22,8 @@ class ComparisonPreset:
         scale: as in `Experiment`.
         search_lrs: learning rates that `tune` tries for every model.
         rates: model -> its best learning rate by `tune`; other models have the recipe's.
+        search_epochs: epochs of the runs of `tune`; 0 for the recipe's.
+        validation_fold: fold whose clips chose `rates`. Runs train on it and never test it. "" for none.
         why: purpose and cost of the preset, which `list` prints.
     """
 
@@ -32,10 +34,20 @@ class ComparisonPreset:
     search_lrs: tuple[float, ...]
     why: str
     rates: Mapping[str, float] = field(default_factory=dict)
+    search_epochs: int = 0
+    validation_fold: str = ""
 
     def recipe_of(self, model: str) -> Recipe:
         """Return the recipe with the learning rate of `model`."""
         return replace(self.recipe, lr=self.rates.get(model, self.recipe.lr))
+
+    def search_recipe(self, lr: float) -> Recipe:
+        """Return the recipe of a run of `tune` with the learning rate `lr`."""
+        return replace(self.recipe, lr=lr, epochs=self.search_epochs or self.recipe.epochs)
+
+    def test_folds(self, folds: tuple[str, ...]) -> tuple[str, ...]:
+        """Return the folds that the runs may test: all of `folds` but the validation fold."""
+        return tuple(fold for fold in folds if fold != self.validation_fold)
 
 
 # The best of five rates per model in `tune` at the demo's scale: trained on folds 3-5 of ESC-10, scored on fold 2.
@@ -61,6 +73,14 @@ PRESETS: dict[str, ComparisonPreset] = {
         front_end=replace(DEMO.front_end, frames=64, frame_length_ms=80.0, frame_shift_ms=80.0),
         recipe=replace(DEMO.recipe, epochs=8, time_mask=12),
         why="the demo on 64 x 64 log-mels, with half its tokens, for the pooling ablations",
+    ),
+    "long": replace(
+        DEMO,
+        recipe=replace(DEMO.recipe, epochs=30, batch_size=16, warmup_steps=300),
+        search_lrs=(1.25e-4, 2.5e-4, 5e-4),
+        search_epochs=10,
+        validation_fold="1",
+        why="the demo for 30 epochs: ESC-50, whose fold 1 chose the rates; about 25 minutes per fold and model on a core",
     ),
     "base": ComparisonPreset(
         models=("ast_base", "mast_base"),

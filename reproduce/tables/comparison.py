@@ -67,7 +67,7 @@ def one_or_blocks(name: str, title: str, blocks: Sequence[Table], missing: str) 
 
 @register_table("tune", "search the learning rate for both models alike, on validation folds")
 def tune(inputs: TableInputs) -> Table:
-    """Validation accuracy by learning rate and model; the test fold is neither trained on nor looked at."""
+    """Validation accuracy by learning rate and model."""
     groups = search_groups(inputs.records, "esc50")
     title = "Validation top-1 by learning rate"
     blocks = [_search(group, f"tune {number}", title) for number, group in enumerate(groups, start=1)]

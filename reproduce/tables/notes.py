@@ -102,7 +102,7 @@ def _regularisation_text(recipe: Recipe) -> str:
 
 
 def search_notes(inputs: TableInputs, by_row: Rows, column: Column) -> list[str]:
-    """Scores without the folds used to choose the learning rates, which are optimistic."""
+    """State the folds that chose the learning rates; where these are tested, also the scores without them."""
     runs = [run for group in by_row.values() for run in group]
     rated = {(run.model, run.lr) for run in runs}
     chosen_on = {
@@ -111,9 +111,11 @@ def search_notes(inputs: TableInputs, by_row: Rows, column: Column) -> list[str]
         if search.classes == runs[0].classes and (search.model, search.lr) in rated
         for split in search.test_splits
     }
-    if not chosen_on & {split for run in runs for split in run.test_splits}:
+    if not chosen_on:
         return []
     text = f"Learning rates were chosen on the clips of fold {', '.join(sorted(chosen_on))} (`tune`)"
+    if not chosen_on & {split for run in runs for split in run.test_splits}:
+        return [f"{text}; no score here is of these clips."]
     others = {label: [run for run in group if not chosen_on & set(run.test_splits)] for label, group in by_row.items()}
     if not all(others.values()):
         return [f"{text}, which are the clips of every score here: the scores are optimistic."]
