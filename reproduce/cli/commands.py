@@ -68,7 +68,7 @@ def _study_options(name: str, parser: argparse.ArgumentParser) -> None:
     o.add_training(parser)
     o.add_preset(parser, STUDIES[name])
     if name == "tune":
-        parser.add_argument("--fold", metavar="F", help="fold that scores the rates (default: the preset's, or the first)")
+        parser.add_argument("--fold", metavar="F", help="fold that scores the rates (default: the preset's)")
     else:
         o.add_comparison(parser)
 

@@ -97,11 +97,11 @@ def _plan(
         for split in fixed.val:
             log(f"{index.listed[split]} clips of split {split} are used neither to train nor to test")
         return fixed_split(preset, spec.name, index.variant, fixed.train, fixed.test, seeds)
-    tested = preset.test_folds(splits)
-    count = len(tested) if options.folds is None else options.folds
-    if not 1 <= count <= len(tested):
-        raise InputError(f"--folds {options.folds}: {len(tested)} folds can be tested, pass 1 to {len(tested)}")
-    experiments = cross_validation(preset, spec.name, splits, tested[:count], seeds)
+    testable = preset.test_folds(splits)
+    count = len(testable) if options.folds is None else options.folds
+    if not 1 <= count <= len(testable):
+        raise InputError(f"--folds {options.folds}: {len(testable)} folds can be tested, pass 1 to {len(testable)}")
+    experiments = cross_validation(preset, spec.name, splits, testable[:count], seeds)
     if study == "pooling":
         experiments = pooling_variants(experiments)
         _warn_of_costly_variants(experiments, preset, index)

@@ -80,7 +80,7 @@ PRESETS: dict[str, ComparisonPreset] = {
         search_lrs=(1.25e-4, 2.5e-4, 5e-4),
         search_epochs=10,
         validation_fold="1",
-        why="the demo for 30 epochs: ESC-50, whose fold 1 chose the rates; about 25 minutes per fold and model on a core",
+        why="the demo for 30 epochs: on ESC-50 fold 1 chose the rates; 25 minutes per fold and model on a core",
     ),
     "base": ComparisonPreset(
         models=("ast_base", "mast_base"),
