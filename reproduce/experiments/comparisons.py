@@ -30,6 +30,8 @@ def fixed_split(
     train: tuple[str, ...],
     test: tuple[str, ...],
     seeds: tuple[int, ...],
+    *,
+    val: tuple[str, ...] = (),
 ) -> list[Experiment]:
     """Return an experiment per (seed, model) on a corpus with official training and test splits.
 
@@ -40,6 +42,7 @@ def fixed_split(
         train: splits to train on.
         test: splits to score.
         seeds: seeds of the runs.
+        val: splits to score after every epoch.
     """
     return [
         Experiment(
@@ -47,6 +50,7 @@ def fixed_split(
             dataset=dataset,
             train_splits=train,
             test_splits=test,
+            val_splits=val,
             front_end=preset.front_end,
             recipe=preset.recipe_of(model),
             scale=preset.scale,
@@ -124,8 +128,8 @@ def pooling_variants(experiments: Iterable[Experiment]) -> list[Experiment]:
     return variants
 
 
-def learning_rate_search(preset: ComparisonPreset, dataset: str, folds: tuple[str, ...], fold: str) -> list[Experiment]:
-    """Return an experiment per (learning rate, model) that neither trains on nor scores the test fold `fold`.
+def search_splits(folds: tuple[str, ...], fold: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Return the training and validation folds of a search that neither trains on nor scores the test fold `fold`.
 
     The fold after `fold` is the validation fold; the models train on the others.
 
@@ -135,16 +139,31 @@ def learning_rate_search(preset: ComparisonPreset, dataset: str, folds: tuple[st
     if len(folds) < 3:
         raise InputError(f"a search needs at least three folds, the data have {len(folds)}: {', '.join(folds)}")
     validation = folds[(folds.index(fold) + 1) % len(folds)]
-    train = _without(_without(folds, fold), validation)
+    return _without(_without(folds, fold), validation), (validation,)
+
+
+def learning_rate_search(
+    preset: ComparisonPreset, dataset: str, variant: str, train: tuple[str, ...], validation: tuple[str, ...]
+) -> list[Experiment]:
+    """Return an experiment per (learning rate, model).
+
+    Args:
+        preset: models, front end, recipe and the rates to try.
+        dataset: registered name.
+        variant: variant of the data set; "" for a data set with only one.
+        train: splits to train on.
+        validation: splits to score; no test clips.
+    """
     return [
         Experiment(
             model=model,
             dataset=dataset,
             train_splits=train,
-            test_splits=(validation,),
+            test_splits=validation,
             front_end=preset.front_end,
             recipe=replace(preset.recipe, lr=lr),
             scale=preset.scale,
+            variant=variant,
         )
         for lr in preset.search_lrs
         for model in preset.models

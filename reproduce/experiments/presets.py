@@ -23,6 +23,8 @@ class ComparisonPreset:
         search_lrs: learning rates that `tune` tries for every model.
         rates: model -> its best learning rate by `tune`; other models have the recipe's.
         why: purpose and cost of the preset, which `list` prints.
+        clips_seen: training clips that a run on a user's own data sees over all epochs, within bounds; 0 keeps the
+            recipe's epochs.
     """
 
     models: tuple[str, ...]
@@ -32,6 +34,7 @@ class ComparisonPreset:
     search_lrs: tuple[float, ...]
     why: str
     rates: Mapping[str, float] = field(default_factory=dict)
+    clips_seen: int = 0
 
     def recipe_of(self, model: str) -> Recipe:
         """Return the recipe with the learning rate of `model`."""
@@ -52,6 +55,7 @@ DEMO = ComparisonPreset(
     search_lrs=(6.25e-5, 1.25e-4, 2.5e-4, 5e-4, 1e-3),
     rates=TUNED_RATES,
     why="quarter-width models from scratch on 64 x 128 log-mels; about 5 minutes per fold on two CPU cores",
+    clips_seen=12_800,
 )
 PRESETS: dict[str, ComparisonPreset] = {
     "demo": DEMO,
@@ -70,6 +74,7 @@ PRESETS: dict[str, ComparisonPreset] = {
         scale="paper",
         search_lrs=(3e-5, 1e-4, 3e-4),
         why="the paper's sizes on AST's input for ESC-50, 128 x 512; for a GPU, with --weights imagenet",
+        clips_seen=40_000,
     ),
     "debug": ComparisonPreset(
         models=("ast_debug", "mast_debug"),
