@@ -13,6 +13,7 @@ from pathlib import Path
 from reproduce.cli import options as o
 from reproduce.cli.command import PROGRAM, Command
 from reproduce.cli.datasets import DATA_COMMANDS
+from reproduce.cli.study_options import TUNE, add_study, add_train, add_tune
 from reproduce.experiments.paper_studies import studies_of, trained_targets
 from reproduce.tables import TableSpec, table_specs
 from reproduce.tables.render import ALL_FORMATS
@@ -63,14 +64,10 @@ def _data_example(table: str) -> str:
 
 
 def _study_options(name: str, parser: argparse.ArgumentParser) -> None:
-    o.add_format(parser)
-    o.add_records(parser)
-    o.add_training(parser)
-    o.add_preset(parser, STUDIES[name])
-    if name == "tune":
-        parser.add_argument("--fold", metavar="F", help="fold that scores the rates (default: the preset's)")
+    if name == TUNE:
+        add_tune(parser)
     else:
-        o.add_comparison(parser)
+        add_study(parser, STUDIES[name])
 
 
 def _scaling_options(parser: argparse.ArgumentParser) -> None:
@@ -90,16 +87,6 @@ def _plan_options(parser: argparse.ArgumentParser) -> None:
     o.add_scale(parser)
     o.add_memory(parser)
     o.add_locations(parser)
-
-
-def _train_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("name", metavar="NAME", help="data set, see `list`; `csv` and `folder` read your own sounds")
-    o.add_variant(parser)
-    o.add_format(parser)
-    o.add_records(parser)
-    o.add_training(parser)
-    o.add_preset(parser, "demo")
-    o.add_comparison(parser)
 
 
 def _compare_options(parser: argparse.ArgumentParser) -> None:
@@ -203,8 +190,8 @@ OTHER_COMMANDS = (
         "train",
         "sounds",
         "train both models on a data set's official split, or cross-validate them on its folds",
-        "train folder --data folder=my-sounds",
-        _train_options,
+        "train folder my-sounds",
+        add_train,
         "studies:run_study",
     ),
     _command(

@@ -51,6 +51,7 @@ class TrainingOptions:
         records: folder of stored measurements.
         follow_outside: use files that a list names outside the data set's folder.
         execution: execution settings.
+        name: of the user's own corpus, for its records; "" for others.
     """
 
     run: str
@@ -58,6 +59,7 @@ class TrainingOptions:
     records: Path
     follow_outside: bool
     execution: ExecutionOptions
+    name: str = ""
 
     @classmethod
     def of(cls, options: argparse.Namespace) -> TrainingOptions:

@@ -69,6 +69,7 @@ class StoreRequest:
         front_end: log-mel parameters.
         whole: keep longer clips whole, for random or several crops.
         follow_outside: use files that a list names outside the folder.
+        index: the clips, where they were read and surveyed before; None reads them.
     """
 
     dataset: str
@@ -77,6 +78,7 @@ class StoreRequest:
     front_end: AudioSpec
     whole: bool = False
     follow_outside: bool = False
+    index: ClipIndex | None = None
 
 
 def make_execution(options: ExecutionOptions, in_main_memory: bool) -> Execution:
@@ -128,27 +130,38 @@ def open_store(request: StoreRequest, stream: bool) -> WaveformStore:
     """
     from reproduce.data.waveform_store import fits_in_memory, load_waveforms, stream_waveforms
 
-    # A journal without an index belongs to unfinished shards: reading them raises an error that explains this.
-    if any((request.path / file).is_file() for file in (INDEX_NAME, JOURNAL_NAME)):
+    if is_sharded(request.path):
         store = _open_shards(request, stream)
     else:
-        index = read_variant(request.dataset, request.path, request.variant, follow_outside=request.follow_outside)
+        index = request.index or read_variant(
+            request.dataset, request.path, request.variant, follow_outside=request.follow_outside
+        )
         store = stream_waveforms(index, request.front_end)
         if not stream and fits_in_memory(store.memory_bytes(request.whole), _processes_here()):
             with progress_bar("decoding", total=len(index)) as bar:
                 store = load_waveforms(index, request.front_end, on_clip=bar.update, whole=request.whole)
+    if request.index is None:
+        _log_clips(store, request)
+    return store
+
+
+def _log_clips(store: WaveformStore, request: StoreRequest) -> None:
     classes = " and ".join(f"{len(names)} classes" for names in store.index.classes.values())
     log(f"{request.dataset}: {len(store)} of {sum(store.index.listed.values())} listed clips are usable, {classes}")
     for problem in store.problems[:PROBLEMS_SHOWN]:
         log(f"{'not used' if problem.fatal else 'warning'}: {problem.message}")
     if len(store.problems) > PROBLEMS_SHOWN:
         log(f"... and {len(store.problems) - PROBLEMS_SHOWN} more problems; the record lists all")
-    return store
+
+
+def is_sharded(path: Path) -> bool:
+    """Whether a folder holds shards, finished or not: reading unfinished ones raises an error that explains this."""
+    return any((path / file).is_file() for file in (INDEX_NAME, JOURNAL_NAME))
 
 
 def read_undecoded(request: StoreRequest) -> ClipIndex | None:
     """The listed clips of a data set that have a file, for `--run none`; None for shards, whose index needs more."""
-    if any((request.path / file).is_file() for file in (INDEX_NAME, JOURNAL_NAME)):
+    if is_sharded(request.path):
         return None
     index = read_variant(request.dataset, request.path, request.variant, follow_outside=request.follow_outside)
     listed = sum(index.listed.values())
@@ -267,6 +280,7 @@ def train_missing(
                 progress=_report_progress(name, experiment, store, bar),
                 kind=kind,
                 weights=weights,
+                name=options.name,
             )
             record = run_experiment(experiment, store if run.with_content else without, settings)
         score = headline(record.metrics)
@@ -333,7 +347,12 @@ def _report_progress(name: str, experiment: Experiment, store: WaveformStore, ba
         bar.set_postfix(loss=f"{loss:.3f}", refresh=False)
 
     def on_epoch(epoch: int, summary: dict[str, float]) -> None:
-        scored = "".join(f", test {label} {summary[key]:.1f} %" for key, label in HEADLINES.items() if key in summary)
+        scored = "".join(
+            f", {clips} {label} {summary[prefix + key]:.1f} %"
+            for prefix, clips in (("", "test"), ("val_", "val"))
+            for key, label in HEADLINES.items()
+            if prefix + key in summary
+        )
         speed = f"{summary['clips_per_s']:.1f} clips/s"
         log(f"{name} epoch {epoch}/{epochs}: loss {summary['loss']:.4f}{scored}, {speed}")
 

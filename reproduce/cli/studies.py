@@ -1,16 +1,19 @@
-"""Compare both models on any data set: train the runs without a record, then print the table."""
+"""Compare models on any data set: plan the runs, train those without a record, then print the table."""
 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from reproduce.cli.options import TrainingOptions
-from reproduce.cli.progress import log, print_table
+from reproduce.cli.own_data import Prepared, normalised, prepare_own, with_validation
+from reproduce.cli.progress import log, print_result, print_table
 from reproduce.cli.session import (
     StoreRequest,
+    is_sharded,
     log_missing,
     match_recorded,
     named_weights,
@@ -18,7 +21,10 @@ from reproduce.cli.session import (
     read_undecoded,
     train_missing,
 )
-from reproduce.datasets import ClipIndex, DatasetSpec, dataset_spec, location_of
+from reproduce.cli.study_options import TRAIN, TUNE, StudyOptions
+from reproduce.datasets import ClipIndex, dataset_spec, read_variant
+from reproduce.datasets.holdout import HELD_OUT
+from reproduce.datasets.readers.folds import FOLDS
 from reproduce.datasets.splits import plan_splits
 from reproduce.errors import InputError
 from reproduce.experiments.comparisons import (
@@ -30,84 +36,169 @@ from reproduce.experiments.comparisons import (
 )
 from reproduce.experiments.experiment import Experiment
 from reproduce.experiments.families import family
-from reproduce.experiments.presets import ComparisonPreset, comparison_preset, fit_front_end
+from reproduce.experiments.preset_files import ChosenPreset, apply_changes, choose_preset
+from reproduce.experiments.presets import ComparisonPreset, fit_front_end
 from reproduce.paper import load_paper
 from reproduce.records.records import Records
-from reproduce.records.runs import SearchRun
+from reproduce.records.runs import Run, SearchRun
 from reproduce.records.store import load_records
-from reproduce.tables import TableInputs, build
-from reproduce.tables.comparison import comparison_table
-
-TRAIN = "train"
+from reproduce.tables import Table, TableInputs, build
+from reproduce.tables.comparison import comparison_table, tune_table
 
 
 def run_study(options: argparse.Namespace) -> int:
     """Train the study's runs without a record, then print the table of exactly the study's runs."""
-    study = getattr(options, "study", TRAIN)
-    training = TrainingOptions.of(options)
-    weights, weights_name = named_weights(options.weights)
-    spec = dataset_spec(options.name if study == TRAIN else "esc50")
-    preset = fit_front_end(comparison_preset(options.preset), spec.clip_seconds, spec.mean, spec.std)
-    request = StoreRequest(
-        dataset=spec.name,
-        path=location_of(spec.name, options.data, options.datasets),
-        variant=getattr(options, "variant", None),
-        front_end=preset.front_end,
-        follow_outside=training.follow_outside,
-    )
-    kind = "search" if study == "tune" else "train"
+    asked = StudyOptions.of(options)
+    chosen = choose_preset(asked.preset, asked.changes)
+    asked = replace(asked, fold=asked.fold or chosen.preset.validation_fold or FOLDS[0])
+    weights, weights_name = named_weights(asked.weights)
 
-    def plan(index: ClipIndex) -> list[Experiment]:
-        return [replace(planned, weights=weights_name) for planned in _plan(study, spec, preset, index, options)]
+    def plan(preset: ComparisonPreset, index: ClipIndex) -> list[Experiment]:
+        return [replace(planned, weights=weights_name) for planned in _plan(asked, preset, index)]
 
+    if asked.is_own and not is_sharded(asked.path):
+        return _run_own(asked, prepare_own(asked, chosen, plan), weights)
+    preset = _registered_preset(asked, chosen)
+    request = _request(asked, preset)
+    training = asked.training
+    if asked.dry_run:
+        return _describe_registered(asked, request, preset, plan)
     undecoded = read_undecoded(request) if training.run == "none" else None
     if undecoded is not None:
-        stored = load_records(options.records)
-        keys = match_recorded(plan(undecoded), undecoded, [run for run in stored if run.kind == kind])
-    else:
-        store = open_store(request, stream=training.execution.stream)
-        keys = train_missing(plan(store.index), store, kind, weights, training)
-        stored = load_records(options.records)
-    # The table needs searches too: they name the folds that chose a learning rate.
-    runs = [run for run in stored if run.key in keys or (kind == "train" and isinstance(run, SearchRun))]
-    log_missing(keys, {run.key for run in runs})
-    inputs = TableInputs(load_paper(), Records(tuple(runs)), options.records)
-    table = comparison_table(inputs, spec.name) if study in (TRAIN, "esc50") else build(study, inputs)
-    print_table(table, options.format)
+        stored = load_records(training.records)
+        keys = match_recorded(plan(preset, undecoded), undecoded, [run for run in stored if run.kind == _kind(asked)])
+        return _print_study(asked, keys)
+    store = open_store(request, stream=training.execution.stream)
+    if asked.study == TUNE:
+        store = replace(store, index=with_validation(store.index, asked.fold))
+    experiments = normalised(asked, plan(preset, store.index), store.index)
+    return _print_study(asked, train_missing(experiments, store, _kind(asked), weights, training))
+
+
+def _run_own(asked: StudyOptions, prepared: Prepared, weights: Path | None) -> int:
+    """Say what the clips are and what follows; then train the runs and print their table."""
+    training = asked.training
+    if training.run == "none" and not asked.dry_run:
+        stored = [run for run in load_records(training.records) if run.kind == _kind(asked)]
+        return _print_study(asked, match_recorded(prepared.experiments, prepared.usable, stored))
+    lines = [*prepared.lines, *_time_lines(prepared.experiments, prepared.usable, training)]
+    if asked.dry_run:
+        print_result("\n".join(lines) + "\n")
+        return 0
+    for line in lines:
+        log(line)
+    store = open_store(_request(asked, prepared.preset, prepared.index), stream=training.execution.stream)
+    return _print_study(asked, train_missing(prepared.experiments, store, _kind(asked), weights, training))
+
+
+def _kind(asked: StudyOptions) -> str:
+    return "search" if asked.study == TUNE else "train"
+
+
+def _registered_preset(asked: StudyOptions, chosen: ChosenPreset) -> ComparisonPreset:
+    """The preset on a registered data set, whose clip length and statistics are known."""
+    spec = dataset_spec(asked.dataset)
+    preset = fit_front_end(chosen.preset, asked.seconds or spec.clip_seconds, spec.mean, spec.std)
+    if asked.class_balanced is not None:
+        sampler = "balanced" if asked.class_balanced else "shuffle"
+        preset = replace(preset, recipe=replace(preset.recipe, sampler=sampler))
+    return apply_changes(preset, chosen.changes)
+
+
+def _request(asked: StudyOptions, preset: ComparisonPreset, index: ClipIndex | None = None) -> StoreRequest:
+    return StoreRequest(
+        dataset=asked.dataset,
+        path=asked.path,
+        variant=asked.variant,
+        front_end=preset.front_end,
+        whole=preset.recipe.crop == "random" or preset.recipe.test_crops > 1,
+        follow_outside=asked.training.follow_outside,
+        index=index,
+    )
+
+
+def _describe_registered(asked: StudyOptions, request: StoreRequest, preset: ComparisonPreset, plan: Any) -> int:
+    """Print runs and time of a registered data set; no clip is decoded."""
+    index = read_variant(asked.dataset, asked.path, asked.variant, follow_outside=request.follow_outside)
+    if asked.study == TUNE:
+        index = with_validation(index, asked.fold)
+    experiments = plan(preset, index)
+    splits = ", ".join(f"{split} {count:,}" for split, count in sorted(index.listed.items()))
+    spec, recipe = preset.front_end, preset.recipe
+    lines = [
+        f"{asked.dataset}: {len(index):,} of {sum(index.listed.values()):,} listed clips have a file; {splits}",
+        f"  {'input':<14}{spec.seconds:.2f} s: {spec.mels} mels x {spec.frames} frames, hop {spec.frame_shift_ms:g} ms",
+        f"  {'training':<14}{recipe.epochs} epochs, batch {recipe.batch_size}, {len(experiments)} runs",
+        *_time_lines(experiments, index, asked.training),
+    ]
+    print_result("\n".join(lines) + "\n")
     return 0
 
 
-def _plan(
-    study: str, spec: DatasetSpec, preset: ComparisonPreset, index: ClipIndex, options: argparse.Namespace
-) -> list[Experiment]:
+def _time_lines(experiments: Sequence[Experiment], index: ClipIndex, training: TrainingOptions) -> list[str]:
+    from reproduce.cli.run_time import time_lines  # late: it imports torch
+
+    return time_lines(experiments, index, training)
+
+
+def _print_study(asked: StudyOptions, keys: Mapping[str, Experiment]) -> int:
+    """Print the table of exactly these runs."""
+    stored = load_records(asked.training.records)
+    # The table needs searches too: they name the folds that chose a learning rate.
+    runs = [run for run in stored if run.key in keys or (asked.study != TUNE and isinstance(run, SearchRun))]
+    log_missing(keys, {run.key for run in runs})
+    print_table(_table(asked, runs), asked.format)
+    return 0
+
+
+def _table(asked: StudyOptions, runs: Sequence[Run]) -> Table:
+    inputs = TableInputs(load_paper(), Records(tuple(runs)), asked.training.records)
+    if asked.study in (TRAIN, "esc50"):
+        return comparison_table(inputs, asked.dataset)
+    return tune_table(inputs, asked.dataset) if asked.study == TUNE else build(asked.study, inputs)
+
+
+# --- the runs ---
+
+
+def _plan(asked: StudyOptions, preset: ComparisonPreset, index: ClipIndex) -> list[Experiment]:
     """List the experiments of the study on this corpus."""
     # Use listed splits: a fold without usable clips must be an error, not a smaller cross-validation.
     splits = tuple(sorted(index.listed))
-    if study == "tune":
-        validation = options.fold or preset.validation_fold or splits[0]
-        if validation not in splits:
-            raise InputError(f"--fold {validation}: the data have folds {', '.join(splits)}")
-        return learning_rate_search(preset, spec.name, splits, validation)
-    seeds = tuple(range(options.seeds))
-    fixed = plan_splits(spec, splits)
+    if asked.study == TUNE:
+        train, validation = _search_splits(asked, index)
+        return learning_rate_search(preset, asked.dataset, index.variant, train, validation)
+    seeds = tuple(range(asked.seeds))
+    fixed = plan_splits(dataset_spec(asked.dataset), splits)
     if fixed is not None:
-        if options.folds is not None:
+        if asked.folds is not None:
             tested = ", ".join(fixed.test)
-            raise InputError(f"--folds {options.folds}: {spec.name} has an official test split, {tested}; omit it")
-        for split in fixed.val:
-            log(f"{index.listed[split]} clips of split {split} are used neither to train nor to test")
-        return fixed_split(preset, spec.name, index.variant, fixed.train, fixed.test, seeds)
+            raise InputError(f"--folds {asked.folds}: {asked.dataset} has an official test split, {tested}; omit it")
+        return fixed_split(preset, asked.dataset, index.variant, fixed.train, fixed.test, seeds, val=fixed.val)
     testable = preset.test_folds(splits)
-    count = len(testable) if options.folds is None else options.folds
+    count = len(testable) if asked.folds is None else asked.folds
     if not 1 <= count <= len(testable):
-        raise InputError(f"--folds {options.folds}: {len(testable)} folds can be tested, pass 1 to {len(testable)}")
-    experiments = cross_validation(preset, spec.name, splits, testable[:count], seeds)
-    if study == "pooling":
+        raise InputError(f"--folds {asked.folds}: {len(testable)} folds can be tested, pass 1 to {len(testable)}")
+    experiments = cross_validation(preset, asked.dataset, splits, testable[:count], seeds)
+    if asked.study == "pooling":
         experiments = pooling_variants(experiments)
         _warn_of_costly_variants(experiments, preset, index)
-    if study == "equal_macs":
+    if asked.study == "equal_macs":
         experiments += at_equal_macs(experiments, {name: _macs_of(preset, name, index) for name in preset.models})
     return experiments
+
+
+def _search_splits(asked: StudyOptions, index: ClipIndex) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Training and validation splits of a search; see `with_validation`."""
+    splits = tuple(sorted(index.listed))
+    folds = tuple(split for split in splits if split != HELD_OUT)
+    fixed = plan_splits(dataset_spec(asked.dataset), folds)
+    if fixed is not None:
+        return fixed.train, (HELD_OUT,) if HELD_OUT in splits else fixed.val
+    if asked.fold not in folds:
+        raise InputError(f"--fold {asked.fold}: the data have folds {', '.join(folds)}")
+    train = tuple(fold for fold in folds if fold != asked.fold)
+    return train, (HELD_OUT,) if HELD_OUT in splits else (asked.fold,)
 
 
 def _warn_of_costly_variants(experiments: Iterable[Experiment], preset: ComparisonPreset, index: ClipIndex) -> None:

@@ -161,7 +161,7 @@ def measure_stats(
     in_batch = 0
     for clips, partners in _decoded_pairs(index, spec, options, rng, on_clip):
         waveforms, lengths = stack_waveforms(clips)
-        plain += Moments.of(_sound_cells(log_mel(waveforms, lengths, spec), lengths, spec))
+        plain += Moments.of(sound_cells(log_mel(waveforms, lengths, spec), lengths, spec))
         augmented = augment(waveforms, lengths, partners, spec)
         # A chunk may extend over the end of one of AST's batches into the next.
         for part in augmented.split(_split_sizes(batch_size - in_batch, batch_size, len(clips))):
@@ -242,7 +242,7 @@ class _AstAugmentation:
         return mask_log_mels(log_mel(mixed, lengths, spec), freq_spans, time_spans)
 
 
-def _sound_cells(log_mels: torch.Tensor, lengths: torch.Tensor, spec: AudioSpec) -> torch.Tensor:
+def sound_cells(log_mels: torch.Tensor, lengths: torch.Tensor, spec: AudioSpec) -> torch.Tensor:
     """The (cells,) of (batch, 1, mels, frames) that are no padding."""
     frames = torch.tensor([spec.frames_of(int(n)) for n in lengths]).view(-1, 1, 1, 1)
     is_sound = torch.arange(spec.frames) < frames  # (batch, 1, 1, frames)

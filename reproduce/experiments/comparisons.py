@@ -30,6 +30,8 @@ def fixed_split(
     train: tuple[str, ...],
     test: tuple[str, ...],
     seeds: tuple[int, ...],
+    *,
+    val: tuple[str, ...] = (),
 ) -> list[Experiment]:
     """Return an experiment per (seed, model) on a corpus with official training and test splits.
 
@@ -40,6 +42,7 @@ def fixed_split(
         train: splits to train on.
         test: splits to score.
         seeds: seeds of the runs.
+        val: splits to score after every epoch.
     """
     return [
         Experiment(
@@ -47,6 +50,7 @@ def fixed_split(
             dataset=dataset,
             train_splits=train,
             test_splits=test,
+            val_splits=val,
             front_end=preset.front_end,
             recipe=preset.recipe_of(model),
             scale=preset.scale,
@@ -125,26 +129,27 @@ def pooling_variants(experiments: Iterable[Experiment]) -> list[Experiment]:
 
 
 def learning_rate_search(
-    preset: ComparisonPreset, dataset: str, folds: tuple[str, ...], validation: str
+    preset: ComparisonPreset, dataset: str, variant: str, train: tuple[str, ...], validation: tuple[str, ...]
 ) -> list[Experiment]:
-    """Return an experiment per (learning rate, model) that is scored on the fold `validation`, trained on the others.
+    """Return an experiment per (learning rate, model).
 
-    The preset's runs must not test `validation` afterwards: see `ComparisonPreset.test_folds`.
-
-    Raises:
-        InputError: the data have fewer than three folds, so no two would be left to cross-validate.
+    Args:
+        preset: models, front end, recipe and the rates to try.
+        dataset: registered name.
+        variant: variant of the data set; "" for a data set with only one.
+        train: splits to train on.
+        validation: splits to score. The preset's runs must not test them: see `ComparisonPreset.test_folds`.
     """
-    if len(folds) < 3:
-        raise InputError(f"a search needs at least three folds, the data have {len(folds)}: {', '.join(folds)}")
     return [
         Experiment(
             model=model,
             dataset=dataset,
-            train_splits=_without(folds, validation),
-            test_splits=(validation,),
+            train_splits=train,
+            test_splits=validation,
             front_end=preset.front_end,
             recipe=preset.search_recipe(lr),
             scale=preset.scale,
+            variant=variant,
         )
         for lr in preset.search_lrs
         for model in preset.models

@@ -13,6 +13,7 @@ from reproduce.audio.spec import AudioSpec
 from reproduce.experiments.recipe import SCRATCH, Recipe, later, stored_as, to_plain_dict
 from reproduce.keys import hash_key
 
+MEASURED = "data"  # see `Experiment.normalise`
 KEY_VERSION = 2  # of keys that cover the sound; those of version 1 cover names, stretches and labels alone
 
 
@@ -35,6 +36,9 @@ class Experiment:
         recipe_name: name of the recipe in tables: "mast" or "ast" (the protocols of the paper and of AST's authors),
             "demo", EQUAL_MACS, POOLING, or "" for the comparisons of `esc50` and `train`. Overridden fields follow
             it: "mast, batch_size=12".
+        normalise: MEASURED if mean and deviation of the front end are those of this run's training clips, else "":
+            published ones.
+        val_splits: splits that are scored after every epoch; neither trained on nor tested.
     """
 
     model: str
@@ -49,6 +53,8 @@ class Experiment:
     model_config: Mapping[str, Any] = field(default_factory=dict)
     seed: int = 0
     recipe_name: str = later("")
+    normalise: str = later("")
+    val_splits: tuple[str, ...] = later(())
 
     def to_dict(self) -> dict[str, Any]:
         """Convert to JSON values under their stored names, without `later` fields at their defaults."""

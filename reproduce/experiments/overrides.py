@@ -33,7 +33,7 @@ def override(recipe: PaperRecipe, changes: Mapping[str, Any]) -> PaperRecipe:
     for name in changes:
         if name not in free:
             raise InputError(f"a recipe has no field {name!r} to override: choose from {', '.join(free)}")
-    parsed = {name: _parse(name, changes[name], free[name]) for name in free if name in changes}
+    parsed = {name: parse_value(name, changes[name], free[name]) for name in free if name in changes}
     changed = {name: value for name, value in parsed.items() if value != free[name]}
     of_recipe = {name: value for name, value in changed.items() if name in {f.name for f in fields(Recipe)}}
     of_front_end = {n.removeprefix(FRONT_END): v for n, v in changed.items() if n.startswith(FRONT_END)}
@@ -57,7 +57,7 @@ def override(recipe: PaperRecipe, changes: Mapping[str, Any]) -> PaperRecipe:
     )
 
 
-def _parse(name: str, value: Any, current: Any) -> Any:
+def parse_value(name: str, value: Any, current: Any) -> Any:
     """Convert `value`, or its text, to the type of the field's current value."""
     refused = InputError(f"{name}={value}: {_wanted(name, current)}, like {value_text(current)}")
     try:

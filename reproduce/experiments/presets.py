@@ -25,6 +25,8 @@ class ComparisonPreset:
         search_epochs: epochs of the runs of `tune`; 0 for the recipe's.
         validation_fold: fold whose clips chose `rates`. Runs train on it and never test it. "" for none.
         why: purpose and cost of the preset, which `list` prints.
+        clips_seen: training clips that a run on a user's own data sees over all epochs, within bounds; 0 keeps the
+            recipe's epochs.
     """
 
     models: tuple[str, ...]
@@ -36,6 +38,7 @@ class ComparisonPreset:
     rates: Mapping[str, float] = field(default_factory=dict)
     search_epochs: int = 0
     validation_fold: str = ""
+    clips_seen: int = 0
 
     def recipe_of(self, model: str) -> Recipe:
         """Return the recipe with the learning rate of `model`."""
@@ -64,6 +67,7 @@ DEMO = ComparisonPreset(
     search_lrs=(6.25e-5, 1.25e-4, 2.5e-4, 5e-4, 1e-3),
     rates=TUNED_RATES,
     why="quarter-width models from scratch on 64 x 128 log-mels; about 5 minutes per fold on two CPU cores",
+    clips_seen=12_800,
 )
 PRESETS: dict[str, ComparisonPreset] = {
     "demo": DEMO,
@@ -90,6 +94,7 @@ PRESETS: dict[str, ComparisonPreset] = {
         scale="paper",
         search_lrs=(3e-5, 1e-4, 3e-4),
         why="the paper's sizes on AST's input for ESC-50, 128 x 512; for a GPU, with --weights imagenet",
+        clips_seen=40_000,
     ),
     "debug": ComparisonPreset(
         models=("ast_debug", "mast_debug"),

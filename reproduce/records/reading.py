@@ -130,6 +130,7 @@ def _data(record: RunRecord) -> dict[str, Any]:
         **{name: whole_number(data.get(name, 0)) for name in ("train_kept", "test_kept", "test_listed")},
         **{name: str(data.get(name, "")) for name in ("train_sha256", "test_sha256")},
         "content": tuple(str(data[name]) for name in CONTENT) if data.get("key_version", 1) >= KEY_VERSION else (),
+        "corpus": str(data.get("corpus", "")),
     }
 
 
@@ -151,6 +152,8 @@ def _trained(record: RunRecord, kind: type[TrainedRun]) -> TrainedRun:
         last=record.details.get("last"),
         averaged=record.details.get("averaged"),
         best=record.details.get("best"),
+        normalise=_text(experiment.get("normalise", "")),
+        val_splits=_texts(experiment.get("val_splits", ())),
     )
 
 

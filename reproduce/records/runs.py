@@ -170,6 +170,7 @@ class DataRun(ModelRun):
         train_sha256: identity of the training clips.
         test_sha256: identity of the test clips.
         content: hashes of the sound of the training and of the test clips, () where they were not recorded.
+        corpus: the user's name of his own clips; "" for other data sets, and in older records.
     """
 
     dataset: str
@@ -186,6 +187,7 @@ class DataRun(ModelRun):
     train_sha256: str
     test_sha256: str
     content: tuple[str, ...]
+    corpus: str
 
     @property
     def classes_key(self) -> tuple[tuple[str, tuple[str, ...]], ...]:
@@ -215,6 +217,8 @@ class TrainedRun(DataRun):
         last: scores of the last epoch's weights if other weights give the result, else None.
         averaged: scores of the averaged weights; None without averaging.
         best: scores of the epoch that is best on the scored clips; None where not reported.
+        normalise: see `Experiment.normalise`.
+        val_splits: splits that were scored after every epoch; their scores are in the history, "val_top1".
     """
 
     kind: ClassVar[str] = "train"
@@ -231,6 +235,8 @@ class TrainedRun(DataRun):
     last: Mapping[str, Any] | None
     averaged: Mapping[str, Any] | None
     best: Mapping[str, Any] | None
+    normalise: str = ""
+    val_splits: tuple[str, ...] = ()
 
     @property
     def names_key(self) -> str:

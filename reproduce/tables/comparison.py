@@ -68,10 +68,15 @@ def one_or_blocks(name: str, title: str, blocks: Sequence[Table], missing: str) 
 @register_table("tune", "search the learning rate for both models alike, on validation folds")
 def tune(inputs: TableInputs) -> Table:
     """Validation accuracy by learning rate and model."""
-    groups = search_groups(inputs.records, "esc50")
+    return tune_table(inputs, "esc50")
+
+
+def tune_table(inputs: TableInputs, dataset: str) -> Table:
+    """The searches on any data set, a block for each that differs in more than model and rate."""
+    groups = search_groups(inputs.records, dataset)
     title = "Validation top-1 by learning rate"
     blocks = [_search(group, f"tune {number}", title) for number, group in enumerate(groups, start=1)]
-    return one_or_blocks("tune", title, blocks, f"not run: no search on esc50 under {inputs.records_dir}")
+    return one_or_blocks("tune", title, blocks, f"not run: no search on {dataset} under {inputs.records_dir}")
 
 
 def _search(group: Sequence[SearchRun], name: str, title: str) -> Table:

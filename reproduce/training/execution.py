@@ -74,6 +74,7 @@ class RunSettings:
         progress: callbacks.
         kind: kind of the record, "train", or "search" where the test splits are a validation fold.
         weights: file of published weights to start from, where they are not fetched by name.
+        name: of the user's own corpus, for the record; "" for others.
     """
 
     records: Path
@@ -82,3 +83,4 @@ class RunSettings:
     progress: Progress = SILENT
     kind: str = "train"
     weights: Path | None = None
+    name: str = ""

@@ -61,8 +61,14 @@ class FinishedRun:
         return self.scored[self.run.experiment.recipe.primary]
 
 
-def make_record(finished: FinishedRun, kind: str) -> RunRecord:
-    """The record, not appended; kind: "train" or "search"."""
+def make_record(finished: FinishedRun, kind: str, name: str = "") -> RunRecord:
+    """The record, not appended.
+
+    Args:
+        finished: the run.
+        kind: "train" or "search".
+        name: of the user's own corpus, "" for others.
+    """
     run, (predictions, primary) = finished.run, finished.primary
     key, history, model = run.folder.name, finished.state.history, run.model
     with weights(model, primary):
@@ -80,7 +86,10 @@ def make_record(finished: FinishedRun, kind: str) -> RunRecord:
             "train_clips_per_s": training_speed(history),
             "predict_clips_per_s": predictions.clips_per_s,
         },
-        dataset=describe_data(finished.store, run, len(predictions), list(problems.values())),
+        dataset={
+            **describe_data(finished.store, run, len(predictions), list(problems.values())),
+            **({"corpus": name} if name else {}),
+        },
         seed=run.experiment.seed,
         weights_sha256=sha256,
         history=tuple(history),

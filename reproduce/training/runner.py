@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from contextlib import nullcontext
+from dataclasses import replace
 
 from reproduce.data.waveform_store import WaveformStore
 from reproduce.errors import InputError
@@ -40,13 +41,16 @@ def run_experiment(experiment: Experiment, store: WaveformStore, settings: RunSe
     """
     start = time.perf_counter()
     execution = settings.execution
+    # The statistics of a fold's training clips are the experiment's, not the store's.
+    store = store if store.spec == experiment.front_end else replace(store, spec=experiment.front_end)
     train, test = store.where_split(*experiment.train_splits), store.where_split(*experiment.test_splits)
+    val = store.where_split(*experiment.val_splits) if experiment.val_splits else None
     folder = settings.runs / _common_key(experiment, store, len(train), len(test))
     main = execution.accelerator.is_main_process
     with lock_run(folder) if main else nullcontext():
         model = build_model(experiment, store.index, settings.weights, execution.grad_checkpointing)
         with stop_signals() as received:
-            run = TrainingRun(experiment=experiment, model=model, train=train, test=test, folder=folder)
+            run = TrainingRun(experiment=experiment, model=model, train=train, test=test, folder=folder, val=val)
             trainer = Trainer(run, execution, settings.progress, received)
             predictions = trainer.train()
             scored: dict[str, Scored] = {"last": (predictions or trainer.predict_test(), None)}
@@ -62,7 +66,7 @@ def run_experiment(experiment: Experiment, store: WaveformStore, settings: RunSe
                 execution=execution,
                 wall_time_s=max(trainer.state.seconds, time.perf_counter() - start),
             )
-            record = make_record(finished, settings.kind)
+            record = make_record(finished, settings.kind, settings.name)
             if main:
                 store_run(finished, record, settings)
             trainer.accelerator.free_memory()

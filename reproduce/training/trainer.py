@@ -39,6 +39,7 @@ from reproduce.training.state import TrainingState, weights
 
 EVALUATION_BATCH = 32  # clips
 CLIPS_NAMED = 5  # in a message
+VAL = "val_"  # prefix of an epoch's scores on the validation clips
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,6 +52,7 @@ class TrainingRun:
         train: clips of the experiment's training splits.
         test: clips of its test splits.
         folder: of this run's checkpoints and logs.
+        val: clips that are scored after every epoch, None for none.
     """
 
     experiment: Experiment
@@ -58,6 +60,7 @@ class TrainingRun:
     train: WaveformStore
     test: WaveformStore
     folder: Path
+    val: WaveformStore | None = None
 
 
 class Trainer:
@@ -69,7 +72,7 @@ class Trainer:
         progress: callbacks.
         received: signals that ask to stop, as `stop_signals` collects them.
 
-    Test clips are scored after every epoch only if the recipe reports the best epoch.
+    Test clips are scored after every epoch only if the recipe reports the best epoch; validation clips always.
     """
 
     def __init__(
@@ -107,7 +110,7 @@ class Trainer:
             for epoch in range(self.state.epoch, self.recipe.epochs):
                 self._train_epoch(epoch)
                 predictions = self.predict_test() if self.recipe.report_best else None
-                self._finish_epoch(predictions, log)
+                self._finish_epoch(predictions, self._validation(), log)
                 if any(gather([bool(self.received)])):
                     self._stop()
         return predictions
@@ -163,10 +166,16 @@ class Trainer:
         named = f"{', '.join(ids[:CLIPS_NAMED])}{more}{mixed}"
         return TrainingDiverged(f"{error}, or check these clips of that step: {named}", error.positions)
 
-    def _finish_epoch(self, predictions: Predictions | None, log: EpochLogger) -> None:
-        """Book the epoch; predictions: of the test clips by its weights, where the recipe asks for them."""
+    def _finish_epoch(self, predictions: Predictions | None, validation: Mapping[str, float], log: EpochLogger) -> None:
+        """Book the epoch.
+
+        Args:
+            predictions: of the test clips by its weights, where the recipe asks for them.
+            validation: scores of the validation clips by its weights.
+            log: of the run.
+        """
         state = self.state
-        summary: dict[str, Any] = state.meter.summary()
+        summary: dict[str, Any] = {**state.meter.summary(), **validation}
         state.epoch += 1
         if self.recipe.average_from and state.epoch >= self.recipe.average_from:
             state.average.add(self.run.model)
@@ -186,6 +195,14 @@ class Trainer:
         if self.checkpoints.due():
             self.checkpoints.save(self.state)
 
+    def _validation(self) -> dict[str, float]:
+        """The headline score of the validation clips by the current weights, "val_top1"; empty without such clips."""
+        if self.run.val is None:
+            return {}
+        metrics = score_predictions(self._predict(self.run.val), self.run.val.index)
+        name = headline(metrics)
+        return {f"{VAL}{name}": metrics[name]}
+
     # --- evaluation -------------------------------------------------------------------------------------------------
 
     def predict_test(self, state: Mapping[str, Tensor] | None = None) -> Predictions:
@@ -198,18 +215,21 @@ class Trainer:
             Stopped: a signal came; a checkpoint has been written, from which the same run predicts again.
             InputError: no test clip could be used.
         """
-        test, share, part = self.run.test, self.execution.share, None
-        if len(share.of(len(test))):
+        return self._predict(self.run.test, state)
+
+    def _predict(self, clips: WaveformStore, state: Mapping[str, Tensor] | None = None) -> Predictions:
+        share, part = self.execution.share, None
+        if len(share.of(len(clips))):
             device, crops = self.accelerator.device, self.recipe.test_crops
-            batches = evaluation_batches(test, EVALUATION_BATCH, device, crops, share, self.execution.workers)
+            batches = evaluation_batches(clips, EVALUATION_BATCH, device, crops, share, self.execution.workers)
             with weights(self.run.model, state):
                 batches = self._until_stopped(batches)
-                part = predict(self.run.model, batches, test.index.multilabel, self.accelerator.autocast)
+                part = predict(self.run.model, batches, clips.index.multilabel, self.accelerator.autocast)
         reports = gather([(bool(self.received), part)])
         if any(stop for stop, _ in reports):
             self._stop()
         merged = merge(part for _, part in reports if part is not None)
-        return merge([drop_not_finite(merged, test.index.clip_ids)])
+        return merge([drop_not_finite(merged, clips.index.clip_ids)])
 
     def _until_stopped(self, batches: Iterable[EvaluationBatch]) -> Iterator[EvaluationBatch]:
         for batch in batches:

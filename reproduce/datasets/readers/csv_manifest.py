@@ -7,7 +7,8 @@
 - `path` is relative to the CSV's folder, or absolute; what leads out of that folder needs `follow_outside`.
 - `label`: several labels are separated by `;`; one such row makes the data set multi-label.
 - `split` is train, val (validation, dev) or test (eval) in any case; `fold`, or numbers as `split`, are folds. Without
-  either, clips are dealt into folds "1".."5" by the hash of their group or path (`stratified_folds`).
+  either, clips are dealt into folds "1".."5": by the hash of their path (`stratified_folds`), or, where clips share a
+  group, so that no group is divided and every fold has all classes (`grouped_folds`).
 - `start` and `stop` are seconds.
 - `group` (or `speaker`, `recording`, `source`) names what several clips have in common. Scores are resampled by it,
   and folds never divide it. Without it, the segments of a file are a group.
@@ -28,7 +29,7 @@ from reproduce.datasets.index import DEFAULT_HEAD, ClipIndex
 from reproduce.datasets.locations import expand_home
 from reproduce.datasets.readers.annotation_csv import read_table
 from reproduce.datasets.readers.clip_index_builder import ClipIndexBuilder, ListedClip
-from reproduce.datasets.readers.folds import stratified_folds
+from reproduce.datasets.readers.folds import grouped_folds, stratified_folds
 from reproduce.datasets.readers.labels import note_similar_labels
 from reproduce.datasets.readers.scan import FileLookup, list_folder, split_suffix
 from reproduce.datasets.registry import DatasetSpec, register_dataset
@@ -281,10 +282,17 @@ def _note_divided_groups(manifest: _Manifest, rows: Sequence[Row]) -> None:
         manifest.builder.problem("", "divided-groups", message, fatal=False)
 
 
+def _folds(rows: Sequence[Row]) -> dict[str, str]:
+    """Fold of every group; groups of several clips, such as speakers, are dealt so that classes stay balanced."""
+    if len({row.fold_group for row in rows}) == len(rows):
+        return stratified_folds((row.fold_group, row.labels[0]) for row in rows)
+    return grouped_folds((row.clip_id, row.fold_group, row.labels[0]) for row in rows)
+
+
 def _add_rows(manifest: _Manifest, rows: Sequence[Row], names: Sequence[str], follow_outside: bool) -> None:
     table, builder = manifest.table, manifest.builder
     class_of = {name: i for i, name in enumerate(names)}
-    folds = {} if rows[0].split else stratified_folds((row.fold_group, row.labels[0]) for row in rows)
+    folds = {} if rows[0].split else _folds(rows)
     files = FileLookup(table.parent)
     for row in rows:
         clip = ListedClip(

@@ -1,0 +1,127 @@
+"""Look at a user's own clips before anything is trained: survey them, fit the settings, plan the runs.
+
+Functions that measure log-mels import torch themselves.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from reproduce.cli.own_text import SurveyedClips, clip_lines, setting_lines
+from reproduce.cli.progress import progress_bar
+from reproduce.cli.study_options import TUNE, StudyOptions
+from reproduce.data.group_hints import GroupHint, group_hint
+from reproduce.data.survey import survey_clips, usable_clips
+from reproduce.datasets import ClipIndex, dataset_spec, read_variant
+from reproduce.datasets.holdout import hold_out
+from reproduce.datasets.readers.scan import split_suffix
+from reproduce.datasets.splits import plan_splits
+from reproduce.experiments.experiment import MEASURED, Experiment
+from reproduce.experiments.own_settings import Asked, OwnClips, fit_preset
+from reproduce.experiments.preset_files import ChosenPreset, apply_changes
+from reproduce.experiments.presets import ComparisonPreset
+
+Planner = Callable[[ComparisonPreset, ClipIndex], list[Experiment]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Prepared:
+    """Clips and runs that are ready to be trained.
+
+    Args:
+        index: every clip that has a file, with the splits of the runs; None reads them.
+        usable: the clips that the runs are planned on.
+        preset: with all settings.
+        experiments: the runs.
+        lines: what the clips are and which settings follow; () for a registered data set.
+    """
+
+    index: ClipIndex | None
+    usable: ClipIndex
+    preset: ComparisonPreset
+    experiments: Sequence[Experiment]
+    lines: Sequence[str] = ()
+
+
+def prepare_own(asked: StudyOptions, chosen: ChosenPreset, plan: Planner) -> Prepared:
+    """Survey the clips, fit the preset to them and plan the runs.
+
+    Args:
+        asked: options of the study.
+        chosen: preset and the fields that the user states.
+        plan: (preset, clips) -> runs.
+
+    Raises:
+        InputError: the data cannot be read, have no usable clip, or lack clips to train or to test on.
+    """
+    index = read_variant(asked.dataset, asked.path, asked.variant, follow_outside=asked.training.follow_outside)
+    if asked.study == TUNE:
+        index = with_validation(index, asked.fold)
+    clips = _survey(asked, index)
+    facts = _facts(clips, plan(chosen.preset, clips.usable)[0].train_splits)
+    wanted = Asked(seconds=asked.seconds, class_balanced=asked.class_balanced)
+    preset = apply_changes(fit_preset(chosen.preset, facts, wanted), chosen.changes)
+    experiments = normalised(asked, plan(preset, clips.usable), clips.usable)
+    lines = [*clip_lines(clips), *setting_lines(clips, preset, experiments, asked.study)]
+    return Prepared(index=index, usable=clips.usable, preset=preset, experiments=experiments, lines=lines)
+
+
+def with_validation(index: ClipIndex, fold: str) -> ClipIndex:
+    """The clips with a part to validate a search on: the val split, another fold, or a fifth of the training clips."""
+    plan = plan_splits(dataset_spec(index.dataset), index.listed)
+    if plan is not None:
+        return index if plan.val else hold_out(index, plan.train)
+    folds = sorted(index.listed)
+    return index if len(folds) >= 3 else hold_out(index, tuple(name for name in folds if name != fold))
+
+
+def normalised(asked: StudyOptions, experiments: list[Experiment], usable: ClipIndex) -> list[Experiment]:
+    """The experiments with the statistics of their training clips, unless the user wants others."""
+    if not (asked.normalise == "data" or (asked.normalise is None and asked.is_own)):
+        return experiments
+    if {"front_end.mean", "front_end.std"} & set(asked.changes):
+        return experiments
+    from reproduce.data.training_norm import CLIPS, training_norms
+
+    (front_end,) = {experiment.front_end for experiment in experiments}
+    sets = [experiment.train_splits for experiment in experiments]
+    with progress_bar("measuring log-mels", total=min(CLIPS, len(usable))) as bar:
+        fitted = training_norms(usable, front_end, sets, survey_folder(asked.training.runs), bar.update)
+    return [replace(e, front_end=fitted[e.train_splits], normalise=MEASURED) for e in experiments]
+
+
+def survey_folder(runs: Path) -> Path:
+    """Where surveys and statistics are kept."""
+    return runs / "surveys"
+
+
+def _survey(asked: StudyOptions, index: ClipIndex) -> SurveyedClips:
+    with progress_bar("looking at the clips", total=len(index)) as bar:
+        survey = survey_clips(index, survey_folder(asked.training.runs), on_clip=bar.update)
+    usable = usable_clips(index, survey)
+    return SurveyedClips(name=asked.name, listed=index, usable=usable, survey=survey, hint=_hint(usable))
+
+
+def _hint(index: ClipIndex) -> GroupHint | None:
+    if index.groups is not None:
+        return None
+    head = next(iter(index.labels))
+    labels = [index.labels[head].row(i)[0] if index.labels[head].row(i) else -1 for i in range(len(index))]
+    names = [split_suffix(name)[0] for name in index.clip_ids.tolist()]
+    return group_hint(names, labels)
+
+
+def _facts(clips: SurveyedClips, train_splits: tuple[str, ...]) -> OwnClips:
+    train = clips.usable.where_split(*train_splits)
+    head = next(iter(train.labels))
+    counts = np.bincount(train.labels[head].values, minlength=len(train.classes[head]))
+    return OwnClips(
+        seconds=clips.survey.seconds[clips.survey.usable],
+        train_clips=len(train),
+        class_counts=[int(n) for n in counts if n],
+        heads=len(train.classes),
+    )

@@ -1,0 +1,205 @@
+"""The options of `train` and of the studies on folds, and their typed values. No torch here."""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import dataclass
+from pathlib import Path
+
+from reproduce.cli import options as o
+from reproduce.datasets import dataset_spec, location_of
+from reproduce.datasets.locations import expand_home
+from reproduce.errors import InputError, displayable
+from reproduce.records.store import RECORDS_DIR
+
+TRAIN, TUNE = "train", "tune"
+OWN_DATASETS = ("csv", "folder")  # a user's own clips
+NORMALISE = ("data", "ast")
+LONGEST_NAME = 100
+
+
+@dataclass(frozen=True, kw_only=True)
+class StudyOptions:
+    """What the user asks of a study.
+
+    Args:
+        study: "train", or the table that the study fills: "esc50", "tune", "equal_macs", "pooling".
+        dataset: registered name.
+        path: folder or CSV of the data set, or folder of its shards.
+        name: of the corpus in tables and records.
+        variant: of the data set; None selects its first.
+        preset: registered name, or path of a TOML file.
+        changes: fields of the preset to change, as texts.
+        seconds: length of the input; None fits it.
+        normalise: "data", "ast", or None for the data set's own way.
+        class_balanced: whether every class is drawn alike; None lets the class counts decide.
+        weights: initial weights.
+        folds: test folds at most; None for all.
+        seeds: number of seeds.
+        fold: fold that scores the rates of `tune`; "" for the preset's.
+        dry_run: describe the data and the settings, and stop.
+        format: of the table.
+        training: see there.
+    """
+
+    study: str
+    dataset: str
+    path: Path
+    name: str
+    variant: str | None
+    preset: str
+    changes: dict[str, str]
+    seconds: float | None
+    normalise: str | None
+    class_balanced: bool | None
+    weights: str
+    folds: int | None
+    seeds: int
+    fold: str
+    dry_run: bool
+    format: str
+    training: o.TrainingOptions
+
+    @property
+    def is_own(self) -> bool:
+        """Whether the clips are the user's own."""
+        return self.dataset in OWN_DATASETS
+
+    @classmethod
+    def of(cls, options: argparse.Namespace) -> StudyOptions:
+        """Convert the options of `add_train`, `add_tune` or `add_study`.
+
+        Raises:
+            InputError: an unknown data set, no folder for it or two, or a field that cannot be changed so.
+        """
+        dataset = dataset_spec(getattr(options, "name", "esc50")).name
+        path = _path_of(dataset, options)
+        if options.records is None:
+            options.records = options.runs / "records" if dataset in OWN_DATASETS else RECORDS_DIR
+        return cls(
+            study=getattr(options, "study", TRAIN),
+            dataset=dataset,
+            path=path,
+            name=_name_of(dataset, path, options.corpus),
+            variant=getattr(options, "variant", None),
+            preset=options.preset,
+            changes=o.parse_overrides(options.set),
+            seconds=options.seconds,
+            normalise=options.normalise,
+            class_balanced=options.class_balanced,
+            weights=options.weights,
+            folds=getattr(options, "folds", None),
+            seeds=getattr(options, "seeds", 1),
+            fold=getattr(options, "fold", None) or "",
+            dry_run=options.dry_run,
+            format=options.format,
+            training=o.TrainingOptions.of(options),
+        )
+
+
+def _path_of(dataset: str, options: argparse.Namespace) -> Path:
+    path = getattr(options, "path", None)
+    if path is None:
+        try:
+            return location_of(dataset, options.data, options.datasets)
+        except InputError as error:
+            if dataset in OWN_DATASETS and not options.data and options.datasets is None:
+                raise InputError(f"{dataset} needs its data: {options.command} {dataset} PATH") from error
+            raise
+    if any(pair.partition("=")[0] == dataset for pair in options.data):
+        raise InputError(f"{path}: --data {dataset}=... names another path; keep one")
+    return expand_home(path)
+
+
+def _name_of(dataset: str, path: Path, name: str | None) -> str:
+    """The given name; that of the user's own folder or CSV; "" for a registered data set."""
+    if name is None:
+        return (
+            displayable(path.absolute().stem if path.suffix else path.absolute().name)
+            if dataset in OWN_DATASETS
+            else ""
+        )
+    if not name.strip() or len(name) > LONGEST_NAME or "/" in name or displayable(name) != name:
+        raise InputError(f"--name {displayable(name)[:40]}: give up to {LONGEST_NAME} printable characters without /")
+    return name.strip()
+
+
+def seconds(text: str) -> float:
+    """Parse a positive number of seconds; an argparse type."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
+    if not 0 < value < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text}: pass a positive number of seconds")
+    return value
+
+
+def add_train(parser: argparse.ArgumentParser) -> None:
+    """Add the options of `train`."""
+    parser.add_argument("name", metavar="NAME", help="data set, see `list`; `csv` and `folder` read your own sounds")
+    _add_path(parser)
+    o.add_variant(parser)
+    _add_shared(parser, "demo")
+    o.add_comparison(parser)
+
+
+def add_tune(parser: argparse.ArgumentParser) -> None:
+    """Add the options of `tune`."""
+    parser.add_argument("name", nargs="?", default="esc50", metavar="NAME", help=f"data set, see `list` {o.DEFAULT}")
+    _add_path(parser)
+    o.add_variant(parser)
+    _add_shared(parser, "demo")
+    parser.add_argument("--fold", metavar="F", help="fold that scores the rates (default: the preset's)")
+
+
+def add_study(parser: argparse.ArgumentParser, preset: str) -> None:
+    """Add the options of a study on a folder in ESC-50's layout."""
+    _add_shared(parser, preset)
+    o.add_comparison(parser)
+
+
+def _add_path(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "path", nargs="?", type=Path, metavar="PATH", help="its folder or CSV; the same as --data NAME=PATH"
+    )
+
+
+def _add_shared(parser: argparse.ArgumentParser, preset: str) -> None:
+    o.add_format(parser)
+    parser.add_argument(
+        "--records",
+        type=Path,
+        metavar="DIR",
+        help=f"folder of stored measurements (default: {RECORDS_DIR}; for csv and folder RUNS/records)",
+    )
+    o.add_training(parser)
+    o.add_preset(parser, preset)
+    parser.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="FIELD=VALUE",
+        help="change a field of the preset, e.g. epochs=20 or front_end.mels=128; repeatable",
+    )
+    clips = parser.add_argument_group("clips", "what is fitted to csv and folder unless it is given here")
+    clips.add_argument(
+        "--name", dest="corpus", metavar="NAME", help="name of these clips (default: that of the folder)"
+    )
+    clips.add_argument(
+        "--seconds", type=seconds, metavar="S", help="length of the input (default: the clips' 95th percentile)"
+    )
+    clips.add_argument(
+        "--normalise",
+        choices=NORMALISE,
+        help="mean and deviation of the training clips, or AST's of AudioSet (default: data for csv and folder)",
+    )
+    clips.add_argument(
+        "--class-balanced",
+        action=argparse.BooleanOptionalAction,
+        default=None,
+        help="draw every class alike (default: where classes are unequal)",
+    )
+    parser.add_argument(
+        "--dry-run", action="store_true", help="describe the data, settings and time, and train nothing"
+    )
