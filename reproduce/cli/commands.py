@@ -67,6 +67,7 @@ def _study_options(name: str, parser: argparse.ArgumentParser) -> None:
     o.add_records(parser)
     o.add_training(parser)
     o.add_preset(parser, STUDIES[name])
+    o.add_models(parser, "those of the preset")
     if name == "tune":
         parser.add_argument("--fold", default="1", help=f"test fold that the search leaves out {o.DEFAULT}")
     else:
@@ -99,6 +100,7 @@ def _train_options(parser: argparse.ArgumentParser) -> None:
     o.add_records(parser)
     o.add_training(parser)
     o.add_preset(parser, "demo")
+    o.add_models(parser, "those of the preset")
     o.add_comparison(parser)
 
 
@@ -120,6 +122,11 @@ def _model_option(parser: argparse.ArgumentParser) -> None:
         required=True,
         metavar="FILE",
         help="weights of a training run (runs/KEY.safetensors), or audioset: AST's published weights",
+    )
+    parser.add_argument(
+        "--function",
+        metavar="MODULE:FUNCTION",
+        help="your own function that builds the model of these weights: a file alone never runs code",
     )
     o.add_device(parser)
 

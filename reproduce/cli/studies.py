@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import Any
 
+from reproduce.cli.models import choose_models
 from reproduce.cli.options import TrainingOptions
 from reproduce.cli.progress import log, print_table
 from reproduce.cli.session import (
@@ -48,6 +49,7 @@ def run_study(options: argparse.Namespace) -> int:
     weights, weights_name = named_weights(options.weights)
     spec = dataset_spec(options.name if study == TRAIN else "esc50")
     preset = fit_front_end(comparison_preset(options.preset), spec.clip_seconds, spec.mean, spec.std)
+    preset = choose_models(preset, options.models, training.run)
     request = StoreRequest(
         dataset=spec.name,
         path=location_of(spec.name, options.data, options.datasets),
