@@ -9,7 +9,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from models import SpectrogramTransformer, create_model
+from models import SpectrogramClassifier, create_model
 from models.complexity import measure_complexity
 from reproduce.audio.spec import AudioSpec
 from reproduce.efficiency.candidates import inference_candidate, training_candidate
@@ -74,7 +74,7 @@ class ModelCase:
         targets[:, 0] = 1.0
         return training_candidate(name, model, x, targets, self.precision)
 
-    def our_candidate(self, family: str, model: SpectrogramTransformer | None = None) -> Candidate:
+    def our_candidate(self, family: str, model: SpectrogramClassifier | None = None) -> Candidate:
         """Make a candidate of "mast" or "ast" with its default attention path and random weights, or of `model`."""
         name = f"{family}_{self.preset}"
         ours = (model or create_model(name, input_size=self.size)).to(self.device)

@@ -1,21 +1,21 @@
-"""What every model has in common from the outside: the interface of training, counting, weight loading and timm."""
+"""What our transformers have in common from the outside: blocks over tokens, attention paths and timm's interface."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from pathlib import Path
-from typing import Any, ClassVar
+from contextlib import contextmanager
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from models.cost_items import BlockShape, CostItem, SavedActivations
-from models.layers import ClassifierHead, autocast_dtype, check_heads, check_input, init_linear_weights
-from models.weight_formats import Action, Grid, PublishedWeights, WeightFormat, WeightSource
+from models.classifier import SpectrogramClassifier
+from models.layers import ClassifierHead, check_heads, check_input, init_linear_weights
+from models.weight_formats import Action, WeightSource
 
 
-class SpectrogramTransformer(nn.Module):
+class SpectrogramTransformer(SpectrogramClassifier):
     """Maps (B, in_chans, mels, frames) to raw logits (B, classes), or to {head: (B, classes)}.
 
     A subclass builds `config`, `blocks`, `norm` and `head`, and defines `embedding_dim`, `no_weight_decay`, `embed`,
@@ -23,24 +23,11 @@ class SpectrogramTransformer(nn.Module):
     registered by `register_presets`.
 
     Attributes:
-        config_class: frozen dataclass with at least num_classes, input_size and in_chans.
-        attention_paths: names that `set_attention` accepts.
-        pretrained_formats: published formats by name; "ours" is a state dict of this model.
-        published: published weights by the name that `load_by_name` takes.
-        retired_fields: fields that configs of old checkpoints have, with the one value that is still understood.
         blocks: Transformer blocks. Those with attention have an `attn` with `path` and `path_on`.
-        head: the classifier.
     """
 
-    config_class: ClassVar[type[Any]]
-    attention_paths: ClassVar[tuple[str, ...]] = ()
-    pretrained_formats: ClassVar[Mapping[str, WeightFormat]] = {}
-    published: ClassVar[Mapping[str, PublishedWeights]] = {}
-    retired_fields: ClassVar[Mapping[str, Any]] = {}
-    config: Any
     blocks: Any  # nn.ModuleList of the subclass's blocks
     norm: nn.Module
-    head: ClassifierHead
 
     def __init__(self, config: Any) -> None:
         super().__init__()
@@ -48,11 +35,6 @@ class SpectrogramTransformer(nn.Module):
         self.grad_checkpointing = False
 
     # --- Forward pass
-
-    @property
-    def embedding_dim(self) -> int:
-        """Width of the pooled embedding."""
-        raise NotImplementedError
 
     def embed(self, x: Tensor) -> Tensor:
         """(B, in_chans, mels, frames) to the tokens (B, N, C) that enter the first block."""
@@ -79,35 +61,10 @@ class SpectrogramTransformer(nn.Module):
         check_input(x, self.config.in_chans, self.config.input_size)
         return self.norm(self.run_blocks(self.embed(x)))
 
-    def pool(self, tokens: Tensor) -> Tensor:
-        """Tokens (B, N, C) to the embedding (B, C), at least in float32."""
-        raise NotImplementedError
-
-    def classify(self, embedding: Tensor) -> Tensor | dict[str, Tensor]:
-        """Embedding (B, C) to logits, in the weights' precision under any autocast.
-
-        Rounding logits to bfloat16 makes ties, which cost 0.12 to 0.15 mAP on AudioSet (simulated, 15,818 x 527).
-        """
-        if isinstance(self.head.fc, nn.Identity):
-            return embedding
-        device_type = embedding.device.type
-        embedding = embedding.to(next(self.head.parameters()).dtype)
-        if autocast_dtype(device_type) is None:
-            return self.head_logits(embedding)
-        with torch.autocast(device_type, enabled=False):
-            return self.head_logits(embedding)
-
-    def head_logits(self, embedding: Tensor) -> Tensor | dict[str, Tensor]:
-        """Embedding (B, C) in the weights' precision to logits."""
-        return self.head(embedding)
-
     def forward_head(self, tokens: Tensor, pre_logits: bool = False) -> Tensor | dict[str, Tensor]:
         """Tokens to logits, or with `pre_logits` to the pooled embedding (B, C)."""
         embedding = self.pool(tokens)
         return embedding if pre_logits else self.classify(embedding)
-
-    def forward(self, x: Tensor) -> Tensor | dict[str, Tensor]:
-        return self.forward_head(self.forward_features(x))
 
     # --- How it is computed
 
@@ -126,6 +83,19 @@ class SpectrogramTransformer(nn.Module):
             block.attn.path = path
         return self
 
+    @contextmanager
+    def attention_by(self, path: str) -> Iterator[None]:
+        """Compute attention by `path`, one of `attention_paths`, inside the block; ignored by a model without any."""
+        blocks = list(self.blocks) if self.attention_paths else []
+        before = [block.attn.path for block in blocks]
+        try:
+            if self.attention_paths:
+                self.set_attention(path)
+            yield
+        finally:
+            for block, own in zip(blocks, before, strict=True):
+                block.attn.path = own
+
     def set_grad_checkpointing(self, enable: bool = True) -> SpectrogramTransformer:
         """Recompute each block in the backward pass instead of saving its activations. Returns self."""
         self.grad_checkpointing = enable
@@ -142,51 +112,7 @@ class SpectrogramTransformer(nn.Module):
                 module.recompute_from = elements
         return self
 
-    def no_weight_decay(self) -> set[str]:
-        """Names of parameters that the reference does not decay, besides biases and norms."""
-        raise NotImplementedError
-
-    # --- Cost of one clip
-
-    @property
-    def paper_only_parameters(self) -> int:
-        """Parameters that the paper counts and this model does not have."""
-        return 0
-
-    def cost_items(self) -> Iterator[CostItem]:
-        """MACs of one clip, by block and kind."""
-        raise NotImplementedError
-
-    def block_shapes(self) -> Iterator[BlockShape]:
-        """Tokens that leave the patch embedding and each block, in order."""
-        raise NotImplementedError
-
-    def saved_activations(self, batch: int, device: torch.device) -> Iterator[SavedActivations]:
-        """Activations that autograd saves of one clip of `batch` on `device`: per block, in order, and of the head."""
-        raise NotImplementedError
-
-    def relative_position_terms(self, x: Tensor) -> list[tuple[Tensor, Tensor]]:
-        """Mean term that relative positions add to the scores of x (B, in_chans, mels, frames).
-
-        Returns:
-            Per block, along frequency (queries, keys) and along time (queries, keys); empty if the model has none.
-        """
-        return []
-
     # --- Weights of other sources
-
-    def rename_key(self, key: str) -> str:
-        """A key of published weights before the rules of its format, for what no pattern can express."""
-        return key
-
-    @classmethod
-    def grid_of_config(cls, config: Any) -> Grid | None:
-        """The (frequency, time) grid of the position embedding by a config; None if the model needs no grid."""
-        return None
-
-    def grid_of_file(self, path: Path) -> Grid | None:
-        """The (frequency, time) grid of the position embedding in a file of published weights, None if unknown."""
-        return None
 
     def adapt(self, key: str, tensor: Tensor, target: Tensor, source: WeightSource) -> tuple[Tensor, Action]:
         """Bring a source tensor to the shape of `target` where a rule allows it; otherwise return it as it is.

@@ -15,7 +15,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from models.base import SpectrogramTransformer
+from models.classifier import SpectrogramClassifier
+from models.foreign import ForeignModel
+from models.names import is_foreign, is_function, split_name
 from models.pretrained import LoadReport, load_weights
 from models.registry import PRESETS
 from models.self_description import FORMAT_VERSION, METADATA_KEY, read_description
@@ -29,7 +31,7 @@ class LoadedCheckpoint:
 
     Args:
         model: in evaluation mode, on the CPU.
-        name: the preset that built it.
+        name: the name that built it, see `create_model`.
         config: the model's config.
         front_end: how waveforms became its input, normalisation included.
         labels: class names of every head, in the order of the logits.
@@ -38,7 +40,7 @@ class LoadedCheckpoint:
         report: what the load did.
     """
 
-    model: SpectrogramTransformer
+    model: SpectrogramClassifier
     name: str
     config: Any
     front_end: dict[str, Any]
@@ -62,8 +64,8 @@ def save_checkpoint(
 
     Args:
         path: must end in .safetensors; an existing file is replaced.
-        model: a model of ours.
-        model_name: the preset that built it, so that `create_model(model_name, **config)` rebuilds it.
+        model: built by `create_model`.
+        model_name: the name that built it, so that `create_model(model_name, **config)` rebuilds it.
         front_end: parameters of the spectrogram, normalisation included; plain JSON values.
         labels: class names for every head; a model with one unnamed head takes one entry of any name.
         multilabel: whether a clip can have several labels.
@@ -75,12 +77,9 @@ def save_checkpoint(
     path = Path(path)
     if path.suffix != ".safetensors":
         raise CheckpointError(f"{path}: our checkpoints are safetensors: end the name in .safetensors")
-    if not isinstance(model, SpectrogramTransformer):
+    if not isinstance(model, SpectrogramClassifier):
         raise CheckpointError(f"{path}: cannot save a {type(model).__name__}: give a model built by create_model")
-    if model_name not in PRESETS:
-        raise CheckpointError(f"{path}: unknown model {model_name!r}: give the name passed to create_model")
-    if PRESETS[model_name].family is not type(model):
-        raise CheckpointError(f"{path}: {model_name!r} builds no {type(model).__name__}: give the preset that built it")
+    _check_name(path, model, model_name)
     _check_labels(path, model.config.num_classes, labels)
     description = {
         "format_version": FORMAT_VERSION,
@@ -96,6 +95,8 @@ def save_checkpoint(
     except (TypeError, ValueError) as error:
         raise CheckpointError(f"{path}: not JSON ({first_line(error)}): describe with plain finite values") from error
     tensors = {key: tensor.detach().cpu().contiguous() for key, tensor in model.state_dict().items()}
+    if len({tensor.data_ptr() for tensor in tensors.values()}) < len(tensors):  # safetensors refuses shared memory
+        tensors = {key: tensor.clone() for key, tensor in tensors.items()}
     _write_safetensors(path, tensors, {METADATA_KEY: text})
 
 
@@ -120,6 +121,19 @@ def _write_safetensors(path: Path, tensors: dict[str, Tensor], metadata: dict[st
             temporary.unlink()
 
 
+def _check_name(path: Path, model: SpectrogramClassifier, name: str) -> None:
+    if isinstance(model, ForeignModel):
+        if model.config.name != name:
+            raise CheckpointError(
+                f"{path}: {name!r} did not build this model, but {model.config.name!r}: give this name"
+            )
+        return
+    if name not in PRESETS:
+        raise CheckpointError(f"{path}: unknown model {name!r}: give the name passed to create_model")
+    if PRESETS[name].family is not type(model):
+        raise CheckpointError(f"{path}: {name!r} builds no {type(model).__name__}: give the preset that built it")
+
+
 def _check_labels(path: Path, num_classes: int | Mapping[str, int], labels: Mapping[str, list[str]]) -> None:
     if isinstance(num_classes, int):
         if len(labels) != 1:
@@ -135,12 +149,16 @@ def _check_labels(path: Path, num_classes: int | Mapping[str, int], labels: Mapp
             )
 
 
-def load_checkpoint(path: str | Path, *, input_size: tuple[int, int] | None = None) -> LoadedCheckpoint:
+def load_checkpoint(
+    path: str | Path, *, input_size: tuple[int, int] | None = None, function: str | None = None
+) -> LoadedCheckpoint:
     """Rebuild the model that `save_checkpoint` wrote, with its front end and labels.
 
     Args:
         path: a file of ours; published weights go through `load_pretrained`.
         input_size: another (mels, frames); positions are then resized as for pretrained weights.
+        function: "package.module:function" that may be imported and called to build the model: a file alone never runs
+            code.
 
     Raises:
         CheckpointError: not one of our files, a damaged one, or one that does not fit its description.
@@ -150,6 +168,7 @@ def load_checkpoint(path: str | Path, *, input_size: tuple[int, int] | None = No
     description = read_description(path)
     if description is None:
         raise CheckpointError(f"{path}: does not describe its model: load it as pretrained weights (--weights {path})")
+    _check_function(path, description.model_name, function)
     family, saved = description.family, description.parse_config()
     config = saved if input_size is None else description.parse_config(input_size=input_size)
     _check_labels(path, config.num_classes, description.labels)
@@ -157,7 +176,9 @@ def load_checkpoint(path: str | Path, *, input_size: tuple[int, int] | None = No
     try:
         with torch.device("meta"):  # random weights would be replaced at once
             model = family(config)
-        if any(buffer.is_meta for buffer in model.buffers()):  # no file contains them
+        if not is_foreign(description.model_name) and any(
+            buffer.is_meta for buffer in model.buffers()
+        ):  # no file contains them
             model = family(config)
         report = load_weights(model, state_dict, source, sha256)
     except CheckpointError:
@@ -181,6 +202,15 @@ def load_checkpoint(path: str | Path, *, input_size: tuple[int, int] | None = No
         metadata=description.extra,
         report=report,
     )
+
+
+def _check_function(path: Path, name: str, function: str | None) -> None:
+    """Raise CheckpointError if the file names code that the caller has not named."""
+    if not is_function(name):
+        return
+    wanted = ":".join(split_name(name))
+    if function is None or ":".join(split_name(function)) != wanted:
+        raise CheckpointError(f"{path}: its model is built by {wanted}: name this code to run it (--function {wanted})")
 
 
 def weights_sha256(model: nn.Module) -> str:

@@ -9,7 +9,9 @@ One MAC is one multiply and one add. There are two ways of counting, because the
   element, but not timm's subclass of it, so published figures for timm's blocks lack it, and so does this rule.)
 - **full**: module-only (0.6.9) plus the products of two activations: Q.K^T, attention.V, and MAST's Q.R.
 
-Both are closed forms over the model's block sizes, batch 1; the items come from the model's `cost_items`.
+Both are closed forms over the model's block sizes, batch 1; the items come from the model's `cost_items`. Those of
+networks that are not ours are counted by torch's FlopCounterMode (`models/counted_costs.py`): module-only is then every
+product with weights.
 `count_with_libraries` runs torch's FlopCounterMode, fvcore and ptflops beside them, on the unfused path: fused kernels
 hide their products from all three (pytorch#195460, ptflops#142).
 """
@@ -26,25 +28,27 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
-from models.base import SpectrogramTransformer
+from models.classifier import CLOSED_FORM, SpectrogramClassifier
 from models.cost_items import MODULE_KINDS, PRODUCT_KINDS, PTFLOPS_0_7_KINDS, BlockShape, CostItem
 
 
 @dataclass(frozen=True)
 class Complexity:
-    """Closed-form cost of one forward pass of one clip.
+    """Cost of one forward pass of one clip.
 
     Args:
         parameters: of the model.
         parameters_paper: by the paper's convention.
         items: MACs by block and kind.
         shapes: tokens that leave each block.
+        counter: "closed form", or the library that counted `items`.
     """
 
     parameters: int
     parameters_paper: int
     items: tuple[CostItem, ...]
     shapes: tuple[BlockShape, ...]
+    counter: str = CLOSED_FORM
 
     @property
     def macs_module_only(self) -> int:
@@ -67,15 +71,15 @@ def count_parameters(model: nn.Module) -> int:
     return sum(parameter.numel() for parameter in model.parameters())
 
 
-def count_parameters_paper(model: SpectrogramTransformer) -> int:
+def count_parameters_paper(model: SpectrogramClassifier) -> int:
     """Parameters by the paper's convention, which counts two classifiers of AST's code that nothing uses."""
     return count_parameters(model) + model.paper_only_parameters
 
 
-def measure_complexity(model: SpectrogramTransformer) -> Complexity:
-    """Closed-form cost of `model` for one clip of its input size. Works on the meta device too."""
+def measure_complexity(model: SpectrogramClassifier) -> Complexity:
+    """Cost of `model` for one clip of its input size: ours in closed form. Works on the meta device too."""
     items, shapes = tuple(model.cost_items()), tuple(model.block_shapes())
-    return Complexity(count_parameters(model), count_parameters_paper(model), items, shapes)
+    return Complexity(count_parameters(model), count_parameters_paper(model), items, shapes, model.cost_counter)
 
 
 def _flop_counter(model: nn.Module, x: torch.Tensor) -> float:
@@ -120,7 +124,7 @@ LIBRARY_COUNTERS: dict[str, Callable[[nn.Module, torch.Tensor], float]] = {
 }
 
 
-def count_with_libraries(model: SpectrogramTransformer, attention: str = "reference") -> dict[str, float]:
+def count_with_libraries(model: SpectrogramClassifier, attention: str = "reference") -> dict[str, float]:
     """MACs of one clip by each library's rule, with attention computed by `attention`.
 
     On the "reference" path all but "ptflops (pytorch)" see every product.
@@ -131,20 +135,19 @@ def count_with_libraries(model: SpectrogramTransformer, attention: str = "refere
     """
     parameter = next(model.parameters())
     x = torch.zeros(1, model.config.in_chans, *model.config.input_size, device=parameter.device)
-    blocks = list(model.blocks) if model.attention_paths else []
-    before, training = [block.attn.path for block in blocks], model.training
-    counts = {}
+    training, counts = model.training, {}
     try:
-        if model.attention_paths:
-            model.set_attention(attention)
         model.eval()
         for name, counter in LIBRARY_COUNTERS.items():
             # fvcore and ptflops print and log; a counter should only return a number.
-            with torch.no_grad(), contextlib.redirect_stdout(io.StringIO()), _quiet("fvcore.nn.jit_analysis"):
+            with (
+                torch.no_grad(),
+                model.attention_by(attention),
+                contextlib.redirect_stdout(io.StringIO()),
+                _quiet("fvcore.nn.jit_analysis"),
+            ):
                 counts[name] = counter(model, x)
     finally:
-        for block, path in zip(blocks, before, strict=True):
-            block.attn.path = path
         model.train(training)
     return counts
 

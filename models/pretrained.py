@@ -15,7 +15,8 @@ from typing import get_args
 import torch
 from torch import Tensor, nn
 
-from models.base import SpectrogramTransformer
+from models.classifier import SpectrogramClassifier
+from models.foreign import ForeignModel
 from models.registry import PRESETS, families
 from models.self_description import read_description
 from models.weight_files import CheckpointError, first_line, listed, read_state_dict, strip_data_parallel
@@ -94,7 +95,7 @@ class LoadReport:
 
 def detect_format(
     state_dict: Mapping[str, Tensor], source: str = "state dict"
-) -> tuple[type[SpectrogramTransformer], str]:
+) -> tuple[type[SpectrogramClassifier], str]:
     """Find the model that the keys belong to and the name of their format, such as "deit" or "mvitv2-timm".
 
     Raises:
@@ -117,7 +118,7 @@ class _Renamed:
 
 
 def _rename_all(
-    state_dict: Mapping[str, Tensor], format_: WeightFormat, model: SpectrogramTransformer, source: str
+    state_dict: Mapping[str, Tensor], format_: WeightFormat, model: SpectrogramClassifier, source: str
 ) -> tuple[dict[str, _Renamed], list[str]]:
     """Tensors under our names, and the source keys dropped by rule."""
     renamed: dict[str, _Renamed] = {}
@@ -182,7 +183,7 @@ def load_pretrained(
         CheckpointError: unreadable file, unknown format, weights of the other model, or a missing, surplus,
             mis-shaped or non-finite tensor, which is named.
     """
-    if not isinstance(model, SpectrogramTransformer):
+    if not isinstance(model, SpectrogramClassifier):
         kind = type(model).__name__
         raise CheckpointError(f"{source_name(source)}: cannot load into a {kind}: build the model with create_model")
     if isinstance(source, Mapping):
@@ -192,7 +193,14 @@ def load_pretrained(
         description = read_description(Path(source))
         if source_grid is None and description is None:
             source_grid = model.grid_of_file(Path(source))
-    if description is None:
+    family: type[SpectrogramClassifier]
+    if isinstance(model, ForeignModel):
+        family, format_name = ForeignModel, "ours" if description is not None else "its own"
+        if description is not None and description.model_name != model.config.name:
+            raise CheckpointError(
+                f"{source_name(source)}: weights of {description.model_name}, not of {model.config.name}: give others"
+            )
+    elif description is None:
         family, format_name = detect_format(state_dict, source_name(source))
     else:
         family, format_name = description.family, "ours"
@@ -213,7 +221,7 @@ def source_name(source: str | Path | Mapping[str, Tensor]) -> str:
 
 
 def load_weights(
-    model: SpectrogramTransformer, state_dict: Mapping[str, Tensor], source: WeightSource, sha256: str | None
+    model: SpectrogramClassifier, state_dict: Mapping[str, Tensor], source: WeightSource, sha256: str | None
 ) -> LoadReport:
     """Load a state dict of a known format; see `load_pretrained`. A model on the meta device takes the tensors over."""
     format_ = type(model).pretrained_formats.get(source.format, OURS)
@@ -241,12 +249,13 @@ def load_weights(
 
 
 def _required_head(
-    source: WeightSource, state_dict: Mapping[str, Tensor], model: SpectrogramTransformer
+    source: WeightSource, state_dict: Mapping[str, Tensor], model: SpectrogramClassifier
 ) -> tuple[str, ...]:
     """Layers of the classifier, under our names, that a complete file of this format has."""
     format_ = type(model).pretrained_formats.get(source.format, OURS)
     if source.format == "ours":  # heads may have other names than the model's
-        heads = ("head.fc",) if not any(key.startswith("head.fc.") for key in state_dict) else ()
+        has_head = any(key.startswith("head.fc.") for key in model.state_dict())
+        heads = ("head.fc",) if has_head and not any(key.startswith("head.fc.") for key in state_dict) else ()
         return (*(("head_norm",) if "head_norm.weight" in model.state_dict() else ()), *heads)
     return format_.head if any(re.fullmatch(format_.head_marker, key) for key in state_dict) else ()
 
@@ -296,7 +305,7 @@ def _check_tensor(original: _Renamed, value: Tensor, target: Tensor, source: str
         raise CheckpointError(f"{source}: {name} is {shapes}: build the model with the sizes of the weights")
     if value.layout != torch.strided:
         raise CheckpointError(f"{source}: {name} is {value.layout}, not a dense tensor: save it again as one")
-    if value.dtype not in LOADABLE_DTYPES:
+    if value.dtype not in LOADABLE_DTYPES and value.dtype != target.dtype:  # batch normalisation counts in int64
         raise CheckpointError(f"{source}: {name} is {value.dtype}, not floating point: give unquantised weights")
     if not value.isfinite().all():
         raise CheckpointError(f"{source}: {name} contains NaN or infinity: get the file again")
@@ -312,8 +321,11 @@ def load_by_name(model: nn.Module, name: str) -> LoadReport:
         CheckpointError: no such weights for this model or its width, or no way to download them; and as
             `load_pretrained`.
     """
-    if not isinstance(model, SpectrogramTransformer):
+    if not isinstance(model, SpectrogramClassifier):
         raise CheckpointError(f"{name}: cannot load into a {type(model).__name__}: build the model with create_model")
+    if isinstance(model, ForeignModel):
+        state_dict, source = model.published_state(name)
+        return load_weights(model, state_dict, source, None)
     family = type(model)
     weights = family.published.get(name)
     if weights is None:

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from models.base import SpectrogramTransformer
+from models.classifier import ModelError, SpectrogramClassifier
+from models.names import is_foreign
 
 
 @dataclass(frozen=True)
@@ -53,25 +55,36 @@ def create_model(
     input_size: tuple[int, int] = (128, 1024),
     in_chans: int = 1,
     **overrides: Any,
-) -> SpectrogramTransformer:
-    """Build a model with random weights; nothing is downloaded, printed or patched.
+) -> SpectrogramClassifier:
+    """Build a model with random weights; nothing is printed or patched, and of weights nothing is downloaded.
 
     Args:
-        name: a preset, see `list_models()`.
+        name: a preset, see `list_models()`; or another library's network that takes log-mels: "timm:resnet18",
+            "hf:OWNER/NAME" (its config.json is read from the hub), or "package.module:function", which is called as
+            `function(num_classes=..., input_size=(mels, frames))` and returns a module that gives (batch, classes).
         num_classes: size of the one head, or {head name: size}; then `forward` returns {head name: logits}.
         input_size: (mels, frames) of the spectrogram.
         in_chans: spectrogram channels.
-        overrides: fields of the family's config (`ASTConfig`, `MASTConfig`).
+        overrides: fields of the family's config (`ASTConfig`, `MASTConfig`, `ForeignConfig`).
 
     Returns:
         A model that maps (batch, in_chans, mels, frames) to (batch, num_classes).
 
     Raises:
-        ValueError: unknown name, or a config that cannot be built.
+        ModelError: unknown name, or a network that cannot be had or does not take such log-mels.
+        ValueError: a config that cannot be built.
         TypeError: an override that is not a field of the config.
     """
+    fields: dict[str, Any] = {"num_classes": num_classes, "input_size": input_size, "in_chans": in_chans}
+    if is_foreign(name):
+        from models.foreign import ForeignConfig, ForeignModel  # late: it needs our families
+
+        return ForeignModel(ForeignConfig(name, **{**fields, **overrides}))
     if name not in PRESETS:
-        raise ValueError(f"unknown model {name!r}: choose one of {', '.join(list_models())}")
+        raise ModelError(
+            f"unknown model {name!r}: choose one of {', '.join(list_models())}, or timm:NAME, hf:NAME or "
+            "package.module:function"
+        )
     preset = PRESETS[name]
-    fields = {**preset.fields, "num_classes": num_classes, "input_size": input_size, "in_chans": in_chans}
+    fields = {**preset.fields, **fields}
     return preset.family(preset.family.config_class(**{**fields, **overrides}))

@@ -7,7 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from models.base import SpectrogramTransformer
+from models.classifier import SpectrogramClassifier
+from models.foreign import ForeignModel
+from models.names import is_foreign
 from models.registry import PRESETS
 from models.weight_files import DAMAGE, CheckpointError, first_line, listed, read_metadata
 
@@ -21,7 +23,7 @@ class Description:
 
     Args:
         path: of the file.
-        model_name: the preset that built the model.
+        model_name: the name that built the model, see `create_model`.
         config: fields of the model's config.
         front_end: parameters of the spectrogram, normalisation included.
         labels: class names of every head, in the order of the logits.
@@ -38,9 +40,9 @@ class Description:
     extra: dict[str, Any]
 
     @property
-    def family(self) -> type[SpectrogramTransformer]:
+    def family(self) -> type[SpectrogramClassifier]:
         """The model's class."""
-        return PRESETS[self.model_name].family
+        return ForeignModel if is_foreign(self.model_name) else PRESETS[self.model_name].family
 
     def parse_config(self, **changes: Any) -> Any:
         """The config of the family, with some fields changed.
@@ -83,7 +85,7 @@ def read_description(path: Path) -> Description | None:
         wrong += [f"labels of {head}" for head, names in fields["labels"].items() if not _are_names(names)]
     if wrong:
         raise _damaged(path, f"missing or wrong {listed(wrong)}")
-    if fields["model_name"] not in PRESETS:
+    if not is_foreign(fields["model_name"]) and fields["model_name"] not in PRESETS:
         raise CheckpointError(f"{path}: unknown model {fields['model_name']!r}: update the package, or register it")
     return Description(path=path, **{name: fields[name] for name in types})
 

@@ -76,6 +76,7 @@ def _entry_point(name: str) -> Callable[..., SpectrogramTransformer]:
         if without_head:
             arguments.pop("num_classes")
         model = create_model(name, **arguments)
+        assert isinstance(model, SpectrogramTransformer)  # a preset
         cfg = resolve_pretrained_cfg(name, pretrained_cfg=pretrained_cfg, pretrained_cfg_overlay=pretrained_cfg_overlay)
         if pretrained:
             load_by_name(model, cfg.tag or name)

@@ -14,7 +14,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGES = ("models", "reproduce", "bench", "reports")
 
-MODELS_LIBRARIES = {"torch", "numpy", "timm", "safetensors", "huggingface_hub"}
+MODELS_LIBRARIES = {"torch", "numpy", "timm", "transformers", "safetensors", "huggingface_hub"}
 COUNTING_LIBRARIES = {"fvcore", "ptflops"}  # in complexity.py alone
 # The rooms of reproduce, bottom first: a room may import those before it, never those after it.
 ROOMS = (

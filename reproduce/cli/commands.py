@@ -108,6 +108,11 @@ def _model_option(parser: argparse.ArgumentParser) -> None:
         metavar="FILE",
         help="weights of a training run (runs/KEY.safetensors), or audioset: AST's published weights",
     )
+    parser.add_argument(
+        "--function",
+        metavar="MODULE:FUNCTION",
+        help="your own function that builds the model of these weights: a file alone never runs code",
+    )
     o.add_device(parser)
 
 

@@ -71,7 +71,7 @@ def run_embed(options: argparse.Namespace) -> int:
 def run_evaluate(options: argparse.Namespace) -> int:
     """Print a trained model's scores on a data set's test clips, or on another split or fold."""
     device = choose_device(options.device)
-    trained = load_trained_model(options.model, device)
+    trained = load_trained_model(options.model, device, options.function)
     spec = dataset_spec(options.name)
     folder = location_of(spec.name, options.data, options.datasets)
     index = read_variant(spec.name, folder, options.variant, follow_outside=options.follow_outside)
@@ -104,7 +104,7 @@ def run_inspect(options: argparse.Namespace) -> int:
     if options.sound.is_dir():
         raise InputError(f"{options.sound}: this is a folder; pass one sound file")
     (sound,) = find_audio_files([options.sound])
-    trained = load_trained_model(options.model, device)
+    trained = load_trained_model(options.model, device, options.function)
     record = record_inspection(trained, sound, inspect(trained, sound, device), device, options.records)
     path = options.records / str(record.predictions)
     print_result(f"{path}: {sound.name} through {trained.name}; `python -m reports` draws it\n")
@@ -114,7 +114,7 @@ def run_inspect(options: argparse.Namespace) -> int:
 def _predict(options: argparse.Namespace) -> tuple[TrainedModel, list[Path], Predictions]:
     device = choose_device(options.device)
     sounds = find_audio_files(options.sounds, lambda folder, reason: log(f"not read: {folder}: {reason}"))
-    trained = load_trained_model(options.model, device)
+    trained = load_trained_model(options.model, device, options.function)
     used, predictions = predict_files(trained, sounds, InferenceOptions(device=device, crops=options.crops))
     _log_problems(predictions)
     return trained, used, predictions

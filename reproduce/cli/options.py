@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from reproduce.errors import InputError
+from reproduce.experiments.model_names import ModelName, parse_models
 from reproduce.experiments.targets import DEMOS, PAPER
 from reproduce.records.store import RECORDS_DIR
 from reproduce.tables.render import ALL_FORMATS
@@ -254,6 +255,25 @@ def add_preset(parser: argparse.ArgumentParser, default: str) -> None:
         default="scratch",
         metavar="NAME|FILE",
         help=f"start from scratch, imagenet, audioset (AST only) or a file of published weights {DEFAULT}",
+    )
+
+
+def model_names(text: str) -> tuple[ModelName, ...]:
+    """Read the names of `--models`; an argparse type."""
+    try:
+        return parse_models(text)
+    except InputError as error:
+        raise argparse.ArgumentTypeError(str(error).removeprefix("--models ")) from None
+
+
+def add_models(parser: argparse.ArgumentParser, default: str) -> None:
+    """Add `--models`."""
+    parser.add_argument(
+        "--models",
+        type=model_names,
+        metavar="NAME,NAME",
+        help="models of ours and others: mast_tiny, timm:resnet18, hf:OWNER/NAME, or package.module:function of your "
+        f"own, which takes num_classes and input_size (mels, frames) (default: {default})",
     )
 
 

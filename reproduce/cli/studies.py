@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from reproduce.cli.models import choose_models
 from reproduce.cli.options import TrainingOptions
 from reproduce.cli.own_data import Prepared, normalised, prepare_own, with_validation
 from reproduce.cli.progress import log, print_result, print_table
@@ -50,6 +51,7 @@ def run_study(options: argparse.Namespace) -> int:
     """Train the study's runs without a record, then print the table of exactly the study's runs."""
     asked = StudyOptions.of(options)
     chosen = choose_preset(asked.preset, asked.changes)
+    chosen = replace(chosen, preset=choose_models(chosen.preset, asked.models, asked.training.run))
     asked = replace(asked, fold=asked.fold or chosen.preset.validation_fold or FOLDS[0])
     weights, weights_name = named_weights(asked.weights)
 

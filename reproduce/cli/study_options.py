@@ -10,6 +10,7 @@ from reproduce.cli import options as o
 from reproduce.datasets import dataset_spec, location_of
 from reproduce.datasets.locations import expand_home
 from reproduce.errors import InputError, displayable
+from reproduce.experiments.model_names import ModelName
 from reproduce.records.store import RECORDS_DIR
 
 TRAIN, TUNE = "train", "tune"
@@ -30,6 +31,7 @@ class StudyOptions:
         variant: of the data set; None selects its first.
         preset: registered name, or path of a TOML file.
         changes: fields of the preset to change, as texts.
+        models: of `--models`; None for the preset's.
         seconds: length of the input; None fits it.
         normalise: "data", "ast", or None for the data set's own way.
         class_balanced: whether every class is drawn alike; None lets the class counts decide.
@@ -49,6 +51,7 @@ class StudyOptions:
     variant: str | None
     preset: str
     changes: dict[str, str]
+    models: tuple[ModelName, ...] | None
     seconds: float | None
     normalise: str | None
     class_balanced: bool | None
@@ -84,6 +87,7 @@ class StudyOptions:
             variant=getattr(options, "variant", None),
             preset=options.preset,
             changes=o.parse_overrides(options.set),
+            models=options.models,
             seconds=options.seconds,
             normalise=options.normalise,
             class_balanced=options.class_balanced,
@@ -175,6 +179,7 @@ def _add_shared(parser: argparse.ArgumentParser, preset: str) -> None:
     )
     o.add_training(parser)
     o.add_preset(parser, preset)
+    o.add_models(parser, "those of the preset")
     parser.add_argument(
         "--set",
         action="append",

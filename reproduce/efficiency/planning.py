@@ -15,7 +15,7 @@ from functools import cache
 
 import torch
 
-from models import SpectrogramTransformer, create_model
+from models import SpectrogramClassifier, create_model
 from models.complexity import measure_complexity
 from reproduce.efficiency.clip_counts import paper_counts
 from reproduce.efficiency.plan import (
@@ -98,13 +98,13 @@ def run_label(experiment: Experiment) -> str:
 
 
 @cache
-def _built(model: str, config: str, input_size: tuple[int, int]) -> SpectrogramTransformer:
+def _built(model: str, config: str, input_size: tuple[int, int]) -> SpectrogramClassifier:
     """Build on the meta device, with AudioSet's classes: a head is under 1 % of either model."""
     with torch.device("meta"):
         return create_model(model, num_classes=PAPER_CLASSES, input_size=input_size, **json.loads(config))
 
 
-def _model_of(experiment: Experiment) -> SpectrogramTransformer:
+def _model_of(experiment: Experiment) -> SpectrogramClassifier:
     config = json.dumps(canonical_config(experiment.model, experiment.model_config), sort_keys=True)
     return _built(experiment.model, config, (experiment.front_end.mels, experiment.front_end.frames))
 

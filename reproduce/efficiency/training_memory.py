@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import torch
 
-from models import SpectrogramTransformer
+from models import SpectrogramClassifier
 from models.complexity import count_parameters
 from models.cost_items import FLOAT32_BYTES
 
@@ -39,7 +39,7 @@ class TrainingMemory:
 
 
 def training_memory(
-    model: SpectrogramTransformer, batch: int, device: str = "cuda", mixed: bool = True, checkpointing: bool = False
+    model: SpectrogramClassifier, batch: int, device: str = "cuda", mixed: bool = True, checkpointing: bool = False
 ) -> TrainingMemory:
     """Estimate for one device; works on the meta device too.
 

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from scipy.special import expit
 
-from models import SpectrogramTransformer, create_model
+from models import ModelError, SpectrogramClassifier, create_model
 from models.checkpoints import load_checkpoint
 from models.pretrained import load_by_name
 from models.weight_files import CheckpointError
@@ -38,7 +38,7 @@ class TrainedModel:
 
     Args:
         model: in evaluation mode, on its device.
-        name: the preset that built it.
+        name: the name that built it: "mast_tiny", "timm:resnet18".
         front_end: how sounds become its input.
         labels: head -> class names in the order of the logits; empty where the weights hold none.
         multilabel: sigmoid per class rather than softmax over classes.
@@ -46,7 +46,7 @@ class TrainedModel:
         scale: of its training, "paper" or "demo".
     """
 
-    model: SpectrogramTransformer
+    model: SpectrogramClassifier
     name: str
     front_end: AudioSpec
     labels: Mapping[str, tuple[str, ...]]
@@ -70,8 +70,13 @@ class InferenceOptions:
     batch_size: int = 16
 
 
-def load_trained_model(source: str, device: str) -> TrainedModel:
+def load_trained_model(source: str, device: str, function: str | None = None) -> TrainedModel:
     """Load a `.safetensors` file that a training run wrote, or "audioset": AST's published weights.
+
+    Args:
+        source: the file, or "audioset".
+        device: of the model.
+        function: "package.module:function" that may be run to build the model of the file.
 
     Raises:
         InputError: the weights cannot be had or read.
@@ -82,8 +87,8 @@ def load_trained_model(source: str, device: str) -> TrainedModel:
             load_by_name(model, PUBLISHED)
             published = model.eval().to(device)
             return TrainedModel(model=published, name="ast_base", front_end=AudioSpec(), labels={}, multilabel=True)
-        loaded = load_checkpoint(source)
-    except CheckpointError as error:
+        loaded = load_checkpoint(source, function=function)
+    except (CheckpointError, ModelError) as error:
         raise InputError(str(error)) from None
     try:
         experiment = loaded.metadata.get("experiment", {})

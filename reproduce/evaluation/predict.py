@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from models import SpectrogramTransformer
+from models import SpectrogramClassifier
 from reproduce.data.batches import EvaluationBatch
 from reproduce.datasets import ClipIndex, Problem
 from reproduce.datasets.index import DEFAULT_HEAD
@@ -57,7 +57,7 @@ class Predictions:
 
 @torch.inference_mode()
 def predict(
-    model: SpectrogramTransformer,
+    model: SpectrogramClassifier,
     batches: Iterable[EvaluationBatch],
     multilabel: bool,
     autocast: Callable[[], AbstractContextManager[None]] = nullcontext,

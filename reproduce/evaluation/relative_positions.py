@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from models import SpectrogramTransformer
+from models import SpectrogramClassifier
 from models.checkpoints import weights_sha256
 from models.pooling_attention import relative_index
 from reproduce.audio.log_mel import log_mel, normalise
@@ -46,7 +46,7 @@ def inspect(trained: TrainedModel, sound: Path, device: str) -> Inspection:
 
 
 def relative_profiles(
-    model: SpectrogramTransformer, x: Tensor, spec: AudioSpec
+    model: SpectrogramClassifier, x: Tensor, spec: AudioSpec
 ) -> tuple[tuple[Profile, ...], tuple[Profile, ...]]:
     """Along frequency and along time, one profile per block of MAST; none for AST.
 

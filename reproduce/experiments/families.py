@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from reproduce.experiments.model_names import is_other
+
 PAPER_MODELS = {"ast": "ast_base", "mast": "mast_base"}  # family -> the paper's size
 LABELS = {"ast": "AST", "mast": "MAST"}  # family -> name in tables and figures
 SIZES = ("base", "small", "tiny", "debug")
@@ -14,6 +16,8 @@ def family(model: str) -> str:
 
     "ast_tiny", "AST [1] (Our AS)" and "ast" belong to the family "ast".
     """
+    if is_other(model):
+        return model
     first = model.lower().replace(",", " ").replace("_", " ").split(" ", 1)[0]
     return first if first in PAPER_MODELS else model
 
@@ -21,4 +25,4 @@ def family(model: str) -> str:
 def size(model: str) -> str:
     """Return the size of a registered name: "tiny" for "ast_tiny"; "" for a model of neither family."""
     name, _, suffix = model.partition("_")
-    return suffix if name in PAPER_MODELS else ""
+    return suffix if name in PAPER_MODELS and not is_other(model) else ""

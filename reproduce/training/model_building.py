@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from models import SpectrogramTransformer, create_model
+from models import ModelError, SpectrogramClassifier, create_model
 from models.pretrained import load_by_name, load_pretrained
 from models.weight_files import CheckpointError
+from reproduce.audio.spec import AudioSpec
 from reproduce.datasets import ClipIndex
 from reproduce.datasets.index import DEFAULT_HEAD
 from reproduce.errors import InputError
@@ -19,8 +21,8 @@ from reproduce.experiments.recipe import SCRATCH
 
 def build_model(
     experiment: Experiment, index: ClipIndex, weights: Path | None = None, grad_checkpointing: bool = False
-) -> SpectrogramTransformer:
-    """Build the experiment's model with one head per head of the data.
+) -> SpectrogramClassifier:
+    """Build the experiment's model with one head per head of the data. Its `remarks` are for the user.
 
     Args:
         experiment: model, front end, seed and drop path rate.
@@ -29,22 +31,36 @@ def build_model(
         grad_checkpointing: recompute activations in the backward pass.
 
     Raises:
-        InputError: the weights cannot be had, or are not this model's.
+        InputError: the model or its weights cannot be had, or the weights are not this model's.
     """
     torch.manual_seed(experiment.seed)
     heads = {head: len(classes) for head, classes in index.classes.items()}
     config: dict[str, Any] = {"drop_path_rate": experiment.recipe.drop_path_rate, **experiment.model_config}
-    model = create_model(
-        experiment.model,
-        num_classes=heads[DEFAULT_HEAD] if set(heads) == {DEFAULT_HEAD} else heads,
-        input_size=(experiment.front_end.mels, experiment.front_end.frames),
-        **config,
-    )
     try:
+        model = create_model(
+            experiment.model,
+            num_classes=heads[DEFAULT_HEAD] if set(heads) == {DEFAULT_HEAD} else heads,
+            input_size=(experiment.front_end.mels, experiment.front_end.frames),
+            **config,
+        )
         if weights is not None:
             load_pretrained(model, weights)
         elif experiment.weights != SCRATCH:
             load_by_name(model, experiment.weights)
-    except CheckpointError as error:
+    except (CheckpointError, ModelError) as error:
         raise InputError(str(error)) from None
     return model.set_grad_checkpointing(grad_checkpointing)
+
+
+def check_models(names: Iterable[str], front_end: AudioSpec) -> None:
+    """Build every model once for this input, before data are read.
+
+    Raises:
+        InputError: a model that cannot be had, or does not take such log-mels.
+    """
+    for name in names:
+        try:
+            with torch.device("meta"):
+                create_model(name, num_classes=2, input_size=(front_end.mels, front_end.frames))
+        except ValueError as error:
+            raise InputError(f"--models {error}") from None

@@ -7,11 +7,11 @@ from typing import Any
 import torch
 from torch import nn
 
-from models import SpectrogramTransformer
+from models import SpectrogramClassifier
 from reproduce.experiments.recipe import Recipe
 
 
-def make_optimizer(model: SpectrogramTransformer, recipe: Recipe, fused: bool = False) -> torch.optim.Optimizer:
+def make_optimizer(model: SpectrogramClassifier, recipe: Recipe, fused: bool = False) -> torch.optim.Optimizer:
     """AdamW with weight decay on matrices only: none on 1-D tensors and on what the model itself exempts.
 
     Or AST's Adam, whose weight decay is an L2 term on every parameter.

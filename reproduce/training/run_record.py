@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from models import SpectrogramTransformer
+from models import SpectrogramClassifier
 from models.checkpoints import CheckpointError, save_checkpoint, weights_sha256
 from models.complexity import measure_complexity
 from reproduce.data.waveform_store import WaveformStore
@@ -162,7 +162,7 @@ def training_speed(history: Sequence[Mapping[str, float]]) -> float:
     return statistics.median(epoch["clips_per_s"] for epoch in history[1:] or history)
 
 
-def cost_metrics(model: SpectrogramTransformer) -> dict[str, int]:
+def cost_metrics(model: SpectrogramClassifier) -> dict[str, int]:
     """Parameters and MACs of one clip, so that accuracy and cost are in the same record."""
     complexity = measure_complexity(model)
     return {

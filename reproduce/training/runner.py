@@ -49,6 +49,8 @@ def run_experiment(experiment: Experiment, store: WaveformStore, settings: RunSe
     main = execution.accelerator.is_main_process
     with lock_run(folder) if main else nullcontext():
         model = build_model(experiment, store.index, settings.weights, execution.grad_checkpointing)
+        for remark in model.remarks:
+            settings.progress.on_warning(remark)
         with stop_signals() as received:
             run = TrainingRun(experiment=experiment, model=model, train=train, test=test, folder=folder, val=val)
             trainer = Trainer(run, execution, settings.progress, received)

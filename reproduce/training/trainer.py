@@ -11,7 +11,7 @@ from typing import Any, NoReturn
 
 from torch import Tensor
 
-from models import SpectrogramTransformer
+from models import SpectrogramClassifier
 from reproduce.data.batches import (
     Batch,
     EpochPart,
@@ -56,7 +56,7 @@ class TrainingRun:
     """
 
     experiment: Experiment
-    model: SpectrogramTransformer
+    model: SpectrogramClassifier
     train: WaveformStore
     test: WaveformStore
     folder: Path
