@@ -24,6 +24,7 @@ from reproduce.experiments.presets import PRESETS
 from reproduce.paper import load_paper
 from reproduce.records.record import RunRecord
 from reproduce.records.records import Records
+from reproduce.records.runs import TrainedRun
 from reproduce.records.selection import comparisons, equal_macs_groups, pooling_groups
 from reproduce.records.store import load_records
 from reproduce.tables import TableInputs, table_specs

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import replace
-from typing import Any
+from pathlib import Path
 
+from reproduce.cli.costs import CostBook
 from reproduce.cli.options import TrainingOptions
 from reproduce.cli.progress import log, print_table
 from reproduce.cli.session import (
@@ -20,6 +21,7 @@ from reproduce.cli.session import (
 )
 from reproduce.datasets import ClipIndex, DatasetSpec, dataset_spec, location_of
 from reproduce.datasets.splits import plan_splits
+from reproduce.efficiency.cost_identity import cost_experiment
 from reproduce.errors import InputError
 from reproduce.experiments.comparisons import (
     at_equal_macs,
@@ -102,32 +104,40 @@ def _plan(
     experiments = cross_validation(preset, spec.name, splits, splits[:count], seeds)
     if study == "pooling":
         experiments = pooling_variants(experiments)
-        _warn_of_costly_variants(experiments, preset, index)
+        if options.run != "none":
+            _warn_of_costly_variants(experiments, preset, index, options.records)
     if study == "equal_macs":
-        experiments += at_equal_macs(experiments, {name: _macs_of(preset, name, index) for name in preset.models})
+        experiments += at_equal_macs(experiments, _macs(experiments, preset, index, options.records))
     return experiments
 
 
-def _warn_of_costly_variants(experiments: Iterable[Experiment], preset: ComparisonPreset, index: ClipIndex) -> None:
+def _warn_of_costly_variants(
+    experiments: Iterable[Experiment], preset: ComparisonPreset, index: ClipIndex, records: Path
+) -> None:
     """Log each MAST variant that takes more MACs than AST: less pooling costs more."""
-    variants = {repr(e.model_config): e for e in experiments if family(e.model) == "mast"}
+    macs = _macs(experiments, preset, index, records)
     for baseline in (name for name in preset.models if family(name) == "ast"):
-        macs = _macs_of(preset, baseline, index)
-        for experiment in variants.values():
-            ratio = _macs_of(preset, experiment.model, index, experiment.model_config) / macs
-            if ratio > 1:
-                variant = f"{experiment.model} with pool_strides {experiment.model_config.get('pool_strides')}"
-                log(f"warning: {variant} takes {ratio:.2f} times the MACs of {baseline}")
+        for name, variant in macs.items():
+            if (ratio := variant / macs[baseline]) > 1:
+                log(f"warning: {name} takes {ratio:.2f} times the MACs of {baseline}")
 
 
-def _macs_of(
-    preset: ComparisonPreset, model: str, index: ClipIndex, model_config: Mapping[str, Any] | None = None
-) -> float:
-    """Count the MACs of one clip's forward pass, attention products included."""
-    from models import create_model  # late: it imports torch
-    from models.complexity import measure_complexity
+def _macs(
+    experiments: Iterable[Experiment], preset: ComparisonPreset, index: ClipIndex, records: Path
+) -> dict[str, float]:
+    """Model, named with its overrides -> MACs of one clip's forward pass, attention products included.
 
+    Recorded by the very same code, or measured and recorded.
+    """
+    book = CostBook(load_records(records))
     (classes,) = (len(names) for names in index.classes.values())
     size = (preset.front_end.mels, preset.front_end.frames)
-    built = create_model(model, num_classes=classes, input_size=size, **(model_config or {}))
-    return measure_complexity(built).macs_full
+    macs = {}
+    for experiment in experiments:
+        config = experiment.model_config
+        name = experiment.model + "".join(f" with {field} {value}" for field, value in config.items())
+        if name not in macs:
+            macs[name] = book.cost(cost_experiment(experiment.model, config, size, classes)).metric("macs_full")
+    book.record(records, book.used)
+    book.log()
+    return macs
