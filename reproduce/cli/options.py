@@ -148,7 +148,7 @@ def add_precision(parser: argparse._ActionsContainer) -> None:
         "--precision",
         choices=(AUTO, *PRECISIONS),
         default=AUTO,
-        help="precision of matrix products; auto: bf16 where the device multiplies it natively, else fp32",
+        help="precision of matrix products; auto: bf16 on a GPU that multiplies it natively, else fp32",
     )
 
 
