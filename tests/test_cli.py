@@ -218,6 +218,16 @@ def test_a_study_that_trains_nothing_decodes_nothing_and_imports_no_torch(tmp_pa
     assert not imported & TORCH
 
 
+def test_a_study_of_recorded_costs_needs_no_torch(tmp_path: Path) -> None:
+    data = make_esc50_folder(tmp_path / "data")
+    options = ("--data", f"esc50={data}", "--run", "none", "--preset", "debug", "--records", str(tmp_path / "records"))
+    measured, recorded, pooling = (call_fresh(study, *options) for study in ("equal_macs", "equal_macs", "pooling"))
+    assert [done.returncode for done, _ in (measured, recorded, pooling)] == [0, 0, 0]
+    assert "2 measured live" in measured[0].stderr and "2 recorded" in recorded[0].stderr
+    assert "torch" in measured[1] and not (recorded[1] | pooling[1]) & TORCH
+    assert measured[0].stdout == recorded[0].stdout
+
+
 # --- bad input ------------------------------------------------------------------------------------------------------
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from reproduce.environment import choose_device, describe_environment
+from reproduce.environment import choose_device, choose_precision, computing_in, describe_environment
 from reproduce.errors import InputError
 from reproduce.machine import (
     CpuTimes,
@@ -54,6 +54,46 @@ def test_a_device_that_is_not_here_is_one_line(name: str) -> None:
     with pytest.raises(InputError, match=f"--device {name} cannot be used here") as error:
         choose_device(name)
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(("native", "precision"), [(True, "bfloat16"), (False, "float32")])
+def test_auto_is_bfloat16_on_a_gpu_that_multiplies_it_natively_alone(
+    monkeypatch: pytest.MonkeyPatch, native: bool, precision: str
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: native and not including_emulation)
+    assert choose_precision("auto", "cuda:0") == precision
+    assert choose_precision("auto", "cpu") == "float32"
+
+
+def test_a_named_precision_is_taken_as_it_is_and_fp16_needs_a_gpu() -> None:
+    assert [choose_precision(name, "cuda") for name in ("fp32", "bf16", "fp16")] == ["float32", "bfloat16", "float16"]
+    assert choose_precision("bf16", "cpu") == "bfloat16"
+    with pytest.raises(InputError, match="--precision fp16 needs a GPU, and the device is cpu: use bf16 or fp32"):
+        choose_precision("fp16", "cpu")
+
+
+def test_products_are_in_the_precision_that_is_asked_for() -> None:
+    a = torch.ones(2, 2)
+    for name in ("float32", "bfloat16"):
+        with computing_in(name, "cpu"):
+            assert str((a @ a).dtype) == f"torch.{name}"
+    assert (a @ a).dtype == torch.float32
+
+
+@pytest.mark.filterwarnings("ignore:CUDA is not available")
+@pytest.mark.parametrize(("precision", "allowed"), [("float32", False), ("float16", True)])
+def test_a_gpu_has_tf32_in_narrow_precisions_alone(precision: str, allowed: bool) -> None:
+    """The switches exist without a GPU; torch leaves that of convolutions on."""
+
+    def switches() -> tuple[bool, bool]:
+        return torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32
+
+    before = switches()
+    with computing_in(precision, "cuda"):
+        assert switches() == (allowed, allowed)
+        with computing_in(precision, "cpu"):
+            assert switches() == (allowed, allowed)
+    assert switches() == before
 
 
 def make_checkout(folder: Path) -> None:

@@ -103,6 +103,22 @@ def test_every_batch_is_computed_once(trained: TrainedModel, store: WaveformStor
     assert predictions.timed == 6  # the first batch warms up
 
 
+def test_in_bfloat16_the_products_are_narrow_and_the_outputs_float32(
+    trained: TrainedModel, store: WaveformStore
+) -> None:
+    sounds = [store.index.clip(i).path for i in range(12)]
+    dtypes: list[torch.dtype] = []
+    handle = trained.model.blocks[0].attn.proj.register_forward_hook(lambda *args: dtypes.append(args[2].dtype))
+    _, narrow = predict_files(trained, sounds, replace(CPU, precision="bfloat16"))
+    _, plain = predict_files(trained, sounds, CPU)
+    handle.remove()
+    assert dtypes == [torch.bfloat16, torch.float32]
+    assert narrow.logits["label"].dtype == narrow.embeddings.dtype == np.float32
+    assert not np.array_equal(narrow.embeddings, plain.embeddings)
+    assert np.abs(narrow.embeddings - plain.embeddings).max() < 0.05 * np.abs(plain.embeddings).max()
+    assert np.array_equal(narrow.logits["label"].argmax(axis=1), plain.logits["label"].argmax(axis=1))
+
+
 def test_a_broken_sound_is_named_and_the_others_predicted(trained: TrainedModel, tmp_path: Path) -> None:
     good, broken = tmp_path / "good.wav", tmp_path / "broken.wav"
     for path in (good, broken):

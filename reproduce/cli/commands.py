@@ -116,6 +116,12 @@ def _model_option(parser: argparse.ArgumentParser) -> None:
     o.add_device(parser)
 
 
+def _inference_options(parser: argparse.ArgumentParser) -> None:
+    _model_option(parser)
+    o.add_precision(parser)
+    _crops_option(parser)
+
+
 def _crops_option(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--crops",
@@ -128,8 +134,7 @@ def _crops_option(parser: argparse.ArgumentParser) -> None:
 
 def _sounds_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("sounds", nargs="+", type=Path, metavar="SOUND", help="files, or folders of them")
-    _model_option(parser)
-    _crops_option(parser)
+    _inference_options(parser)
 
 
 def _predict_options(parser: argparse.ArgumentParser) -> None:
@@ -148,8 +153,7 @@ def _evaluate_options(parser: argparse.ArgumentParser) -> None:
     o.add_locations(parser)
     o.add_variant(parser)
     parser.add_argument("--split", metavar="S", help="split or fold (default: the data set's test split)")
-    _model_option(parser)
-    _crops_option(parser)
+    _inference_options(parser)
     o.add_format(parser, ("terminal", "json"))
 
 

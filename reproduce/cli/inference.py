@@ -10,7 +10,7 @@ from pathlib import Path
 
 from reproduce.cli.progress import log, print_result
 from reproduce.datasets import dataset_spec, location_of, read_variant
-from reproduce.environment import choose_device
+from reproduce.environment import choose_device, choose_precision
 from reproduce.errors import InputError
 from reproduce.evaluation.inference import (
     InferenceOptions,
@@ -80,7 +80,7 @@ def run_evaluate(options: argparse.Namespace) -> int:
         raise InputError(f"--split: choose the splits to evaluate from {', '.join(sorted(index.listed))}")
     if seen := sorted({*splits} & {*trained.trained_on}):
         log(f"warning: the model was trained on {', '.join(seen)}: the score does not apply to other clips")
-    metrics, predictions = evaluate(trained, test, InferenceOptions(device=device, crops=options.crops))
+    metrics, predictions = evaluate(trained, test, _inference_options(options, device))
     _log_problems(predictions)
     listed = sum(index.listed.get(split, 0) for split in splits)
     name = headline(metrics)
@@ -115,9 +115,14 @@ def _predict(options: argparse.Namespace) -> tuple[TrainedModel, list[Path], Pre
     device = choose_device(options.device)
     sounds = find_audio_files(options.sounds, lambda folder, reason: log(f"not read: {folder}: {reason}"))
     trained = load_trained_model(options.model, device, options.function)
-    used, predictions = predict_files(trained, sounds, InferenceOptions(device=device, crops=options.crops))
+    used, predictions = predict_files(trained, sounds, _inference_options(options, device))
     _log_problems(predictions)
     return trained, used, predictions
+
+
+def _inference_options(options: argparse.Namespace, device: str) -> InferenceOptions:
+    precision = choose_precision(options.precision, device)
+    return InferenceOptions(device=device, crops=options.crops, precision=precision)
 
 
 def _log_problems(predictions: Predictions) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 from reproduce.errors import InputError
 from reproduce.experiments.model_names import ModelName, parse_models
 from reproduce.experiments.targets import DEMOS, PAPER
+from reproduce.precision import AUTO, PRECISIONS
 from reproduce.records.store import RECORDS_DIR
 from reproduce.tables.render import ALL_FORMATS
 from reproduce.training.execution import TRACKERS
@@ -144,6 +145,16 @@ def add_device(parser: argparse._ActionsContainer) -> None:
     parser.add_argument("--device", default="auto", help=f"auto, cpu, cuda, cuda:1, ... {DEFAULT}")
 
 
+def add_precision(parser: argparse._ActionsContainer) -> None:
+    """Add `--precision`."""
+    parser.add_argument(
+        "--precision",
+        choices=(AUTO, *PRECISIONS),
+        default=AUTO,
+        help="precision of matrix products; auto: bf16 on a GPU that multiplies it natively, else fp32",
+    )
+
+
 def add_memory(parser: argparse._ActionsContainer) -> None:
     """Add `--micro-batch` and `--grad-checkpointing`."""
     parser.add_argument(
@@ -178,9 +189,7 @@ def add_training(parser: argparse.ArgumentParser) -> None:
     )
     execution = parser.add_argument_group("execution", "settings of the machine: no option here changes a run's key")
     add_device(execution)
-    execution.add_argument(
-        "--precision", choices=("auto", "fp32", "bf16", "fp16"), default="auto", help="auto: bf16 on a GPU, else fp32"
-    )
+    add_precision(execution)
     add_memory(execution)
     execution.add_argument(
         "--workers", type=at_least(0), metavar="N", help="processes that read clips ahead (default: by the cores)"

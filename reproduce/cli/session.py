@@ -91,15 +91,11 @@ def make_execution(options: ExecutionOptions, in_main_memory: bool) -> Execution
     Raises:
         InputError: this machine lacks the device, or it lacks the precision.
     """
-    import torch
-
-    from reproduce.environment import choose_device
+    from reproduce.environment import choose_device, choose_precision
     from reproduce.training.processes import make_accelerator
 
-    device, precision = choose_device(options.device), options.precision
-    if precision == "auto":
-        native = device.startswith("cuda") and torch.cuda.is_bf16_supported(including_emulation=False)
-        precision = "bf16" if native else "fp32"
+    device = choose_device(options.device)
+    precision = choose_precision(options.precision, device)
     workers = options.workers
     if workers is None:
         workers = 0 if in_main_memory and device == "cpu" else reading_workers(_processes_here())

@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from reproduce.cli.costs import CostBook
 from reproduce.cli.models import choose_models
 from reproduce.cli.options import TrainingOptions
 from reproduce.cli.own_data import Prepared, normalised, prepare_own, with_validation
@@ -27,6 +28,7 @@ from reproduce.datasets import ClipIndex, dataset_spec, read_variant
 from reproduce.datasets.holdout import HELD_OUT
 from reproduce.datasets.readers.folds import FOLDS
 from reproduce.datasets.splits import plan_splits
+from reproduce.efficiency.cost_identity import cost_experiment
 from reproduce.errors import InputError
 from reproduce.experiments.comparisons import (
     at_equal_macs,
@@ -184,9 +186,10 @@ def _plan(asked: StudyOptions, preset: ComparisonPreset, index: ClipIndex) -> li
     experiments = cross_validation(preset, asked.dataset, splits, testable[:count], seeds)
     if asked.study == "pooling":
         experiments = pooling_variants(experiments)
-        _warn_of_costly_variants(experiments, preset, index)
+        if asked.training.run != "none":
+            _warn_of_costly_variants(experiments, preset, index, asked.training.records)
     if asked.study == "equal_macs":
-        experiments += at_equal_macs(experiments, {name: _macs_of(preset, name, index) for name in preset.models})
+        experiments += at_equal_macs(experiments, _macs(experiments, preset, index, asked.training.records))
     return experiments
 
 
@@ -203,26 +206,33 @@ def _search_splits(asked: StudyOptions, index: ClipIndex) -> tuple[tuple[str, ..
     return train, (HELD_OUT,) if HELD_OUT in splits else (asked.fold,)
 
 
-def _warn_of_costly_variants(experiments: Iterable[Experiment], preset: ComparisonPreset, index: ClipIndex) -> None:
+def _warn_of_costly_variants(
+    experiments: Iterable[Experiment], preset: ComparisonPreset, index: ClipIndex, records: Path
+) -> None:
     """Log each MAST variant that takes more MACs than AST: less pooling costs more."""
-    variants = {repr(e.model_config): e for e in experiments if family(e.model) == "mast"}
+    macs = _macs(experiments, preset, index, records)
     for baseline in (name for name in preset.models if family(name) == "ast"):
-        macs = _macs_of(preset, baseline, index)
-        for experiment in variants.values():
-            ratio = _macs_of(preset, experiment.model, index, experiment.model_config) / macs
-            if ratio > 1:
-                variant = f"{experiment.model} with pool_strides {experiment.model_config.get('pool_strides')}"
-                log(f"warning: {variant} takes {ratio:.2f} times the MACs of {baseline}")
+        for name, variant in macs.items():
+            if (ratio := variant / macs[baseline]) > 1:
+                log(f"warning: {name} takes {ratio:.2f} times the MACs of {baseline}")
 
 
-def _macs_of(
-    preset: ComparisonPreset, model: str, index: ClipIndex, model_config: Mapping[str, Any] | None = None
-) -> float:
-    """Count the MACs of one clip's forward pass, attention products included."""
-    from models import create_model  # late: it imports torch
-    from models.complexity import measure_complexity
+def _macs(
+    experiments: Iterable[Experiment], preset: ComparisonPreset, index: ClipIndex, records: Path
+) -> dict[str, float]:
+    """Model, named with its overrides -> MACs of one clip's forward pass, attention products included.
 
+    Recorded by the very same code, or measured and recorded.
+    """
+    book = CostBook(load_records(records))
     (classes,) = (len(names) for names in index.classes.values())
     size = (preset.front_end.mels, preset.front_end.frames)
-    built = create_model(model, num_classes=classes, input_size=size, **(model_config or {}))
-    return measure_complexity(built).macs_full
+    macs = {}
+    for experiment in experiments:
+        config = experiment.model_config
+        name = experiment.model + "".join(f" with {field} {value}" for field, value in config.items())
+        if name not in macs:
+            macs[name] = book.cost(cost_experiment(experiment.model, config, size, classes)).metric("macs_full")
+    book.record(records, book.used)
+    book.log()
+    return macs

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from pathlib import Path
 
-from reproduce.cli.progress import log, print_table
-from reproduce.efficiency.cost_identity import cost_experiment, recorded_cost
+from reproduce.cli.costs import CostBook
+from reproduce.cli.progress import print_table
+from reproduce.efficiency.cost_identity import cost_experiment
 from reproduce.paper import load_paper
 from reproduce.records.records import Records
 from reproduce.records.runs import CostRun
-from reproduce.records.store import append_record, as_stored, load_records
-from reproduce.tables import CostRequest, Table, TableInputs, build, table_specs
+from reproduce.records.store import load_records
+from reproduce.tables import Table, TableInputs, build, table_specs
 
 # Tables whose costs are stored: the report reads only records.
 STORED_COSTS = ("costs", "ablations")
@@ -48,40 +49,14 @@ def table_inputs(names: Iterable[str], folder: Path) -> TableInputs:
         InputError: the records cannot be read or written.
     """
     stored = load_records(folder)
-    costs: dict[str, CostRun] = {}
-    live: list[CostRun] = []
+    book = CostBook(stored)
     kept: set[str] = set()
     for name in names:
         for request in table_specs()[name].costs:
-            known = Records((*stored.of_kind(CostRun), *live))
-            run = recorded_cost(known, cost_experiment(request.model, request.model_config), request.with_libraries)
-            if run is None:
-                run = _measure(request)
-                live.append(run)
-            costs[run.key] = run
+            run = book.cost(cost_experiment(request.model, request.model_config), request.with_libraries)
             if name in STORED_COSTS:
                 kept.add(run.key)
-    for run in live:
-        if run.key in kept:
-            append_record(folder, run.record)
-    _log_costs(costs.values(), live)
-    others = [run for run in stored if not (costs and isinstance(run, CostRun))]
-    return TableInputs(load_paper(), Records((*others, *costs.values())), folder)
-
-
-def _measure(request: CostRequest) -> CostRun:
-    from reproduce.efficiency.costs import measure_cost  # late: it imports torch
-
-    record = measure_cost(request.model, request.model_config, with_libraries=request.with_libraries)
-    (run,) = Records.of([as_stored(record)]).of_kind(CostRun)
-    return run
-
-
-def _log_costs(costs: Iterable[CostRun], live: Sequence[CostRun]) -> None:
-    measured = {run.key for run in live}
-    recorded = [run for run in costs if run.key not in measured]
-    if recorded:
-        log(f"costs: {len(recorded)} recorded by these very models, {max(run.day for run in recorded)}")
-    if measured:
-        what = f"costs: {len(measured)} measured live, no record is of these very models"
-        log(f"{what} (`costs` and `ablations` record theirs)")
+    book.record(folder, kept)
+    book.log()
+    others = [run for run in stored if not (book.used and isinstance(run, CostRun))]
+    return TableInputs(load_paper(), Records((*others, *book.used.values())), folder)

@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from reproduce.efficiency.interleaved import Candidate
+from reproduce.environment import computing_in
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
@@ -20,12 +21,12 @@ def inference_candidate(name: str, model: nn.Module, x: Tensor, precision: str =
         name: unique in its benchmark.
         model: on the device of `x`.
         x: (batch, 1, mels, frames).
-        precision: one of DTYPES, by autocast.
+        precision: one of DTYPES, see `computing_in`.
     """
     model.eval()
 
     def call() -> None:
-        with torch.inference_mode(), autocast(x.device, precision):
+        with torch.inference_mode(), computing_in(precision, x.device):
             model(x)
 
     return Candidate(name, call, len(x), lambda: tensor_bytes(_state(model)), _attention(model))
@@ -43,13 +44,13 @@ def training_candidate(
         model: on the device of `x`.
         x: (batch, 1, mels, frames).
         targets: (batch, classes), float.
-        precision: one of DTYPES, by autocast.
+        precision: one of DTYPES, see `computing_in`.
     """
     model.train()
     optimiser = torch.optim.AdamW(model.parameters(), lr=1e-5)
 
     def call() -> None:
-        with autocast(x.device, precision):
+        with computing_in(precision, x.device):
             logits = model(x)
         F.binary_cross_entropy_with_logits(logits.float(), targets).backward()
         optimiser.step()
@@ -60,11 +61,6 @@ def training_candidate(
         return tensor_bytes((*_state(model), *moments))
 
     return Candidate(name, call, len(x), state_bytes, _attention(model))
-
-
-def autocast(device: torch.device, precision: str) -> torch.autocast:
-    """Return the context in which a model computes in `precision`, one of DTYPES."""
-    return torch.autocast(device.type, DTYPES[precision], enabled=precision != "float32")
 
 
 def tensor_bytes(tensors: Iterable[Tensor]) -> int:

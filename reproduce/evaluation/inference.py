@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from reproduce.datasets import ClipIndex
 from reproduce.datasets.index import Labels
 from reproduce.datasets.readers.scan import MEDIA_RANK, media_files
 from reproduce.datasets.strings import Strings
+from reproduce.environment import computing_in
 from reproduce.errors import InputError
 from reproduce.evaluation.predict import Predictions, drop_not_finite, merge, predict
 from reproduce.files import write_arrays
@@ -63,11 +65,13 @@ class InferenceOptions:
         device: of the model.
         crops: evenly spaced crops of a sound longer than the input, whose probabilities are averaged; 1: its start.
         batch_size: crops per forward pass.
+        precision: of matrix products, see `computing_in`; logits and embeddings are float32 in any.
     """
 
     device: str
     crops: int = 1
     batch_size: int = 16
+    precision: str = "float32"
 
 
 def load_trained_model(source: str, device: str, function: str | None = None) -> TrainedModel:
@@ -154,7 +158,8 @@ def predict_store(trained: TrainedModel, store: WaveformStore, options: Inferenc
     """
     batch_size = max(1, options.batch_size // options.crops)
     batches = evaluation_batches(store, batch_size, options.device, options.crops, threads=usable_cores())
-    predictions = merge([predict(trained.model, batches, trained.multilabel)])
+    in_precision = partial(computing_in, options.precision, options.device)
+    predictions = merge([predict(trained.model, batches, trained.multilabel, in_precision)])
     return merge([drop_not_finite(predictions, store.index.clip_ids)])
 
 

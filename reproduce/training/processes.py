@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
 
+from reproduce.environment import set_tf32
 from reproduce.errors import InputError
 from reproduce.training.execution import NO_TRACKER, TRACKERS, Execution
 
@@ -17,19 +18,22 @@ if TYPE_CHECKING:
 
 Result = TypeVar("Result")
 SIGN_OF_LIFE_S = 60.0  # far below the minutes after which waiting processes give up
-PRECISIONS = {"fp32": "no", "bf16": "bf16", "fp16": "fp16"}  # ours -> Accelerate's
+MIXED_PRECISIONS = {"float32": "no", "bfloat16": "bf16", "float16": "fp16"}  # torch's names -> Accelerate's
+PRECISION_NAMES = {theirs: name for name, theirs in MIXED_PRECISIONS.items()}
 
 
-def make_accelerator(device: str, precision: str = "fp32") -> Accelerator:
+def make_accelerator(device: str, precision: str = "float32") -> Accelerator:
     """The device, the rank among the processes of torchrun or accelerate launch, and the precision of products.
 
     Args:
         device: torch device; each of several processes takes its own GPU.
-        precision: one of PRECISIONS; weights, optimiser, losses and spectrograms are always float32.
+        precision: one of MIXED_PRECISIONS; weights, optimiser, losses and spectrograms are always float32.
     """
     if device.startswith("cuda:"):
         torch.cuda.set_device(device)  # Accelerate takes the current GPU
-    return _accelerator(device == "cpu", PRECISIONS[precision])
+    if device != "cpu":
+        set_tf32(precision != "float32")
+    return _accelerator(device == "cpu", MIXED_PRECISIONS[precision])
 
 
 def accelerator_of_run(execution: Execution, folder: Path) -> Accelerator:

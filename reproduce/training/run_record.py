@@ -27,6 +27,7 @@ from reproduce.records.record import RunRecord, now
 from reproduce.records.store import append_record
 from reproduce.training.checkpoint_files import delete_training_state
 from reproduce.training.execution import Execution, RunSettings
+from reproduce.training.processes import PRECISION_NAMES
 from reproduce.training.state import TrainingState, weights
 from reproduce.training.trainer import TrainingRun
 
@@ -147,7 +148,7 @@ def _other_scores(finished: FinishedRun) -> dict[str, Any]:
 
 def _environment(execution: Execution, attention: str) -> dict[str, Any]:
     accelerator = execution.accelerator
-    precision = {"no": "float32", "bf16": "bfloat16", "fp16": "float16"}[accelerator.mixed_precision]
+    precision = PRECISION_NAMES[accelerator.mixed_precision]
     return {
         **describe_environment(str(accelerator.device), precision),
         "attention": attention,
