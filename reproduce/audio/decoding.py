@@ -13,7 +13,7 @@ import numpy as np
 
 from reproduce.audio.blocks import Block, Stretch, check_length, check_values
 from reproduce.audio.errors import AudioError, AudioWarning
-from reproduce.audio.ffmpeg import NotAudioError, stream_ffmpeg
+from reproduce.audio.ffmpeg import NotAudioError, stated_seconds_ffmpeg, stream_ffmpeg
 from reproduce.audio.headers import Header, open_regular, read_header
 from reproduce.audio.libsndfile import open_sndfile, stream_sndfile
 from reproduce.audio.packs import is_packed, stream_packed
@@ -78,6 +78,21 @@ def stream_audio(
         yield block
     if not count:
         raise AudioError(path, "empty", "no samples")
+
+
+def stated_seconds(path: str | Path) -> float | None:
+    """How long a file claims to be, for a progress bar; None where it does not say. No result may depend on it."""
+    if is_packed(path):
+        return None
+    try:
+        with open_regular(Path(path)) as file:
+            sound = None if read_header(file).for_ffmpeg else open_sndfile(file)
+            if sound is None:
+                return stated_seconds_ffmpeg(file)
+            with sound:
+                return sound.frames / sound.samplerate
+    except (AudioError, NotAudioError, OSError):
+        return None
 
 
 def _stream_file(path: Path, stretch: Stretch, warnings: list[AudioWarning]) -> Iterator[Block]:

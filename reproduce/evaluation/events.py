@@ -113,8 +113,8 @@ def merge_events(windows: Iterable[WindowDetections]) -> Iterator[Detection]:
             event.end, event.total, event.windows = window.end, event.total + detection.score, event.windows + 1
         before = window
         ready = min((event.first.start for event in going_on.values()), default=float("inf"))
-        yield from sorted((event for event in closed if event.start <= ready), key=_order)
-        closed = [event for event in closed if event.start > ready]
+        yield from sorted((event for event in closed if event.start < ready), key=_order)
+        closed = [event for event in closed if event.start >= ready]
     yield from sorted([*closed, *(event.close() for event in going_on.values())], key=_order)
 
 
