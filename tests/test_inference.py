@@ -24,7 +24,6 @@ from reproduce.evaluation.inference import (
     find_audio_files,
     load_trained_model,
     predict_files,
-    save_embeddings,
     top_classes,
 )
 from reproduce.records.record import RunRecord
@@ -127,10 +126,6 @@ def test_a_broken_sound_is_named_and_the_others_predicted(trained: TrainedModel,
     used, predictions = predict_files(trained, find_audio_files([tmp_path]), CPU)
     assert used == [good]
     assert [problem.reason for problem in predictions.problems] == ["truncated"]
-    save_embeddings(tmp_path / "out.npz", used, predictions)
-    with np.load(tmp_path / "out.npz") as stored:
-        assert list(stored["files"]) == [str(good)]
-        assert np.array_equal(stored["embeddings"], predictions.embeddings)
 
 
 def test_an_output_that_is_not_finite_is_a_problem_and_not_a_result(

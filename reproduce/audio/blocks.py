@@ -36,10 +36,15 @@ class Block(NamedTuple):
 
 @dataclass(frozen=True)
 class Stretch:
-    """The part of a file from `start` to `stop` seconds; None stands for the file's own start or end."""
+    """The part of a file from `start` to `stop` seconds; None stands for the file's own start or end.
+
+    Args:
+        limited: refuse what is longer than a clip may be; False for readers that hold one block at a time.
+    """
 
     start: float | None = None
     stop: float | None = None
+    limited: bool = True
 
     def first(self, rate: int) -> int:
         """Index of its first sample."""

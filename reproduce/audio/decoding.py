@@ -13,7 +13,7 @@ import numpy as np
 
 from reproduce.audio.blocks import Block, Stretch, check_length, check_values
 from reproduce.audio.errors import AudioError, AudioWarning
-from reproduce.audio.ffmpeg import NotAudioError, stream_ffmpeg
+from reproduce.audio.ffmpeg import NotAudioError, stated_seconds_ffmpeg, stream_ffmpeg
 from reproduce.audio.headers import Header, open_regular, read_header
 from reproduce.audio.libsndfile import open_sndfile, stream_sndfile
 from reproduce.audio.packs import is_packed, stream_packed
@@ -42,7 +42,12 @@ def read_audio(
 
 
 def stream_audio(
-    path: str | Path, start: float | None = None, stop: float | None = None, warnings: list[AudioWarning] | None = None
+    path: str | Path,
+    start: float | None = None,
+    stop: float | None = None,
+    warnings: list[AudioWarning] | None = None,
+    *,
+    limited: bool = True,
 ) -> Iterator[Block]:
     """Decode a file or a stretch of it as blocks of at most a few million samples, at least one.
 
@@ -51,6 +56,7 @@ def stream_audio(
         start: seconds; its samples are those of the whole file from there on.
         stop: seconds; nothing behind it is decoded.
         warnings: receives what there is to know about the file; complete after the last block.
+        limited: refuse more than two hours as too long; False for readers that hold one block at a time.
 
     Raises:
         AudioError: with a reason of AUDIO_REASONS. A file whose header shows that it is cut is an error even where
@@ -60,17 +66,33 @@ def stream_audio(
     if (start is not None and not start >= 0) or (stop is not None and not stop > (start or 0.0)):
         raise AudioError(path, "empty", f"segment from {start} to {stop} s")
     if is_packed(path):
-        blocks = stream_packed(path, Stretch(start, stop))
+        blocks = stream_packed(path, Stretch(start, stop, limited))
     else:
-        blocks = _stream_file(Path(path), Stretch(start, stop), [] if warnings is None else warnings)
+        blocks = _stream_file(Path(path), Stretch(start, stop, limited), [] if warnings is None else warnings)
     count = 0
     for block in blocks:
         count += len(block.samples)
-        check_length(path, count, block.samples.shape[1], block.sample_rate)
+        if limited:
+            check_length(path, count, block.samples.shape[1], block.sample_rate)
         check_values(path, block.samples)
         yield block
     if not count:
         raise AudioError(path, "empty", "no samples")
+
+
+def stated_seconds(path: str | Path) -> float | None:
+    """How long a file claims to be, for a progress bar; None where it does not say. No result may depend on it."""
+    if is_packed(path):
+        return None
+    try:
+        with open_regular(Path(path)) as file:
+            sound = None if read_header(file).for_ffmpeg else open_sndfile(file)
+            if sound is None:
+                return stated_seconds_ffmpeg(file)
+            with sound:
+                return sound.frames / sound.samplerate
+    except (AudioError, NotAudioError, OSError):
+        return None
 
 
 def _stream_file(path: Path, stretch: Stretch, warnings: list[AudioWarning]) -> Iterator[Block]:

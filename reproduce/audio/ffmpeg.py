@@ -45,20 +45,24 @@ def stream_ffmpeg(file: IO[bytes], path: Path | str, stretch: Stretch, warnings:
         AudioError: truncated, no audio track, unreadable, unsupported format, too long or empty.
         NotAudioError: another kind of file.
     """
-    import av
-
-    file.seek(0)
-    try:
-        container = av.open(_Unnamed(file), options=_OPTIONS, metadata_errors="replace", buffer_size=1 << 16)
-    except (av.FFmpegError, ValueError, UnicodeError) as error:
-        raise NotAudioError(getattr(error, "strerror", None) or str(error)) from None
-    with container:
+    with _open(file) as container:
         if not container.streams.audio:
             raise AudioError(path, "no audio track")
         stream = container.streams.audio[0]
         if stream.codec_context is None:
             raise AudioError(path, "unreadable", "its audio codec is unknown")
         yield from _join(stretch.cut(path, _decode(path, container, stream, warnings)))
+
+
+def _open(file: IO[bytes]) -> Any:
+    """The container in `file`, to be closed; NotAudioError for a format that is not allowed or not known."""
+    import av
+
+    file.seek(0)
+    try:
+        return av.open(_Unnamed(file), options=_OPTIONS, metadata_errors="replace", buffer_size=1 << 16)
+    except (av.FFmpegError, ValueError, UnicodeError) as error:
+        raise NotAudioError(getattr(error, "strerror", None) or str(error)) from None
 
 
 class _Unnamed:
@@ -171,6 +175,16 @@ def _to_float(frame: Any) -> np.ndarray:
 
 
 # --- stated durations ---
+
+
+def stated_seconds_ffmpeg(file: IO[bytes]) -> float | None:
+    """What a file's header says, or FFmpeg estimates by the bit rate; None without either.
+
+    Raises:
+        NotAudioError: another kind of file.
+    """
+    with _open(file) as container:
+        return container.duration / 1e6 if container.duration else None  # FFmpeg counts microseconds
 
 
 def _promised_seconds(container: Any, stream: Any) -> float:

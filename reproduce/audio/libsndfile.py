@@ -44,7 +44,8 @@ def stream_sndfile(sound: soundfile.SoundFile, path: Path, stretch: Stretch) -> 
             _read_last_sample(sound, path)
         if first >= frames > 0:
             raise stretch.beyond(path, frames / rate)
-        check_length(path, last - first, sound.channels, rate)
+        if stretch.limited:
+            check_length(path, last - first, sound.channels, rate)
         # In Ogg libsndfile finds a position to within a few thousand samples only, so it decodes what precedes.
         position = 0 if sound.format == "OGG" else first
         sound.seek(position)

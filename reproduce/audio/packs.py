@@ -127,7 +127,8 @@ def _slice(text: str, source: Any, rate: int, stretch: Stretch) -> Iterator[Bloc
     first, last = stretch.first(rate), len(source) if last is None else min(last, len(source))
     if not 0 <= first < last:
         raise AudioError(text, "empty", f"nothing from {stretch.start} to {stretch.stop} s of {len(source) / rate:g} s")
-    check_length(text, last - first, 1, rate)
+    if stretch.limited:
+        check_length(text, last - first, 1, rate)
     for at in range(first, last, BLOCK_SAMPLES):
         samples = np.asarray(source[at : min(at + BLOCK_SAMPLES, last)])
         if samples.dtype == np.int16:

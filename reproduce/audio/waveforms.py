@@ -99,6 +99,23 @@ def load_clip(
     return LoadedClip(waveform, tuple(warnings))
 
 
+def stream_waveform(
+    path: str | Path,
+    sample_rate: int,
+    start: float | None = None,
+    stop: float | None = None,
+    warnings: list[AudioWarning] | None = None,
+) -> Iterator[np.ndarray]:
+    """Decode a file of any length as (n,) float32 blocks, mono, at `sample_rate` Hz; one block is held at a time.
+
+    The blocks are those that `load_clip` joins: their mean is not removed.
+
+    Raises:
+        AudioError, InputError: as `stream_audio`; the blocks before a damage are yielded.
+    """
+    yield from _resampled(iter(_MonoSignal(stream_audio(path, start, stop, warnings, limited=False))), sample_rate)
+
+
 class _MonoSignal:
     """The mono blocks of a stream; notes on the way whether its channels sound where their mean is silent."""
 

@@ -130,22 +130,65 @@ def _crops_option(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help=f"evenly spaced crops of a longer sound to average; 1 takes its start {o.DEFAULT}",
     )
+    parser.add_argument(
+        "--batch", type=o.at_least(1), default=16, metavar="N", help=f"crops or windows per forward pass {o.DEFAULT}"
+    )
 
 
-def _sounds_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("sounds", nargs="+", type=Path, metavar="SOUND", help="files, or folders of them")
-    _inference_options(parser)
+def _window_options(parser: argparse.ArgumentParser) -> argparse._ArgumentGroup:
+    group = parser.add_argument_group(
+        "long sounds",
+        "any of these options cuts sounds of any length into windows, each a clip of its own;\n"
+        "the last window ends with the sound, and only a sound shorter than a window is padded",
+    )
+    group.add_argument("--window", type=o.seconds, metavar="S", help="seconds per window (default: the model's input)")
+    group.add_argument("--hop", type=o.seconds, metavar="S", help="seconds between windows (default: --window)")
+    return group
 
 
 def _predict_options(parser: argparse.ArgumentParser) -> None:
-    _sounds_options(parser)
-    parser.add_argument("--top", type=o.at_least(1), default=3, metavar="N", help=f"classes per sound {o.DEFAULT}")
-    o.add_format(parser, ("terminal", "csv", "json"))
+    parser.add_argument("sounds", nargs="+", type=Path, metavar="SOUND", help="files, or folders of them")
+    _inference_options(parser)
+    parser.add_argument(
+        "--top",
+        type=o.at_least(1),
+        metavar="N",
+        help="classes per sound (default: 3), per window (default: 1; with --merge all above the threshold)",
+    )
+    parser.add_argument(
+        "--format",
+        choices=("terminal", "csv", "json", "audacity"),
+        default="terminal",
+        help=f"audacity is a label track of windows or events {o.DEFAULT}",
+    )
+    group = _window_options(parser)
+    group.add_argument(
+        "--merge",
+        action="store_true",
+        help="events instead of windows: consecutive windows of one label; overlapping windows count for the seconds "
+        "around their middle",
+    )
+    group.add_argument(
+        "--threshold",
+        type=o.probability,
+        metavar="P",
+        help="least score of a window's label (default: 0; with --merge 0.5)",
+    )
 
 
 def _embed_options(parser: argparse.ArgumentParser) -> None:
-    _sounds_options(parser)
-    parser.add_argument("--out", type=Path, default=Path("embeddings.npz"), metavar="FILE", help=o.DEFAULT)
+    parser.add_argument("sounds", nargs="*", type=Path, metavar="SOUND", help="files, or folders of them")
+    o.add_locations(parser)
+    o.add_variant(parser)
+    _inference_options(parser)
+    parser.add_argument(
+        "--out",
+        type=Path,
+        default=Path("embeddings.npz"),
+        metavar="FILE",
+        help=f".npz or .parquet; a data set's labels and splits are written too {o.DEFAULT}",
+    )
+    _window_options(parser)
 
 
 def _evaluate_options(parser: argparse.ArgumentParser) -> None:
@@ -206,7 +249,7 @@ OTHER_COMMANDS = (
     _command(
         "predict",
         "sounds",
-        "the most probable classes of sounds by a trained model",
+        "the most probable classes of sounds, or of the windows of long ones, by a trained model",
         "predict my-sounds --model runs/KEY.safetensors",
         _predict_options,
         "inference:run_predict",
@@ -214,7 +257,7 @@ OTHER_COMMANDS = (
     _command(
         "embed",
         "sounds",
-        "embeddings of sounds by a trained model, as npz",
+        "embeddings of sounds or of their windows by a trained model, as npz or parquet",
         "embed my-sounds --model runs/KEY.safetensors",
         _embed_options,
         "inference:run_embed",

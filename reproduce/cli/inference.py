@@ -6,32 +6,48 @@ import argparse
 import csv
 import io
 import json
+from collections.abc import Iterator
 from pathlib import Path
 
-from reproduce.cli.progress import log, print_result
-from reproduce.datasets import dataset_spec, location_of, read_variant
+from reproduce.cli.progress import log, print_result, progress_bar
+from reproduce.cli.windows import asks_for_windows, predict_in_windows, window_batches
+from reproduce.datasets import ClipIndex, dataset_spec, location_of, read_variant
 from reproduce.environment import choose_device, choose_precision
 from reproduce.errors import InputError
+from reproduce.evaluation.embedding_files import EmbeddingRows, check_suffix, write_embeddings
 from reproduce.evaluation.inference import (
     InferenceOptions,
     TrainedModel,
     evaluate,
     find_audio_files,
+    index_of_sounds,
     load_trained_model,
-    predict_files,
-    save_embeddings,
+    predict_index,
     top_classes,
 )
 from reproduce.evaluation.predict import Predictions
 from reproduce.evaluation.relative_positions import inspect, record_inspection
 from reproduce.metrics.headline import headline
 
+TOP = 3  # classes per sound
+
 
 def run_predict(options: argparse.Namespace) -> int:
-    """Print the most probable classes of every sound."""
-    trained, sounds, predictions = _predict(options)
-    rows = top_classes(trained, predictions, options.top)
-    if options.format == "json":
+    """Print the most probable classes of every sound, or of every window of it."""
+    inference = _inference_options(options)
+    sounds = _find_sounds(options)
+    trained = load_trained_model(options.model, inference.device, options.function)
+    index = index_of_sounds(sounds, trained)
+    if asks_for_windows(options):
+        return predict_in_windows(options, trained, index, inference)
+    predictions = _predict_whole(trained, index, inference)
+    used = [sounds[position] for position in predictions.positions]
+    _print_classes(used, top_classes(trained, predictions, options.top or TOP), options.format)
+    return 0
+
+
+def _print_classes(sounds: list[Path], rows: list[dict[str, list[tuple[str, float]]]], format: str) -> None:
+    if format == "json":
         named = [
             {
                 "file": str(path),
@@ -43,7 +59,7 @@ def run_predict(options: argparse.Namespace) -> int:
             for path, row in zip(sounds, rows, strict=True)
         ]
         print_result(json.dumps(named, indent=1) + "\n")
-    elif options.format == "csv":
+    elif format == "csv":
         text = io.StringIO()
         writer = csv.writer(text, lineterminator="\n")
         writer.writerow(("file", "head", "rank", "label", "probability"))
@@ -57,21 +73,38 @@ def run_predict(options: argparse.Namespace) -> int:
         for path, row in zip(sounds, rows, strict=True):
             heads = (", ".join(f"{label} {probability:.2f}" for label, probability in best) for best in row.values())
             print_result(f"{path!s:<{width}}  {'; '.join(heads)}\n")
-    return 0
 
 
 def run_embed(options: argparse.Namespace) -> int:
-    """Write the embeddings of every sound to an npz file."""
-    _, sounds, predictions = _predict(options)
-    save_embeddings(options.out, sounds, predictions)
-    print_result(f"{options.out}: {len(sounds)} embeddings of {predictions.embeddings.shape[1]} numbers\n")
+    """Write the embeddings of sounds, of a data set's clips, or of their windows to a file."""
+    check_suffix(options.out)
+    inference = _inference_options(options)
+    if bool(options.sounds) == bool(options.data):
+        raise InputError("embed: pass either sounds, or a data set by --data NAME=PATH, whose labels are then written")
+    labelled = not options.sounds
+    index = _read_data(options) if labelled else None
+    sounds = _find_sounds(options)
+    trained = load_trained_model(options.model, inference.device, options.function)
+    index = index or index_of_sounds(sounds, trained)
+
+    def parts() -> Iterator[EmbeddingRows]:
+        if asks_for_windows(options):
+            for batch in window_batches(options, trained, index, inference):
+                stretch = batch.starts, batch.ends
+                yield EmbeddingRows.of_clips(index, batch.positions, batch.embeddings, batch.logits, labelled, stretch)
+        else:
+            whole = _predict_whole(trained, index, inference)
+            yield EmbeddingRows.of_clips(index, whole.positions, whole.embeddings, whole.logits, labelled)
+
+    rows, width = write_embeddings(options.out, parts(), trained.labels)
+    print_result(f"{options.out}: {rows} embeddings of {width} numbers\n")
     return 0
 
 
 def run_evaluate(options: argparse.Namespace) -> int:
     """Print a trained model's scores on a data set's test clips, or on another split or fold."""
-    device = choose_device(options.device)
-    trained = load_trained_model(options.model, device, options.function)
+    inference = _inference_options(options)
+    trained = load_trained_model(options.model, inference.device, options.function)
     spec = dataset_spec(options.name)
     folder = location_of(spec.name, options.data, options.datasets)
     index = read_variant(spec.name, folder, options.variant, follow_outside=options.follow_outside)
@@ -80,7 +113,8 @@ def run_evaluate(options: argparse.Namespace) -> int:
         raise InputError(f"--split: choose the splits to evaluate from {', '.join(sorted(index.listed))}")
     if seen := sorted({*splits} & {*trained.trained_on}):
         log(f"warning: the model was trained on {', '.join(seen)}: the score does not apply to other clips")
-    metrics, predictions = evaluate(trained, test, _inference_options(options, device))
+    with progress_bar("evaluate", total=len(test)) as bar:
+        metrics, predictions = evaluate(trained, test, inference, bar.update)
     _log_problems(predictions)
     listed = sum(index.listed.get(split, 0) for split in splits)
     name = headline(metrics)
@@ -111,18 +145,40 @@ def run_inspect(options: argparse.Namespace) -> int:
     return 0
 
 
-def _predict(options: argparse.Namespace) -> tuple[TrainedModel, list[Path], Predictions]:
+# --- what they share --------------------------------------------------------------------------------------------------
+
+
+def _inference_options(options: argparse.Namespace) -> InferenceOptions:
     device = choose_device(options.device)
-    sounds = find_audio_files(options.sounds, lambda folder, reason: log(f"not read: {folder}: {reason}"))
-    trained = load_trained_model(options.model, device, options.function)
-    used, predictions = predict_files(trained, sounds, _inference_options(options, device))
-    _log_problems(predictions)
-    return trained, used, predictions
-
-
-def _inference_options(options: argparse.Namespace, device: str) -> InferenceOptions:
     precision = choose_precision(options.precision, device)
-    return InferenceOptions(device=device, crops=options.crops, precision=precision)
+    return InferenceOptions(device=device, crops=options.crops, batch_size=options.batch, precision=precision)
+
+
+def _find_sounds(options: argparse.Namespace) -> list[Path]:
+    return find_audio_files(options.sounds, lambda folder, reason: log(f"not read: {folder}: {reason}"))
+
+
+def _read_data(options: argparse.Namespace) -> ClipIndex:
+    """All clips of the one data set that `--data` names, with their labels."""
+    if len(options.data) > 1:
+        raise InputError("--data: pass one data set")
+    spec = dataset_spec(options.data[0].partition("=")[0])
+    folder = location_of(spec.name, options.data, options.datasets)
+    return read_variant(spec.name, folder, options.variant, follow_outside=options.follow_outside)
+
+
+def _predict_whole(trained: TrainedModel, index: ClipIndex, inference: InferenceOptions) -> Predictions:
+    with progress_bar("predict", total=len(index)) as bar:
+        predictions = predict_index(trained, index, inference, bar.update)
+    _log_problems(predictions)
+    if predictions.cut and inference.crops == 1:
+        seconds = f"{trained.front_end.seconds:.2f} s"
+        sounds = "sound is" if predictions.cut == 1 else "sounds are"
+        log(
+            f"note: {predictions.cut} {sounds} longer than the model's input, and only the first {seconds} of each "
+            "count: pass --window for all of a sound, or --crops N for a mean over it"
+        )
+    return predictions
 
 
 def _log_problems(predictions: Predictions) -> None:

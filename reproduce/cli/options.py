@@ -90,12 +90,26 @@ def at_least(lowest: int) -> Callable[[str], int]:
 
 def minutes(text: str) -> float:
     """Parse a positive number of minutes; an argparse type."""
+    return _positive(text, "a positive number of minutes")
+
+
+def seconds(text: str) -> float:
+    """Parse a positive number of seconds; an argparse type."""
+    return _positive(text, "a positive number of seconds")
+
+
+def probability(text: str) -> float:
+    """Parse a number above 0 and at most 1; an argparse type."""
+    return _positive(text, "a number above 0 and at most 1", most=1.0)
+
+
+def _positive(text: str, what: str, most: float = 1e9) -> float:
     try:
         value = float(text)
     except ValueError:
         value = 0.0
-    if not 0 < value < float("inf"):
-        raise argparse.ArgumentTypeError(f"{text}: pass a positive number of minutes")
+    if not 0 < value <= most:
+        raise argparse.ArgumentTypeError(f"{text[:40]}: pass {what}")
     return value
 
 

@@ -15,6 +15,8 @@ from reproduce.tables.base import Table
 from reproduce.tables.data_formats import to_parquet
 from reproduce.tables.render import render
 
+BAR_AFTER_S = 2.0
+
 
 def is_main() -> bool:
     """Return whether this process writes and prints; with torchrun or accelerate launch only the first one does."""
@@ -39,9 +41,10 @@ def log_files(paths: Iterable[Path]) -> None:
 
 
 def print_result(text: str) -> None:
-    """Print a result on stdout, in the first process only."""
+    """Print a result on stdout, above any progress bar, in the first process only."""
     if is_main():
-        sys.stdout.write(text)
+        with tqdm.external_write_mode(file=sys.stdout):
+            sys.stdout.write(text)
 
 
 def print_table(table: Table, format: str) -> None:
@@ -55,8 +58,9 @@ def print_table(table: Table, format: str) -> None:
 
 
 def progress_bar(what: str, unit: str = "clip", total: int | None = None) -> tqdm:
-    """Return a progress bar on stderr; it is off in a log file and in all processes but the first."""
-    return tqdm(total=total, desc=what, unit=unit, smoothing=0.05, file=sys.stderr, disable=None if is_main() else True)
+    """Return a progress bar on stderr, shown after `BAR_AFTER_S`; it is off in a log file and in other processes."""
+    off = None if is_main() else True
+    return tqdm(total=total, desc=what, unit=unit, smoothing=0.05, file=sys.stderr, disable=off, delay=BAR_AFTER_S)
 
 
 @contextmanager

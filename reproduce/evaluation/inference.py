@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from functools import partial
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from scipy.special import expit
@@ -17,8 +16,9 @@ from models.checkpoints import load_checkpoint
 from models.pretrained import load_by_name
 from models.weight_files import CheckpointError
 from reproduce.audio.spec import AudioSpec
-from reproduce.data.batches import evaluation_batches
-from reproduce.data.waveform_store import WaveformStore, stream_waveforms
+from reproduce.audio.waveforms import SHORT_SECONDS
+from reproduce.data.batches import EvaluationBatch, evaluation_batches
+from reproduce.data.waveform_store import Waveforms, WaveformStore, stream_waveforms
 from reproduce.datasets import ClipIndex
 from reproduce.datasets.index import Labels
 from reproduce.datasets.readers.scan import MEDIA_RANK, media_files
@@ -26,12 +26,12 @@ from reproduce.datasets.strings import Strings
 from reproduce.environment import computing_in
 from reproduce.errors import InputError
 from reproduce.evaluation.predict import Predictions, drop_not_finite, merge, predict
-from reproduce.files import write_arrays
 from reproduce.machine import usable_cores
 from reproduce.metrics.headline import score, softmax
 
 PUBLISHED = "audioset"  # AST's own weights, by name
 CLASSES_NAMED = 5  # in a message
+OnClips = Callable[[int], object]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,6 +56,10 @@ class TrainedModel:
     trained_on: tuple[str, ...] = ()
     scale: str = "paper"
 
+    def class_names(self, head: str, classes: int) -> tuple[str, ...]:
+        """The names of a head's classes; "class 0", "class 1", ... where the weights hold none."""
+        return self.labels.get(head) or tuple(f"class {i}" for i in range(classes))
+
 
 @dataclass(frozen=True, kw_only=True)
 class InferenceOptions:
@@ -72,6 +76,10 @@ class InferenceOptions:
     crops: int = 1
     batch_size: int = 16
     precision: str = "float32"
+
+    def autocast(self) -> AbstractContextManager[None]:
+        """Return the context of a forward pass in this precision."""
+        return computing_in(self.precision, self.device)
 
 
 def load_trained_model(source: str, device: str, function: str | None = None) -> TrainedModel:
@@ -145,12 +153,57 @@ def predict_files(
     Raises:
         InputError: no sound could be used.
     """
-    store = stream_waveforms(_index_of(sounds, trained), trained.front_end)
-    predictions = predict_store(trained, store, options)
+    predictions = predict_index(trained, index_of_sounds(sounds, trained), options)
     return [sounds[position] for position in predictions.positions], predictions
 
 
-def predict_store(trained: TrainedModel, store: WaveformStore, options: InferenceOptions) -> Predictions:
+def predict_index(
+    trained: TrainedModel, index: ClipIndex, options: InferenceOptions, on_clips: OnClips = lambda clips: None
+) -> Predictions:
+    """Predictions of the clips of `index`, read from their files; `cut` counts those longer than the model's input.
+
+    Args:
+        trained: the model.
+        index: the clips.
+        options: how the model is applied.
+        on_clips: called after every batch with the number of its clips, for a progress bar.
+
+    Raises:
+        InputError: no clip could be used.
+    """
+    store = stream_waveforms(index, trained.front_end)
+    measured = _MeasuredWaveforms(store.waveforms, trained.front_end, [])
+    predictions = predict_store(trained, replace(store, waveforms=measured), options, on_clips)
+    return replace(predictions, cut=len(measured.cut))
+
+
+@dataclass(frozen=True)
+class _MeasuredWaveforms:
+    """Waveforms that note which ones are longer than the model's input."""
+
+    waveforms: Waveforms
+    spec: AudioSpec
+    cut: list[int]
+
+    def __len__(self) -> int:
+        return len(self.waveforms)
+
+    def __getitem__(self, position: int, /) -> np.ndarray:
+        waveform = self.waveforms[position]
+        if len(waveform) > self.spec.samples + SHORT_SECONDS * self.spec.sample_rate:
+            self.cut.append(position)
+        return waveform
+
+    def take(self, positions: np.ndarray) -> Waveforms:
+        return replace(self, waveforms=self.waveforms.take(positions))
+
+    def memory_bytes(self, spec: AudioSpec, whole: bool) -> int:
+        return self.waveforms.memory_bytes(spec, whole)
+
+
+def predict_store(
+    trained: TrainedModel, store: WaveformStore, options: InferenceOptions, on_clips: OnClips = lambda clips: None
+) -> Predictions:
     """Predictions of the clips of `store` that can be used; their logits and embeddings are finite.
 
     Raises:
@@ -158,9 +211,15 @@ def predict_store(trained: TrainedModel, store: WaveformStore, options: Inferenc
     """
     batch_size = max(1, options.batch_size // options.crops)
     batches = evaluation_batches(store, batch_size, options.device, options.crops, threads=usable_cores())
-    in_precision = partial(computing_in, options.precision, options.device)
-    predictions = merge([predict(trained.model, batches, trained.multilabel, in_precision)])
+    batches = _reporting(batches, on_clips)
+    predictions = merge([predict(trained.model, batches, trained.multilabel, options.autocast)])
     return merge([drop_not_finite(predictions, store.index.clip_ids)])
+
+
+def _reporting(batches: Iterable[EvaluationBatch], on_clips: OnClips) -> Iterator[EvaluationBatch]:
+    for batch in batches:
+        yield batch
+        on_clips(len(batch.positions) + len(batch.problems))
 
 
 def probabilities(logits: np.ndarray, multilabel: bool) -> np.ndarray:
@@ -173,26 +232,15 @@ def top_classes(trained: TrainedModel, predictions: Predictions, top: int) -> li
     rows: list[dict[str, list[tuple[str, float]]]] = [{} for _ in predictions.positions]
     for head, logits in predictions.logits.items():
         chances = probabilities(logits, trained.multilabel)
-        names = trained.labels.get(head) or tuple(f"class {i}" for i in range(chances.shape[1]))
+        names = trained.class_names(head, chances.shape[1])
         for row, chance in zip(rows, chances, strict=True):
             order = np.argsort(-chance, kind="stable")[:top]
             row[head] = [(names[i], float(chance[i])) for i in order]
     return rows
 
 
-def save_embeddings(path: Path, sounds: Sequence[Path], predictions: Predictions) -> None:
-    """Write an npz with `files` (n,), `embeddings` (n, dim) and `logits_HEAD` (n, classes), completely or not at all.
-
-    Raises:
-        InputError: it cannot be written.
-    """
-    arrays: dict[str, Any] = {"files": np.array([str(s) for s in sounds]), "embeddings": predictions.embeddings}
-    arrays |= {f"logits_{head}": values for head, values in predictions.logits.items()}
-    write_arrays(path, arrays, "cannot be written", "choose another --out")
-
-
 def evaluate(
-    trained: TrainedModel, index: ClipIndex, options: InferenceOptions
+    trained: TrainedModel, index: ClipIndex, options: InferenceOptions, on_clips: OnClips = lambda clips: None
 ) -> tuple[dict[str, float | int | None], Predictions]:
     """Metrics of `index`' clips by the model's classes (see `metrics.headline.score`), and the predictions behind them.
 
@@ -204,7 +252,7 @@ def evaluate(
             gives one; or no clip can be used.
     """
     columns = {head: _columns(trained, head, names, index.root) for head, names in index.classes.items()}
-    predictions = predict_store(trained, stream_waveforms(index, trained.front_end), options)
+    predictions = predict_index(trained, index, options, on_clips)
     targets = {}
     for head, logits in predictions.logits.items():
         unnamed = head not in trained.labels  # then the list must have all classes, in the model's order
@@ -241,7 +289,7 @@ def _columns(trained: TrainedModel, head: str, names: Sequence[str], root: Path)
     return [position[name] for name in names]
 
 
-def _index_of(sounds: list[Path], trained: TrainedModel) -> ClipIndex:
+def index_of_sounds(sounds: list[Path], trained: TrainedModel) -> ClipIndex:
     """Sounds without labels, named by their paths."""
     paths = Strings.of(map(str, sounds))
     unknown = np.full(len(sounds), np.nan)

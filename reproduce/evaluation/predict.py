@@ -37,6 +37,7 @@ class Predictions:
         seconds: time of the model alone, for `timed` clips with all their crops.
         timed: clips behind `seconds`: the first batch warms up, and does not count where there are others.
         problems: clips that could not be used.
+        cut: clips longer than the model's input by more than `SHORT_SECONDS`; counted where whole sounds are read.
     """
 
     positions: np.ndarray
@@ -45,6 +46,7 @@ class Predictions:
     seconds: float = 0.0
     timed: int = 0
     problems: tuple[Problem, ...] = ()
+    cut: int = 0
 
     def __len__(self) -> int:
         return len(self.positions)
