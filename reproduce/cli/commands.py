@@ -122,6 +122,7 @@ def _model_option(parser: argparse.ArgumentParser) -> None:
         help="weights of a training run (runs/KEY.safetensors), or audioset: AST's published weights",
     )
     o.add_device(parser)
+    o.add_front_end(parser, "that of the weights")
 
 
 def _crops_option(parser: argparse.ArgumentParser) -> None:

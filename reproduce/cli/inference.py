@@ -6,6 +6,7 @@ import argparse
 import csv
 import io
 import json
+from dataclasses import replace
 from pathlib import Path
 
 from reproduce.cli.progress import log, print_result
@@ -71,7 +72,7 @@ def run_embed(options: argparse.Namespace) -> int:
 def run_evaluate(options: argparse.Namespace) -> int:
     """Print a trained model's scores on a data set's test clips, or on another split or fold."""
     device = choose_device(options.device)
-    trained = load_trained_model(options.model, device)
+    trained = _load(options, device)
     spec = dataset_spec(options.name)
     folder = location_of(spec.name, options.data, options.datasets)
     index = read_variant(spec.name, folder, options.variant, follow_outside=options.follow_outside)
@@ -104,17 +105,25 @@ def run_inspect(options: argparse.Namespace) -> int:
     if options.sound.is_dir():
         raise InputError(f"{options.sound}: this is a folder; pass one sound file")
     (sound,) = find_audio_files([options.sound])
-    trained = load_trained_model(options.model, device)
+    trained = _load(options, device)
     record = record_inspection(trained, sound, inspect(trained, sound, device), device, options.records)
     path = options.records / str(record.predictions)
     print_result(f"{path}: {sound.name} through {trained.name}; `python -m reports` draws it\n")
     return 0
 
 
+def _load(options: argparse.Namespace, device: str) -> TrainedModel:
+    """The model of `--model`, with the front end of `--front-end`."""
+    trained = load_trained_model(options.model, device)
+    if options.front_end is None:
+        return trained
+    return replace(trained, front_end=replace(trained.front_end, implementation=options.front_end))
+
+
 def _predict(options: argparse.Namespace) -> tuple[TrainedModel, list[Path], Predictions]:
     device = choose_device(options.device)
     sounds = find_audio_files(options.sounds, lambda folder, reason: log(f"not read: {folder}: {reason}"))
-    trained = load_trained_model(options.model, device)
+    trained = _load(options, device)
     used, predictions = predict_files(trained, sounds, InferenceOptions(device=device, crops=options.crops))
     _log_problems(predictions)
     return trained, used, predictions

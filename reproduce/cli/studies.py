@@ -48,6 +48,8 @@ def run_study(options: argparse.Namespace) -> int:
     weights, weights_name = named_weights(options.weights)
     spec = dataset_spec(options.name if study == TRAIN else "esc50")
     preset = fit_front_end(comparison_preset(options.preset), spec.clip_seconds, spec.mean, spec.std)
+    if options.front_end:
+        preset = replace(preset, front_end=replace(preset.front_end, implementation=options.front_end))
     request = StoreRequest(
         dataset=spec.name,
         path=location_of(spec.name, options.data, options.datasets),
