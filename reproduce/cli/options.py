@@ -10,7 +10,7 @@ from pathlib import Path
 from reproduce.audio.spec import FRONT_ENDS
 from reproduce.errors import InputError
 from reproduce.experiments.targets import DEMOS, PAPER
-from reproduce.records.store import RECORDS_DIR
+from reproduce.records.store import default_records
 from reproduce.tables.render import ALL_FORMATS
 from reproduce.training.execution import TRACKERS
 
@@ -104,7 +104,11 @@ def add_format(parser: argparse.ArgumentParser, formats: Iterable[str] = ALL_FOR
 def add_records(parser: argparse.ArgumentParser) -> None:
     """Add `--records`."""
     parser.add_argument(
-        "--records", type=Path, default=RECORDS_DIR, metavar="DIR", help=f"folder of stored measurements {DEFAULT}"
+        "--records",
+        type=Path,
+        default=default_records(),
+        metavar="DIR",
+        help=f"folder of stored measurements {DEFAULT}",
     )
 
 
