@@ -15,7 +15,7 @@ ROOT = Path(__file__).resolve().parents[1]  # of the four packages: a checkout, 
 
 
 def foreign_place(package: str) -> Path | None:
-    """Return the folder or file that `import package` finds in the place of ours; None where it finds ours or nothing."""
+    """Return what `import package` finds in the place of ours; None where it finds ours, or nothing."""
     spec = importlib.util.find_spec(package)
     if spec is None:
         return None

@@ -119,7 +119,8 @@ def _model_option(parser: argparse.ArgumentParser) -> None:
         "--model",
         required=True,
         metavar="FILE",
-        help="weights of a training run (runs/KEY.safetensors), or audioset: AST's published weights",
+        help="weights of a training run (runs/KEY.safetensors); demo or demo:ast_tiny: small models of ten classes, "
+        "installed with this package; or audioset: AST's published weights",
     )
     o.add_device(parser)
     o.add_front_end(parser, "that of the weights")
@@ -212,7 +213,7 @@ OTHER_COMMANDS = (
         "predict",
         "sounds",
         "the most probable classes of sounds by a trained model",
-        "predict my-sounds --model runs/KEY.safetensors",
+        "predict my-sounds --model demo",
         _predict_options,
         "inference:run_predict",
     ),

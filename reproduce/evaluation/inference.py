@@ -23,6 +23,7 @@ from reproduce.datasets.index import Labels
 from reproduce.datasets.readers.scan import MEDIA_RANK, media_files
 from reproduce.datasets.strings import Strings
 from reproduce.errors import InputError
+from reproduce.evaluation.demo import demo_weights
 from reproduce.evaluation.predict import Predictions, drop_not_finite, merge, predict
 from reproduce.files import write_arrays
 from reproduce.machine import usable_cores
@@ -71,7 +72,7 @@ class InferenceOptions:
 
 
 def load_trained_model(source: str, device: str) -> TrainedModel:
-    """Load a `.safetensors` file that a training run wrote, or "audioset": AST's published weights.
+    """Load a `.safetensors` file that a training run wrote, "demo", or "audioset": AST's published weights.
 
     Raises:
         InputError: the weights cannot be had or read.
@@ -82,7 +83,7 @@ def load_trained_model(source: str, device: str) -> TrainedModel:
             load_by_name(model, PUBLISHED)
             published = model.eval().to(device)
             return TrainedModel(model=published, name="ast_base", front_end=AudioSpec(), labels={}, multilabel=True)
-        loaded = load_checkpoint(source)
+        loaded = load_checkpoint(demo_weights(source) or source)
     except CheckpointError as error:
         raise InputError(str(error)) from None
     try:
