@@ -21,6 +21,7 @@ from models.names import is_foreign, is_function, split_name
 from models.pretrained import LoadReport, load_weights
 from models.registry import PRESETS
 from models.self_description import FORMAT_VERSION, METADATA_KEY, read_description
+from models.storage import restored, stored
 from models.weight_files import DAMAGE, CheckpointError, first_line, listed, read_state_dict
 from models.weight_formats import WeightSource
 
@@ -59,6 +60,7 @@ def save_checkpoint(
     labels: Mapping[str, list[str]],
     multilabel: bool,
     extra: Mapping[str, Any] | None = None,
+    storage: str = "float32",
 ) -> None:
     """Write weights and description to one .safetensors file, completely or not at all.
 
@@ -70,6 +72,7 @@ def save_checkpoint(
         labels: class names for every head; a model with one unnamed head takes one entry of any name.
         multilabel: whether a clip can have several labels.
         extra: more plain JSON values to keep, such as the record's key.
+        storage: of the numbers, see `storage.stored`; a file to share may take a half or a quarter of the space.
 
     Raises:
         CheckpointError: a description that does not fit the model or is not JSON, or a file that cannot be written.
@@ -97,7 +100,7 @@ def save_checkpoint(
     tensors = {key: tensor.detach().cpu().contiguous() for key, tensor in model.state_dict().items()}
     if len({tensor.data_ptr() for tensor in tensors.values()}) < len(tensors):  # safetensors refuses shared memory
         tensors = {key: tensor.clone() for key, tensor in tensors.items()}
-    _write_safetensors(path, tensors, {METADATA_KEY: text})
+    _write_safetensors(path, stored(tensors, storage), {METADATA_KEY: text})
 
 
 def _write_safetensors(path: Path, tensors: dict[str, Tensor], metadata: dict[str, str]) -> None:
@@ -172,6 +175,7 @@ def load_checkpoint(
     family, saved = description.family, description.parse_config()
     config = saved if input_size is None else description.parse_config(input_size=input_size)
     _check_labels(path, config.num_classes, description.labels)
+    state_dict = restored(state_dict, str(path))
     source = WeightSource(name=str(path), format="ours", grid=family.grid_of_config(saved))
     try:
         with torch.device("meta"):  # random weights would be replaced at once

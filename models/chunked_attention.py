@@ -179,4 +179,17 @@ def _backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
 
 
 chunked_attention.register_autograd(_backward, setup_context=_save_inputs)
-chunked_attention.register_autocast("cpu", torch.bfloat16)
+
+
+def _is_cast(x: Tensor) -> bool:
+    return x.is_floating_point() and x.dtype != torch.float64
+
+
+def _in_bfloat16(*tensors: Tensor) -> Tensor:
+    """Under autocast on a CPU: bfloat16, as torch's own attention. `register_autocast` came with torch 2.7."""
+    with torch.autocast("cpu", enabled=False):
+        return chunked_attention(*(x.to(torch.bfloat16) if _is_cast(x) else x for x in tensors))
+
+
+_autocast = torch.library.Library("mast", "IMPL")
+_autocast.impl("chunked_attention", _in_bfloat16, "AutocastCPU")

@@ -19,6 +19,7 @@ from models.classifier import SpectrogramClassifier
 from models.foreign import ForeignModel
 from models.registry import PRESETS, families
 from models.self_description import read_description
+from models.storage import restored
 from models.weight_files import CheckpointError, first_line, listed, read_state_dict, strip_data_parallel
 from models.weight_formats import Action, Grid, PublishedWeights, WeightFormat, WeightSource
 
@@ -191,6 +192,8 @@ def load_pretrained(
     else:
         state_dict, sha256 = read_state_dict(source)
         description = read_description(Path(source))
+        if description is not None:
+            state_dict = restored(state_dict, str(source))
         if source_grid is None and description is None:
             source_grid = model.grid_of_file(Path(source))
     family: type[SpectrogramClassifier]

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from reproduce.errors import InputError
-from reproduce.records.store import RECORDS_DIR
+from reproduce.records.store import default_records
 
 BUILD_DIR = Path("reports/build")
 
@@ -20,7 +20,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         allow_abbrev=False,
         description="Write report.md, report.html, report.pdf and the figures from the stored records.",
     )
-    parser.add_argument("--records", type=Path, default=RECORDS_DIR, metavar="DIR", help="default: %(default)s")
+    parser.add_argument("--records", type=Path, default=default_records(), metavar="DIR", help="default: %(default)s")
     parser.add_argument("--out", type=Path, default=BUILD_DIR, metavar="DIR", help="default: %(default)s")
     options = parser.parse_args(arguments)
     try:

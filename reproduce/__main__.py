@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 from reproduce.cli.parser import build_parser
 from reproduce.errors import InputError
+from reproduce.shadowing import foreign_place, require_own
 from reproduce.training.signals import Stopped
 
 EXIT_BAD_INPUT, EXIT_SIGNAL = 2, 128
@@ -18,6 +19,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit status. Bad input is one line on stderr and status 2."""
     options = build_parser().parse_args(arguments)
     try:
+        require_own(["models"], "mast-vs-ast")
+        if hiding := foreign_place("reports"):
+            print(f"note: {hiding} hides `python -m reports`: type `mast-vs-ast-report` here", file=sys.stderr)
         status: int = options.run_command(options)
         return status
     except InputError as error:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -313,3 +314,42 @@ def test_features_need_no_torchaudio() -> None:
     heavy = ("torchaudio", "av", "transformers")
     code = f"import sys, reproduce.audio.log_mel; sys.exit(any(m in sys.modules for m in {heavy}))"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+# --- the second implementation
+
+
+def test_torchaudios_front_end_is_kaldis_own_and_pads_as_ours() -> None:
+    pytest.importorskip("torchaudio.compliance.kaldi")
+    spec = replace(SPEC, implementation="torchaudio")
+    clips = [make_noise(n, seed=n).numpy() for n in (RATE, 300, 200_000)]
+    features = log_mel(*stack_waveforms(clips), spec)
+    for clip, row in zip(clips, features, strict=True):
+        theirs = (
+            kaldi_fbank(torch.from_numpy(clip))[:, : SPEC.frames]
+            if len(clip) >= SPEC.win_length
+            else torch.zeros(128, 0)
+        )
+        assert torch.equal(row[0, :, : theirs.shape[1]], theirs)
+        assert torch.all(row[0, :, theirs.shape[1] :] == PADDING_LOG_MEL)
+    torch.testing.assert_close(features, log_mel(*stack_waveforms(clips), SPEC), atol=1e-4, rtol=0)
+
+
+@pytest.mark.parametrize(
+    "spec",
+    [AudioSpec(mels=64, frames=128, frame_length_ms=40.0, frame_shift_ms=40.0), AudioSpec(mels=32, preemphasis=0.0)],
+)
+def test_both_front_ends_agree_on_other_parameters(spec: AudioSpec) -> None:
+    pytest.importorskip("torchaudio.compliance.kaldi")
+    noise = make_noise(5 * RATE)
+    torch.testing.assert_close(
+        single(noise, replace(spec, implementation="torchaudio")), single(noise, spec), atol=1e-4, rtol=0
+    )
+
+
+def test_only_torchaudios_front_end_is_written_down() -> None:
+    assert "implementation" not in SPEC.to_dict()
+    other = replace(SPEC, implementation="torchaudio")
+    assert AudioSpec.from_dict(other.to_dict()) == other
+    with pytest.raises(ValueError, match="batched, torchaudio"):
+        AudioSpec(implementation="librosa")

@@ -50,6 +50,43 @@ def test_own_checkpoint_rebuilds_the_model_and_its_description(tmp_path: Path, n
     assert list(path.parent.iterdir()) == [path]
 
 
+@pytest.mark.parametrize(("storage", "share", "tolerance"), [("float16", 0.5, 2e-3), ("int8", 0.25, 3e-2)])
+@pytest.mark.parametrize("name", ["ast_debug", "mast_debug"])
+def test_a_smaller_file_holds_nearly_the_same_model(
+    tmp_path: Path, name: str, storage: str, share: float, tolerance: float
+) -> None:
+    model = randomised(create_model(name, num_classes=3, input_size=(64, 96)))
+    whole, small = tmp_path / "whole.safetensors", tmp_path / "small.safetensors"
+    save(whole, model, name)
+    save(small, model, name, storage=storage)
+    numbers = 4 * sum(p.numel() for p in model.parameters())
+    assert small.stat().st_size - share * numbers < 0.15 * numbers  # the rest: description, names and scales
+    loaded, x = load_checkpoint(small).model, torch.randn(2, 1, 64, 96)
+    assert all(p.dtype == torch.float32 for p in loaded.parameters())
+    reference = logits(model, x)
+    assert (logits(loaded, x) - reference).abs().max() < tolerance * reference.abs().max()
+    other = create_model(name, num_classes=3, input_size=(64, 96))
+    load_pretrained(other, small)
+    assert torch.equal(logits(other.eval(), x), logits(loaded, x))
+
+
+def test_a_small_file_without_its_scales_is_one_line(tmp_path: Path) -> None:
+    path = tmp_path / "small.safetensors"
+    save(path, create_model("ast_debug", num_classes=3, input_size=(64, 96)), "ast_debug", storage="int8")
+    with safe_open(path, framework="pt") as file:
+        metadata = file.metadata()
+    tensors = {key: tensor for key, tensor in load_file(path).items() if not key.endswith("head.fc.weight.scale")}
+    save_file(tensors, path, metadata=metadata)
+    with pytest.raises(CheckpointError, match=r"'head.fc.weight' has no scale for each row: get the whole file"):
+        load_checkpoint(path)
+
+
+def test_an_unknown_storage_is_one_line(tmp_path: Path) -> None:
+    model = create_model("ast_debug", num_classes=3, input_size=(64, 96))
+    with pytest.raises(CheckpointError, match="'int4': choose one of float32, float16, int8"):
+        save(tmp_path / "small.safetensors", model, "ast_debug", storage="int4")
+
+
 @pytest.mark.parametrize("name", ["ast_debug", "mast_debug"])
 def test_own_checkpoint_takes_another_input_size(tmp_path: Path, name: str) -> None:
     model = randomised(create_model(name, num_classes={"verb": 2, "noun": 1}, input_size=(64, 96)))

@@ -394,6 +394,18 @@ def test_demo_scale_runs_leave_the_papers_table_as_it_was(
         assert (cells[key]["measured"], cells[key]["status"]) == (cell["measured"], cell["status"])
 
 
+def test_runs_by_torchaudios_front_end_are_other_runs_and_say_so(small: Path, tmp_path: Path) -> None:
+    pytest.importorskip("torchaudio.compliance.kaldi")
+    records = tmp_path / "records"
+    assert train(small, records).status == 0
+    done = train(small, records, "--front-end", "torchaudio")
+    assert done.status == 0
+    assert "32 x 64 by torchaudio" in done.out
+    keys = {run.front_end.implementation: run.key for run in load_records(records) if isinstance(run, TrainedRun)}
+    assert set(keys) == {"batched", "torchaudio"}
+    assert "torchaudio" not in train(small, records, "--run", "none").out
+
+
 def test_run_none_trains_nothing_and_says_what_was_not_run(small: Path, tmp_path: Path) -> None:
     done = train(small, tmp_path / "records", "--run", "none")
     assert done.status == 0

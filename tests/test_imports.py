@@ -19,6 +19,7 @@ COUNTING_LIBRARIES = {"fvcore", "ptflops"}  # in complexity.py alone
 # The rooms of reproduce, bottom first: a room may import those before it, never those after it.
 ROOMS = (
     "errors",
+    "shadowing",
     "keys",
     "pool",
     "files",
@@ -44,6 +45,7 @@ BENCH_MAY_USE = {"audio", "datasets", "environment", "efficiency", "machine", "r
 # No file here imports torch, neither itself nor by what it imports. A folder stands for all of its files.
 TORCH_FREE = (
     "errors.py",
+    "shadowing.py",
     "keys.py",
     "pool.py",
     "files.py",

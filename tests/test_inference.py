@@ -14,6 +14,7 @@ from make_audio import RATE, cut_short, tone
 from make_runs import RECIPE, SPEC, make_model, make_store, run
 
 from models.checkpoints import save_checkpoint
+from reproduce.__main__ import main
 from reproduce.data.waveform_store import WaveformStore
 from reproduce.datasets import read_dataset
 from reproduce.errors import InputError
@@ -90,6 +91,20 @@ def test_a_loaded_model_predicts_files_as_the_run_predicted_its_test_clips(
         ((name, chance),) = row["label"]
         assert name == CLASSES[int(logits.argmax())]
         assert chance == pytest.approx(torch.from_numpy(logits).softmax(dim=0).max().item(), abs=1e-6)
+
+
+def test_torchaudios_front_end_predicts_the_same(
+    record: RunRecord, folder: Path, store: WaveformStore, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("torchaudio.compliance.kaldi")
+    model, sound = str(folder / f"runs/{record.key}.safetensors"), str(store.index.clip(0).path)
+    printed = []
+    for front_end in ("batched", "torchaudio"):
+        command = ["predict", sound, "--model", model, "--front-end", front_end, "--format", "json"]
+        assert main([*command, "--device", "cpu"]) == 0
+        (row,) = json.loads(capsys.readouterr().out)
+        printed.append({best["label"]: best["probability"] for best in row["label"]})
+    assert printed[0] == pytest.approx(printed[1], abs=1e-4)
 
 
 def test_every_batch_is_computed_once(trained: TrainedModel, store: WaveformStore) -> None:

@@ -129,3 +129,29 @@ def test_data_stats_on_the_command_line(corpus: ClipIndex, capsys: pytest.Captur
     text = capsys.readouterr().out
     for rule in ("ast", "plain", "published"):
         assert f"{said[rule]['mean']:.4f}" in text and f"{said[rule]['std']:.4f}" in text
+
+
+def test_check_compares_both_front_ends_on_the_users_own_clips(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("torchaudio.compliance.kaldi")
+    folder = make_esc50_folder(tmp_path / "esc50", folds=2)
+    cut_short(next(iter(sorted((folder / "audio").iterdir()))))
+    command = ["data", "stats", "esc50", "--data", f"esc50={folder}", "--check"]
+    assert main(command) == 0
+    (line,) = capsys.readouterr().out.splitlines()
+    assert line.startswith("esc50: log-mels (128 x 512) of the batched front end and of torchaudio's differ by at most")
+    assert "1 unusable (equal within 0.0001" in line
+    assert main([*command, "--format", "json"]) == 0
+    checked = json.loads(capsys.readouterr().out)
+    assert checked["passed"] and 0 <= checked["largest"] <= checked["tolerance"]
+
+
+def test_a_difference_between_front_ends_is_status_1(
+    corpus: ClipIndex, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kaldi = pytest.importorskip("torchaudio.compliance.kaldi")
+    original = kaldi.fbank
+    monkeypatch.setattr(kaldi, "fbank", lambda *args, **options: original(*args, **options) + 0.5)
+    assert main(["data", "stats", "esc50", "--data", f"esc50={corpus.root}", "--check"]) == 1
+    assert "differ by at most 5.0e-01 over 20 clips, 0 unusable (NOT equal within 0.0001" in capsys.readouterr().out

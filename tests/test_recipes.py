@@ -210,7 +210,10 @@ def test_overriding_by_the_recipes_own_value_leaves_it_a_recipe_of_the_paper() -
 
 @pytest.mark.parametrize("name", ["batch", "loss", "seeds", "front_end", "pad", "epoch"])
 def test_overriding_an_unknown_field_lists_the_fields(name: str) -> None:
-    with pytest.raises(InputError, match=rf"no field '{name}' .* epochs, batch_size, .*front_end\.pad, weights"):
+    with pytest.raises(
+        InputError,
+        match=rf"no field '{name}' .* epochs, batch_size, .*front_end\.pad, front_end\.implementation, weights",
+    ):
         override(mast_on_vggsound(), {name: 1})
 
 

@@ -2,7 +2,8 @@
 
 `load_waveform` -> `crop` -> `stack_waveforms` -> `log_mel` -> `normalise`. The front end is AST's (YuanGongND/ast
 `src/dataloader.py`): `torchaudio.compliance.kaldi.fbank` with a Hann window, 128 mels, no dither, on waveforms that are
-*not* scaled by 2**15. `log_mel` repeats torchaudio's arithmetic on whole batches and on any device.
+*not* scaled by 2**15. `log_mel` repeats torchaudio's arithmetic on whole batches and on any device, or calls torchaudio
+where `AudioSpec.implementation` says so.
 """
 
 from __future__ import annotations
@@ -16,7 +17,8 @@ from functools import lru_cache
 import numpy as np
 import torch
 
-from reproduce.audio.spec import AudioSpec
+from reproduce.audio.kaldi import write_kaldi_log_mels
+from reproduce.audio.spec import TORCHAUDIO, AudioSpec
 
 LOG_MEL_FLOOR_ENERGY = torch.finfo(torch.float32).eps  # kaldi floors mel energies at 1.19e-7, i.e. log-mel -15.942
 # AST's quirk: frames past a clip's end are 0 in *log*-mel units, before normalisation. That is a loud constant
@@ -98,6 +100,7 @@ def log_mel(waveforms: torch.Tensor, lengths: torch.Tensor | None, spec: AudioSp
 
     Raises:
         ValueError: `lengths` do not fit `waveforms`.
+        InputError: the front end is torchaudio's, and torchaudio cannot be imported.
     """
     batch, samples = waveforms.shape
     counts = [samples] * batch if lengths is None else [int(n) for n in lengths.tolist()]
@@ -105,6 +108,10 @@ def log_mel(waveforms: torch.Tensor, lengths: torch.Tensor | None, spec: AudioSp
         raise ValueError(f"lengths must be {batch} numbers from 0 to {samples}, not {counts}")
     frames = [spec.frames_of(n) for n in counts]
     out = waveforms.new_full((batch, 1, spec.mels, spec.frames), PADDING_LOG_MEL)
+    if spec.implementation == TORCHAUDIO:
+        with _full_precision(waveforms.device):
+            write_kaldi_log_mels(waveforms, frames, spec, out)
+        return out
     # One clip at a time stays in a CPU's cache (measured faster than a batch) and leaves no padded frame to compute.
     step = 1 if waveforms.device.type == "cpu" else _CUDA_CHUNK_CLIPS
     scratch = _Scratch.of(min(step, batch), max(frames, default=0), waveforms, spec)

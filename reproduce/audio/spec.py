@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
 MILLISECOND = 0.001  # seconds
 # Log-mel means and deviations that AST normalises with (YuanGongND/ast egs/*/run*.sh).
 AUDIOSET_MEAN, AUDIOSET_STD = -4.2677393, 4.5689974
 ESC50_MEAN, ESC50_STD = -6.6268077, 5.358466
+BATCHED, TORCHAUDIO = "batched", "torchaudio"
+FRONT_ENDS = (BATCHED, TORCHAUDIO)
 
 
 @dataclass(frozen=True)
@@ -29,6 +31,8 @@ class AudioSpec:
         mean: of the log-mels; `normalise` computes (x - mean) / (2 * std).
         std: standard deviation of the log-mels.
         pad: always "zero": `log_mel` pads short clips with PADDING_LOG_MEL frames. Stored front ends carry it.
+        implementation: "batched", this project's, or "torchaudio", `torchaudio.compliance.kaldi.fbank` clip by clip.
+            A stored front end lacks it at its default, as those of earlier versions do.
 
     Raises:
         ValueError: a field is out of range.
@@ -45,6 +49,7 @@ class AudioSpec:
     mean: float = AUDIOSET_MEAN
     std: float = AUDIOSET_STD
     pad: str = "zero"
+    implementation: str = field(default=BATCHED, metadata={"later": True})  # as `experiments.recipe.later`
 
     def __post_init__(self) -> None:
         for name in ("sample_rate", "mels", "frames", "frame_length_ms", "frame_shift_ms", "std"):
@@ -65,6 +70,10 @@ class AudioSpec:
             raise ValueError(f"AudioSpec.preemphasis must lie in [0, 1], not {self.preemphasis!r}")
         if self.pad != "zero":
             raise ValueError(f"AudioSpec.pad must be 'zero', not {self.pad!r}")
+        if self.implementation not in FRONT_ENDS:
+            raise ValueError(
+                f"AudioSpec.implementation must be one of {', '.join(FRONT_ENDS)}, not {self.implementation!r}"
+            )
 
     @property
     def win_length(self) -> int:
@@ -101,8 +110,11 @@ class AudioSpec:
         return 0 if samples < self.win_length else min(self.frames, 1 + (samples - self.win_length) // self.hop_length)
 
     def to_dict(self) -> dict[str, Any]:
-        """Field -> value, for JSON."""
-        return asdict(self)
+        """Field -> value, for JSON; without `implementation` at its default, so that stored keys stay the same."""
+        values = asdict(self)
+        if self.implementation == BATCHED:
+            del values["implementation"]
+        return values
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> AudioSpec:

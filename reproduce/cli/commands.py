@@ -106,7 +106,8 @@ def _model_option(parser: argparse.ArgumentParser) -> None:
         "--model",
         required=True,
         metavar="FILE",
-        help="weights of a training run (runs/KEY.safetensors), or audioset: AST's published weights",
+        help="weights of a training run (runs/KEY.safetensors); demo or demo:ast_tiny: small models of ten classes, "
+        "installed with this package; or audioset: AST's published weights",
     )
     parser.add_argument(
         "--function",
@@ -114,6 +115,7 @@ def _model_option(parser: argparse.ArgumentParser) -> None:
         help="your own function that builds the model of these weights: a file alone never runs code",
     )
     o.add_device(parser)
+    o.add_front_end(parser, "that of the weights")
 
 
 def _inference_options(parser: argparse.ArgumentParser) -> None:
@@ -250,7 +252,7 @@ OTHER_COMMANDS = (
         "predict",
         "sounds",
         "the most probable classes of sounds, or of the windows of long ones, by a trained model",
-        "predict my-sounds --model runs/KEY.safetensors",
+        "predict my-sounds --model demo",
         _predict_options,
         "inference:run_predict",
     ),

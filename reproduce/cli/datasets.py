@@ -109,12 +109,18 @@ def _stats_options(parser: argparse.ArgumentParser) -> None:
         "--clips", type=o.at_least(1), metavar="N", help="a random sample of the training clips (default: all)"
     )
     parser.add_argument("--seed", type=int, default=0, help=f"seed of sample and augmentation {o.DEFAULT}")
+    parser.add_argument(
+        "--check", action="store_true", help="compare the front end with torchaudio's on these clips instead"
+    )
     o.add_format(parser, ("terminal", "json"))
     _workers_option(parser)
 
 
 def run_stats(options: argparse.Namespace) -> int:
-    """Print the mean and standard deviation of the training clips' log-mels."""
+    """Print the mean and standard deviation of the training clips' log-mels; with `--check`, compare front ends.
+
+    The status is 1 where the front ends differ.
+    """
     from reproduce.data.norm_stats import (
         StatsOptions,
         describe_stats,
@@ -127,6 +133,13 @@ def run_stats(options: argparse.Namespace) -> int:
 
     spec = dataset_spec(options.name)
     index = training_clips(_read(options), spec, options.clips, options.seed)
+    if options.check:
+        from reproduce.data.front_end_check import check_front_ends
+
+        with progress_bar("check", total=len(index)) as bar:
+            check = check_front_ends(index, stats_spec(spec.clip_seconds), options.workers, bar.update)
+        print_result((json.dumps(check.to_dict(), indent=2) if options.format == "json" else check.text()) + "\n")
+        return 0 if check.passed else 1
     with progress_bar("stats", total=len(index)) as bar:
         stats_options = StatsOptions(seed=options.seed, workers=options.workers)
         stats = measure_stats(index, stats_spec(spec.clip_seconds), stats_options, on_clip=bar.update)

@@ -7,6 +7,7 @@ import csv
 import io
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 from reproduce.cli.progress import log, print_result, progress_bar
@@ -36,7 +37,7 @@ def run_predict(options: argparse.Namespace) -> int:
     """Print the most probable classes of every sound, or of every window of it."""
     inference = _inference_options(options)
     sounds = _find_sounds(options)
-    trained = load_trained_model(options.model, inference.device, options.function)
+    trained = _load(options, inference.device)
     index = index_of_sounds(sounds, trained)
     if asks_for_windows(options):
         return predict_in_windows(options, trained, index, inference)
@@ -84,7 +85,7 @@ def run_embed(options: argparse.Namespace) -> int:
     labelled = not options.sounds
     index = _read_data(options) if labelled else None
     sounds = _find_sounds(options)
-    trained = load_trained_model(options.model, inference.device, options.function)
+    trained = _load(options, inference.device)
     index = index or index_of_sounds(sounds, trained)
 
     def parts() -> Iterator[EmbeddingRows]:
@@ -104,7 +105,7 @@ def run_embed(options: argparse.Namespace) -> int:
 def run_evaluate(options: argparse.Namespace) -> int:
     """Print a trained model's scores on a data set's test clips, or on another split or fold."""
     inference = _inference_options(options)
-    trained = load_trained_model(options.model, inference.device, options.function)
+    trained = _load(options, inference.device)
     spec = dataset_spec(options.name)
     folder = location_of(spec.name, options.data, options.datasets)
     index = read_variant(spec.name, folder, options.variant, follow_outside=options.follow_outside)
@@ -138,7 +139,7 @@ def run_inspect(options: argparse.Namespace) -> int:
     if options.sound.is_dir():
         raise InputError(f"{options.sound}: this is a folder; pass one sound file")
     (sound,) = find_audio_files([options.sound])
-    trained = load_trained_model(options.model, device, options.function)
+    trained = _load(options, device)
     record = record_inspection(trained, sound, inspect(trained, sound, device), device, options.records)
     path = options.records / str(record.predictions)
     print_result(f"{path}: {sound.name} through {trained.name}; `python -m reports` draws it\n")
@@ -146,6 +147,14 @@ def run_inspect(options: argparse.Namespace) -> int:
 
 
 # --- what they share --------------------------------------------------------------------------------------------------
+
+
+def _load(options: argparse.Namespace, device: str) -> TrainedModel:
+    """The model of `--model`, with the front end of `--front-end`."""
+    trained = load_trained_model(options.model, device, options.function)
+    if options.front_end is None:
+        return trained
+    return replace(trained, front_end=replace(trained.front_end, implementation=options.front_end))
 
 
 def _inference_options(options: argparse.Namespace) -> InferenceOptions:

@@ -7,11 +7,12 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+from reproduce.audio.spec import FRONT_ENDS
 from reproduce.errors import InputError
 from reproduce.experiments.model_names import ModelName, parse_models
 from reproduce.experiments.targets import DEMOS, PAPER
 from reproduce.precision import AUTO, PRECISIONS
-from reproduce.records.store import RECORDS_DIR
+from reproduce.records.store import default_records
 from reproduce.tables.render import ALL_FORMATS
 from reproduce.training.execution import TRACKERS
 
@@ -121,7 +122,11 @@ def add_format(parser: argparse.ArgumentParser, formats: Iterable[str] = ALL_FOR
 def add_records(parser: argparse.ArgumentParser) -> None:
     """Add `--records`."""
     parser.add_argument(
-        "--records", type=Path, default=RECORDS_DIR, metavar="DIR", help=f"folder of stored measurements {DEFAULT}"
+        "--records",
+        type=Path,
+        default=default_records(),
+        metavar="DIR",
+        help=f"folder of stored measurements {DEFAULT}",
     )
 
 
@@ -245,6 +250,15 @@ def add_scale(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_front_end(parser: argparse._ActionsContainer, default: str) -> None:
+    """Add `--front-end`; `default` says what happens without it."""
+    parser.add_argument(
+        "--front-end",
+        choices=FRONT_ENDS,
+        help=f"log-mels by this project's code, on batches, or by torchaudio's kaldi.fbank (default: {default})",
+    )
+
+
 def add_figures(parser: argparse.ArgumentParser) -> None:
     """Add `--figures`."""
     parser.add_argument(
@@ -271,7 +285,7 @@ def add_measured(parser: argparse.ArgumentParser) -> None:
 
 
 def add_preset(parser: argparse.ArgumentParser, default: str) -> None:
-    """Add `--preset` and `--weights` of a comparison."""
+    """Add `--preset`, `--weights` and `--front-end` of a comparison."""
     parser.add_argument("--preset", default=default, help=f"protocol for both models, see `list` {DEFAULT}")
     parser.add_argument(
         "--weights",
@@ -279,6 +293,7 @@ def add_preset(parser: argparse.ArgumentParser, default: str) -> None:
         metavar="NAME|FILE",
         help=f"start from scratch, imagenet, audioset (AST only) or a file of published weights {DEFAULT}",
     )
+    add_front_end(parser, FRONT_ENDS[0])
 
 
 def model_names(text: str) -> tuple[ModelName, ...]:

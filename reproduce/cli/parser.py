@@ -11,6 +11,8 @@ from reproduce.cli.command import GROUPS, PROGRAM, Command
 from reproduce.cli.commands import all_commands
 
 HELP_WIDTH = 16
+SCRIPT = "mast-vs-ast"  # the console script
+SHELLS = ("bash", "zsh", "tcsh")
 
 
 class Parser(argparse.ArgumentParser):
@@ -62,25 +64,33 @@ class _GroupedHelp(Parser):
         return "\n".join([*lines, "", f"{PROGRAM} COMMAND --help lists the options of a command.", ""])
 
 
-def build_parser() -> argparse.ArgumentParser:
+def build_parser(program: str = PROGRAM) -> argparse.ArgumentParser:
     """Build the parser of `python -m reproduce`. Parsed options contain the chosen `Command` as `run_command`."""
     commands = all_commands()
     parser = _GroupedHelp(
-        prog=PROGRAM,
+        prog=program,
         description="Reproduce the tables of the MAST paper, and compare MAST with AST on your own data and hardware.",
     )
     parser.commands = commands
     parser.add_argument("--version", action=_Version, nargs=0, help="show the version and exit")
+    parser.add_argument(
+        "--completion",
+        choices=SHELLS,
+        action=_Completion,
+        help="print the completion of `mast-vs-ast` for a shell, and exit",
+    )
     subparsers = parser.add_subparsers(dest="command", required=True, metavar="COMMAND", parser_class=_Subcommand)
     groups: dict[str, Any] = {}
     for command in commands:
         first, _, second = command.name.partition(" ")
         if second and first not in groups:
-            groups[first] = subparsers.add_parser(first, description=GROUPS[command.group][0]).add_subparsers(
+            title = GROUPS[command.group][0]
+            groups[first] = subparsers.add_parser(first, help=title, description=title).add_subparsers(
                 dest="verb", required=True, metavar="VERB", parser_class=_Subcommand
             )
         text = f"{command.help}\n\nexample:\n  {command.example}"
-        subparser = (groups[first] if second else subparsers).add_parser(second or first, description=text)
+        place = groups[first] if second else subparsers
+        subparser = place.add_parser(second or first, help=command.help, description=text)
         command.add_options(subparser)
         subparser.set_defaults(run_command=command, **command.defaults)
     return parser
@@ -91,6 +101,17 @@ class _Version(argparse.Action):
 
     def __call__(self, parser: argparse.ArgumentParser, *_: Any) -> NoReturn:
         print(f"mast-vs-ast {_version()}")
+        parser.exit()
+
+
+class _Completion(argparse.Action):
+    """Prints the completion of the console script; shtab is imported only then."""
+
+    def __call__(self, parser: argparse.ArgumentParser, namespace: object, values: Any, *_: Any) -> NoReturn:
+        import shtab
+
+        complete = build_parser(SCRIPT)
+        print(shtab.complete(complete, shell=values))
         parser.exit()
 
 

@@ -52,8 +52,7 @@ from reproduce.tables.comparison import comparison_table, tune_table
 def run_study(options: argparse.Namespace) -> int:
     """Train the study's runs without a record, then print the table of exactly the study's runs."""
     asked = StudyOptions.of(options)
-    chosen = choose_preset(asked.preset, asked.changes)
-    chosen = replace(chosen, preset=choose_models(chosen.preset, asked.models, asked.training.run))
+    chosen = _choose(asked)
     asked = replace(asked, fold=asked.fold or chosen.preset.validation_fold or FOLDS[0])
     weights, weights_name = named_weights(asked.weights)
 
@@ -77,6 +76,15 @@ def run_study(options: argparse.Namespace) -> int:
         store = replace(store, index=with_validation(store.index, asked.fold))
     experiments = normalised(asked, plan(preset, store.index), store.index)
     return _print_study(asked, train_missing(experiments, store, _kind(asked), weights, training))
+
+
+def _choose(asked: StudyOptions) -> ChosenPreset:
+    """The preset with the models and the front end that the user names."""
+    chosen = choose_preset(asked.preset, asked.changes)
+    preset = choose_models(chosen.preset, asked.models, asked.training.run)
+    if asked.front_end is not None:
+        preset = replace(preset, front_end=replace(preset.front_end, implementation=asked.front_end))
+    return replace(chosen, preset=preset)
 
 
 def _run_own(asked: StudyOptions, prepared: Prepared, weights: Path | None) -> int:

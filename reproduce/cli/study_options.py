@@ -11,7 +11,7 @@ from reproduce.datasets import dataset_spec, location_of
 from reproduce.datasets.locations import expand_home
 from reproduce.errors import InputError, displayable
 from reproduce.experiments.model_names import ModelName
-from reproduce.records.store import RECORDS_DIR
+from reproduce.records.store import default_records
 
 TRAIN, TUNE = "train", "tune"
 OWN_DATASETS = ("csv", "folder")  # a user's own clips
@@ -32,6 +32,7 @@ class StudyOptions:
         preset: registered name, or path of a TOML file.
         changes: fields of the preset to change, as texts.
         models: of `--models`; None for the preset's.
+        front_end: what computes the log-mels, see `AudioSpec`; None for the preset's.
         seconds: length of the input; None fits it.
         normalise: "data", "ast", or None for the data set's own way.
         class_balanced: whether every class is drawn alike; None lets the class counts decide.
@@ -52,6 +53,7 @@ class StudyOptions:
     preset: str
     changes: dict[str, str]
     models: tuple[ModelName, ...] | None
+    front_end: str | None
     seconds: float | None
     normalise: str | None
     class_balanced: bool | None
@@ -78,7 +80,7 @@ class StudyOptions:
         dataset = dataset_spec(getattr(options, "name", "esc50")).name
         path = _path_of(dataset, options)
         if options.records is None:
-            options.records = options.runs / "records" if dataset in OWN_DATASETS else RECORDS_DIR
+            options.records = options.runs / "records" if dataset in OWN_DATASETS else default_records()
         return cls(
             study=getattr(options, "study", TRAIN),
             dataset=dataset,
@@ -88,6 +90,7 @@ class StudyOptions:
             preset=options.preset,
             changes=o.parse_overrides(options.set),
             models=options.models,
+            front_end=options.front_end,
             seconds=options.seconds,
             normalise=options.normalise,
             class_balanced=options.class_balanced,
@@ -175,7 +178,7 @@ def _add_shared(parser: argparse.ArgumentParser, preset: str) -> None:
         "--records",
         type=Path,
         metavar="DIR",
-        help=f"folder of stored measurements (default: {RECORDS_DIR}; for csv and folder RUNS/records)",
+        help=f"folder of stored measurements (default: {default_records()}; for csv and folder RUNS/records)",
     )
     o.add_training(parser)
     o.add_preset(parser, preset)

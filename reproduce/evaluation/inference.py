@@ -25,6 +25,7 @@ from reproduce.datasets.readers.scan import MEDIA_RANK, media_files
 from reproduce.datasets.strings import Strings
 from reproduce.environment import computing_in
 from reproduce.errors import InputError
+from reproduce.evaluation.demo import demo_weights
 from reproduce.evaluation.predict import Predictions, drop_not_finite, merge, predict
 from reproduce.machine import usable_cores
 from reproduce.metrics.headline import score, softmax
@@ -83,7 +84,7 @@ class InferenceOptions:
 
 
 def load_trained_model(source: str, device: str, function: str | None = None) -> TrainedModel:
-    """Load a `.safetensors` file that a training run wrote, or "audioset": AST's published weights.
+    """Load a `.safetensors` file that a training run wrote, "demo", or "audioset": AST's published weights.
 
     Args:
         source: the file, or "audioset".
@@ -99,7 +100,7 @@ def load_trained_model(source: str, device: str, function: str | None = None) ->
             load_by_name(model, PUBLISHED)
             published = model.eval().to(device)
             return TrainedModel(model=published, name="ast_base", front_end=AudioSpec(), labels={}, multilabel=True)
-        loaded = load_checkpoint(source, function=function)
+        loaded = load_checkpoint(demo_weights(source) or source, function=function)
     except (CheckpointError, ModelError) as error:
         raise InputError(str(error)) from None
     try:

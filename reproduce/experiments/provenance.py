@@ -195,5 +195,6 @@ def front_end_provenance(dataset: str, inherited: bool) -> dict[str, Provenance]
             AST_DATA,
             "zeros behind the log-mel" if inherited else "AST's zeros; MBT repeats the clip",
         ),
+        "implementation": Provenance(OPEN, OURS, "equal to torchaudio's within 1e-4, and faster on a batch"),
     }
     return {FRONT_END + name: provenance for name, provenance in by_field.items()}

@@ -24,9 +24,9 @@ def load_frame(folder: str | Path | None = None) -> pandas.DataFrame:
         InputError: the folder does not exist, or a line in it is not a record.
     """
     from reproduce.errors import InputError
-    from reproduce.records.store import RECORDS_DIR, load_records
+    from reproduce.records.store import RECORDS_DIR, ROOT, load_records
 
-    records_dir = Path(__file__).resolve().parents[2] / RECORDS_DIR if folder is None else Path(folder).expanduser()
+    records_dir = ROOT / RECORDS_DIR if folder is None else Path(folder).expanduser()
     if not records_dir.is_dir():
         raise InputError(f"{records_dir}: no such folder of records; pass the folder that you passed to --records")
     return load_records(records_dir).frame

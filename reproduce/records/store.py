@@ -19,10 +19,19 @@ from reproduce.records.record import SCHEMA, RunRecord, whole_number
 from reproduce.records.records import Records
 
 RECORDS_DIR = Path("reports/records")
+ROOT = Path(__file__).resolve().parents[2]  # of this repository, where the package is not installed from a wheel
 LOCK_NAME = ".lock"
 LOCK_WAIT_S = 60.0
 REREAD_S = 0.2
 TORN_SUFFIX = ".torn"  # file for incomplete lines after a crash
+
+
+def default_records() -> Path:
+    """Return the folder of records that commands use by default, from any working folder.
+
+    It is `reports/records` below the working folder where that exists, and otherwise this repository's.
+    """
+    return RECORDS_DIR if RECORDS_DIR.is_dir() or not (ROOT / RECORDS_DIR).is_dir() else ROOT / RECORDS_DIR
 
 
 def to_line(record: RunRecord) -> str:

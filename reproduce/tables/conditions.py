@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from reproduce.audio.spec import BATCHED, AudioSpec
 from reproduce.experiments.recipe import Recipe
 from reproduce.records.runs import CostRun, Run, TrainedRun
 
@@ -12,11 +13,17 @@ def run_conditions(*runs: TrainedRun) -> str:
     recipe = f'recipe "{run.recipe_name}", ' if run.recipe_name else ""
     seeds = ", ".join(str(r.seed) for r in runs)
     return (
-        f"{run.described_model}, {run.front_end.mels} x {run.front_end.frames}, from {run.weights}, {recipe}"
+        f"{run.described_model}, {input_text(run.front_end)}, from {run.weights}, {recipe}"
         f"{epochs_text(run.recipe)}, seed{'s' if len(runs) > 1 else ''} {seeds}, "
         f"{run.test_kept:,} of {run.test_listed:,} test clips, {run.environment.device}, "
         f"{run.environment.precision}, {max(r.day for r in runs)}"
     )
+
+
+def input_text(front_end: AudioSpec) -> str:
+    """ "128 x 1024", and whose log-mels it holds where they are not this project's."""
+    other = "" if front_end.implementation == BATCHED else f" by {front_end.implementation}"
+    return f"{front_end.mels} x {front_end.frames}{other}"
 
 
 def cost_conditions(run: CostRun) -> str:

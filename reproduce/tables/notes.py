@@ -17,7 +17,7 @@ from reproduce.records.predictions import StoredPredictions, load_predictions
 from reproduce.records.runs import TrainedRun
 from reproduce.records.selection import searches
 from reproduce.tables.base import Column, TableInputs
-from reproduce.tables.conditions import epochs_text
+from reproduce.tables.conditions import epochs_text, input_text
 from reproduce.tables.score_cells import mcnemar_text
 from reproduce.tables.scores import correct_clips
 
@@ -72,7 +72,7 @@ def protocol_notes(group: Sequence[TrainedRun], intervals: str = "") -> list[str
     epochs = " or ".join(dict.fromkeys(epochs_text(r.recipe) for r in group))
     notes.append(
         f"Every model: {epochs}, {_training_text(recipe, lr)}, mixup {recipe.mixup:g}, SpecAugment "
-        f"{recipe.freq_mask}/{recipe.time_mask}, input 1 x {front_end.mels} x {front_end.frames} at a "
+        f"{recipe.freq_mask}/{recipe.time_mask}, input 1 x {input_text(front_end)} at a "
         f"{front_end.frame_shift_ms:g} ms hop, from {run.weights}; {_regularisation_text(recipe)}; "
         "weights of the last epoch."
     )
