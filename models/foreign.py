@@ -178,9 +178,10 @@ class ForeignModel(SpectrogramClassifier):
         """What the network exempts itself, else its position embeddings and class tokens."""
         wrapped = isinstance(self.net, Wrapped)
         exempt = getattr(self.net.inner if wrapped else self.net, "no_weight_decay", None)
-        if callable(exempt):
-            return {f"{NET}inner.{name}" if wrapped else NET + name for name in exempt()}
-        return {name for name, _ in self.named_parameters() if name.endswith(POSITIONS)}
+        names = {name for name, _ in self.named_parameters()}
+        if callable(exempt):  # timm's also names tokens that this network lacks
+            return names & {f"{NET}inner.{name}" if wrapped else NET + name for name in exempt()}
+        return {name for name in names if name.endswith(POSITIONS)}
 
     # --- Cost of one clip
 
@@ -233,11 +234,12 @@ class ForeignModel(SpectrogramClassifier):
         except ModelError as error:
             raise CheckpointError(str(error)) from error
         state = dict(donor.module.state_dict())
-        published = donor.settings.get("num_labels", getattr(donor.module, "pretrained_cfg", {}).get("num_classes"))
-        if published != self.config.num_classes:  # timm's is random then
-            state = {key: value for key, value in state.items() if not key.startswith(f"{self.classifier}.")}
         config = donor.module.inner.config if isinstance(donor.module, LogitsOf) else None
         grid = ast_grid(config) if hasattr(config, "time_stride") else None
+        timm_cfg = getattr(donor.module, "pretrained_cfg", {})
+        classes = timm_cfg.get("num_classes") if config is None else config.num_labels
+        if classes != self.config.num_classes:  # timm's classifier is random then
+            state = {key: value for key, value in state.items() if not key.startswith(f"{self.classifier}.")}
         return state, WeightSource(name=f"{self.config.name}, {name}", format=PRETRAINED, grid=grid)
 
 

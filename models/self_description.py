@@ -87,6 +87,8 @@ def read_description(path: Path) -> Description | None:
         raise _damaged(path, f"missing or wrong {listed(wrong)}")
     if not is_foreign(fields["model_name"]) and fields["model_name"] not in PRESETS:
         raise CheckpointError(f"{path}: unknown model {fields['model_name']!r}: update the package, or register it")
+    if is_foreign(fields["model_name"]) and fields["config"].get("name") != fields["model_name"]:
+        raise _damaged(path, "two names of its model")
     return Description(path=path, **{name: fields[name] for name in types})
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
+
 from reproduce.experiments.model_names import is_other
 
 PAPER_MODELS = {"ast": "ast_base", "mast": "mast_base"}  # family -> the paper's size
@@ -20,6 +22,16 @@ def family(model: str) -> str:
         return model
     first = model.lower().replace(",", " ").replace("_", " ").split(" ", 1)[0]
     return first if first in PAPER_MODELS else model
+
+
+def in_order(models: Iterable[str]) -> list[str]:
+    """Names in the order of table rows: ours by name, then the others by name."""
+    return sorted(models, key=lambda model: (is_other(model), model))
+
+
+def reference_of(models: Sequence[str]) -> str:
+    """Return the model that the costs and times of all others are divided by: the first MAST, else the first model."""
+    return next((model for model in models if family(model) == "mast"), models[0])
 
 
 def size(model: str) -> str:

@@ -22,6 +22,8 @@ from reproduce.experiments.families import LABELS, family, size
 from reproduce.experiments.recipe import Recipe
 from reproduce.records.record import RunRecord
 
+CLOSED_FORM = "closed form"
+
 
 @dataclass(frozen=True, kw_only=True)
 class Environment:
@@ -144,6 +146,11 @@ class ModelRun(Run):
         """The model with its overrides: "mast_tiny, pool_strides [[2, 2], [2, 2], [2, 2]]"."""
         overrides = canonical_config(self.model, self.model_config)
         return self.model + "".join(f", {name} {value}" for name, value in overrides.items())
+
+    @property
+    def macs_by(self) -> str:
+        """Where the MACs come from: "closed form", or the library that counted those of a model that is not ours."""
+        return str(self.record.details.get("macs_by", CLOSED_FORM))
 
     @property
     def pooling_changed(self) -> bool:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 
-from reproduce.records.runs import CostRun, Run, ScalingRun, SpeedRun, TrainedRun
+from reproduce.records.runs import CLOSED_FORM, CostRun, ModelRun, Run, ScalingRun, SpeedRun, TrainedRun
 from reproduce.tables.base import GIGA, MEGA, Cell, Column, CostRequest, measured, not_run
 from reproduce.tables.conditions import cost_conditions
 
@@ -34,6 +35,19 @@ COUNTING_NOTES = (
     "It misses the products of attention (Q.K and A.V) and of relative positions, which full includes.",
     "The paper's parameter count of AST includes DeiT's two unused 1000-way heads (1,538,000), as AST's code does.",
 )
+
+
+def counter_notes(runs: Iterable[ModelRun]) -> list[str]:
+    """Which counter the MACs of models that are not ours come from; nothing for our own, whose are closed forms."""
+    counters: dict[str, list[str]] = {}
+    for run in runs:
+        if run.macs_by != CLOSED_FORM and run.model not in counters.setdefault(run.macs_by, []):
+            counters[run.macs_by].append(run.model)
+    return [
+        f"MACs of {' and '.join(models)}: counted by {counter} with attention unfused, not a closed form. module-only "
+        "is every product with weights; norms, biases and poolings, a small part of the others' MACs, are not counted."
+        for counter, models in counters.items()
+    ]
 
 
 def spread_cell(run: Run, metric: str) -> Cell:
@@ -71,7 +85,8 @@ def cost_cells(run: CostRun | None, paper_macs: float | None, paper_params: floa
 
 def run_cost_cells(run: TrainedRun, where: str = "") -> dict[str, Cell]:
     """Cells of RUN_COST_COLUMNS: what the trained model costs, from the run itself."""
-    where = where or f"{run.model}, 1 x {run.front_end.mels} x {run.front_end.frames}, closed form"
+    size = f"1 x {run.front_end.mels} x {run.front_end.frames}"
+    where = where if where and run.macs_by == CLOSED_FORM else f"{where or run.model}, {size}, {run.macs_by}"
     return {
         "params": measured(run.metric("parameters") / MEGA, "M", f"{where}, exact"),
         "macs": measured(run.metric("macs_module_only") / GIGA, "G", f"{where}, module-only rule"),

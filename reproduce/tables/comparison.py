@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from reproduce.datasets import dataset_spec
+from reproduce.experiments.families import in_order, reference_of
 from reproduce.metrics.intervals import wilson_interval
 from reproduce.records.pooled import Pooled, pooled, runs_of_all
 from reproduce.records.runs import SearchRun, TrainedRun
 from reproduce.records.selection import comparisons, search_groups
 from reproduce.tables.base import Cell, Column, Row, Table, TableInputs, measured, not_run, ratio_row, register_table
-from reproduce.tables.cells import run_cost_cells
+from reproduce.tables.cells import counter_notes, run_cost_cells
 from reproduce.tables.conditions import epochs_text, run_conditions
 from reproduce.tables.notes import (
     WILSON_NOTE,
@@ -23,6 +24,7 @@ from reproduce.tables.notes import (
     protocol_notes,
     run_title,
     search_notes,
+    several_tests_notes,
 )
 
 SCORE_COLUMNS = (
@@ -91,7 +93,7 @@ def _search(group: Sequence[SearchRun], name: str, title: str) -> Table:
         name,
         f"{title}: fold {', '.join(first.test_splits)}, {epochs_text(first.recipe)}, "
         f"{first.front_end.mels} x {first.front_end.frames}",
-        tuple(Column(model, model, "%", 1) for model in sorted({run.model for run in group})),
+        tuple(Column(model, model, "%", 1) for model in in_order({run.model for run in group})),
         tuple(Row(f"lr={rate:g}", f"lr {rate:g}", cells) for rate, cells in rows.items()),
         notes=(f"Trained on folds {', '.join(first.train_splits)}; no other fold was looked at.",),
         runs=tuple(group),
@@ -100,9 +102,10 @@ def _search(group: Sequence[SearchRun], name: str, title: str) -> Table:
 
 def _comparison(inputs: TableInputs, group: Sequence[TrainedRun], name: str) -> Table:
     by_model: dict[str, list[TrainedRun]] = {}
-    for run in sorted(group, key=lambda r: r.model):
+    for run in group:
         by_model.setdefault(run.model, []).append(run)
-    return compared(inputs, by_model, name)
+    table = compared(inputs, {model: by_model[model] for model in in_order(by_model)}, name)
+    return replace(table, notes=(*table.notes, *several_tests_notes(len(by_model) - 1)))
 
 
 def compared(inputs: TableInputs, by_row: Rows, name: str, reference: str = "") -> Table:
@@ -121,9 +124,7 @@ def compared(inputs: TableInputs, by_row: Rows, name: str, reference: str = "") 
     group = [run for runs in by_row.values() for run in runs]
     scores = _score_columns(group[0])
     rows = [_comparison_row(label, runs, scores) for label, runs in by_row.items()]
-    if len(rows) == 2:
-        label = f"{rows[0].label} : {rows[1].label}"
-        rows.append(ratio_row(label, rows[0].cells, rows[1].cells, COST_AND_SPEED_COLUMNS))
+    rows += _ratio_rows(rows, {label: runs[0].model for label, runs in by_row.items()})
     notes = protocol_notes(group, WILSON_NOTE)
     if left_out := every - len(group):
         notes.append(
@@ -131,10 +132,27 @@ def compared(inputs: TableInputs, by_row: Rows, name: str, reference: str = "") 
         )
     notes += pairing_notes(inputs, by_row, reference)
     notes += search_notes(inputs, by_row, scores[0])
+    notes += counter_notes(group)
     notes += class_notes(group)
     notes += problem_notes(group)
     columns = (*scores, *COST_AND_SPEED_COLUMNS)
     return Table(name, run_title(group), columns, tuple(rows), notes=tuple(notes), runs=tuple(group))
+
+
+def _ratio_rows(rows: Sequence[Row], models: Mapping[str, str]) -> list[Row]:
+    """Costs and speeds of two rows, or of any number of different models, divided by those of the reference."""
+    distinct = list(dict.fromkeys(models.values()))
+    if len(rows) < 2 or (len(rows) > 2 and len(distinct) < len(rows)):
+        return []
+    reference = rows[-1]
+    if len(distinct) == len(rows):
+        reference = next(row for row in rows if models[row.label] == reference_of(distinct))
+    others = [row for row in rows if row is not reference]
+    ratios = []
+    for number, row in enumerate(others):
+        ratio = ratio_row(f"{row.label} : {reference.label}", row.cells, reference.cells, COST_AND_SPEED_COLUMNS)
+        ratios.append(ratio if number == 0 else replace(ratio, key=f"ratio {row.key}"))
+    return ratios
 
 
 def _score_columns(run: TrainedRun) -> tuple[Column, ...]:

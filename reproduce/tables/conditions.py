@@ -29,7 +29,7 @@ def input_text(front_end: AudioSpec) -> str:
 def cost_conditions(run: CostRun) -> str:
     """The conditions of a cost: model, input size and classes."""
     mels, frames = run.input_size
-    return f"{run.described_model}, 1 x {mels} x {frames}, {run.num_classes} classes, closed form"
+    return f"{run.described_model}, 1 x {mels} x {frames}, {run.num_classes} classes, {run.macs_by}"
 
 
 def attention_text(run: Run) -> str:

@@ -123,6 +123,16 @@ def search_notes(inputs: TableInputs, by_row: Rows, column: Column) -> list[str]
     return [f"{text}. {column.title} on the other folds: {scores}."]
 
 
+def several_tests_notes(tests: int) -> list[str]:
+    """The correction for several tests against one row; nothing for a single test."""
+    if tests < 2:
+        return []
+    return [
+        f"{tests} rows are tested against one: at 5 % over all of them a p must be below {0.05 / tests:.3g} "
+        "(Bonferroni)."
+    ]
+
+
 def pairing_notes(inputs: TableInputs, by_row: Rows, reference: str) -> list[str]:
     """Every other row against the reference on the clips that both have been tested on: a line per pair and head."""
     if len(by_row) < 2:

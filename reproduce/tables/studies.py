@@ -25,6 +25,7 @@ from reproduce.tables.base import (
 )
 from reproduce.tables.comparison import compared, one_or_blocks
 from reproduce.tables.conditions import epochs_text
+from reproduce.tables.notes import several_tests_notes
 
 DATASET = "esc50"
 TERA = 1e12
@@ -59,16 +60,13 @@ def pooling(inputs: TableInputs) -> Table:
 
 def _with_cautions(table: Table) -> Table:
     """Add the correction for several tests against one row."""
-    tests = sum(row.key != "ratio" for row in table.rows) - 1
-    if tests < 2:
+    several = several_tests_notes(sum(row.key != "ratio" for row in table.rows) - 1)
+    if not several:
         return table
-    notes = (
-        *table.notes,
-        f"{tests} rows are tested against one: at 5 % over all of them a p must be below {0.05 / tests:.3g} "
-        "(Bonferroni). Every variant has the learning rate that was tuned for the paper's pooling, which favours it if "
-        "anything.",
+    favoured = (
+        "Every variant has the learning rate that was tuned for the paper's pooling, which favours it if anything."
     )
-    return replace(table, notes=notes)
+    return replace(table, notes=(*table.notes, f"{several[0]} {favoured}"))
 
 
 def _study(name: str, what: str, tables: Sequence[Table], inputs: TableInputs) -> Table:

@@ -24,6 +24,7 @@ from reproduce.experiments.experiment import KEY_VERSION
 from reproduce.records.predictions import FOLDER, StoredPredictions, save_predictions
 from reproduce.records.reading import CONTENT
 from reproduce.records.record import RunRecord, now
+from reproduce.records.runs import CLOSED_FORM
 from reproduce.records.store import append_record
 from reproduce.training.checkpoint_files import delete_training_state
 from reproduce.training.execution import Execution, RunSettings
@@ -94,7 +95,7 @@ def make_record(finished: FinishedRun, kind: str, name: str = "") -> RunRecord:
         seed=run.experiment.seed,
         weights_sha256=sha256,
         history=tuple(history),
-        details=_other_scores(finished),
+        details=_other_scores(finished) | macs_source(model),
         # The time is in the name, so that a repeated run leaves the earlier record's predictions alone.
         predictions=(FOLDER / f"{key}-{datetime.now(UTC):%Y%m%dT%H%M%S}.npz").as_posix(),
         wall_time_s=finished.wall_time_s,
@@ -161,6 +162,11 @@ def _environment(execution: Execution, attention: str) -> dict[str, Any]:
 def training_speed(history: Sequence[Mapping[str, float]]) -> float:
     """Median clips per second over epochs, the first left out where there are more: it warms the process up."""
     return statistics.median(epoch["clips_per_s"] for epoch in history[1:] or history)
+
+
+def macs_source(model: SpectrogramClassifier) -> dict[str, str]:
+    """The record's detail on the counter of the MACs; none for closed forms."""
+    return {} if model.cost_counter == CLOSED_FORM else {"macs_by": model.cost_counter}
 
 
 def cost_metrics(model: SpectrogramClassifier) -> dict[str, int]:

@@ -1,0 +1,171 @@
+"""`--models`: any model goes through the commands that compare models, from training to prediction by its weights."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from make_audio import make_esc50_folder
+
+from reproduce.__main__ import main
+from reproduce.errors import InputError
+from reproduce.experiments.families import family, in_order, reference_of, size
+from reproduce.experiments.model_names import ModelName, Source, parse_models
+from reproduce.records.runs import SearchRun, TrainedRun
+from reproduce.records.store import load_records
+
+pytest.importorskip("timm", reason="the models need timm")
+RESNET = "timm:test_resnet"
+USERS_CODE = """
+from torch import nn
+
+def small(num_classes, input_size):
+    features = nn.Conv2d(1, 4, 3, 2), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten()
+    return nn.Sequential(*features, nn.Linear(4, num_classes))
+"""
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    return make_esc50_folder(tmp_path / "data")
+
+
+def esc50(data: Path, work: Path, *options: str, command: str = "esc50") -> int:
+    folders = ["--records", str(work / "records"), "--runs", str(work / "runs")]
+    return main([command, "--data", f"esc50={data}", "--preset", "debug", *folders, *options])
+
+
+# --- names
+
+
+@pytest.mark.parametrize(
+    ("text", "source", "reference"),
+    [
+        ("mast_tiny", Source.OURS, "mast_tiny"),
+        ("timm:resnet18.a1_in1k", Source.TIMM, "resnet18.a1_in1k"),
+        ("hf:MIT/ast-finetuned-audioset-10-10-0.4593", Source.HF, "MIT/ast-finetuned-audioset-10-10-0.4593"),
+        ("hf:./folder", Source.HF, "./folder"),
+        ("my.models:nets.small", Source.FUNCTION, "my.models:nets.small"),
+        ("my_models:small@0123abcd", Source.FUNCTION, "my_models:small"),
+    ],
+)
+def test_a_name_is_read_and_written_back(text: str, source: Source, reference: str) -> None:
+    name = ModelName.parse(text)
+    assert (name.source, name.reference) == (source, reference)
+    assert str(name) == text
+
+
+@pytest.mark.parametrize(
+    "text", ["", "timm:", "hf:", "a:b:c", "a b", "mast-tiny", ":f", "m:", "a/b:c", "x,,y", "m:f,m:f"]
+)
+def test_what_is_no_list_of_names_is_one_line(text: str) -> None:
+    with pytest.raises(InputError, match=r"write mast_tiny, timm:NAME|named twice"):
+        parse_models(text)
+
+
+def test_other_models_are_of_no_family_whatever_they_are_called() -> None:
+    names = ["timm:resnet18", "mast_models:ast", "ast_models:tiny", "hf:MIT/ast"]
+    assert [family(name) for name in names] == names
+    assert [size(name) for name in names] == [""] * 4
+    assert in_order(["timm:a", "mast_tiny", "ast_models:f", "ast_tiny"])[:2] == ["ast_tiny", "mast_tiny"]
+    assert reference_of(["ast_tiny", "timm:a", "mast_tiny"]) == "mast_tiny"
+    assert reference_of(["timm:b", "timm:a"]) == "timm:b"
+
+
+# --- training
+
+
+def test_three_models_are_trained_compared_and_used(
+    data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    options = ("--folds", "1", "--models", f"ast_debug,{RESNET},mast_debug", "--format", "json")
+    assert esc50(data, tmp_path, *options) == 0
+    table = json.loads(capsys.readouterr().out)
+    cells = {(cell["row"], cell["column"]): cell for cell in table["rows"]}
+    for model in ("ast_debug", "mast_debug", RESNET):
+        assert all(cells[model, column]["status"] == "measured" for column in ("top1", "macs", "params"))
+    ratio = cells[f"ratio {RESNET}", "macs_full"]["measured"]
+    assert ratio == pytest.approx(cells[RESNET, "macs_full"]["measured"] / cells["mast_debug", "macs_full"]["measured"])
+    assert "torch FlopCounterMode" in cells[RESNET, "macs"]["conditions"]
+    assert any("counted by torch FlopCounterMode" in note and RESNET in note for note in table["notes"])
+    assert sum(note.startswith("Paired on the same") for note in table["notes"]) == 2
+
+    (run,) = (run for run in load_records(tmp_path / "records").of_kind(TrainedRun) if run.model == RESNET)
+    assert (run.label, run.macs_by, run.lr) == (RESNET, "torch FlopCounterMode", 1e-3)
+    weights = str(tmp_path / f"runs/{run.key}.safetensors")
+    assert main(["predict", str(data / "audio"), "--model", weights, "--format", "json"]) == 0
+    assert {best["label"] for row in json.loads(capsys.readouterr().out) for best in row["label"]} == {"low", "high"}
+
+    assert esc50(data, tmp_path, *options, "--run", "none") == 0
+    again = json.loads(capsys.readouterr().out)
+    assert again["rows"] == table["rows"]
+
+
+def test_one_model_alone(data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for model in ("mast_debug", RESNET):
+        assert esc50(data, tmp_path, "--folds", "1", "--models", model, "--format", "json") == 0
+        table = json.loads(capsys.readouterr().out)
+        assert {cell["row"] for cell in table["rows"]} == {model}
+
+
+def test_a_search_finds_the_rate_of_another_model(
+    data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert esc50(data, tmp_path, "--models", RESNET, "--format", "json", command="tune") == 0
+    cells = json.loads(capsys.readouterr().out)["rows"]
+    assert {cell["column"] for cell in cells} == {RESNET}
+    assert [run.lr for run in load_records(tmp_path / "records").of_kind(SearchRun)] == [1e-3, 3e-3]
+
+
+def test_changed_code_of_a_users_function_is_another_model(
+    data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The code is imported from the working folder, and a file of weights runs it only if the user names it."""
+    module = f"users_{abs(hash(tmp_path))}"
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend("")  # as `python -m` does
+    source = tmp_path / f"{module}.py"
+    keys = []
+    for code in (USERS_CODE, USERS_CODE + "\n# changed\n", USERS_CODE):
+        source.write_text(code)
+        assert esc50(data, tmp_path, "--folds", "1", "--models", f"{module}:small", "--format", "json") == 0
+        rows = json.loads(capsys.readouterr().out)["rows"]
+        keys.append({cell["row"] for cell in rows}.pop())
+    assert keys[0] == keys[2] != keys[1]
+    assert keys[0].startswith(f"{module}:small@")
+    runs = load_records(tmp_path / "records").of_kind(TrainedRun)
+    assert len(runs) == 2
+    weights = str(tmp_path / f"runs/{runs[0].key}.safetensors")
+    assert main(["predict", str(data / "audio"), "--model", weights]) == 2
+    assert f"--function {module}:small" in capsys.readouterr().err
+    assert main(["predict", str(data / "audio"), "--model", weights, "--function", f"{module}:small"]) == 0
+
+
+@pytest.mark.parametrize(
+    ("models", "message"),
+    [
+        ("timm:test_resnett", "did you mean test_resnet"),
+        ("mast_huge", "unknown model 'mast_huge'"),
+        ("no_module_of_this_name:f", "there is no such module"),
+        ("json:dumps", "json:dumps"),
+        ("timm:inception_v3", "cannot take 32 x 64 log-mels"),
+    ],
+)
+def test_a_model_that_cannot_be_trained_is_one_line_before_any_sound_is_read(
+    models: str, message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert esc50(tmp_path / "no such folder", tmp_path, "--models", f"mast_debug,{models}") == 2
+    error = capsys.readouterr().err.splitlines()[-1]
+    assert error.startswith("error: --models ")
+    assert message in error
+
+
+def test_what_a_model_cannot_do_is_told(
+    data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    module = f"users_{abs(hash(tmp_path))}"
+    (tmp_path / f"{module}.py").write_text(USERS_CODE)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    assert esc50(data, tmp_path, "--folds", "1", "--models", f"{module}:small", "--grad-checkpointing") == 0
+    assert "cannot recompute activations: --grad-checkpointing is ignored" in capsys.readouterr().err
