@@ -39,6 +39,8 @@ def _table_command(spec: TableSpec) -> Command:
         group, add_options, run = "paper", o.add_target, "reproduce.cli.targets:run_target"
     elif spec.name == "scaling":
         add_options, run = _scaling_options, "reproduce.cli.targets:run_scaling"
+    elif spec.name == "costs":
+        add_options, run = _costs_options, "reproduce.cli.tables:run_costs"
     else:
         add_options, run = o.add_measured, "reproduce.cli.tables:run_table"
     if spec.name in PAPER_TABLES:
@@ -68,6 +70,11 @@ def _study_options(name: str, parser: argparse.ArgumentParser) -> None:
         add_tune(parser)
     else:
         add_study(parser, STUDIES[name])
+
+
+def _costs_options(parser: argparse.ArgumentParser) -> None:
+    o.add_measured(parser)
+    o.add_models(parser, "ast_base,mast_base")
 
 
 def _scaling_options(parser: argparse.ArgumentParser) -> None:

@@ -13,7 +13,8 @@ from reproduce.paper import load_paper
 from reproduce.records.records import Records
 from reproduce.records.runs import CostRun
 from reproduce.records.store import load_records
-from reproduce.tables import Table, TableInputs, build, table_specs
+from reproduce.tables import CostRequest, Table, TableInputs, build, table_specs
+from reproduce.tables.costs import cost_table
 
 # Tables whose costs are stored: the report reads only records.
 STORED_COSTS = ("costs", "ablations")
@@ -22,6 +23,16 @@ STORED_COSTS = ("costs", "ablations")
 def run_table(options: argparse.Namespace) -> int:
     """Print a table of stored runs, with newly measured costs."""
     print_table(build_table(options.target, options.records), options.format)
+    return 0
+
+
+def run_costs(options: argparse.Namespace) -> int:
+    """Print the costs of the paper's models, or of those that `--models` names."""
+    if options.models is None:
+        return run_table(options)
+    models = [str(name.with_code()) for name in options.models]
+    requests = [CostRequest(model, with_libraries=True) for model in models]
+    print_table(cost_table(_with_costs(requests, requests, options.records), models), options.format)
     return 0
 
 
@@ -48,14 +59,20 @@ def table_inputs(names: Iterable[str], folder: Path) -> TableInputs:
     Raises:
         InputError: the records cannot be read or written.
     """
+    requests = {name: table_specs()[name].costs for name in names}
+    kept = [request for name in STORED_COSTS for request in requests.get(name, ())]
+    return _with_costs([request for needed in requests.values() for request in needed], kept, folder)
+
+
+def _with_costs(requests: Iterable[CostRequest], to_keep: Sequence[CostRequest], folder: Path) -> TableInputs:
+    """The records under `folder` with the costs of `requests`; of those in `to_keep` new ones are stored."""
     stored = load_records(folder)
     book = CostBook(stored)
     kept: set[str] = set()
-    for name in names:
-        for request in table_specs()[name].costs:
-            run = book.cost(cost_experiment(request.model, request.model_config), request.with_libraries)
-            if name in STORED_COSTS:
-                kept.add(run.key)
+    for request in requests:
+        run = book.cost(cost_experiment(request.model, request.model_config), request.with_libraries)
+        if request in to_keep:
+            kept.add(run.key)
     book.record(folder, kept)
     book.log()
     others = [run for run in stored if not (book.used and isinstance(run, CostRun))]

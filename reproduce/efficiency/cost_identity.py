@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any
 
+from reproduce.experiments.model_names import is_other
 from reproduce.keys import hash_key
 from reproduce.machine import library_versions
 from reproduce.records.records import Records, latest
@@ -17,6 +18,7 @@ from reproduce.records.selection import PAPER_CLASSES, PAPER_INPUT
 
 MODELS = Path(__file__).resolve().parents[2] / "models"
 COUNTING_LIBRARIES = ("torch", "fvcore", "ptflops")
+MODEL_LIBRARIES = ("torch", "timm", "transformers")  # of models that are not ours
 
 
 def cost_experiment(
@@ -65,10 +67,12 @@ def recorded_cost(records: Records, experiment: Mapping[str, Any], with_librarie
     code = cost_code(experiment)
     found = [run for run in records.of_kind(CostRun) if run.code == code]
     if with_libraries:
-        installed = library_versions(COUNTING_LIBRARIES)
-        found = [
-            run
-            for run in found
-            if run.libraries and installed == {k: run.environment.libraries.get(k) for k in installed}
-        ]
+        found = [run for run in found if run.libraries and _same_versions(run, COUNTING_LIBRARIES)]
+    if is_other(str(experiment["model"])):
+        found = [run for run in found if _same_versions(run, MODEL_LIBRARIES)]
     return latest(found)
+
+
+def _same_versions(run: CostRun, libraries: Iterable[str]) -> bool:
+    installed = library_versions(libraries)
+    return installed == {name: run.environment.libraries.get(name) for name in installed}

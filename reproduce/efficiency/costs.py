@@ -8,12 +8,14 @@ from typing import Any
 
 import torch
 
-from models import create_model
+from models import ModelError, create_model
 from models.complexity import count_with_libraries, measure_complexity
 from reproduce.efficiency.cost_identity import cost_code, cost_experiment
 from reproduce.environment import describe_environment
+from reproduce.errors import InputError
 from reproduce.keys import hash_key
 from reproduce.records.record import RunRecord, now
+from reproduce.records.runs import CLOSED_FORM
 from reproduce.records.selection import PAPER_CLASSES, PAPER_INPUT
 
 
@@ -32,12 +34,17 @@ def measure_cost(
         input_size: (mels, frames).
         num_classes: of one head, or of each head by name.
         with_libraries: also count with FlopCounterMode, fvcore and ptflops, which run real forward passes.
+
+    Raises:
+        InputError: the model cannot be had, or does not take such log-mels.
     """
     experiment = cost_experiment(model, model_config, input_size, num_classes)
-    with torch.device("meta"):
-        complexity = measure_complexity(
-            create_model(model, num_classes=num_classes, input_size=input_size, **(model_config or {}))
-        )
+    try:
+        with torch.device("meta"):
+            built = create_model(model, num_classes=num_classes, input_size=input_size, **(model_config or {}))
+    except ModelError as error:
+        raise InputError(str(error)) from None
+    complexity = measure_complexity(built)
     return RunRecord(
         kind="cost",
         key=hash_key(experiment),
@@ -55,6 +62,7 @@ def measure_cost(
             "shapes": [[s.block, s.tokens, *s.grid, s.width, s.prefix_tokens] for s in complexity.shapes],
             "libraries": _library_counts(model, experiment) if with_libraries else {},
             "code": cost_code(experiment),
+            **({} if complexity.counter == CLOSED_FORM else {"macs_by": complexity.counter}),
         },
         environment=_environment(),
         created=now(),

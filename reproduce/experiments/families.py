@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 
 from reproduce.experiments.model_names import is_other
 
@@ -22,6 +23,32 @@ def family(model: str) -> str:
         return model
     first = model.lower().replace(",", " ").replace("_", " ").split(" ", 1)[0]
     return first if first in PAPER_MODELS else model
+
+
+@dataclass(frozen=True, kw_only=True)
+class ShownModel:
+    """A model in the columns of a table or in a figure.
+
+    Args:
+        name: of the model.
+        key: begins the keys of its columns: its family where no other model shown is of it, else its name.
+        label: "AST", "MAST", or its name.
+    """
+
+    name: str
+    key: str
+    label: str
+
+
+def shown_models(models: Sequence[str]) -> list[ShownModel]:
+    """Return the models of a table with the keys and labels of their columns."""
+    known = [family(model) for model in models]
+    return [
+        ShownModel(name=model, key=name, label=LABELS[name])
+        if name in LABELS and known.count(name) == 1
+        else ShownModel(name=model, key=model, label=model)
+        for model, name in zip(models, known, strict=True)
+    ]
 
 
 def in_order(models: Iterable[str]) -> list[str]:

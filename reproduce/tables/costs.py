@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
-from reproduce.experiments.families import PAPER_MODELS
-from reproduce.records.runs import CostRun
+from reproduce.experiments.families import PAPER_MODELS, ShownModel, reference_of, shown_models
+from reproduce.records.runs import CLOSED_FORM, CostRun
 from reproduce.records.selection import cost_of
 from reproduce.tables.base import GIGA, Column, CostRequest, Row, Table, TableInputs, measured, register_table
-from reproduce.tables.cells import COUNTING_NOTES
+from reproduce.tables.cells import COUNTING_NOTES, counter_notes
 from reproduce.tables.conditions import cost_conditions
 
 COUNTED_COSTS = tuple(CostRequest(preset, with_libraries=True) for preset in PAPER_MODELS.values())
@@ -25,31 +25,60 @@ LIBRARY_NOTES = (
 )
 def costs(inputs: TableInputs) -> Table:
     """MACs by rule, kind and block, and what each counting library counts of them."""
-    records = {model: cost_of(inputs.records, preset) for model, preset in PAPER_MODELS.items()}
-    columns = (*(Column(model, model.upper(), "G", 3) for model in PAPER_MODELS), Column("ratio", "AST : MAST", "x", 2))
+    return cost_table(inputs, tuple(PAPER_MODELS.values()))
+
+
+def cost_table(inputs: TableInputs, models: Sequence[str]) -> Table:
+    """The costs of any models, each divided by those of MAST, or of the first model where none is a MAST."""
+    shown = shown_models(models)
+    records = {model.key: cost_of(inputs.records, model.name) for model in shown}
+    ratios = _ratios(shown)
+    columns = (
+        *(Column(model.key, model.label, "G", 3) for model in shown),
+        *(Column(key, f"{over.label} : {under.label}", "x", 2) for key, (over, under) in ratios.items()),
+    )
     rules = {
         "module-only (the paper's)": "macs_module_only",
         "module-only, ptflops 0.7": "macs_ptflops_0_7",
         "full": "macs_full",
     }
-    totals = {rule: {model: r.metric(key) / GIGA for model, r in records.items() if r} for rule, key in rules.items()}
+    totals = {
+        rule: {
+            model: r.metric(key) / GIGA
+            for model, r in records.items()
+            if r and (r.macs_by == CLOSED_FORM or key != "macs_ptflops_0_7")
+        }
+        for rule, key in rules.items()
+    }
     counted = tuple(record for record in records.values() if record is not None)
     kinds, per_block, libraries = _itemise(records, "kind"), _itemise(records, "block"), _library_counts(records)
+
+    def rows_of(values: Mapping[str, Mapping[str, float]]) -> tuple[Row, ...]:
+        return _cost_rows(values, records, ratios)
+
     blocks = (
-        Table("costs by kind", "The same by kind of operation", columns, _cost_rows(kinds, records), runs=counted),
-        Table("costs by block", "The same by block (full rule)", columns, _cost_rows(per_block, records), runs=counted),
+        Table("costs by kind", "The same by kind of operation", columns, rows_of(kinds), runs=counted),
+        Table("costs by block", "The same by block (full rule)", columns, rows_of(per_block), runs=counted),
         Table(
             "costs by library",
             "What each library counts, attention unfused and fused",
             columns,
-            _cost_rows(libraries, records),
+            rows_of(libraries),
             notes=LIBRARY_NOTES,
             runs=counted,
         ),
     )
+    notes = (*COUNTING_NOTES, *counter_notes(counted))
     title = "MACs of one clip at 1 x 128 x 1024, by rule"
-    rows = _cost_rows(totals, records)
-    return Table("costs", title, columns, rows, notes=COUNTING_NOTES, blocks=blocks, runs=counted)
+    return Table("costs", title, columns, rows_of(totals), notes=notes, blocks=blocks, runs=counted)
+
+
+def _ratios(shown: Sequence[ShownModel]) -> dict[str, tuple[ShownModel, ShownModel]]:
+    """Column key -> the two models whose costs are divided."""
+    reference = reference_of([model.name for model in shown])
+    under = next(model for model in shown if model.name == reference)
+    others = [model for model in shown if model is not under]
+    return {f"ratio {over.key}" if number else "ratio": (over, under) for number, over in enumerate(others)}
 
 
 def _itemise(records: Mapping[str, CostRun | None], by: str) -> dict[str, dict[str, float]]:
@@ -74,11 +103,16 @@ def _library_counts(records: Mapping[str, CostRun | None]) -> dict[str, dict[str
     return {name: counts[name] for name in sorted(counts, key=lambda n: (n.endswith("sdpa"), n[:5] != "torch", n))}
 
 
-def _cost_rows(values: Mapping[str, Mapping[str, float]], records: Mapping[str, CostRun | None]) -> tuple[Row, ...]:
+def _cost_rows(
+    values: Mapping[str, Mapping[str, float]],
+    records: Mapping[str, CostRun | None],
+    ratios: Mapping[str, tuple[ShownModel, ShownModel]],
+) -> tuple[Row, ...]:
     rows = []
     for name, by_model in values.items():
         cells = {m: measured(v, "G", cost_conditions(r)) for m, v in by_model.items() if (r := records[m])}
-        if by_model.get("ast") and by_model.get("mast"):
-            cells["ratio"] = measured(by_model["ast"] / by_model["mast"], "x", "ratio of the two columns")
+        for key, (over, under) in ratios.items():
+            if by_model.get(over.key) and by_model.get(under.key):
+                cells[key] = measured(by_model[over.key] / by_model[under.key], "x", "ratio of the two columns")
         rows.append(Row(name, name, cells))
     return tuple(rows)
