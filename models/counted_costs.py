@@ -43,7 +43,7 @@ def dry_pass(model: nn.Module, x: Tensor, state: Mapping[str, Tensor] | None = N
             return functional_call(model, dict(state or meta_state(model)), (x.to("meta"),))
         except (*DAMAGE, NotImplementedError):  # no meta kernel, a value that the network looks at, or a wrong size
             with torch.random.fork_rng(devices=[]):
-                return copy.deepcopy(model)(x.to(next(model.parameters()).device))
+                return copy.deepcopy(model)(torch.zeros(x.shape, device=next(model.parameters()).device))
 
 
 def meta_state(model: nn.Module) -> dict[str, Tensor]:

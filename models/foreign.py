@@ -18,14 +18,15 @@ from models.ast_model import resize_position_embedding
 from models.classifier import ModelError, SpectrogramClassifier
 from models.cost_items import CostItem, SavedActivations
 from models.counted_costs import FLOP_COUNTER, counted_activations, counted_items, dry_pass
-from models.foreign_sources import LogitsOf, Network, Request, Wrapped, build_network
+from models.foreign_sources import LogitsOf, Network, Request, SizeError, Wrapped, build_network
 from models.layers import ClassifierHead, at_least_float32, check_heads, check_input, init_linear_weights
-from models.names import HF, TIMM, split_name
+from models.names import HF, TIMM, is_function, split_name
 from models.weight_files import DAMAGE, CheckpointError
 from models.weight_formats import Action, WeightSource
 
 NET = "net."
 PRETRAINED = "pretrained"  # the network's own published weights
+PADDED_TO = (16, 32)  # patches and windows of most networks divide these
 POSITIONS = ("pos_embed", "position_embeddings", "cls_token", "distillation_token")
 
 
@@ -80,11 +81,12 @@ class ForeignModel(SpectrogramClassifier):
 
     def __init__(self, config: ForeignConfig) -> None:
         super().__init__()
-        network = build_network(config.request())
+        request, network, (self.classifier, self._embedding_dim) = _build_fitting(config)
         self.config = replace(config, settings=network.settings)
-        self.remarks = network.remarks
+        self.remarks, self.padded_size = network.remarks, request.size
+        if request.size != config.input_size:
+            self.remarks += (f"{config.name} takes {request.size_text}: the input is padded with zeros",)
         self.net = network.module
-        self.classifier, self._embedding_dim = _find_classifier(self.net, config)
         self.head = self._take_head()
         self._checkpointing = False
         self._macs: tuple[CostItem, ...] | None = None
@@ -115,6 +117,9 @@ class ForeignModel(SpectrogramClassifier):
     def forward_features(self, x: Tensor) -> Tensor:
         """(B, in_chans, mels, frames) to the input of the classifier (B, C); ValueError for another size."""
         check_input(x, self.config.in_chans, self.config.input_size)
+        if self.padded_size != self.config.input_size:
+            mels, frames = (padded - own for padded, own in zip(self.padded_size, x.shape[2:], strict=True))
+            x = nn.functional.pad(x, (0, frames, 0, mels))
         features: Tensor = self.net(x)
         return features
 
@@ -230,7 +235,8 @@ class ForeignModel(SpectrogramClassifier):
             known = " or ".join((PRETRAINED, *_origins(self.config.name))) if source in (TIMM, HF) else "a path"
             raise CheckpointError(f"{name}: no such published weights for {self.config.name}: use {known}")
         try:
-            donor: Network = build_network(replace(self.config, settings={}).request(pretrained=True))
+            request = replace(self.config, settings={}).request(pretrained=True)
+            donor: Network = build_network(replace(request, size=self.padded_size))
         except ModelError as error:
             raise CheckpointError(str(error)) from error
         state = dict(donor.module.state_dict())
@@ -258,13 +264,34 @@ def _origins(name: str) -> tuple[str, ...]:
     return ("audioset",) if "audioset" in name.lower() else ()
 
 
-def _find_classifier(net: nn.Module, config: ForeignConfig) -> tuple[str, int]:
+def _build_fitting(config: ForeignConfig) -> tuple[Request, Network, tuple[str, int]]:
+    """What was built, the network, and its classifier: at the input's size, or at the next size that the network takes.
+
+    Raises:
+        ModelError: the network cannot be had, or takes none of these sizes; then the error is of the input's own.
+    """
+    request, first = config.request(), None
+    for multiple in (1,) if is_function(config.name) else (1, *PADDED_TO):
+        mels, frames = (-(-length // multiple) * multiple for length in config.input_size)
+        padded = replace(request, size=(mels, frames))
+        if multiple > 1 and padded == request:
+            continue
+        try:
+            network = build_network(padded)
+            return padded, network, _find_classifier(network.module, padded)
+        except SizeError as error:
+            first = first or error
+    assert first is not None
+    raise first
+
+
+def _find_classifier(net: nn.Module, request: Request) -> tuple[str, int]:
     """(name, input width) of the Linear whose output is the network's; ("", classes) without such a layer.
 
     Raises:
         ModelError: the network fails on such log-mels, or does not give one logit per class.
     """
-    request, seen = config.request(), list[tuple[str, Tensor, Tensor]]()
+    seen = list[tuple[str, Tensor, Tensor]]()
 
     def note(name: str) -> Any:
         return lambda module, inputs, output: seen.append((name, inputs[0], output))
@@ -277,17 +304,16 @@ def _find_classifier(net: nn.Module, config: ForeignConfig) -> tuple[str, int]:
     training = net.training
     try:
         with torch.no_grad():
-            output = dry_pass(net.eval(), torch.zeros(1, config.in_chans, *config.input_size, device="meta"))
+            output = dry_pass(net.eval(), torch.zeros(1, request.channels, *request.size, device="meta"))
     except (*DAMAGE, NotImplementedError) as error:
-        size = "{} x {}".format(*config.input_size)
-        raise request.cannot(f"cannot take {size} log-mels", error, "choose another model or input") from error
+        raise request.does_not_fit("cannot take", error) from error
     finally:
         net.train(training)
         for hook in hooks:
             hook.remove()
     if not isinstance(output, Tensor) or tuple(output.shape) != (1, request.classes):
         given = tuple(output.shape) if isinstance(output, Tensor) else f"a {type(output).__name__}"
-        raise ModelError(f"{config.name}: gives {given} for one clip: let it give logits (1, {request.classes})")
+        raise ModelError(f"{request.name}: gives {given} for one clip: let it give logits (1, {request.classes})")
     for name, features, logits in seen:
         if logits is output and features.ndim == 2:
             return name, features.shape[1]

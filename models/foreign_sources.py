@@ -29,6 +29,10 @@ Size = tuple[int, int]
 DEFAULT_CONFIGS = {"MIT/ast-finetuned-audioset-10-10-0.4593": "audio-spectrogram-transformer"}
 
 
+class SizeError(ModelError):
+    """A network that does not take log-mels of this size."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Request:
     """What a network is built for.
@@ -60,6 +64,15 @@ class Request:
     def reference(self) -> str:
         """What the source calls the network."""
         return split_name(self.name)[1]
+
+    @property
+    def size_text(self) -> str:
+        """ "64 x 128 log-mels"."""
+        return f"{self.size[0]} x {self.size[1]} log-mels"
+
+    def does_not_fit(self, what: str, error: BaseException) -> SizeError:
+        """The error of a network that is not made for this size."""
+        return SizeError(str(self.cannot(f"{what} {self.size_text}", error, "choose another model or input")))
 
     def cannot(self, what: str, error: BaseException, remedy: str) -> ModelError:
         """The error of this network: what went wrong, and what to do."""
@@ -148,7 +161,7 @@ def _build_timm(request: Request) -> Network:
             "its weights cannot be downloaded", error, "fetch them where there is a network"
         ) from error
     except DAMAGE as error:
-        raise request.cannot(f"cannot be built for {_size(request)}", error, "choose another model or input") from error
+        raise request.does_not_fit("cannot be built for", error) from error
     if "in_chans" in refused:
         module = RepeatChannels(module)
     return Network(module=module, remarks=_drop_path_remarks(request, "drop_path_rate" in refused))
@@ -209,7 +222,7 @@ def _build_hf(request: Request) -> Network:
     except OSError as error:
         raise request.cannot("its weights cannot be had", error, "fetch them where there is a network") from error
     except DAMAGE as error:
-        raise request.cannot(f"cannot be built for {_size(request)}", error, "choose another model or input") from error
+        raise request.does_not_fit("cannot be built for", error) from error
     settings = json.loads(json.dumps(config.to_dict(), default=str))
     return Network(module=LogitsOf(inner, not images), remarks=_drop_path_remarks(request, refused), settings=settings)
 
@@ -282,7 +295,3 @@ def find_function(module: str, name: str, request: Request) -> Callable[..., Any
     if not callable(found):
         raise ModelError(f"{request.name}: {name} is a {type(found).__name__}: name a function that returns a model")
     return found  # type: ignore[no-any-return]
-
-
-def _size(request: Request) -> str:
-    return f"{request.size[0]} x {request.size[1]} log-mels"

@@ -169,3 +169,62 @@ def test_what_a_model_cannot_do_is_told(
     monkeypatch.syspath_prepend(str(tmp_path))
     assert esc50(data, tmp_path, "--folds", "1", "--models", f"{module}:small", "--grad-checkpointing") == 0
     assert "cannot recompute activations: --grad-checkpointing is ignored" in capsys.readouterr().err
+
+
+# --- costs and scaling
+
+
+def test_costs_of_a_third_model_stand_beside_ours(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    options = ["--models", f"mast_debug,ast_debug,{RESNET}", "--records", str(tmp_path), "--format", "json"]
+    assert main(["costs", *options]) == 0
+    table = json.loads(capsys.readouterr().out)
+    cells = {(cell["row"], cell["column"]): cell for cell in table["rows"]}
+    macs = {key: cells["full", key]["measured"] for key in ("ast", "mast", RESNET)}
+    assert cells["full", "ratio"]["measured"] == pytest.approx(macs["ast"] / macs["mast"])
+    assert cells["full", f"ratio {RESNET}"]["measured"] == pytest.approx(macs[RESNET] / macs["mast"])
+    assert "closed form" in cells["full", "ast"]["conditions"]
+    assert "torch FlopCounterMode" in cells["full", RESNET]["conditions"]
+    assert ("module-only, ptflops 0.7", RESNET) not in cells
+    libraries = {cell["row"]: cell for cell in table["blocks"][2]["rows"] if cell["column"] == RESNET}
+    assert libraries["torch FlopCounterMode, reference"]["measured"] == pytest.approx(macs[RESNET])
+    by_block = [cell["measured"] for cell in table["blocks"][1]["rows"] if cell["column"] == RESNET]
+    assert sum(by_block) == pytest.approx(macs[RESNET])
+    assert main(["costs", *options]) == 0
+    assert "3 recorded by these very models" in capsys.readouterr().err
+
+
+def test_costs_of_a_model_that_cannot_be_had_are_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["costs", "--models", "timm:test_resnett", "--records", str(tmp_path)]) == 2
+    assert capsys.readouterr().err.startswith("error: timm:test_resnett: timm ")
+
+
+def test_scaling_times_a_third_model_in_turns_with_ours(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folders = ["--records", str(tmp_path / "records"), "--figures", str(tmp_path / "figures")]
+    scaling = ["scaling", "--preset", "debug", *folders, "--format", "json"]
+    models = ["--models", f"ast_debug,{RESNET},mast_debug"]
+    assert main([*scaling, *models]) == 0
+    table = json.loads(capsys.readouterr().out)
+    cells = {(cell["row"], cell["column"]): cell for cell in table["rows"]}
+    assert {row for row, _ in cells} == {"1s", "2s"}
+    macs = [cells["1s", f"{key}_full"]["measured"] for key in (RESNET, "mast")]
+    assert cells["1s", f"ratio {RESNET}_full"]["measured"] == pytest.approx(macs[0] / macs[1])
+    (block,) = table["blocks"]
+    timed = {cell["column"] for cell in block["rows"]}
+    assert timed >= {"ast_ms", "mast_ms", f"{RESNET}_ms", "ratio_ms", f"ratio {RESNET}_ms", f"{RESNET}_mib"}
+    assert (tmp_path / "figures/scaling.svg").is_file()
+
+    assert main([*scaling, *models, "--run", "none"]) == 0
+    assert json.loads(capsys.readouterr().out) == table
+    assert main([*scaling, "--models", RESNET]) == 0  # alone it is another measurement
+    (alone,) = json.loads(capsys.readouterr().out)["blocks"]
+    assert {cell["column"] for cell in alone["rows"]} == {f"{RESNET}_ms", f"{RESNET}_spread", f"{RESNET}_mib"}
+    assert main([*scaling, *models, "--run", "none"]) == 0
+    assert json.loads(capsys.readouterr().out)["blocks"] == [block]
+
+
+def test_scaling_of_a_length_that_a_model_refuses_is_one_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    options = ["--preset", "debug", "--records", str(tmp_path), "--figures", str(tmp_path)]
+    assert main(["scaling", "--models", "timm:mvitv2_tiny", *options]) == 2
+    assert "timm:mvitv2_tiny: cannot be built for 128 x" in capsys.readouterr().err

@@ -162,6 +162,17 @@ def test_what_a_network_cannot_do_is_remarked(users_module: str) -> None:
     assert make("timm:test_vit", drop_path_rate=0.1).remarks == ()
 
 
+def test_a_size_that_a_network_refuses_is_padded_to_one_that_it_takes() -> None:
+    model = make("timm:test_vit", input_size=(30, 100))
+    assert model.padded_size == (32, 112)
+    assert "takes 32 x 112 log-mels: the input is padded with zeros" in model.remarks[0]
+    x = make_input(size=(30, 100))
+    exact = make("timm:test_vit", input_size=(32, 112))
+    exact.load_state_dict(model.state_dict())
+    assert torch.equal(model(x), exact(nn.functional.pad(x, (0, 12, 0, 2))))
+    assert measure_complexity(model).macs_full == measure_complexity(exact).macs_full
+
+
 # --- names that cannot be had
 
 
@@ -290,7 +301,8 @@ def test_an_altered_description_is_one_line(tmp_path: Path, change: Callable[[An
     from safetensors.torch import load_file, save_file
 
     path = tmp_path / "weights.safetensors"
-    save(path, make("timm:test_vit"))
+    save(path, make("timm:test_vit", input_size=(32, 100)))
+    assert load_checkpoint(path).model(make_input(size=(32, 100))).shape == (2, 5)
     with safe_open(path, framework="pt") as file:
         description = json.loads(file.metadata()["self_description"])
     change(description)

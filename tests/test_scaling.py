@@ -76,7 +76,7 @@ def make_scaling_record(
             "rounds": 5,
         },
         environment=ENVIRONMENT,
-        details={"failure": None, "samples_s": [], "reference": "mast_base"},
+        details={"failure": None, "samples_s": [], "reference": f"mast_{model.partition('_')[2]}"},
         created="2026-01-01T00:00:00+00:00",
     )
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import os
 import re
-import zlib
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -29,8 +28,7 @@ PAGE_WIDTH = 6.7  # inches of text on the printed page: figures are drawn at the
 GREY = "0.35"
 # Beside colour and mark, the dashes tell the models apart: in grey and for every kind of colour vision.
 DASHES: dict[str, Any] = {"ast": "-", "mast": (0, (5, 1.5))}
-OTHER_COLOURS = ("#009E73", "#CC79A7", "#56B4E9", "#D55E00")  # of Okabe & Ito, for models of neither family
-OTHER_MARKER, OTHER_DASHES = "D", ":"
+OTHER_DASHES = ":"
 STYLE: Any = {
     **style.STYLE,
     "font.size": 8.5,
@@ -87,13 +85,12 @@ def label_of(model: str) -> str:
 
 def colour_of(model: str) -> str:
     """The model's colour, the same in every figure."""
-    known = style.COLOURS.get(family(model))
-    return known or OTHER_COLOURS[zlib.crc32(model.encode()) % len(OTHER_COLOURS)]
+    return style.colour_of(model)
 
 
 def marker_of(model: str) -> str:
     """The model's mark, the same in every figure."""
-    return style.MARKERS.get(family(model), OTHER_MARKER)
+    return style.marker_of(model)
 
 
 def dashes_of(model: str) -> Any:

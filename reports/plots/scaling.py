@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from reports.plots.base import PAGE_WIDTH, Drawn, finish
+from reproduce.experiments.families import in_order, listed
 from reproduce.figures.scaling import plot_scaling, plot_scaling_ratio
 from reproduce.records.runs import ScalingRun
 from reproduce.tables import TableInputs
@@ -28,7 +29,7 @@ def draw_scaling(inputs: TableInputs) -> Drawn | None:
     for (left, right), group in zip(rows, groups, strict=True):
         plot_scaling(left, group)
         plot_scaling_ratio(right, group)
-        models = " and ".join(sorted({run.model for run in group}))
+        models = listed(in_order({run.model for run in group}))
         left.set_title(f"{models} on {group[0].environment.machine}, {group[0].environment.precision}", fontsize=7.5)
     return finish(
         figure,

@@ -84,6 +84,7 @@ def _scaling_options(parser: argparse.ArgumentParser) -> None:
     o.add_device(parser)
     o.add_figures(parser)
     parser.add_argument("--preset", choices=("paper", "debug"), default="paper", help=f"models and lengths {o.DEFAULT}")
+    o.add_models(parser, "ast_base,mast_base")
 
 
 def _plan_options(parser: argparse.ArgumentParser) -> None:

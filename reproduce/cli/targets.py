@@ -13,13 +13,13 @@ from pathlib import Path
 from reproduce.cli.options import TrainingOptions, parse_overrides
 from reproduce.cli.progress import counting_bar, is_distributed, is_main, log, print_result, print_table
 from reproduce.cli.session import StoreRequest, fit_splits, make_execution, open_store, train_missing
-from reproduce.cli.tables import build_table, table_inputs
+from reproduce.cli.tables import table_inputs
 from reproduce.datasets import parse_locations, read_variant
 from reproduce.efficiency.clip_counts import located_counts
 from reproduce.efficiency.plan import ClipCounts, Memory
 from reproduce.errors import InputError
 from reproduce.experiments.experiment import Experiment
-from reproduce.experiments.families import LENGTHS_S
+from reproduce.experiments.families import LENGTHS_S, PAPER_MODELS, reference_of
 from reproduce.experiments.paper_studies import study_name
 from reproduce.experiments.targets import PAPER, demo, experiments_of
 from reproduce.figures.figure2 import write_figure2
@@ -28,7 +28,7 @@ from reproduce.records.runs import ScalingRun
 from reproduce.records.store import load_records
 from reproduce.tables import build, table_specs
 from reproduce.tables.plan import plan_table
-from reproduce.tables.scaling import by_machine
+from reproduce.tables.scaling import by_machine, scaling_of
 
 NOT_OF_THE_PAPER = ("costs", "speed", "esc50", "tune", "equal_macs", "pooling")
 
@@ -94,9 +94,11 @@ def run_scaling(options: argparse.Namespace) -> int:
     """Measure latency and memory by clip length on this machine, then print the table and draw the figure."""
     if not is_main():
         return 0
-    records = _measure_scaling(options.preset == "debug", options.records, options.device, options.run)
+    models = None if options.models is None else [str(name.with_code()) for name in options.models]
+    records = _measure_scaling(options.preset == "debug", options.records, options.device, options.run, models)
     _log_figures(write_scaling_figure(records, options.figures))
-    print_table(build_table("scaling", options.records), options.format)
+    inputs = table_inputs(["scaling"], options.records)
+    print_table(build("scaling", inputs) if models is None else scaling_of(inputs, models), options.format)
     return 0
 
 
@@ -220,14 +222,24 @@ def _log_figures(paths: Iterable[Path]) -> None:
         log(f"figure: {path}")
 
 
-def _measure_scaling(debug: bool, records: Path, device: str, run: str) -> list[ScalingRun]:
+def _measure_scaling(
+    debug: bool, records: Path, device: str, run: str, models: Sequence[str] | None = None
+) -> list[ScalingRun]:
     """Measure latencies on this machine: the paper's models and lengths, or debug models at short lengths.
 
     With `run` "none", return the runs of the machine that was measured last: naming this device needs torch.
+
+    Args:
+        debug: short lengths, and the debug models unless `models` names others.
+        records: folder of stored measurements.
+        device: as in `--device`.
+        run: "missing", "none" or "all".
+        models: of `--models`.
     """
     if run == "none":
-        size = "debug" if debug else "base"
-        machines = [group for group in by_machine(load_records(records).newest(ScalingRun)) if group[0].size == size]
+        wanted = models or tuple(f"{family}_{'debug' if debug else 'base'}" for family in PAPER_MODELS)
+        runs = [run for run in load_records(records).newest(ScalingRun) if run.model in wanted]
+        machines = [group for group in by_machine(runs) if group[0].reference in ("", reference_of(wanted))]
         return max(machines, key=lambda group: max(run.created for run in group), default=[])
     from reproduce.efficiency.scaling import DEBUG_MODELS, Sweep, measure_scaling
     from reproduce.environment import choose_device
@@ -235,6 +247,8 @@ def _measure_scaling(debug: bool, records: Path, device: str, run: str) -> list[
     sweep = Sweep(device=choose_device(device))
     if debug:
         sweep = replace(sweep, lengths=LENGTHS_S[:2], models=DEBUG_MODELS)
+    if models is not None:
+        sweep = replace(sweep, models=tuple(models))
     with counting_bar("scaling") as on_progress:
         runs = measure_scaling(records, sweep, run, on_progress)
     if any(run.environment.busy for run in runs):

@@ -1,4 +1,4 @@
-"""Cost against clip length: MACs, latency and peak memory of both models from 1 to 60 s. Records of kind "scaling"."""
+"""Cost against clip length: MACs, latency and peak memory of models from 1 to 60 s. Records of kind "scaling"."""
 
 from __future__ import annotations
 
@@ -10,17 +10,18 @@ from typing import Any
 
 import torch
 
-from models import create_model
+from models import ModelError, create_model
 from models.complexity import measure_complexity
 from reproduce.efficiency.candidates import inference_candidate
 from reproduce.efficiency.interleaved import Candidate, Result, measure, measurement_key
 from reproduce.efficiency.meters import Meters
 from reproduce.efficiency.stopping import Budget
 from reproduce.environment import describe_environment
-from reproduce.experiments.families import LENGTHS_S, PAPER_MODELS
+from reproduce.errors import InputError
+from reproduce.experiments.families import LENGTHS_S, PAPER_MODELS, reference_of, size
 from reproduce.records.reading import read_scaling
 from reproduce.records.record import RunRecord, now
-from reproduce.records.runs import ScalingRun
+from reproduce.records.runs import CLOSED_FORM, ScalingRun
 from reproduce.records.store import append_record, as_stored, load_records
 
 MODELS = tuple(PAPER_MODELS.values())
@@ -37,10 +38,17 @@ def frames_of(seconds: float) -> int:
 
 
 def forward_candidate(model: str, seconds: float, device: str) -> Candidate:
-    """Build a preset for clips of `seconds` and make a candidate of its forward pass, batch 1."""
-    size = (MELS, frames_of(seconds))
-    built = create_model(model, input_size=size).to(device)
-    return inference_candidate(model, built, torch.randn(1, 1, *size, device=device))
+    """Build a model for clips of `seconds` and make a candidate of its forward pass, batch 1.
+
+    Raises:
+        InputError: a model that cannot be had, or does not take clips of this length.
+    """
+    input_size = (MELS, frames_of(seconds))
+    try:
+        built = create_model(model, input_size=input_size).to(device)
+    except ModelError as error:
+        raise InputError(str(error)) from None
+    return inference_candidate(model, built, torch.randn(1, 1, *input_size, device=device))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,7 +58,7 @@ class Sweep:
     Args:
         device: as torch names it.
         lengths: clip lengths in seconds.
-        models: presets; the last one is the baseline of the ratios.
+        models: names; the MAST among them, or else the first, is the baseline of the ratios.
         budget: rounds of each length.
         make_candidate: (model, seconds, device) -> what is timed.
         meters: clocks, energy and load; those of the device unless given.
@@ -62,6 +70,11 @@ class Sweep:
     budget: Budget = BUDGET
     make_candidate: Callable[[str, float, str], Candidate] = forward_candidate
     meters: Meters | None = None
+
+    @property
+    def baseline(self) -> str:
+        """The model that the times of the others are divided by."""
+        return reference_of(self.models)
 
     def cases(self) -> list[tuple[float, str]]:
         """All (seconds, model), by length and then by model."""
@@ -96,7 +109,7 @@ def measure_scaling(
     environment = describe_environment(sweep.device)
     stored = load_records(records_dir)
     known = {run.key: run for run in stored.newest(ScalingRun) if not run.environment.busy}
-    keys = {case: measurement_key(_experiment(case[1], case[0]), environment) for case in sweep.cases()}
+    keys = {case: measurement_key(_experiment(case[1], case[0], sweep.baseline), environment) for case in sweep.cases()}
     lacking = {seconds for (seconds, _), key in keys.items() if key not in known}
     wanted = {"none": [], "missing": sorted(lacking), "all": sorted(sweep.lengths)}[run]
     for done, seconds in enumerate(wanted):
@@ -108,8 +121,11 @@ def measure_scaling(
     return [known[key] for key in keys.values() if key in known]
 
 
-def _experiment(model: str, seconds: float) -> dict[str, Any]:
+def _experiment(model: str, seconds: float, baseline: str) -> dict[str, Any]:
+    """What defines a measurement: a model beside another one than the MAST of its size is another measurement."""
+    usual = size(model) and baseline == f"mast_{size(model)}"
     return {
+        **({} if usual else {"reference": baseline}),
         "model": model,
         "seconds": seconds,
         "input_size": [MELS, frames_of(seconds)],
@@ -120,15 +136,16 @@ def _experiment(model: str, seconds: float) -> dict[str, Any]:
 
 def _measure_length(seconds: float, sweep: Sweep) -> list[RunRecord]:
     """One record per model, all timed in turns."""
-    candidates = [sweep.make_candidate(model, seconds, sweep.device) for model in reversed(sweep.models)]
+    order = [sweep.baseline, *(model for model in reversed(sweep.models) if model != sweep.baseline)]
+    candidates = [sweep.make_candidate(model, seconds, sweep.device) for model in order]
     result = measure(candidates, sweep.device, sweep.budget, sweep.meters)
     environment = {**describe_environment(sweep.device), **result.conditions}
     return [_record(model, seconds, result, environment) for model in sweep.models]
 
 
 def _record(model: str, seconds: float, result: Result, environment: Mapping[str, Any]) -> RunRecord:
-    experiment = _experiment(model, seconds)
     measurement, baseline = result.measurements[model], next(iter(result.measurements.values()))
+    experiment = _experiment(model, seconds, baseline.candidate.name)
     with torch.device("meta"):
         complexity = measure_complexity(create_model(model, input_size=tuple(experiment["input_size"])))
     return RunRecord(
@@ -143,6 +160,10 @@ def _record(model: str, seconds: float, result: Result, environment: Mapping[str
             **measurement.time_ratios(baseline),
         },
         environment={**environment, "attention": measurement.candidate.attention},
-        details={**measurement.details(), "reference": baseline.candidate.name},
+        details={
+            **measurement.details(),
+            "reference": baseline.candidate.name,
+            **({} if complexity.counter == CLOSED_FORM else {"macs_by": complexity.counter}),
+        },
         created=now(),
     )

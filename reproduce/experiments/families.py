@@ -32,7 +32,7 @@ class ShownModel:
     Args:
         name: of the model.
         key: begins the keys of its columns: its family where no other model shown is of it, else its name.
-        label: "AST", "MAST", or its name.
+        label: "AST" or "MAST" of the paper's sizes, else its name.
     """
 
     name: str
@@ -44,16 +44,34 @@ def shown_models(models: Sequence[str]) -> list[ShownModel]:
     """Return the models of a table with the keys and labels of their columns."""
     known = [family(model) for model in models]
     return [
-        ShownModel(name=model, key=name, label=LABELS[name])
-        if name in LABELS and known.count(name) == 1
-        else ShownModel(name=model, key=model, label=model)
+        ShownModel(
+            name=model,
+            key=name if known.count(name) == 1 else model,
+            label=LABELS[name] if PAPER_MODELS.get(name) == model else model,
+        )
         for model, name in zip(models, known, strict=True)
     ]
+
+
+def ratios_of(shown: Sequence[ShownModel]) -> dict[str, tuple[ShownModel, ShownModel]]:
+    """Key of a ratio's column -> the two models whose costs are divided: each by MAST, or by the first; see above.
+
+    The first ratio's key is "ratio", that of another "ratio KEY".
+    """
+    reference = reference_of([model.name for model in shown])
+    under = next(model for model in shown if model.name == reference)
+    others = [model for model in shown if model is not under]
+    return {f"ratio {over.key}" if number else "ratio": (over, under) for number, over in enumerate(others)}
 
 
 def in_order(models: Iterable[str]) -> list[str]:
     """Names in the order of table rows: ours by name, then the others by name."""
     return sorted(models, key=lambda model: (is_other(model), model))
+
+
+def listed(names: Sequence[str]) -> str:
+    """ "ast_tiny and mast_tiny", "ast_tiny, mast_tiny and timm:resnet18"."""
+    return " and ".join(filter(None, (", ".join(names[:-1]), *names[-1:])))
 
 
 def reference_of(models: Sequence[str]) -> str:

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from reproduce.experiments.families import LABELS, PAPER_SECONDS
-from reproduce.figures.style import COLOURS, LEGEND_BELOW, MARKERS, by_family, figure_style, save_figure
+from reproduce.experiments.families import LABELS, PAPER_SECONDS, ShownModel, listed, ratios_of, shown_models
+from reproduce.figures.style import LEGEND_BELOW, by_model, colour_of, figure_style, marker_of, save_figure
 from reproduce.records.runs import ScalingRun
 from reproduce.tables.base import GIGA
 
@@ -52,12 +52,13 @@ def draw_scaling(records: Sequence[ScalingRun]) -> Figure:
     from matplotlib.figure import Figure
 
     with figure_style():
-        figure = Figure(figsize=(10.5, 4.2), layout="constrained")
+        more = max(0, len(by_model(records)) - 2)  # further models need further lines of the legends
+        figure = Figure(figsize=(10.5, 4.2 + 0.5 * more), layout="constrained")
         left, right = figure.subplots(1, 2, width_ratios=(3, 2))
         plot_scaling(left, records)
         plot_scaling_ratio(right, records)
         right.spines["right"].set_visible(False)
-        models = " and ".join(sorted({record.model for record in records}))
+        models = listed(list(by_model(records)))
         machine = f"{records[0].environment.machine}, {records[0].environment.precision}"
         figure.suptitle(f"{models}, inference, batch 1, on {machine}", fontsize=9)
     return figure
@@ -71,16 +72,18 @@ def plot_scaling(axes: Axes, records: Sequence[ScalingRun]) -> Axes:
     """
     right = axes.twinx()
     factor, heights = _gmacs_per_ms(records), []
-    for family, series in by_family(records).items():
-        colour, timed = COLOURS[family], [record for record in series if _was_timed(record)]
+    series_of = by_model(records)
+    for shown in shown_models(list(series_of)):
+        series, colour = series_of[shown.name], colour_of(shown.name)
+        timed = [record for record in series if _was_timed(record)]
         seconds = [record.seconds for record in timed]
         q1, median, q3 = (
             [1e3 * record.metric(f"latency_s{which}") for record in timed] for which in ("_q1", "", "_q3")
         )
-        axes.plot(seconds, median, color=colour, marker=MARKERS[family], label=f"{LABELS[family]}, time")
+        axes.plot(seconds, median, color=colour, marker=marker_of(shown.name), label=f"{shown.label}, time")
         axes.fill_between(seconds, q1, q3, color=colour, alpha=0.2, linewidth=0)
         gmacs = [record.metric("macs_full") / GIGA for record in series]
-        label = f"{LABELS[family]}, MACs"
+        label = f"{shown.label}, MACs"
         right.plot([r.seconds for r in series], gmacs, color=colour, linestyle="--", linewidth=1.2, label=label)
         heights += [*q1, *q3, *(value / factor for value in gmacs)]
     _log_seconds(axes, records)
@@ -94,29 +97,46 @@ def plot_scaling(axes: Axes, records: Sequence[ScalingRun]) -> Axes:
 
 
 def plot_scaling_ratio(axes: Axes, records: Sequence[ScalingRun]) -> Axes:
-    """AST : MAST against clip length: measured time and memory, and MACs by both rules. Above 1 MAST is cheaper."""
-    families = by_family(records)
-    pairs = [(a, m) for a in families.get("ast", []) for m in families.get("mast", []) if a.seconds == m.seconds]
-    for key, (label, dashes) in SCALING_RATIOS.items():
-        points = [(a.seconds, ratio) for a, m in pairs if (ratio := _ratio(a, m, key)) is not None]
-        if points:
-            style = MEASURED_STYLE if key in ("latency_s", "peak_memory_bytes") else COUNTED_STYLE
-            axes.plot(*zip(*points, strict=True), linestyle=dashes, label=label, **style)
+    """AST : MAST against clip length: measured time and memory, and MACs by both rules. Above 1 MAST is cheaper.
+
+    Of three models or more, time and full MACs of each divided by those of MAST, or of the first, in its colour.
+    """
+    series = by_model(records)
+    ratios = list(ratios_of(shown_models(list(series))).values())
+    for over, under in ratios:
+        pairs = [(a, b) for a in series[over.name] for b in series[under.name] if a.seconds == b.seconds]
+        for key, (label, dashes) in SCALING_RATIOS.items():
+            if len(ratios) > 1 and key not in ("latency_s", "macs_full"):
+                continue
+            points = [(a.seconds, ratio) for a, b in pairs if (ratio := _ratio(a, b, key)) is not None]
+            if points:
+                style = MEASURED_STYLE if key in ("latency_s", "peak_memory_bytes") else COUNTED_STYLE
+                several = {"label": f"{over.label}, {label}", "color": colour_of(over.name)} if len(ratios) > 1 else {}
+                axes.plot(*zip(*points, strict=True), **{"linestyle": dashes, "label": label, **style, **several})
     axes.axhline(1, color="0.7", linewidth=0.8)
     _log_seconds(axes, records)
-    axes.set(ylabel="AST : MAST")
+    axes.set(ylabel=_ratio_label(ratios))
     axes.set_ylim(bottom=0)
-    axes.legend(**LEGEND_BELOW)
+    if ratios:
+        axes.legend(**LEGEND_BELOW if len(ratios) == 1 else {**LEGEND_BELOW, "ncols": 1})
     return axes
+
+
+def _ratio_label(ratios: Sequence[tuple[ShownModel, ShownModel]]) -> str:
+    """What the ratios divide: "AST : MAST", whatever the size."""
+    if not ratios:
+        return ""
+    over, under = (LABELS.get(model.key, model.name) for model in ratios[0])
+    return f"{over if len(ratios) == 1 else 'model'} : {under}"
 
 
 def _was_timed(run: ScalingRun) -> bool:
     return not math.isnan(run.metrics["latency_s"])
 
 
-def _ratio(ast: ScalingRun, mast: ScalingRun, metric: str) -> float | None:
+def _ratio(over: ScalingRun, under: ScalingRun, metric: str) -> float | None:
     """The median of the rounds' ratios for time, as in the table, else the quotient; None where one is absent."""
-    ratio = ast.metrics["time_ratio"] if metric == "latency_s" else ast.metrics[metric] / mast.metrics[metric]
+    ratio = over.metrics["time_ratio"] if metric == "latency_s" else over.metrics[metric] / under.metrics[metric]
     return None if math.isnan(ratio) else ratio
 
 
@@ -132,8 +152,7 @@ def _log_seconds(axes: Axes, records: Sequence[ScalingRun]) -> None:
 
 def _gmacs_per_ms(records: Sequence[ScalingRun]) -> float:
     """GMACs per millisecond of AST at the middle length; of any model where AST was not timed."""
-    families = by_family(records)
-    series = [r for r in families.get("ast", []) if _was_timed(r)]
-    series = series or [r for r in records if _was_timed(r)]
+    timed = [r for r in records if _was_timed(r)]
+    series = sorted((r for r in timed if r.family == "ast"), key=lambda r: (r.model, r.seconds)) or timed
     middle = series[len(series) // 2]
     return middle.metric("macs_full") / GIGA / (1e3 * middle.metric("latency_s"))

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+import zlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from reproduce.experiments.families import family, in_order
 from reproduce.files import write_whole
 from reproduce.keys import hash_key
 from reproduce.records.runs import Run, ScalingRun
@@ -20,6 +22,8 @@ if TYPE_CHECKING:  # matplotlib takes a second to import, and tables do without 
 # Okabe & Ito's blue and orange: distinct in every common colour blindness, and by lightness in grey.
 COLOURS = {"ast": "#0072B2", "mast": "#E69F00"}
 MARKERS = {"ast": "o", "mast": "s"}
+OTHER_COLOURS = ("#009E73", "#CC79A7", "#56B4E9", "#D55E00")  # of Okabe & Ito, for models of neither family
+OTHER_MARKERS = ("D", "^", "v", "P", "X")
 STYLE: Any = {
     "font.size": 10,
     "axes.spines.top": False,
@@ -83,9 +87,18 @@ def _mark(shown: Sequence[Run]) -> str:
     return f"mast-vs-ast {hash_key([code.hexdigest(), version('matplotlib'), *(to_line(run.record) for run in shown)])}"
 
 
-def by_family(runs: Sequence[ScalingRun]) -> dict[str, list[ScalingRun]]:
-    """Runs of "ast" and of "mast", each by clip length."""
-    families: dict[str, list[ScalingRun]] = {}
-    for run in sorted(runs, key=lambda r: (r.model, r.seconds)):
-        families.setdefault(run.family, []).append(run)
-    return families
+def colour_of(model: str) -> str:
+    """The model's colour, the same in every figure."""
+    return COLOURS.get(family(model)) or OTHER_COLOURS[zlib.crc32(model.encode()) % len(OTHER_COLOURS)]
+
+
+def marker_of(model: str) -> str:
+    """The model's mark, the same in every figure."""
+    number = zlib.crc32(model.encode()) // len(OTHER_COLOURS)
+    return MARKERS.get(family(model)) or OTHER_MARKERS[number % len(OTHER_MARKERS)]
+
+
+def by_model(runs: Sequence[ScalingRun]) -> dict[str, list[ScalingRun]]:
+    """Runs of every model, each by clip length; ours first."""
+    models = in_order({run.model for run in runs})
+    return {m: sorted((r for r in runs if r.model == m), key=lambda r: r.seconds) for m in models}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 
+from reproduce.experiments.families import listed
 from reproduce.records.runs import CLOSED_FORM, CostRun, ModelRun, Run, ScalingRun, SpeedRun, TrainedRun
 from reproduce.tables.base import GIGA, MEGA, Cell, Column, CostRequest, measured, not_run
 from reproduce.tables.conditions import cost_conditions
@@ -44,7 +45,7 @@ def counter_notes(runs: Iterable[ModelRun]) -> list[str]:
         if run.macs_by != CLOSED_FORM and run.model not in counters.setdefault(run.macs_by, []):
             counters[run.macs_by].append(run.model)
     return [
-        f"MACs of {' and '.join(models)}: counted by {counter} with attention unfused, not a closed form. module-only "
+        f"MACs of {listed(models)}: counted by {counter} with attention unfused, not a closed form. module-only "
         "is every product with weights; norms, biases and poolings, a small part of the others' MACs, are not counted."
         for counter, models in counters.items()
     ]

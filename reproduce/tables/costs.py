@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from reproduce.experiments.families import PAPER_MODELS, ShownModel, reference_of, shown_models
+from reproduce.experiments.families import PAPER_MODELS, ShownModel, ratios_of, shown_models
 from reproduce.records.runs import CLOSED_FORM, CostRun
 from reproduce.records.selection import cost_of
 from reproduce.tables.base import GIGA, Column, CostRequest, Row, Table, TableInputs, measured, register_table
@@ -32,7 +32,7 @@ def cost_table(inputs: TableInputs, models: Sequence[str]) -> Table:
     """The costs of any models, each divided by those of MAST, or of the first model where none is a MAST."""
     shown = shown_models(models)
     records = {model.key: cost_of(inputs.records, model.name) for model in shown}
-    ratios = _ratios(shown)
+    ratios = ratios_of(shown)
     columns = (
         *(Column(model.key, model.label, "G", 3) for model in shown),
         *(Column(key, f"{over.label} : {under.label}", "x", 2) for key, (over, under) in ratios.items()),
@@ -71,14 +71,6 @@ def cost_table(inputs: TableInputs, models: Sequence[str]) -> Table:
     notes = (*COUNTING_NOTES, *counter_notes(counted))
     title = "MACs of one clip at 1 x 128 x 1024, by rule"
     return Table("costs", title, columns, rows_of(totals), notes=notes, blocks=blocks, runs=counted)
-
-
-def _ratios(shown: Sequence[ShownModel]) -> dict[str, tuple[ShownModel, ShownModel]]:
-    """Column key -> the two models whose costs are divided."""
-    reference = reference_of([model.name for model in shown])
-    under = next(model for model in shown if model.name == reference)
-    others = [model for model in shown if model is not under]
-    return {f"ratio {over.key}" if number else "ratio": (over, under) for number, over in enumerate(others)}
 
 
 def _itemise(records: Mapping[str, CostRun | None], by: str) -> dict[str, dict[str, float]]:

@@ -3,106 +3,144 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
 
-from reproduce.experiments.families import LENGTHS_S, PAPER_MODELS, PAPER_SECONDS
+from reproduce.experiments.families import (
+    LENGTHS_S,
+    PAPER_MODELS,
+    PAPER_SECONDS,
+    ShownModel,
+    in_order,
+    listed,
+    ratios_of,
+    reference_of,
+    shown_models,
+)
 from reproduce.records.runs import ScalingRun
 from reproduce.tables.base import GIGA, Cell, Column, Row, Table, TableInputs, measured, not_run, register_table
-from reproduce.tables.cells import MEMORY_NOTE, SPREAD_NOTE, failed_cell, memory_cell, spread_cell
+from reproduce.tables.cells import MEMORY_NOTE, SPREAD_NOTE, counter_notes, failed_cell, memory_cell, spread_cell
 from reproduce.tables.conditions import attention_text
 
 COMMAND = "python -m reproduce scaling"
-MACS_COLUMNS = (
-    Column("ast_module_only", "AST, module-only", "G", 1),
-    Column("mast_module_only", "MAST, module-only", "G", 1),
-    Column("ratio_module_only", "AST : MAST", "x", 2),
-    Column("ast_full", "AST, full", "G", 1),
-    Column("mast_full", "MAST, full", "G", 1),
-    Column("ratio_full", "AST : MAST", "x", 2),
-)
-
-
-DEVICE_COLUMNS = (
-    Column("ast_ms", "AST", "ms", 1),
-    Column("ast_spread", "±", "%", 1),
-    Column("mast_ms", "MAST", "ms", 1),
-    Column("mast_spread", "±", "%", 1),
-    Column("ratio_ms", "AST : MAST, time", "x", 2),
-    Column("ratio_spread", "±", "%", 1),
-    Column("ast_mib", "AST, peak", "MiB", 0),
-    Column("mast_mib", "MAST, peak", "MiB", 0),
-    Column("ratio_mib", "AST : MAST, peak", "x", 2),
-)
-
-
-Pair = tuple[ScalingRun | None, ScalingRun | None]
+PAPERS = tuple(PAPER_MODELS.values())
+RULES = {"module_only": "module-only", "full": "full"}
+Newest = Mapping[str, ScalingRun]  # model -> its newest run at one length
 
 
 @register_table("scaling", "MACs, latency and memory of both models for clips of 1 to 60 s")
 def scaling(inputs: TableInputs) -> Table:
     """MACs of the paper's models by clip length; a block per machine with what was measured there."""
-    records = list(inputs.records.newest(ScalingRun))
-    paper = [record for record in records if record.model in PAPER_MODELS.values()]
+    return _scaling_table(inputs, PAPERS, by_machine(inputs.records.newest(ScalingRun)))
+
+
+def scaling_of(inputs: TableInputs, models: Sequence[str]) -> Table:
+    """The same of any models: what was measured of them in turns, each divided by MAST, or by the first model."""
+    timed = [run for run in inputs.records.newest(ScalingRun) if run.model in models]
+    groups = [group for group in by_machine(timed) if _reference(group[0]) == reference_of(models)]
+    return _scaling_table(inputs, models, groups)
+
+
+def _scaling_table(inputs: TableInputs, models: Sequence[str], groups: Sequence[Sequence[ScalingRun]]) -> Table:
+    shown = shown_models(models)
+    records = [record for record in inputs.records.newest(ScalingRun) if record.model in models]
     why = f"not run: no scaling record under {inputs.records_dir}: {COMMAND}"
     rows = tuple(
-        Row(f"{seconds:g}s", _label(seconds), _macs_cells(_pair(paper, seconds), why))
-        for seconds in sorted({*LENGTHS_S, *(r.seconds for r in paper)})
+        Row(f"{seconds:g}s", _label(seconds), _macs_cells(_newest(records, seconds), shown, why))
+        for seconds in sorted({*(LENGTHS_S if tuple(models) == PAPERS else ()), *(r.seconds for r in records)})
     )
-    blocks = tuple(_device_block(group) for group in by_machine(records))
     notes = (
         "MACs of one clip by the closed forms, at 128 mels and a 10 ms hop, batch 1. module-only is the paper's rule; "
         "full adds the products of two activations inside attention.",
-        *_macs_notes(paper),
+        *_macs_notes(records),
+        *counter_notes(records),
     )
     return Table(
-        "scaling", "Cost against clip length: MACs", MACS_COLUMNS, rows, notes=notes, blocks=blocks, runs=tuple(paper)
+        "scaling",
+        "Cost against clip length: MACs",
+        _macs_columns(shown),
+        rows,
+        notes=notes,
+        blocks=tuple(_device_block(group) for group in groups),
+        runs=tuple(records),
     )
+
+
+def _macs_columns(shown: Sequence[ShownModel]) -> tuple[Column, ...]:
+    columns = []
+    for rule, title in RULES.items():
+        columns += [Column(f"{model.key}_{rule}", f"{model.label}, {title}", "G", 1) for model in shown]
+        columns += [
+            Column(f"{key}_{rule}", f"{over.label} : {under.label}", "x", 2)
+            for key, (over, under) in ratios_of(shown).items()
+        ]
+    return tuple(columns)
+
+
+def _device_columns(shown: Sequence[ShownModel]) -> tuple[Column, ...]:
+    columns, ratios = list[Column](), ratios_of(shown).items()
+    for model in shown:
+        columns += [Column(f"{model.key}_ms", model.label, "ms", 1), Column(f"{model.key}_spread", "±", "%", 1)]
+    for key, (over, under) in ratios:
+        columns += [Column(f"{key}_ms", f"{over.label} : {under.label}, time", "x", 2)]
+        columns += [Column(f"{key}_spread", "±", "%", 1)]
+    columns += [Column(f"{model.key}_mib", f"{model.label}, peak", "MiB", 0) for model in shown]
+    columns += [Column(f"{key}_mib", f"{over.label} : {under.label}, peak", "x", 2) for key, (over, under) in ratios]
+    return tuple(columns)
 
 
 def by_machine(records: Sequence[ScalingRun]) -> list[list[ScalingRun]]:
-    """Scaling records that may be compared: grouped by size of the models and machine, the paper's size first."""
+    """Scaling records that may be compared: timed in turns with one model, on one machine; the paper's first."""
     groups: dict[tuple[bool, str, str], list[ScalingRun]] = {}
     for record in records:
         machine = f"{record.environment.machine}, {record.environment.precision}"
-        groups.setdefault((record.scale != "paper", record.size, machine), []).append(record)
+        reference = _reference(record)
+        groups.setdefault((reference not in PAPERS, reference, machine), []).append(record)
     return [groups[key] for key in sorted(groups)]
+
+
+def _reference(record: ScalingRun) -> str:
+    """The model that a run's ratios are relative to; the MAST of its size in records that do not name it."""
+    return record.reference or (f"mast_{record.size}" if record.size else record.model)
 
 
 def _label(seconds: float) -> str:
     return f"{seconds:g} s" + (" (the paper's)" if seconds == PAPER_SECONDS else "")
 
 
-def _pair(records: Sequence[ScalingRun], seconds: float) -> Pair:
-    """The newest records of AST and of MAST for clips of this length."""
-    newest: dict[str, ScalingRun] = {}
-    for record in sorted(records, key=lambda r: r.created):
-        if record.seconds == seconds:
-            newest[record.family] = record
-    return newest.get("ast"), newest.get("mast")
+def _newest(records: Sequence[ScalingRun], seconds: float) -> dict[str, ScalingRun]:
+    """The newest record of every model for clips of this length."""
+    return {r.model: r for r in sorted(records, key=lambda r: r.created) if r.seconds == seconds}
 
 
-def _macs_cells(pair: Pair, why: str) -> dict[str, Cell]:
+def _pair(newest: Newest) -> tuple[ScalingRun | None, ScalingRun | None]:
+    """AST's run and MAST's."""
+    by_family = {run.family: run for run in newest.values()}
+    return by_family.get("ast"), by_family.get("mast")
+
+
+def _macs_cells(newest: Newest, shown: Sequence[ShownModel], why: str) -> dict[str, Cell]:
     cells = {}
-    for rule in ("module_only", "full"):
-        values = []
-        for name, record in zip(("ast", "mast"), pair, strict=True):
+    for rule in RULES:
+        for model in shown:
+            record = newest.get(model.name)
             if record is None:
-                cells[f"{name}_{rule}"] = not_run("G", why)
-            else:
-                values.append(record.metric(f"macs_{rule}"))
-                mels, frames = record.input_size
-                where = f"{record.model}, 1 x {mels} x {frames}, closed form, {rule} rule"
-                cells[f"{name}_{rule}"] = measured(values[-1] / GIGA, "G", where)
-        if len(values) == 2:
-            cells[f"ratio_{rule}"] = measured(values[0] / values[1], "x", "ratio of the two columns")
+                cells[f"{model.key}_{rule}"] = not_run("G", why)
+                continue
+            mels, frames = record.input_size
+            where = f"{record.model}, 1 x {mels} x {frames}, {record.macs_by}, {rule} rule"
+            cells[f"{model.key}_{rule}"] = measured(record.metric(f"macs_{rule}") / GIGA, "G", where)
+        for key, (over, under) in ratios_of(shown).items():
+            if over.name in newest and under.name in newest:
+                values = [newest[model.name].metric(f"macs_{rule}") for model in (over, under)]
+                cells[f"{key}_{rule}"] = measured(values[0] / values[1], "x", "ratio of the two columns")
     return cells
 
 
 def _macs_notes(records: Sequence[ScalingRun]) -> list[str]:
     """Why the ratio changes with length: attention's products grow with its square, and MAST saves less in them."""
     seconds = max((record.seconds for record in records), default=0.0)
-    ast, mast = _pair(records, seconds)
+    ast, mast = _pair(_newest(records, seconds))
     if ast is None or mast is None:
         return []
     modules = [record.metric("macs_module_only") for record in (ast, mast)]
@@ -118,55 +156,59 @@ def _macs_notes(records: Sequence[ScalingRun]) -> list[str]:
 
 
 def _device_block(records: Sequence[ScalingRun]) -> Table:
-    """Time and memory of the pair on one machine."""
+    """Time and memory of models that were timed in turns on one machine."""
     lengths = sorted({record.seconds for record in records})
-    pairs = {seconds: _pair(records, seconds) for seconds in lengths}
-    names = " and ".join(sorted({record.model for record in records}))
+    by_length = {seconds: _newest(records, seconds) for seconds in lengths}
+    shown = shown_models(in_order({record.model for record in records}))
+    names = listed([model.name for model in shown])
     machine = f"{records[0].environment.machine}, {records[0].environment.precision}"
-    scale = "" if records[0].scale == "paper" else "demo scale: "
+    scale = "" if _reference(records[0]) in PAPERS else "demo scale: "
     paths = sorted({f"{r.model} by {r.environment.attention}" for r in records})
+    turns = "both models" if len(shown) == 2 else "the models"
     return Table(
         f"scaling {names} on {machine}",
         f"{scale}{names} on {machine}: one clip",
-        DEVICE_COLUMNS,
-        tuple(Row(f"{seconds:g}s", _label(seconds), _device_cells(pair)) for seconds, pair in pairs.items()),
+        _device_columns(shown),
+        tuple(Row(f"{s:g}s", _label(s), _device_cells(newest, shown)) for s, newest in by_length.items()),
         notes=(
-            f"Inference, batch 1: the median over rounds in which both models were timed in turns. {SPREAD_NOTE}",
+            f"Inference, batch 1: the median over rounds in which {turns} were timed in turns. {SPREAD_NOTE}",
             MEMORY_NOTE,
             f"Attention: {', '.join(paths)}.",
-            *_time_notes(pairs),
+            *_time_notes(by_length),
         ),
         runs=tuple(records),
     )
 
 
-def _device_cells(pair: Pair) -> dict[str, Cell]:
+def _device_cells(newest: Newest, shown: Sequence[ShownModel]) -> dict[str, Cell]:
     cells: dict[str, Cell] = {}
-    for name, record in zip(("ast", "mast"), pair, strict=True):
+    for model in shown:
+        record = newest.get(model.name)
         if record is None:
             continue
         where = _conditions(record)
         if record.failure:
-            cells[f"{name}_ms"] = failed_cell(record, "ms", where)
-            cells[f"{name}_mib"] = failed_cell(record, "MiB", where)
+            cells[f"{model.key}_ms"] = failed_cell(record, "ms", where)
+            cells[f"{model.key}_mib"] = failed_cell(record, "MiB", where)
             continue
-        cells[f"{name}_ms"] = measured(1e3 * record.metric("latency_s"), "ms", where)
-        cells[f"{name}_spread"] = spread_cell(record, "latency_s")
-        cells[f"{name}_mib"] = memory_cell(record, where)
-    ast, mast = pair
-    if ast and mast:
-        cells |= _device_ratios(ast, mast)
+        cells[f"{model.key}_ms"] = measured(1e3 * record.metric("latency_s"), "ms", where)
+        cells[f"{model.key}_spread"] = spread_cell(record, "latency_s")
+        cells[f"{model.key}_mib"] = memory_cell(record, where)
+    for key, (over, under) in ratios_of(shown).items():
+        if over.name in newest and under.name in newest:
+            cells |= _device_ratios(key, newest[over.name], newest[under.name])
     return cells
 
 
-def _device_ratios(ast: ScalingRun, mast: ScalingRun) -> dict[str, Cell]:
+def _device_ratios(key: str, over: ScalingRun, under: ScalingRun) -> dict[str, Cell]:
     cells: dict[str, Cell] = {}
-    if not math.isnan(ast.metrics["time_ratio"]):
-        cells["ratio_ms"] = measured(ast.metric("time_ratio"), "x", "median over rounds of AST's time : MAST's")
-        cells["ratio_spread"] = spread_cell(ast, "time_ratio")
-    memories = ast.metrics["peak_memory_bytes"], mast.metrics["peak_memory_bytes"]
+    if not math.isnan(over.metrics["time_ratio"]):
+        where = f"median over rounds of {over.label}'s time : {under.label}'s"
+        cells[f"{key}_ms"] = measured(over.metric("time_ratio"), "x", where)
+        cells[f"{key}_spread"] = spread_cell(over, "time_ratio")
+    memories = over.metrics["peak_memory_bytes"], under.metrics["peak_memory_bytes"]
     if all(memory > 0 for memory in memories):
-        cells["ratio_mib"] = measured(memories[0] / memories[1], "x", "ratio of the two columns")
+        cells[f"{key}_mib"] = measured(memories[0] / memories[1], "x", "ratio of the two columns")
     return cells
 
 
@@ -178,11 +220,11 @@ def _conditions(record: ScalingRun) -> str:
     )
 
 
-def _time_notes(pairs: dict[float, Pair]) -> list[str]:
+def _time_notes(by_length: Mapping[float, Newest]) -> list[str]:
     """Whether MAST is faster at every length, and whether the factor grows, from the measured ratios."""
     ratios = {
         seconds: ast.metric("time_ratio")
-        for seconds, (ast, mast) in pairs.items()
+        for seconds, (ast, mast) in ((s, _pair(newest)) for s, newest in by_length.items())
         if ast and mast and not math.isnan(ast.metrics["time_ratio"])
     }
     if len(ratios) < 2:
