@@ -18,13 +18,27 @@ def choose_models(preset: ComparisonPreset, names: Sequence[ModelName] | None, r
         run: "none" builds no model to check it.
 
     Raises:
-        InputError: a model that cannot be had, or does not take the preset's log-mels.
+        InputError: a model that cannot be had.
     """
     if names is None:
         return preset
-    models = tuple(str(name.with_code()) for name in names)
+    preset = replace(preset, models=tuple(str(name.with_code()) for name in names))
+    _check(preset, run, any_size=True)
+    return preset
+
+
+def check_input_size(preset: ComparisonPreset, names: Sequence[ModelName] | None, run: str) -> None:
+    """Check that the models take the input that was fitted to the data; arguments as above.
+
+    Raises:
+        InputError: a model that does not.
+    """
+    if names is not None:
+        _check(preset, run, any_size=False)
+
+
+def _check(preset: ComparisonPreset, run: str, any_size: bool) -> None:
     if run != "none":
         from reproduce.training.model_building import check_models  # late: it imports torch
 
-        check_models(models, preset.front_end)
-    return replace(preset, models=models)
+        check_models(preset.models, preset.front_end, any_size=any_size)

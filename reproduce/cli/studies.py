@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from reproduce.cli.costs import CostBook
-from reproduce.cli.models import choose_models
+from reproduce.cli.models import check_input_size, choose_models
 from reproduce.cli.options import TrainingOptions
 from reproduce.cli.own_data import Prepared, normalised, prepare_own, with_validation
 from reproduce.cli.progress import log, print_result, print_table
@@ -62,6 +62,7 @@ def run_study(options: argparse.Namespace) -> int:
     if asked.is_own and not is_sharded(asked.path):
         return _run_own(asked, prepare_own(asked, chosen, plan), weights)
     preset = _registered_preset(asked, chosen)
+    check_input_size(preset, asked.models, asked.training.run)
     request = _request(asked, preset)
     training = asked.training
     if asked.dry_run:
@@ -99,6 +100,7 @@ def _run_own(asked: StudyOptions, prepared: Prepared, weights: Path | None) -> i
         return 0
     for line in lines:
         log(line)
+    check_input_size(prepared.preset, asked.models, training.run)
     store = open_store(_request(asked, prepared.preset, prepared.index), stream=training.execution.stream)
     return _print_study(asked, train_missing(prepared.experiments, store, _kind(asked), weights, training))
 

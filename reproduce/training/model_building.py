@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from models import ModelError, SpectrogramClassifier, create_model
+from models.foreign_sources import SizeError
 from models.pretrained import load_by_name, load_pretrained
 from models.weight_files import CheckpointError
 from reproduce.audio.spec import AudioSpec
@@ -52,8 +53,13 @@ def build_model(
     return model.set_grad_checkpointing(grad_checkpointing)
 
 
-def check_models(names: Iterable[str], front_end: AudioSpec) -> None:
+def check_models(names: Iterable[str], front_end: AudioSpec, *, any_size: bool = False) -> None:
     """Build every model once for this input, before data are read.
+
+    Args:
+        names: of the models.
+        front_end: whose log-mels they get.
+        any_size: the size is not known yet: a network that does not take this one may take another.
 
     Raises:
         InputError: a model that cannot be had, or does not take such log-mels.
@@ -63,4 +69,5 @@ def check_models(names: Iterable[str], front_end: AudioSpec) -> None:
             with torch.device("meta"):
                 create_model(name, num_classes=2, input_size=(front_end.mels, front_end.frames))
         except ValueError as error:
-            raise InputError(f"--models {error}") from None
+            if not (any_size and isinstance(error, SizeError)):
+                raise InputError(f"--models {error}") from None
