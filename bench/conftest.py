@@ -39,6 +39,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         help=f"sizes of the models, smallest first (default: {PRESETS}; {UNTIMED_PRESETS} with --benchmark-disable)",
     )
     group.addoption("--compile", action="store_true", help="pass every model through torch.compile")
+    group.addoption("--models", metavar="NAMES", help="models of your choice, for bench/test_chosen_models.py")
 
 
 def pytest_configure(config: pytest.Config) -> None:

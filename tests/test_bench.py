@@ -145,3 +145,17 @@ def test_untimed_every_bench_runs_once_and_records_nothing(tmp_path: Path) -> No
     out = run_benches(tmp_path, "--benchmark-disable", "-k", "empty_call or log_mel")
     assert "passed" in out and "recorded in" not in out
     assert not list(tmp_path.iterdir())
+
+
+def test_chosen_models_are_timed_in_turns_with_their_macs(tmp_path: Path) -> None:
+    chosen = "--models", "timm:test_resnet,mast_debug,ast_debug"
+    run_benches(tmp_path, "--benchmark-only", "-k", "chosen and cpu and float32 and training", *chosen)
+    records = load_stored(tmp_path)
+    assert [record.experiment["contender"] for record in records] == ["mast_debug", "timm:test_resnet", "ast_debug"]
+    assert all(record.metrics["macs_full"] > 0 and record.metrics["latency_s"] > 0 for record in records)
+    table = table_specs()["speed"].build(TableInputs(load_paper(), load_records(tmp_path), tmp_path))
+    (block,) = (block for block in table.blocks if "chosen models" in block.name)
+    assert any(row.label.endswith("timm:test_resnet : mast_debug") for row in block.rows)
+    (row,) = (row for row in block.rows if row.label.endswith(": timm:test_resnet"))
+    assert row.cells["macs"].conditions.startswith("torch FlopCounterMode")
+    assert any("timm:test_resnet: counted by torch FlopCounterMode" in note for note in block.notes)

@@ -22,7 +22,7 @@ from reproduce.experiments.families import LABELS, family, size
 from reproduce.experiments.recipe import Recipe
 from reproduce.records.record import RunRecord
 
-CLOSED_FORM = "closed form"
+CLOSED_FORM, FLOP_COUNTER = "closed form", "torch FlopCounterMode"  # where MACs come from
 
 
 @dataclass(frozen=True, kw_only=True)

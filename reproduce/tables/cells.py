@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from reproduce.experiments.families import listed
 from reproduce.records.runs import CLOSED_FORM, CostRun, ModelRun, Run, ScalingRun, SpeedRun, TrainedRun
@@ -44,11 +44,15 @@ def counter_notes(runs: Iterable[ModelRun]) -> list[str]:
     for run in runs:
         if run.macs_by != CLOSED_FORM and run.model not in counters.setdefault(run.macs_by, []):
             counters[run.macs_by].append(run.model)
-    return [
-        f"MACs of {listed(models)}: counted by {counter} with attention unfused, not a closed form. module-only "
-        "is every product with weights; norms, biases and poolings, a small part of the others' MACs, are not counted."
-        for counter, models in counters.items()
-    ]
+    return [counter_note(counter, models) for counter, models in counters.items()]
+
+
+def counter_note(counter: str, models: Sequence[str]) -> str:
+    """What a counter counts of these models, and what it leaves out."""
+    return (
+        f"MACs of {listed(models)}: counted by {counter} with attention unfused, not a closed form. module-only is "
+        "every product with weights; norms, biases and poolings, a small part of the others' MACs, are not counted."
+    )
 
 
 def spread_cell(run: Run, metric: str) -> Cell:

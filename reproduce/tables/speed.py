@@ -6,9 +6,10 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from reproduce.records.runs import SpeedRun
+from reproduce.experiments.model_names import is_other
+from reproduce.records.runs import CLOSED_FORM, FLOP_COUNTER, SpeedRun
 from reproduce.tables.base import GIGA, Cell, Column, Row, Table, TableInputs, measured, not_run, register_table
-from reproduce.tables.cells import MEMORY_NOTE, SPREAD_NOTE, failed_cell, memory_cell, spread_cell
+from reproduce.tables.cells import MEMORY_NOTE, SPREAD_NOTE, counter_note, failed_cell, memory_cell, spread_cell
 from reproduce.tables.conditions import attention_text
 
 COMMAND = "pytest bench/ --benchmark-only"
@@ -105,9 +106,18 @@ def _bench_table(bench: str, machine: str, groups: Sequence[Sequence[SpeedRun]],
         }
     )
     columns = FINE_COLUMNS if bench in FINE_BENCHES else COLUMNS
-    notes = (f"Attention: {', '.join(paths)}.",) if paths else ()
     runs = tuple(record for group in groups for record in group)
-    return Table(f"speed, {bench}, {machine}", f"{machine}: {title}", columns, tuple(rows), notes=notes, runs=runs)
+    notes = [f"Attention: {', '.join(paths)}."] if paths else []
+    if others := _others(runs):
+        notes.append(counter_note(FLOP_COUNTER, others))
+    return Table(
+        f"speed, {bench}, {machine}", f"{machine}: {title}", columns, tuple(rows), notes=tuple(notes), runs=runs
+    )
+
+
+def _others(runs: Sequence[SpeedRun]) -> list[str]:
+    """Candidates that are models of others, named as `--models` names them."""
+    return list(dict.fromkeys(run.candidate for run in runs if is_other(run.candidate)))
 
 
 def _order(conditions: Mapping[str, Any]) -> list[tuple[float, str]]:
@@ -158,9 +168,10 @@ def _group_rows(group: Sequence[SpeedRun]) -> list[Row]:
 def _cells(record: SpeedRun) -> dict[str, Cell]:
     where = _conditions(record)
     cells: dict[str, Cell] = {}
+    counter = FLOP_COUNTER if is_other(record.candidate) else CLOSED_FORM
     for key, metric in (("macs", "macs_module_only"), ("macs_full", "macs_full")):
         if metric in record.metrics:
-            cells[key] = measured(record.metric(metric) / GIGA, "G", f"closed form, one clip, {where}")
+            cells[key] = measured(record.metric(metric) / GIGA, "G", f"{counter}, one clip, {where}")
     if record.failure:
         return cells | {"ms": failed_cell(record, "ms/clip", where), "peak": failed_cell(record, "MiB", where)}
     per_s = record.metric("clips_per_s")
