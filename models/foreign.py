@@ -115,12 +115,25 @@ class ForeignModel(SpectrogramClassifier):
         return self._embedding_dim
 
     def forward_features(self, x: Tensor) -> Tensor:
-        """(B, in_chans, mels, frames) to the input of the classifier (B, C); ValueError for another size."""
+        """(B, in_chans, mels, frames) to the input of the classifier (B, C).
+
+        Raises:
+            ModelError: batch normalisation cannot be trained on this one clip.
+            ValueError: `x` does not have the size that the model was built for.
+        """
         check_input(x, self.config.in_chans, self.config.input_size)
         if self.padded_size != self.config.input_size:
             mels, frames = (padded - own for padded, own in zip(self.padded_size, x.shape[2:], strict=True))
             x = nn.functional.pad(x, (0, frames, 0, mels))
-        features: Tensor = self.net(x)
+        try:
+            features: Tensor = self.net(x)
+        except ValueError as error:
+            if "more than 1 value per channel" not in str(error):
+                raise
+            remedy = "choose a batch (or --micro-batch) that leaves no clip alone"
+            raise ModelError(
+                f"{self.config.name}: its batch normalisation cannot train on one clip: {remedy}"
+            ) from error
         return features
 
     def pool(self, features: Tensor) -> Tensor:

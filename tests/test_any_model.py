@@ -171,6 +171,19 @@ def test_what_a_model_cannot_do_is_told(
     assert "cannot recompute activations: --grad-checkpointing is ignored" in capsys.readouterr().err
 
 
+def test_batch_normalisation_of_parts_of_a_batch_is_told_and_of_one_clip_refused(
+    data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    module = f"users_{abs(hash(tmp_path))}"
+    (tmp_path / f"{module}.py").write_text(USERS_CODE.replace("nn.Flatten()", "nn.BatchNorm2d(4), nn.Flatten()"))
+    monkeypatch.syspath_prepend(str(tmp_path))
+    options = "--folds", "1", "--models", f"{module}:small", "--micro-batch"
+    assert esc50(data, tmp_path, *options, "1") == 2
+    assert "batch normalisation cannot train on one clip: choose a batch" in capsys.readouterr().err.splitlines()[-1]
+    assert esc50(data, tmp_path, *options, "8") == 0
+    assert "batch normalisation sees 8 clips at a time, not 16" in capsys.readouterr().err
+
+
 # --- costs and scaling
 
 

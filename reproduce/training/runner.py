@@ -6,12 +6,14 @@ import time
 from contextlib import nullcontext
 from dataclasses import replace
 
+from torch import nn
+
 from reproduce.data.waveform_store import WaveformStore
 from reproduce.errors import InputError
 from reproduce.experiments.experiment import Experiment
 from reproduce.records.record import RunRecord
 from reproduce.training.checkpoint_files import lock_run
-from reproduce.training.execution import RunSettings
+from reproduce.training.execution import Execution, RunSettings
 from reproduce.training.model_building import build_model
 from reproduce.training.processes import gather
 from reproduce.training.run_keys import RunKeys
@@ -49,7 +51,7 @@ def run_experiment(experiment: Experiment, store: WaveformStore, settings: RunSe
     main = execution.accelerator.is_main_process
     with lock_run(folder) if main else nullcontext():
         model = build_model(experiment, store.index, settings.weights, execution.grad_checkpointing)
-        for remark in model.remarks:
+        for remark in (*model.remarks, *_batch_norm_remarks(experiment, model, execution)):
             settings.progress.on_warning(remark)
         with stop_signals() as received:
             run = TrainingRun(experiment=experiment, model=model, train=train, test=test, folder=folder, val=val)
@@ -75,6 +77,16 @@ def run_experiment(experiment: Experiment, store: WaveformStore, settings: RunSe
             if stops := [number for number in gather(received[:1]) if number]:
                 raise Stopped(stops[0])
     return record
+
+
+def _batch_norm_remarks(experiment: Experiment, model: nn.Module, execution: Execution) -> list[str]:
+    """A micro-batch is no execution setting where batches are normalised: it changes the result."""
+    clips = execution.micro_batch or experiment.recipe.batch_size
+    parts = min(clips, -(-experiment.recipe.batch_size // execution.accelerator.num_processes))
+    normalised = any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in model.modules())
+    if not normalised or parts == experiment.recipe.batch_size:
+        return []
+    return [f"{experiment.model}: batch normalisation sees {parts} clips at a time, not {experiment.recipe.batch_size}"]
 
 
 def _common_key(experiment: Experiment, store: WaveformStore, train_clips: int, test_clips: int) -> str:

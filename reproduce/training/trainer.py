@@ -11,7 +11,7 @@ from typing import Any, NoReturn
 
 from torch import Tensor
 
-from models import SpectrogramClassifier
+from models import ModelError, SpectrogramClassifier
 from reproduce.data.batches import (
     Batch,
     EpochPart,
@@ -142,6 +142,8 @@ class Trainer:
             train_one_epoch(context, self.wrapped, self.optimizer, self._batches(epoch), self.state.meter)
         except TrainingDiverged as error:
             raise self._with_clips(error) from None
+        except ModelError as error:
+            raise InputError(str(error)) from None
         self.state.seconds = spent + time.perf_counter() - started
 
     def _batches(self, epoch: int) -> Iterator[Batch]:
