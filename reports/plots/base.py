@@ -26,6 +26,7 @@ from reproduce.tables import TableInputs
 
 PAGE_WIDTH = 6.7  # inches of text on the printed page: figures are drawn at the size at which they are printed
 GREY = "0.35"
+LEGEND_WIDTH, HANDLE_WIDTH = 100, 8  # of the page and of a mark with its space, in characters of a legend's label
 # Beside colour and mark, the dashes tell the models apart: in grey and for every kind of colour vision.
 DASHES: dict[str, Any] = {"ast": "-", "mast": (0, (5, 1.5))}
 OTHER_DASHES = ":"
@@ -117,8 +118,11 @@ def label_beside(axes: Any, text: str, point: tuple[float, float], offset: tuple
 
 
 def legend_above(figure: Figure, handles: Sequence[Artist]) -> None:
-    """The one legend of the report's figures: a line above the panels."""
-    figure.legend(handles=list(handles), loc="outside upper left", ncols=len(handles), handlelength=2.6)
+    """The one legend of the report's figures: a line above the panels, or several where the labels are long."""
+    widths = [len(str(handle.get_label())) + HANDLE_WIDTH for handle in handles]
+    room = int(LEGEND_WIDTH * figure.get_figwidth() / PAGE_WIDTH)
+    columns = len(widths) if sum(widths) <= room else max(1, room // max(widths))
+    figure.legend(handles=list(handles), loc="outside upper left", ncols=columns, handlelength=2.6)
 
 
 def line_handles(models: Iterable[str], marks: bool = False) -> list[Artist]:

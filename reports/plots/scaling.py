@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from reports.plots.base import PAGE_WIDTH, Drawn, finish
 from reproduce.experiments.families import in_order, listed
 from reproduce.figures.scaling import plot_scaling, plot_scaling_ratio
@@ -13,15 +15,17 @@ from reproduce.tables.scaling import by_machine
 def draw_scaling(inputs: TableInputs) -> Drawn | None:
     """A row per machine and pair of models: latency beside MACs, then both as ratios."""
     runs = inputs.records.newest(ScalingRun)
-    groups = [group for group in by_machine(runs) if not all(run.failure for run in group)]
+    groups = [group for group in by_machine(runs) if not all(run.failure for run in group) and _is_shown(group)]
     if not groups:
         return None
     from matplotlib import pyplot
 
+    heights = [2.9 + 0.7 * max(0, len({run.model for run in group}) - 2) for group in groups]
     figure, rows = pyplot.subplots(
         len(groups),
         2,
-        figsize=(PAGE_WIDTH, 2.9 * len(groups)),
+        figsize=(PAGE_WIDTH, sum(heights)),
+        height_ratios=heights,
         width_ratios=(1, 1),
         layout="constrained",
         squeeze=False,
@@ -38,3 +42,8 @@ def draw_scaling(inputs: TableInputs) -> Drawn | None:
         "time is below that of the MACs, fewer MACs do not give a proportional speed-up.",
         "Time, MACs and memory of both models for clips of 1 to 60 seconds.",
     )
+
+
+def _is_shown(group: Sequence[ScalingRun]) -> bool:
+    """Whether there is something to compare: a model of others alone has its table only."""
+    return len({run.model for run in group}) > 1 or bool(group[0].size)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from reproduce.experiments.families import LABELS, PAPER_SECONDS, ShownModel, listed, ratios_of, shown_models
-from reproduce.figures.style import LEGEND_BELOW, by_model, colour_of, figure_style, marker_of, save_figure
+from reproduce.figures.style import by_model, colour_of, figure_style, legend_below, marker_of, save_figure
 from reproduce.records.runs import ScalingRun
 from reproduce.tables.base import GIGA
 
@@ -92,7 +92,7 @@ def plot_scaling(axes: Axes, records: Sequence[ScalingRun]) -> Axes:
     right.set(ylabel="G MACs per clip, full rule (dashed)", yscale="log", ylim=(low * factor, high * factor))
     handles, labels = axes.get_legend_handles_labels()
     more_handles, more_labels = right.get_legend_handles_labels()
-    axes.legend([*handles, *more_handles], [*labels, *more_labels], **LEGEND_BELOW)
+    legend_below(axes, [*handles, *more_handles], [*labels, *more_labels])
     return axes
 
 
@@ -118,7 +118,7 @@ def plot_scaling_ratio(axes: Axes, records: Sequence[ScalingRun]) -> Axes:
     axes.set(ylabel=_ratio_label(ratios))
     axes.set_ylim(bottom=0)
     if ratios:
-        axes.legend(**LEGEND_BELOW if len(ratios) == 1 else {**LEGEND_BELOW, "ncols": 1})
+        legend_below(axes, *axes.get_legend_handles_labels())
     return axes
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import zlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from importlib.metadata import version
@@ -17,12 +16,15 @@ from reproduce.records.runs import Run, ScalingRun
 from reproduce.records.store import to_line
 
 if TYPE_CHECKING:  # matplotlib takes a second to import, and tables do without it
+    from matplotlib.artist import Artist
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 # Okabe & Ito's blue and orange: distinct in every common colour blindness, and by lightness in grey.
 COLOURS = {"ast": "#0072B2", "mast": "#E69F00"}
 MARKERS = {"ast": "o", "mast": "s"}
-OTHER_COLOURS = ("#009E73", "#CC79A7", "#56B4E9", "#D55E00")  # of Okabe & Ito, for models of neither family
+# For models of neither family: the others of Okabe & Ito, and four of Paul Tol's muted ones.
+OTHER_COLOURS = ("#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#332288", "#882255", "#999933", "#44AA99")
 OTHER_MARKERS = ("D", "^", "v", "P", "X")
 STYLE: Any = {
     "font.size": 10,
@@ -33,6 +35,7 @@ STYLE: Any = {
 }
 METADATA: Any = {"png": {"Software": None}, "svg": {"Date": None}}  # left out, for the same reason
 DPI = 160
+SHORT_LABEL = 24  # characters of a label, two of which fit below a panel
 LEGEND_BELOW: Any = {"loc": "upper center", "bbox_to_anchor": (0.5, -0.16), "fontsize": 9, "ncols": 2}
 
 
@@ -89,13 +92,23 @@ def _mark(shown: Sequence[Run]) -> str:
 
 def colour_of(model: str) -> str:
     """The model's colour, the same in every figure."""
-    return COLOURS.get(family(model)) or OTHER_COLOURS[zlib.crc32(model.encode()) % len(OTHER_COLOURS)]
+    return COLOURS.get(family(model)) or OTHER_COLOURS[_number(model) % len(OTHER_COLOURS)]
 
 
 def marker_of(model: str) -> str:
     """The model's mark, the same in every figure."""
-    number = zlib.crc32(model.encode()) // len(OTHER_COLOURS)
-    return MARKERS.get(family(model)) or OTHER_MARKERS[number % len(OTHER_MARKERS)]
+    return MARKERS.get(family(model)) or OTHER_MARKERS[_number(model) // len(OTHER_COLOURS) % len(OTHER_MARKERS)]
+
+
+def _number(model: str) -> int:
+    """A number from 0 to 255 that depends on the name alone."""
+    return hashlib.sha256(model.encode()).digest()[0]
+
+
+def legend_below(axes: Axes, handles: Sequence[Artist], labels: Sequence[str]) -> None:
+    """A legend below a panel, in one column where the labels are long."""
+    columns = 2 if max(map(len, labels), default=0) <= SHORT_LABEL else 1
+    axes.legend(list(handles), list(labels), **{**LEGEND_BELOW, "ncols": columns})
 
 
 def by_model(runs: Sequence[ScalingRun]) -> dict[str, list[ScalingRun]]:
