@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -33,6 +33,7 @@ class SpectrogramTransformer(SpectrogramClassifier):
         super().__init__()
         self.config = config
         self.grad_checkpointing = False
+        self.unpooled = False
 
     # --- Forward pass
 
@@ -63,8 +64,13 @@ class SpectrogramTransformer(SpectrogramClassifier):
 
     def forward_head(self, tokens: Tensor, pre_logits: bool = False) -> Tensor | dict[str, Tensor]:
         """Tokens to logits, or with `pre_logits` to the pooled embedding (B, C)."""
+        if self.unpooled:
+            return tokens
         embedding = self.pool(tokens)
         return embedding if pre_logits else self.classify(embedding)
+
+    def forward(self, x: Tensor) -> Tensor | dict[str, Tensor]:
+        return self.forward_head(self.forward_features(x))
 
     # --- How it is computed
 
@@ -151,11 +157,16 @@ class SpectrogramTransformer(SpectrogramClassifier):
     def reset_classifier(self, num_classes: int | Mapping[str, int], global_pool: str | None = None) -> None:
         """Replace the classifier by a new one; with 0 classes `forward` returns the embedding.
 
+        Args:
+            num_classes: of the new classifier.
+            global_pool: "" without classes makes `forward` return the tokens (B, N, C).
+
         Raises:
-            ValueError: `global_pool`, which the models fix, or a number of classes that cannot be built.
+            ValueError: another `global_pool`, which the models fix, or a number of classes that cannot be built.
         """
-        if global_pool is not None:
+        if global_pool is not None and (global_pool, num_classes) != ("", 0):
             raise ValueError(f"global_pool is fixed by the model, got {global_pool!r}: leave it out")
+        self.unpooled = global_pool is not None
         if num_classes != 0:
             check_heads(num_classes)
             self.config = self.config_class(**{**vars(self.config), "num_classes": num_classes})
@@ -163,11 +174,22 @@ class SpectrogramTransformer(SpectrogramClassifier):
         self.head = ClassifierHead(self.embedding_dim, num_classes).to(reference.device, reference.dtype)
         self.head.apply(init_linear_weights)
 
+    @property
+    def feature_info(self) -> list[dict[str, Any]]:
+        """Width and reduction of the grid that leaves every block; the reduction is that of time."""
+        frames = self.config.input_size[1]
+        return [
+            {"num_chs": shape.width, "reduction": round(frames / shape.grid[1]), "module": f"blocks.{number}"}
+            for number, shape in enumerate(list(self.block_shapes())[1:])
+        ]
+
     def forward_intermediates(
         self,
         x: Tensor,
-        indices: int | list[int] | None = None,
+        indices: int | Sequence[int] | None = None,
+        return_prefix_tokens: bool = False,
         norm: bool = False,
+        stop_early: bool = False,
         output_fmt: str = "NCHW",
         intermediates_only: bool = False,
     ) -> Any:
@@ -176,12 +198,15 @@ class SpectrogramTransformer(SpectrogramClassifier):
         Args:
             x: (B, in_chans, mels, frames).
             indices: the last n blocks, or block numbers; None for all.
+            return_prefix_tokens: give (grid, prefix tokens (B, n, C)) for every block.
             norm: apply the last LayerNorm to the last block's tokens.
+            stop_early: leave out the blocks after the last chosen one, whose output is not needed then.
             output_fmt: "NCHW" for (B, C, frequency, time), "NLC" for (B, frequency * time, C).
             intermediates_only: leave the tokens of `forward_features` out.
 
         Returns:
-            The list of grids without prefix tokens, or (tokens (B, N, C), the list).
+            The list of grids without prefix tokens, or (tokens (B, N, C), the list); the tokens are not those of the
+            last block where `stop_early` left it out.
         """
         if output_fmt not in ("NCHW", "NLC"):
             raise ValueError(f"output_fmt must be NCHW or NLC, got {output_fmt!r}")
@@ -190,12 +215,16 @@ class SpectrogramTransformer(SpectrogramClassifier):
         wanted = {range(depth)[number] for number in numbers}
         check_input(x, self.config.in_chans, self.config.input_size)
         shapes = list(self.block_shapes())[1:]
-        grids: list[Tensor] = []
+        grids: list[Any] = []
         x = self.embed(x)
         for number, (block, shape) in enumerate(zip(self.blocks, shapes, strict=True)):
             x = self._run_block(block, x)
             if number in wanted:
                 tokens = self.norm(x) if norm and number == depth - 1 else x
-                tokens = tokens[:, shape.prefix_tokens :]
-                grids.append(tokens if output_fmt == "NLC" else tokens.transpose(1, 2).unflatten(2, shape.grid))
-        return grids if intermediates_only else (self.norm(x), grids)
+                prefix, tokens = tokens[:, : shape.prefix_tokens], tokens[:, shape.prefix_tokens :]
+                grid = tokens if output_fmt == "NLC" else tokens.transpose(1, 2).unflatten(2, shape.grid)
+                grids.append((grid, prefix) if return_prefix_tokens else grid)
+            if stop_early and number == max(wanted):
+                break
+        tokens = self.norm(x) if number == depth - 1 else x  # the norm has the last block's width
+        return grids if intermediates_only else (tokens, grids)

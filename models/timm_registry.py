@@ -14,6 +14,8 @@ from importlib.machinery import ModuleSpec, PathFinder
 from types import ModuleType
 from typing import Any
 
+from torch import nn
+
 from models.base import SpectrogramTransformer
 from models.pretrained import load_by_name
 from models.registry import PRESETS, Preset, create_model
@@ -60,18 +62,28 @@ def _pretrained_cfgs(name: str, preset: Preset) -> dict[str, Any]:
     }
 
 
-def _entry_point(name: str) -> Callable[..., SpectrogramTransformer]:
-    """The function that timm calls to build a preset."""
+def _entry_point(name: str) -> Callable[..., nn.Module]:
+    """The function that timm calls to build a preset.
+
+    It takes timm's `img_size` for `input_size`, `num_classes=0`, `global_pool=""` and `features_only` with
+    `out_indices`.
+    """
 
     def build(
         pretrained: bool = False,
         pretrained_cfg: Any = None,
         pretrained_cfg_overlay: dict[str, Any] | None = None,
         cache_dir: Any = None,
+        img_size: tuple[int, int] | None = None,
+        global_pool: str | None = None,
+        features_only: bool = False,
+        out_indices: int | tuple[int, ...] = 3,
         **arguments: Any,
-    ) -> SpectrogramTransformer:
+    ) -> nn.Module:
         from timm.models import resolve_pretrained_cfg
 
+        if img_size is not None:
+            arguments["input_size"] = img_size
         without_head = arguments.get("num_classes") == 0
         if without_head:
             arguments.pop("num_classes")
@@ -81,9 +93,14 @@ def _entry_point(name: str) -> Callable[..., SpectrogramTransformer]:
         if pretrained:
             load_by_name(model, cfg.tag or name)
         if without_head:
-            model.reset_classifier(0)
+            model.reset_classifier(0, global_pool)
         model.pretrained_cfg = model.default_cfg = cfg.to_dict()
-        return model
+        if not features_only:
+            return model
+        from timm.models._features import FeatureGetterNet  # timm's own door to it, build_model_with_cfg, builds too
+
+        features: nn.Module = FeatureGetterNet(model, out_indices=out_indices)
+        return features
 
     build.__name__ = build.__qualname__ = name
     return build

@@ -280,6 +280,53 @@ def test_intermediates_are_the_token_grids_that_leave_the_blocks(name: str) -> N
 
 
 @pytest.mark.parametrize("name", NAMES)
+def test_intermediates_stop_early_and_give_prefix_tokens_on_request(name: str) -> None:
+    model, x = make_model(name, input_size=SIZE), make_input()
+    calls: list[int] = []
+    for block in model.blocks:
+        block.register_forward_pre_hook(lambda m, i: calls.append(1))
+    ((grid, prefix),) = model.forward_intermediates(
+        x, indices=[0], return_prefix_tokens=True, stop_early=True, intermediates_only=True
+    )
+    assert len(calls) == 1
+    shape = list(model.block_shapes())[1]
+    assert prefix.shape == (2, shape.prefix_tokens, shape.width)
+    assert torch.equal(grid, model.forward_intermediates(x, indices=[0], intermediates_only=True)[0])
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_without_classifier_and_pooling_the_tokens_are_left(name: str) -> None:
+    model, x = make_model(name, input_size=SIZE), make_input()
+    model.reset_classifier(0, "")
+    assert torch.equal(model(x), model.forward_features(x))
+    model.reset_classifier(0)
+    assert model(x).shape == (2, model.num_features)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_timm_uses_the_models_as_its_own(name: str) -> None:
+    """What timm's tests and its training script ask of a model."""
+    timm = pytest.importorskip("timm")
+    from timm.optim import create_optimizer_v2
+
+    model, x = timm.create_model(name, num_classes=5, img_size=SIZE, drop_path_rate=0.1).eval(), make_input()
+    state, cfg = model.state_dict(), model.default_cfg
+    assert {f"{cfg['classifier']}.weight", f"{cfg['first_conv']}.weight"} <= set(state)
+    assert timm.data.resolve_model_data_config(model)["input_size"] == (1, 128, 1024)
+    embedding = model.forward_head(model.forward_features(x), pre_logits=True)
+    assert embedding.shape[1] == model.head_hidden_size == model.num_features
+    assert timm.create_model(name, num_classes=0, img_size=SIZE)(x).shape == embedding.shape
+    assert timm.create_model(name, num_classes=0, global_pool="", img_size=SIZE)(x).ndim == 3
+    groups = create_optimizer_v2(model, "adamw", lr=1e-3, weight_decay=0.05, layer_decay=0.7).param_groups
+    assert sum(len(group["params"]) for group in groups) == len(list(model.parameters()))
+    model.set_grad_checkpointing(True)
+    features = timm.create_model(name, features_only=True, out_indices=(0, -1), img_size=SIZE)
+    grids = features(x)
+    assert [grid.shape[1] for grid in grids] == features.feature_info.channels()
+    assert features.feature_info.reduction() == [round(SIZE[1] / grid.shape[3]) for grid in grids]
+
+
+@pytest.mark.parametrize("name", NAMES)
 def test_a_new_classifier_leaves_the_embedding_as_it_was(name: str) -> None:
     model, x = make_model(name, input_size=SIZE, num_classes=7), make_input()
     embedding = model.forward_head(model.forward_features(x), pre_logits=True)
