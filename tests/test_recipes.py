@@ -14,6 +14,7 @@ from reproduce.experiments.paper_recipes import PaperRecipe, paper_recipe, paper
 from reproduce.experiments.paper_studies import BCE
 from reproduce.experiments.provenance import FRONT_END, INHERITED, OPEN, STATED
 from reproduce.experiments.recipe import Recipe
+from reproduce.experiments.schedule import learning_rate
 from reproduce.paper import load_paper
 from reproduce.tables.recipes import recipes_table
 
@@ -266,3 +267,16 @@ def test_the_table_of_an_overridden_recipe_names_it() -> None:
     table = recipes_table([override(mast_on_vggsound(), {"batch_size": 12})])
     assert table.blocks[0].title == 'Recipe "mast, batch_size=12"'
     assert "64" in table.blocks[0].rows[1].cells["vggsound"].conditions
+
+
+def test_the_cosine_after_the_warm_up_is_timms() -> None:
+    scheduler = pytest.importorskip("timm.scheduler", reason="the reference is timm's")
+    torch = pytest.importorskip("torch")
+    recipe, total = Recipe(epochs=1, batch_size=1, lr=2e-3, warmup_steps=10), 60
+    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=recipe.lr)
+    theirs = scheduler.CosineLRScheduler(
+        optimizer, t_initial=total - 10, warmup_t=10, warmup_prefix=True, t_in_epochs=False
+    )
+    for step in range(10, total):
+        theirs.step_update(step)
+        assert learning_rate(recipe, step, total) == pytest.approx(optimizer.param_groups[0]["lr"], abs=1e-12)
