@@ -18,7 +18,7 @@ def stored(tensors: Mapping[str, Tensor], storage: str) -> dict[str, Tensor]:
     """Return the tensors as the file holds them.
 
     Args:
-        tensors: float32 weights.
+        tensors: float32 weights, and the whole numbers that batch normalisation counts, which stay as they are.
         storage: "float32" (unchanged), "float16", or "int8": matrices and filters in 8 bits with a float16 scale for
             each element of their first dimension, under the key + ".scale"; all other tensors in float16.
 
@@ -31,7 +31,9 @@ def stored(tensors: Mapping[str, Tensor], storage: str) -> dict[str, Tensor]:
         return dict(tensors)
     files: dict[str, Tensor] = {}
     for key, tensor in tensors.items():
-        if storage == "int8" and tensor.ndim > 1 and len(tensor) > 1:
+        if not tensor.is_floating_point():
+            files[key] = tensor
+        elif storage == "int8" and tensor.ndim > 1 and len(tensor) > 1:
             rows = tensor.flatten(1)
             scale = (rows.abs().amax(dim=1) / LARGEST).clamp(min=torch.finfo(torch.float16).tiny).half()
             files[key] = (rows / scale.float().unsqueeze(1)).round().clamp(-LARGEST, LARGEST).char().view(tensor.shape)

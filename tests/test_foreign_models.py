@@ -270,6 +270,16 @@ def test_a_weight_file_rebuilds_its_model(name: str, tmp_path: Path) -> None:
     assert {entry.key for entry in report.having("initialised")} == {"head.fc.weight", "head.fc.bias"}
 
 
+@pytest.mark.parametrize("storage", ["float16", "int8"])
+def test_a_smaller_file_keeps_the_steps_that_batch_normalisation_counts(storage: str, tmp_path: Path) -> None:
+    model, x, path = make("timm:test_resnet"), make_input(size=SIZE), tmp_path / "weights.safetensors"
+    model.net.bn1.num_batches_tracked += 100_000  # beyond float16
+    save(path, model, storage=storage)
+    loaded = load_checkpoint(path).model
+    assert loaded.net.bn1.num_batches_tracked == 100_000
+    torch.testing.assert_close(loaded(x), model(x), rtol=0.05, atol=0.05)
+
+
 def test_a_transformers_model_is_rebuilt_without_its_folder(tiny_ast: str, tmp_path: Path) -> None:
     model, path = make(tiny_ast), tmp_path / "weights.safetensors"
     save(path, model)
