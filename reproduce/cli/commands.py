@@ -121,6 +121,7 @@ def _model_option(parser: argparse.ArgumentParser) -> None:
 def _inference_options(parser: argparse.ArgumentParser) -> None:
     _model_option(parser)
     o.add_precision(parser)
+    o.add_compile(parser)
     _crops_option(parser)
 
 

@@ -101,6 +101,7 @@ def make_execution(options: ExecutionOptions, in_main_memory: bool) -> Execution
         workers = 0 if in_main_memory and device == "cpu" else reading_workers(_processes_here())
     return Execution(
         accelerator=make_accelerator(device, precision),
+        compile=options.compile,
         micro_batch=options.micro_batch,
         workers=workers,
         grad_checkpointing=options.grad_checkpointing,
