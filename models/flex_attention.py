@@ -33,10 +33,13 @@ def relative_flex_attention(q: Tensor, k: Tensor, v: Tensor, freq: Tensor, time:
     def add_positions(score: Tensor, clip: Tensor, head: Tensor, query: Tensor, key: Tensor) -> Tensor:
         return score + freq[clip, head, query, key // times] + time[clip, head, query, key % times]
 
-    kernel = flex_attention if q.device.type == "cpu" or torch.compiler.is_compiling() else _compiled()
-    return cast(Tensor, kernel(q, k, v, score_mod=add_positions, scale=q.shape[-1] ** -0.5))
+    kernel = _plain if q.device.type == "cpu" or torch.compiler.is_compiling() else _compiled()
+    return kernel(q, k, v, score_mod=add_positions, scale=q.shape[-1] ** -0.5)
+
+
+_plain: Callable[..., Tensor] = cast(Any, flex_attention)
 
 
 @cache
-def _compiled() -> Callable[..., Any]:
-    return cast(Callable[..., Any], torch.compile(flex_attention))
+def _compiled() -> Callable[..., Tensor]:
+    return cast(Any, torch.compile(flex_attention))
