@@ -81,9 +81,11 @@ class ModelCase:
         ours = (model or create_model(name, input_size=self.size)).to(self.device)
         complexity = measure_complexity(ours)
         facts = {"macs_module_only": complexity.macs_module_only, "macs_full": complexity.macs_full}
+        candidate = self.candidate(name, ours)
         if self.compiled:
             compile_model(ours, self.device)
-        return replace(self.candidate(name, ours), facts=facts)
+            candidate = replace(candidate, warm_up=None)  # a smaller batch would be compiled too
+        return replace(candidate, facts=facts)
 
     def our_candidates(self, families: Sequence[str] = FAMILIES) -> list[Candidate]:
         """Make candidates of both models, MAST first."""

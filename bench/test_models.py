@@ -1,4 +1,4 @@
-"""Both models in every size and precision: a forward pass and a training step, at the paper's 128 x 1024."""
+"""Both models in the smaller sizes and every precision: a forward pass and a training step, at 128 x 1024."""
 
 from __future__ import annotations
 

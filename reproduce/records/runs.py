@@ -22,6 +22,8 @@ from reproduce.experiments.families import LABELS, family, size
 from reproduce.experiments.recipe import Recipe
 from reproduce.records.record import RunRecord
 
+MIXED = "mixed"  # the "precision" of a contest of candidates in several; each record's environment has its own
+
 
 @dataclass(frozen=True, kw_only=True)
 class Environment:
@@ -414,8 +416,9 @@ class SpeedRun(Run):
 
     @property
     def precision(self) -> str:
-        """Precision of the candidates; "" where the benchmark has no such condition."""
-        return str(self.conditions.get("precision", ""))
+        """Precision of this candidate; float32 in old records, which do not state it."""
+        stated = str(self.conditions.get("precision", ""))
+        return self.environment.precision if stated == MIXED else stated or "float32"
 
     @property
     def batch(self) -> int:
