@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from reproduce.__main__ import main
 from reproduce.paper import load_paper
 from reproduce.records.record import RunRecord
 from reproduce.records.records import Records
 from reproduce.records.runs import SpeedRun
-from reproduce.records.store import as_stored
+from reproduce.records.store import append_record, as_stored
 from reproduce.tables import Cell, Table, TableInputs, table_specs
 from reproduce.tables.render import render
 
@@ -225,3 +227,40 @@ def test_recordings_are_shown_in_multiples_of_real_time() -> None:
     record = make_speed_record("loop", ("loop",), 10.0, bench="input pipeline", seconds=5, source="ESC-10")
     block = next(block for block in build(record).blocks if block.title.endswith("ogg files to log-mels"))
     assert block.rows[0].cells["real_time"].measured == pytest.approx(500.0)
+
+
+# --- two machines or commits ----------------------------------------------------------------------------------------
+
+
+def test_two_folders_give_the_ratio_of_every_candidate_that_both_have(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    here = [*make_contest(), *make_contest(batch=4)]
+    slower = [
+        replace(
+            record,
+            metrics={**record.metrics, "clips_per_s": record.metrics["clips_per_s"] / 2},
+            environment={**ENVIRONMENT, "device": "slow CPU", "commit": "0123456789ab"},
+        )
+        for record in make_contest()
+    ]
+    for name, records in (("here", here), ("there", slower)):
+        for record in records:
+            append_record(tmp_path / name, record)
+    options = ["speed", "--records", str(tmp_path / "here"), "--against", str(tmp_path / "there"), "--format", "json"]
+    assert main(options) == 0
+    (block,) = json.loads(capsys.readouterr().out)["blocks"]
+    cells = {(cell["row"], cell["column"]): cell for cell in block["rows"]}
+    rows = {row for row, _ in cells}
+    assert rows == {f"inference, base, batch 1: {name}, float32" for name in ("ast_base", "mast_base")}
+    ratio = cells["inference, base, batch 1: mast_base, float32", "ratio"]
+    assert ratio["measured"] == pytest.approx(2.0)
+    assert "slow CPU" in ratio["conditions"] and "0123456789ab" in ratio["conditions"]
+    assert "slow CPU, 2 threads" in block["title"]
+
+
+def test_folders_that_share_no_candidate_are_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    append_record(tmp_path / "here", make_contest()[0])
+    options = ["speed", "--records", str(tmp_path / "here"), "--against", str(tmp_path / "there")]
+    assert main(options) == 2
+    assert f"error: --against {tmp_path}/there: no speed record" in capsys.readouterr().err

@@ -39,6 +39,8 @@ def _table_command(spec: TableSpec) -> Command:
         group, add_options, run = "paper", o.add_target, "reproduce.cli.targets:run_target"
     elif spec.name == "scaling":
         add_options, run = _scaling_options, "reproduce.cli.targets:run_scaling"
+    elif spec.name == "speed":
+        add_options, run = _speed_options, "reproduce.cli.tables:run_speed"
     else:
         add_options, run = o.add_measured, "reproduce.cli.tables:run_table"
     if spec.name in PAPER_TABLES:
@@ -77,6 +79,13 @@ def _scaling_options(parser: argparse.ArgumentParser) -> None:
     o.add_device(parser)
     o.add_figures(parser)
     parser.add_argument("--preset", choices=("paper", "debug"), default="paper", help=f"models and lengths {o.DEFAULT}")
+
+
+def _speed_options(parser: argparse.ArgumentParser) -> None:
+    o.add_measured(parser)
+    parser.add_argument(
+        "--against", type=Path, metavar="DIR", help="ratios to the speeds in this folder of another machine or commit"
+    )
 
 
 def _plan_options(parser: argparse.ArgumentParser) -> None:

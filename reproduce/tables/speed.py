@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from reproduce.precision import PRECISIONS
+from reproduce.precision import short_name
 from reproduce.records.contests import candidate_name, is_mixed, pairs, time_ratio
 from reproduce.records.runs import MIXED, SpeedRun
 from reproduce.tables.base import (
@@ -66,7 +66,6 @@ BENCHES = {  # bench -> its title; in this order
 # Conditions of a benchmark, in the order of labels and of sorting.
 CONDITIONS = ("mode", "model", "preset", "block", "input_size", "tokens", "width", "batch", "precision", "source")
 SIZES = ("base", "small", "tiny", "debug")
-SHORT_NAMES = {name: short for short, name in PRECISIONS.items()}
 USUAL = ([128, 1024], "float32", MIXED)  # not named in labels
 
 
@@ -119,7 +118,7 @@ def _groups(records: Iterable[SpeedRun]) -> list[list[SpeedRun]]:
 
 
 def _bench_table(bench: str, machine: str, groups: Sequence[Sequence[SpeedRun]], why: str) -> Table:
-    ordered = sorted(groups, key=lambda group: _order(group[0].conditions))
+    ordered = sorted(groups, key=lambda group: conditions_order(group[0].conditions))
     rows = [row for group in ordered for row in _group_rows(group)]
     rows += _missing_rows(EXPECTED.get(bench, ()), groups, why)
     title = BENCHES.get(bench, bench)
@@ -137,7 +136,7 @@ def _bench_table(bench: str, machine: str, groups: Sequence[Sequence[SpeedRun]],
     return Table(f"speed, {bench}, {machine}", f"{machine}: {title}", columns, tuple(rows), notes=notes, runs=runs)
 
 
-def _order(conditions: Mapping[str, Any]) -> list[tuple[float, str]]:
+def conditions_order(conditions: Mapping[str, Any]) -> list[tuple[float, str]]:
     """Sorting key: sizes of models from the paper's down, numbers by value, everything else by name."""
     key = []
     for name in CONDITIONS:
@@ -153,7 +152,7 @@ def _order(conditions: Mapping[str, Any]) -> list[tuple[float, str]]:
     return key
 
 
-def _label(conditions: Mapping[str, Any]) -> str:
+def conditions_label(conditions: Mapping[str, Any]) -> str:
     """The conditions that distinguish a set of candidates within its benchmark: "inference, base, batch 4"."""
     words = []
     for name in CONDITIONS:
@@ -169,7 +168,7 @@ def _label(conditions: Mapping[str, Any]) -> str:
 
 def _group_rows(group: Sequence[SpeedRun]) -> list[Row]:
     """The candidates, the baseline last, and rows of ratios, of time beside that of the MACs."""
-    label = _label(group[0].conditions)
+    label = conditions_label(group[0].conditions)
     rows = []
     for record in group:
         name = candidate_name(record)
@@ -184,7 +183,7 @@ def _group_rows(group: Sequence[SpeedRun]) -> list[Row]:
 
 def _cells(record: SpeedRun) -> dict[str, Cell]:
     where = _conditions(record)
-    cells = {"precision": text_cell(SHORT_NAMES.get(record.precision, record.precision), MEASURED, where)}
+    cells = {"precision": text_cell(short_name(record.precision), MEASURED, where)}
     for key, metric in (("macs", "macs_module_only"), ("macs_full", "macs_full")):
         if metric in record.metrics:
             cells[key] = measured(record.metric(metric) / GIGA, "G", f"closed form, one clip, {where}")
