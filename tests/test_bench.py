@@ -113,7 +113,7 @@ def test_the_table_shows_what_was_recorded(timed: tuple[str, Path]) -> None:
     _, records = timed
     table = table_specs()["speed"].build(TableInputs(load_paper(), load_records(records), records))
     text = render(table, "terminal")
-    assert "ast_debug : mast_debug" in text and "timm MViTv2 : mast_debug" in text
+    assert "ast_debug : mast_debug" in text and "timm MViTv2, float32 : mast_debug square, float32" in text
     assert "not run: pytest bench/ --benchmark-only" in text  # the base models
 
 
