@@ -22,28 +22,34 @@ def candidate_name(run: SpeedRun) -> str:
 
 
 def pairs(group: Sequence[SpeedRun]) -> list[tuple[SpeedRun, SpeedRun]]:
-    """Pairs (slower, faster) whose ratio says something.
+    """Pairs (candidate, compared with) whose ratio says something.
 
-    Every candidate against the first, the baseline; in a contest of several precisions also AST against MAST, and
-    timm's MViTv2 against ours, within each precision.
+    Every candidate with the baseline. In a contest of several precisions those on the same input as the baseline, and
+    within each precision AST with MAST, and timm's MViTv2 with ours.
 
     Args:
         group: the runs of one contest, the baseline last.
     """
-    baseline = group[-1]
-    found = [(run, baseline) for run in group[:-1]]
-    if is_mixed(baseline):
-        for run in group[:-1]:
-            found += [(run, twin) for twin in group[:-1] if twin.precision == run.precision and _twins(run, twin)]
-    return found
+    *others, baseline = group
+    if not is_mixed(baseline):
+        return [(run, baseline) for run in others]
+    found = [(run, baseline) for run in others if not _is_square(run)]
+    return found + [(run, twin) for run in others for twin in others if _are_twins(run, twin)]
 
 
-def _twins(run: SpeedRun, twin: SpeedRun) -> bool:
-    name, other = candidate_name(run), candidate_name(twin)
-    ours = family(other) == "mast"
-    if name.startswith(TIMM):
-        return ours and SQUARE in other
-    return family(name) == "ast" and ours and SQUARE not in other
+def _is_timm(run: SpeedRun) -> bool:
+    return candidate_name(run).startswith(TIMM)
+
+
+def _is_square(run: SpeedRun) -> bool:
+    return _is_timm(run) or SQUARE in candidate_name(run)
+
+
+def _are_twins(run: SpeedRun, twin: SpeedRun) -> bool:
+    """Whether the precision is the same, `twin` is a MAST, and `run` is AST on its input or timm's of its weights."""
+    if run.precision != twin.precision or family(candidate_name(twin)) != "mast":
+        return False
+    return _is_timm(run) if _is_square(twin) else family(candidate_name(run)) == "ast"
 
 
 def time_ratio(run: SpeedRun, baseline: SpeedRun) -> tuple[float, float, float] | None:

@@ -175,10 +175,15 @@ def _group_rows(group: Sequence[SpeedRun]) -> list[Row]:
         rows.append(Row(f"{label}: {record.candidate}", f"{label}: {name}" if label else name, _cells(record)))
     for candidate, baseline in pairs(group):
         key = f"{candidate.candidate} : {baseline.candidate}"
-        name = key if is_mixed(baseline) else f"{candidate_name(candidate)} : {candidate_name(baseline)}"
+        name = f"{_name(candidate)} : {_name(baseline)}"
         if cells := _ratio_cells(candidate, baseline):
             rows.append(Row(f"{label}: {key}", f"    {name}", cells))
     return rows
+
+
+def _name(record: SpeedRun) -> str:
+    """The candidate, in a contest of several precisions with its own: "ast_base", "ast_base fp32"."""
+    return f"{candidate_name(record)} {short_name(record.precision)}" if is_mixed(record) else candidate_name(record)
 
 
 def _cells(record: SpeedRun) -> dict[str, Cell]:
