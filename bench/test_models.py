@@ -6,7 +6,7 @@ from bench.candidates import ModelCase, input_size
 from bench.conftest import Comparison
 from reproduce.efficiency.stopping import Budget
 
-BUDGETS = {"inference": Budget(least=3, most=15, seconds=8), "training": Budget(least=3, most=10, seconds=10)}
+BUDGETS = {"inference": Budget(least=3, most=15, seconds=5), "training": Budget(least=3, most=10, seconds=5)}
 
 
 def test_ast_and_mast(
