@@ -14,6 +14,7 @@ import pytest
 import torch
 from pytest_benchmark.fixture import BenchmarkFixture
 
+from bench.candidates import MODES
 from reproduce.efficiency.candidates import DTYPES
 from reproduce.efficiency.interleaved import Candidate, InterleavedBenchmark, Measurement, measurement_key
 from reproduce.efficiency.memory import bounded_memory
@@ -25,8 +26,7 @@ from reproduce.records.store import RECORDS_DIR, append_record
 
 DEVICES = ("cpu", "cuda")
 PRESETS, UNTIMED_PRESETS = "tiny,small,base", "debug"
-# Batches of the largest preset: nobody trains with a batch of 1. One batch of the smaller presets shows their ratio.
-BATCHES, SMALLER_BATCH = {"inference": (1, 4), "training": (4,)}, 2
+SMALLER_BATCH = 2  # of the smaller presets, one of which shows their ratio; `test_side_by_side.py` has the largest
 SUMMARY = pytest.StashKey[list[str]]()
 
 
@@ -47,18 +47,13 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """`largest` is the last of the chosen presets; `case` runs over modes, presets and batches."""
+    """`largest` is the last of the chosen presets; `case` runs over modes and the smaller presets."""
     names = metafunc.config.getoption("presets") or (
         UNTIMED_PRESETS if metafunc.config.getoption("benchmark_disable") else PRESETS
     )
     presets = [name.strip() for name in names.split(",")]
     if "case" in metafunc.fixturenames:
-        cases = [
-            (mode, preset, batch)
-            for preset in presets
-            for mode, batches in BATCHES.items()
-            for batch in (batches if preset == presets[-1] else (SMALLER_BATCH,))
-        ]
+        cases = [(mode, preset, SMALLER_BATCH) for preset in presets[:-1] or presets for mode in MODES]
         metafunc.parametrize("case", cases, ids=["-".join(map(str, case)) for case in cases])
     if "largest" in metafunc.fixturenames:
         metafunc.parametrize("largest", presets[-1:])
@@ -157,13 +152,14 @@ class Comparison:
         # Records call a candidate "contender".
         experiment = {**conditions, "contender": name, "contenders": list(benchmark.measurements)}
         metrics = {**measurement.metrics(), **measurement.time_ratios(benchmark.baseline)}
+        precision = measurement.candidate.precision or environment["precision"]
         record = RunRecord(
             kind="speed",
             key=measurement_key(experiment, environment),
             experiment=experiment,
             scale="paper" if conditions.get("preset") == "base" else "demo",
             metrics=metrics,
-            environment={**environment, "attention": measurement.candidate.attention},
+            environment={**environment, "precision": precision, "attention": measurement.candidate.attention},
             details=measurement.details(),
             created=now(),
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -10,6 +11,7 @@ import torch
 from bench.candidates import MODES, input_size
 from bench.conftest import Comparison
 from models import create_model
+from models.pool_layouts import POOL_LAYOUTS
 from reproduce.efficiency.candidates import tensor_bytes
 from reproduce.efficiency.interleaved import Candidate
 from reproduce.efficiency.stopping import Budget
@@ -42,7 +44,9 @@ def test_attention_by_path(compare: Comparison, device: str, largest: str, famil
     model: Any = create_model(f"{family}_{largest}", input_size=input_size(largest)).to(device)
     number, block = block_of(model, which)
     x = tokens_of(model, block, device)
-    candidates = [attention_candidate(model, block.attn, x, path, mode) for path in model.attention_paths]
+    # On a CPU FlexAttention is neither fused nor trainable.
+    paths = [path for path in model.attention_paths if path != "flex" or device != "cpu"]
+    candidates = [attention_candidate(model, block.attn, x, path, mode) for path in paths]
     compare(
         "attention",
         candidates,
@@ -55,6 +59,27 @@ def test_attention_by_path(compare: Comparison, device: str, largest: str, famil
         tokens=x.shape[1],
         width=x.shape[2],
     )
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("which", ["first", "deepest"])
+def test_pooling_by_layout(compare: Comparison, device: str, largest: str, which: str, mode: str) -> None:
+    """Time both memory layouts of the depthwise convolutions, within the attention around them."""
+    model: Any = create_model(f"mast_{largest}", input_size=input_size(largest)).to(device)
+    number, block = block_of(model, which)
+    x = tokens_of(model, block, device)
+
+    def candidate(layout: str) -> Candidate:
+        attention = attention_candidate(model, block.attn, x, "auto", mode)
+
+        def call() -> None:
+            model.set_pool_layout(layout)
+            attention.call()
+
+        return replace(attention, name=layout, call=call)
+
+    conditions = {"mode": mode, "model": f"mast_{largest}", "block": number, "batch": BATCH}
+    compare("pooling layout", [candidate(layout) for layout in POOL_LAYOUTS], device, BUDGET, **conditions)
 
 
 def attention_candidate(model: Any, attention: Any, x: torch.Tensor, path: str, mode: str) -> Candidate:

@@ -7,7 +7,7 @@ generated ones of the same length and rate.
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from itertools import islice
 from pathlib import Path
 
@@ -22,16 +22,18 @@ from reproduce.audio.errors import AudioError
 from reproduce.audio.log_mel import log_mel, normalise, stack_waveforms
 from reproduce.audio.spec import AudioSpec
 from reproduce.audio.waveforms import LoadedClip, decode_many, load_waveform
+from reproduce.data.batches import EvaluationBatch, evaluation_batches
+from reproduce.data.waveform_store import stream_waveforms
 from reproduce.efficiency.candidates import inference_candidate
 from reproduce.efficiency.interleaved import Candidate
 from reproduce.efficiency.stopping import Budget
-from reproduce.environment import synchronise
-from reproduce.machine import decoding_threads
+from reproduce.evaluation.inference import InferenceOptions, TrainedModel, index_of_sounds, predict_store
+from reproduce.machine import decoding_threads, usable_cores
 
 SHARED = Path(os.environ.get("MAST_SHARED", Path(__file__).resolve().parents[2] / "shared"))
 RATE, SECONDS = 44_100, 5
 SPEC = AudioSpec(frames=512)  # five seconds, as AST takes ESC-50
-FILES, FILES_BEFORE_A_MODEL, DEBUG_FILES = 100, 8, 4
+FILES, FILES_BEFORE_A_MODEL, DEBUG_FILES = 100, 64, 4
 BATCH = 8
 BUDGET = Budget(least=3, most=9, seconds=10)
 
@@ -107,20 +109,32 @@ def test_files_to_log_mels(
 def test_end_to_end_beside_the_model_alone(
     compare: Comparison, recordings: tuple[str, list[Path]], device: str, largest: str
 ) -> None:
-    """Time files to logits beside the logits of a batch in memory: decoding must not hold the model up."""
+    """Time `predict` beside its model on batches in memory, and beside decoding: it must not hold the model up."""
     source, files = recordings
     files = files[: DEBUG_FILES if largest == "debug" else FILES_BEFORE_A_MODEL]
-    name = f"mast_{largest}"
+    preset = largest if largest == "debug" else "tiny"
+    name = f"mast_{preset}"
     model = create_model(name, input_size=(SPEC.mels, SPEC.frames)).eval().to(device)
-    ready = spectrograms_of(files, device)
-    alone = inference_candidate(f"{name} alone", model, ready)
+    trained = TrainedModel(model=model, name=name, front_end=SPEC, labels={}, multilabel=True)
+    options = InferenceOptions(device=device)
+    store = stream_waveforms(index_of_sounds(files, trained), SPEC)
 
-    def end_to_end() -> None:
+    def decoded() -> Iterator[EvaluationBatch]:
+        return evaluation_batches(store, options.batch_size, device, threads=usable_cores())
+
+    ready = list(decoded())
+
+    def alone() -> None:
         with torch.inference_mode():
-            model(spectrograms_of(files, device))
-        synchronise(device)
+            for batch in ready:
+                model(batch.inputs)
 
-    candidates = [alone, Candidate(f"files to {name}", end_to_end, len(files), alone.held_bytes, alone.attention)]
+    held = inference_candidate(name, model, ready[0].inputs)
+    candidates = [
+        Candidate(f"{name} alone", alone, len(files), held.held_bytes, held.attention),
+        Candidate(f"files to {name}", lambda: predict_store(trained, store, options), len(files), held.held_bytes),
+        Candidate("decoding and log-mels alone", lambda: list(decoded()), len(files)),
+    ]
     compare(
         "end to end",
         candidates,
@@ -129,6 +143,6 @@ def test_end_to_end_beside_the_model_alone(
         source=source,
         rate=RATE,
         seconds=SECONDS,
-        preset=largest,
+        preset=preset,
         batch=len(files),
     )

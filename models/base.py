@@ -12,6 +12,7 @@ from torch.utils.checkpoint import checkpoint
 
 from models.classifier import SpectrogramClassifier
 from models.layers import ClassifierHead, check_heads, check_input, init_linear_weights
+from models.pool_layouts import POOL_LAYOUTS
 from models.weight_formats import Action, WeightSource
 
 
@@ -116,6 +117,20 @@ class SpectrogramTransformer(SpectrogramClassifier):
         for module in self.modules():
             if hasattr(module, "recompute_from"):
                 module.recompute_from = elements
+        return self
+
+    def set_pool_layout(self, layout: str) -> SpectrogramTransformer:
+        """Choose the memory layout of the depthwise convolutions, one of POOL_LAYOUTS; outputs agree. Returns self.
+
+        Raises:
+            ValueError: an unknown layout.
+        """
+        if layout not in POOL_LAYOUTS:
+            raise ValueError(f"layout must be one of {POOL_LAYOUTS}, got {layout!r}")
+        module: Any
+        for module in self.modules():
+            if hasattr(module, "pool_layout"):
+                module.pool_layout = layout
         return self
 
     # --- Weights of other sources

@@ -224,6 +224,8 @@ class Block(nn.Module):
         copies = 2 * plan.dim_out * queries  # of q, for its products with both tables
         if path == "folded":  # q, k, v and the result, padded to one head size
             return copies + plan.num_heads * 2 * (queries + keys) * self.attn.folded_head_dim
+        if path == "flex":  # q, k, v, the result, and the tables' products
+            return copies + 2 * (queries + keys) * plan.dim_out + plan.num_heads * queries * sum(plan.key_grid)
         # q, k, v, the result, and a (queries x keys) bias or probabilities per head
         return copies + 2 * (queries + keys) * plan.dim_out + plan.num_heads * queries * keys
 

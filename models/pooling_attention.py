@@ -19,11 +19,13 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from models.chunked_attention import PIECE_SCORES, InputsOnly, chunked_attention
+from models.flex_attention import relative_flex_attention
 from models.layers import autocast_dtype
+from models.pool_layouts import CHANNELS_LAST, pool_tokens
 from models.recompute import recompute
 from models.weight_formats import Grid
 
-ATTENTION_PATHS = ("chunked", "folded", "sdpa", "reference")
+ATTENTION_PATHS = ("chunked", "folded", "flex", "sdpa", "reference")
 # Scores per clip. A fused kernel whose bias is learned writes its scores out in the backward pass; with fewer scores
 # than this, looping over clips costs more than it saves.
 CHUNKED_FROM = PIECE_SCORES // 4
@@ -106,6 +108,7 @@ class PoolingAttention(nn.Module):
         sdpa: the fused kernel with the bias as its mask.
         folded: the fused kernel without a mask; the bias is part of the product,
             [q / sqrt(D), q.R_f, q.R_t] . [k, onehot_f, onehot_t]. For GPUs, whose flash kernels take no mask.
+        flex: FlexAttention, whose kernel adds the bias. On a CPU it has no backward pass, and training takes sdpa.
         chunked: in pieces that fit a CPU's cache. Like folded it keeps no (queries x keys) tensor.
         auto: see `path_on`.
 
@@ -114,7 +117,7 @@ class PoolingAttention(nn.Module):
         norm_eps: LayerNorm epsilon.
         path: one of the paths.
 
-    `recompute_from`: see `SpectrogramTransformer.set_recompute`.
+    `recompute_from` and `pool_layout`: see `set_recompute` and `set_pool_layout` of `SpectrogramTransformer`.
     """
 
     freq_index: Tensor
@@ -122,6 +125,7 @@ class PoolingAttention(nn.Module):
     freq_one_hot: Tensor
     time_one_hot: Tensor
     recompute_from: int | None = None
+    pool_layout: str = CHANNELS_LAST
 
     def __init__(self, plan: BlockPlan, norm_eps: float = 1e-6, path: str = "auto") -> None:
         super().__init__()
@@ -159,8 +163,10 @@ class PoolingAttention(nn.Module):
 
         "auto" on a CPU: "sdpa" up to CHUNKED_FROM scores per clip, then "chunked". Elsewhere: "folded" up to
         FLASH_HEAD_SIZE, then "sdpa", which has a (queries x keys) mask but works on the true head size; "folded" would
-        take less memory, by a slower kernel on a head several times as large. Neither was measured.
+        take less memory, by a slower kernel on a head several times as large. Neither was measured, nor was "flex".
         """
+        if self.path == "flex" and device.type == "cpu" and torch.is_grad_enabled():
+            return "sdpa"
         if self.path != "auto":
             return self.path
         if device.type != "cpu":
@@ -170,12 +176,7 @@ class PoolingAttention(nn.Module):
 
     def _pool(self, x: Tensor, pool: nn.Conv2d, norm: nn.LayerNorm) -> Tensor:
         """(B, tokens, H*D) to (B, pooled tokens, H, D)."""
-        B, _, C = x.shape
-        # Heads become channels, and the tokens' layout is already channels-last: no permuting copies.
-        grid = x.reshape(B, *self.plan.grid, C).permute(0, 3, 1, 2)
-        weight = pool.weight.repeat(self.plan.num_heads, 1, 1, 1)
-        grid = F.conv2d(grid, weight, None, pool.stride, pool.padding, groups=C)
-        pooled = grid.permute(0, 2, 3, 1).reshape(B, -1, C)
+        pooled = pool_tokens(x, self.plan.grid, pool, self.plan.num_heads, self.pool_layout)
         return norm(pooled.unflatten(-1, (self.plan.num_heads, self.plan.head_dim)))
 
     def _indices(self) -> tuple[Tensor, Tensor]:
@@ -210,6 +211,12 @@ class PoolingAttention(nn.Module):
         v = F.pad(v.to(dtype), (0, f + t))
         return F.scaled_dot_product_attention(q, k, v, scale=1.0)[..., : self.plan.head_dim]
 
+    def _flex(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        """Attention by FlexAttention: the head size stays D, and no (N, M) bias is made on a GPU."""
+        freq, time = (term.flatten(2, 3) for term in self.relative_terms(q))
+        dtype = autocast_dtype(q.device.type) or q.dtype  # on CUDA, LayerNorm returns float32 under autocast
+        return relative_flex_attention(q.to(dtype), k.to(dtype), v.to(dtype), freq.to(dtype), time.to(dtype))
+
     def _chunked(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         """(B, tokens, H*D) each to (B, N, H, D), the residual of the queries included."""
         q = self._pool(q, self.pool_q, self.norm_q)
@@ -230,6 +237,8 @@ class PoolingAttention(nn.Module):
         v = recompute(self._pool, v, self.pool_v, self.norm_v, threshold=threshold).transpose(1, 2)  # (B, H, M, D)
         if path == "folded":
             y = self._folded(q, k, v)
+        elif path == "flex":
+            y = self._flex(q, k, v)
         elif path == "sdpa":
             y = F.scaled_dot_product_attention(q, k, v, attn_mask=self.relative_bias(q))
         else:

@@ -14,7 +14,7 @@ from reports.sounds import SECONDS
 from reports.source import Source
 from reproduce.tables import Table
 from reproduce.tables.recipes import recipes_table
-from reproduce.tables.speed import MODELS
+from reproduce.tables.speed import is_main_part
 
 
 def appendices(source: Source, sounds: Iterable[tuple[str, str]]) -> tuple[Section, ...]:
@@ -73,7 +73,7 @@ def _cost_details(source: Source) -> tuple[Block, ...]:
 
 def _time_details(source: Source) -> tuple[Block, ...]:
     table = source.table("speed")
-    parts = [part for part in with_blocks(table) if part.rows and f", {MODELS}," not in part.name]
+    parts = [part for part in with_blocks(table) if part.rows and not is_main_part(part)]
     return (
         *((Bullets(items=notes_of(table)),) if table.notes else ()),
         *(grid_of(part) for part in parts),

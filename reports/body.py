@@ -12,7 +12,7 @@ from reports.grids import grid_of, with_blocks
 from reports.own import own_tables
 from reports.source import Source
 from reproduce.tables import Table, table_specs
-from reproduce.tables.speed import MODELS
+from reproduce.tables.speed import is_main_part
 
 REAL_AUDIO = ("esc50", "equal_macs", "pooling")
 PAPER_TABLES = ("table2", "table3", "table4", "table5", "ablations", "table6")
@@ -124,7 +124,7 @@ def _time(source: Source) -> tuple[Block, ...]:
         "Fewer MACs do not give proportionally less time. Both models are timed in turns in one process, so that their "
         "ratio is taken round by round."
     )
-    benches = [part for part in with_blocks(source.table("speed")) if part.rows and f", {MODELS}," in part.name]
+    benches = [part for part in with_blocks(source.table("speed")) if part.rows and is_main_part(part)]
     grids = (grid_of(part, command=command_of("speed"), notes=False) for part in benches)
     return (
         Paragraph(text=words(intro)),

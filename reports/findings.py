@@ -19,7 +19,7 @@ from reproduce.records.runs import CostRun, SpeedRun, TrainedRun
 from reproduce.tables import MEASURED, NOT_RUN
 from reproduce.tables.base import MEGA
 from reproduce.tables.notes import MeanDifference, mean_difference
-from reproduce.tables.speed import MODELS
+from reproduce.tables.speed import EXPECTED
 
 RATIO, COST_UNITS = "x", ("G", "M")
 PAPER_TABLES = ("table1", "table2", "table3", "table4", "table5", "table6", "ablations")
@@ -62,9 +62,9 @@ def largest_batches(source: Source) -> list[SpeedUp]:
     timings = speed_ups(
         run
         for run in sorted(timed, key=lambda run: (run.batch, run.created))
-        if run.bench == MODELS and run.scale == "paper" and not run.conditions.get("compile")
+        if run.bench in EXPECTED and run.scale == "paper" and not run.conditions.get("compile")
     )
-    largest = {(s.run.environment.machine, s.run.mode): s for s in timings if s.run.precision in ("", "float32")}
+    largest = {(s.run.environment.machine, s.run.mode): s for s in timings if s.run.precision == "float32"}
     return list(largest.values())
 
 

@@ -35,13 +35,14 @@ def choose_precision(name: str, device: str) -> str:
     """Return the precision of matrix products as torch and the records call it: "float32", "bfloat16" or "float16".
 
     "auto" is bfloat16 on a GPU that multiplies it natively, and float32 elsewhere, on CPUs with bfloat16 instructions
-    too: there it can change a score, and it is slower for small models. Measured on ESC-10 (16 epochs of the demo on
-    folds 2 to 5; Intel Xeon with avx512_bf16, without AMX), float32 -> bfloat16:
+    too. Measured on ESC-10 (16 epochs of the demo on folds 2 to 5; Intel Xeon with avx512_bf16, without AMX), float32
+    -> bfloat16:
 
         mast_tiny: fold 1 71.25 -> 70.00 %, 1 of all 400 clips in another class, logits differ by at most 0.040
         ast_tiny: fold 1 56.25 -> 56.25 %, 0 of all 400 clips in another class, logits differ by at most 0.011
 
-    with 1.6 times the processor time of mast_tiny in float32.
+    and bfloat16 is not faster on every such CPU: there mast_base takes 1.5 and ast_base 1.8 times as long in it (a
+    forward pass, batch 1), on an AMD EPYC 0.5 to 0.6 times. `pytest bench/` measures both.
 
     Args:
         name: "auto", or a name of PRECISIONS.

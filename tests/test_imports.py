@@ -41,7 +41,17 @@ ROOMS = (
     "cli",
     "__main__",
 )
-BENCH_MAY_USE = {"audio", "datasets", "environment", "efficiency", "experiments", "machine", "records"}
+BENCH_MAY_USE = {
+    "audio",
+    "data",
+    "datasets",
+    "environment",
+    "efficiency",
+    "evaluation",
+    "experiments",
+    "machine",
+    "records",
+}
 # No file here imports torch, neither itself nor by what it imports. A folder stands for all of its files.
 TORCH_FREE = (
     "errors.py",

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from models.chunked_attention import InputsOnly, chunked_attention
+from models.pool_layouts import POOL_LAYOUTS
 from models.pooling_attention import ATTENTION_PATHS, BlockPlan, PoolingAttention, pooled_grid, relative_index
 
 Grid = tuple[int, int]
@@ -117,6 +118,34 @@ def test_every_path_equals_the_loop_over_pairs(grid: Grid, stride_q: Grid, strid
     for path in ATTENTION_PATHS:
         module.path = path
         torch.testing.assert_close(module(x).detach(), expected, rtol=0, atol=1e-10)
+
+
+@pytest.mark.filterwarnings("ignore:flex_attention called without torch.compile")
+@pytest.mark.parametrize(("grid", "stride_q", "stride_kv"), GEOMETRIES[:3])
+def test_flex_attention_equals_the_reference(grid: Grid, stride_q: Grid, stride_kv: Grid) -> None:
+    """On a CPU it has no backward pass, and training takes another path."""
+    module = make_attention(grid, stride_q, stride_kv)
+    x = make_tokens(module)
+    with torch.no_grad():
+        expected = module(x)
+        module.path = "flex"
+        assert module.path_on(x.device) == "flex"
+        torch.testing.assert_close(module(x), expected, rtol=0, atol=1e-10)
+    assert module.path_on(x.device) == "sdpa"
+
+
+@pytest.mark.parametrize(("grid", "stride_q", "stride_kv"), GEOMETRIES)
+def test_both_layouts_of_the_convolutions_agree(grid: Grid, stride_q: Grid, stride_kv: Grid) -> None:
+    module = make_attention(grid, stride_q, stride_kv)
+    x = make_tokens(module)
+    outputs, grads = [], []
+    for layout in POOL_LAYOUTS:
+        module.pool_layout = layout
+        outputs.append(module(x).detach())
+        grads.append(gradients(module, x))
+    torch.testing.assert_close(*outputs, rtol=0, atol=1e-10)
+    for name, grad in grads[0].items():
+        torch.testing.assert_close(grads[1][name], grad, rtol=0, atol=1e-8, msg=name)
 
 
 def gradients(module: PoolingAttention, x: Tensor) -> dict[str, Tensor]:

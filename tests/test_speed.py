@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from reproduce.__main__ import main
 from reproduce.paper import load_paper
 from reproduce.records.record import RunRecord
 from reproduce.records.records import Records
-from reproduce.records.store import as_stored
+from reproduce.records.runs import SpeedRun
+from reproduce.records.store import append_record, as_stored
 from reproduce.tables import Cell, Table, TableInputs, table_specs
 from reproduce.tables.render import render
 
@@ -80,21 +83,25 @@ def build(*records: RunRecord) -> Table:
     return table_specs()["speed"].build(TableInputs(load_paper(), Records.of(records), Path("no-records")))
 
 
+def block_of(bench: str, *records: RunRecord) -> Table:
+    return next(block for block in build(*records).blocks if f", {bench}," in block.name)
+
+
 def row(table: Table, label: str) -> dict[str, Cell]:
     return dict(next(r.cells for r in table.rows if r.label.strip() == label))
 
 
 def test_without_records_every_case_is_not_run_and_the_command_is_named() -> None:
-    (block,) = build().blocks
-    assert [r.label for r in block.rows][:2] == ["inference, base, batch 1", "inference, base, batch 4"]
-    cells = [cell for r in block.rows for cell in r.cells.values()]
+    rows = [row for block in build().blocks for row in block.rows]
+    assert [r.label for r in rows][:2] == ["inference, base, batch 1", "inference, base, batch 4"]
+    cells = [cell for r in rows for cell in r.cells.values()]
     assert {cell.status for cell in cells} == {"not run"}
     assert all(cell.conditions.startswith("not run: pytest bench/ --benchmark-only") for cell in cells)
     assert "not run: pytest bench/ --benchmark-only" in render(build(), "terminal")
 
 
 def test_the_measured_ratio_is_beside_that_of_the_macs() -> None:
-    (block,) = build(*make_contest(3.0)).blocks
+    block = block_of("models", *make_contest(3.0))
     assert [r.label.strip() for r in block.rows[:3]] == [
         "inference, base, batch 1: ast_base",
         "inference, base, batch 1: mast_base",
@@ -107,7 +114,7 @@ def test_the_measured_ratio_is_beside_that_of_the_macs() -> None:
 
 
 def test_a_row_holds_time_throughput_spread_and_memory_of_a_clip() -> None:
-    (block,) = build(*make_contest(3.0, batch=4)).blocks
+    block = block_of("models", *make_contest(3.0, batch=4))
     cells = row(block, "inference, base, batch 4: ast_base")
     assert cells["ms"].measured == pytest.approx(300.0)
     assert cells["clips_per_s"].measured == pytest.approx(1 / 0.3)
@@ -117,20 +124,60 @@ def test_a_row_holds_time_throughput_spread_and_memory_of_a_clip() -> None:
 
 
 def test_what_is_recorded_is_no_longer_not_run() -> None:
-    (block,) = build(*make_contest(mode="training", batch=4)).blocks
+    block = block_of("models", *make_contest(mode="training", preset="small", batch=2))
     missing = {r.label for r in block.rows if r.cells["ms"].status == "not run"}
-    assert "training, base, batch 4" not in missing
-    assert {"training, small, batch 2", "inference, base, batch 1"} <= missing
+    assert missing == {"inference, small, batch 2", "inference, tiny, batch 2", "training, tiny, batch 2"}
 
 
 def test_what_is_expected_is_what_a_default_run_measures() -> None:
-    from bench.conftest import BATCHES, PRESETS, SMALLER_BATCH
+    from bench.candidates import MODES
+    from bench.conftest import PRESETS, SMALLER_BATCH
+    from bench.test_side_by_side import BATCHES
     from reproduce.tables.speed import EXPECTED
 
     *smaller, largest = PRESETS.split(",")
-    default = [(mode, largest, batch) for mode, batches in BATCHES.items() for batch in batches]
-    default += [(mode, preset, SMALLER_BATCH) for mode in BATCHES for preset in smaller]
-    assert sorted(tuple(case.values()) for case in EXPECTED) == sorted(default)
+    default = {
+        "side by side": [(mode, largest, batch) for mode in MODES for batch in BATCHES],
+        "models": [(mode, preset, SMALLER_BATCH) for preset in smaller for mode in MODES],
+    }
+    for bench, cases in EXPECTED.items():
+        assert sorted(tuple(case.values()) for case in cases) == sorted(default[bench])
+
+
+def make_mixed_contest() -> list[RunRecord]:
+    """Both precisions of both models and of the square pair, two rounds each; bfloat16 takes half the time."""
+    models = {"mast_base": 1.0, "ast_base": 3.0, "mast_base square": 0.9, "timm MViTv2": 1.8}
+    names = [f"{name}, {precision}" for precision in ("bfloat16", "float32") for name in models]
+    records = []
+    for name in names:
+        model, _, precision = name.rpartition(", ")
+        factor = models[model] * (1.0 if precision == "bfloat16" else 2.0)
+        made = make_speed_record(name, tuple(names), 100 * factor, factor, bench="side by side", precision="mixed")
+        rounds = {"failure": None, "samples_s": [0.1 * factor, 0.2 * factor]}
+        environment = {**ENVIRONMENT, "precision": precision}
+        records.append(replace(made, details=rounds, environment=environment))
+    return records
+
+
+def test_a_contest_of_both_precisions_names_each_and_compares_equals_too() -> None:
+    block = block_of("side by side", *make_mixed_contest())
+    labels = [r.label.strip() for r in block.rows]
+    assert labels.count("inference, base, batch 1: mast_base") == 2
+    words = {r.key: r.cells["precision"].text for r in block.rows if "precision" in r.cells}
+    assert words["inference, base, batch 1: ast_base, float32"] == "fp32"
+    assert words["inference, base, batch 1: mast_base, bfloat16"] == "bf16"
+    ratios = {name: row(block, name)["ms"].measured for name in labels if " : " in name}
+    assert ratios["ast_base fp32 : mast_base bf16"] == pytest.approx(6.0)
+    assert ratios["ast_base fp32 : mast_base fp32"] == pytest.approx(3.0)
+    assert ratios["timm MViTv2 bf16 : mast_base square bf16"] == pytest.approx(2.0)
+    assert len(ratios) == 6  # of the four on the baseline's input, one pair in float32, timm's in both
+
+
+def test_an_old_record_without_a_precision_reads_as_float32() -> None:
+    record = make_speed_record("mast_base", ("mast_base",))
+    del record.experiment["precision"]
+    (run,) = Records.of([record]).of_kind(SpeedRun)
+    assert run.precision == "float32"
 
 
 def test_larger_models_and_smaller_batches_come_first_and_other_conditions_are_named() -> None:
@@ -140,7 +187,7 @@ def test_larger_models_and_smaller_batches_come_first_and_other_conditions_are_n
         *make_contest(precision="bfloat16", compile=True),
         *make_contest(),
     ]
-    (block,) = build(*contests).blocks
+    block = block_of("models", *contests)
     assert [r.label for r in block.rows if r.label.endswith(": ast_base")] == [
         "inference, base, batch 1: ast_base",
         "inference, base, batch 1, bfloat16, compiled: ast_base",
@@ -160,16 +207,17 @@ def test_a_machine_has_its_own_blocks_and_a_peer_its_own_ratio() -> None:
         make_speed_record("transformers AST", names, 130.0, 1.3, bench="peer: transformers"),
     ]
     table = build(*make_contest(), *gpu, *peers)
-    assert [block.title.partition(":")[0] for block in table.blocks] == ["a GPU", *["invented CPU, 2 threads"] * 2]
-    assert row(table.blocks[0], "ast_base : mast_base")["ms"].measured == 6.0
-    assert row(table.blocks[2], "transformers AST : ast_base")["ms"].measured == 1.3
+    titles = [block.title.partition(":")[0] for block in table.blocks]
+    assert titles == [*["a GPU"] * 2, *["invented CPU, 2 threads"] * 3]
+    assert row(table.blocks[1], "ast_base : mast_base")["ms"].measured == 6.0
+    assert row(table.blocks[4], "transformers AST : ast_base")["ms"].measured == 1.3
 
 
 def test_a_contender_that_ran_out_of_memory_is_named_and_gives_no_ratio() -> None:
     mast, ast = make_contest()
     empty: dict[str, Any] = {name: None for name in ast.metrics if not name.startswith(("macs", "rounds"))}
     lost = replace(ast, metrics={**ast.metrics, **empty}, details={"failure": "out of memory", "samples_s": []})
-    (block,) = build(mast, lost).blocks
+    block = block_of("models", mast, lost)
     cell = row(block, "inference, base, batch 1: ast_base")["ms"]
     assert cell.status == "not run" and cell.conditions.startswith("not run: out of memory: ast_base")
     assert "ms" not in row(block, "ast_base : mast_base")
@@ -179,3 +227,40 @@ def test_recordings_are_shown_in_multiples_of_real_time() -> None:
     record = make_speed_record("loop", ("loop",), 10.0, bench="input pipeline", seconds=5, source="ESC-10")
     block = next(block for block in build(record).blocks if block.title.endswith("ogg files to log-mels"))
     assert block.rows[0].cells["real_time"].measured == pytest.approx(500.0)
+
+
+# --- two machines or commits ----------------------------------------------------------------------------------------
+
+
+def test_two_folders_give_the_ratio_of_every_candidate_that_both_have(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    here = [*make_contest(), *make_contest(batch=4)]
+    slower = [
+        replace(
+            record,
+            metrics={**record.metrics, "clips_per_s": record.metrics["clips_per_s"] / 2},
+            environment={**ENVIRONMENT, "device": "slow CPU", "commit": "0123456789ab"},
+        )
+        for record in make_contest()
+    ]
+    for name, records in (("here", here), ("there", slower)):
+        for record in records:
+            append_record(tmp_path / name, record)
+    options = ["speed", "--records", str(tmp_path / "here"), "--against", str(tmp_path / "there"), "--format", "json"]
+    assert main(options) == 0
+    (block,) = json.loads(capsys.readouterr().out)["blocks"]
+    cells = {(cell["row"], cell["column"]): cell for cell in block["rows"]}
+    rows = {row for row, _ in cells}
+    assert rows == {f"inference, base, batch 1: {name}, float32" for name in ("ast_base", "mast_base")}
+    ratio = cells["inference, base, batch 1: mast_base, float32", "ratio"]
+    assert ratio["measured"] == pytest.approx(2.0)
+    assert "slow CPU" in ratio["conditions"] and "0123456789ab" in ratio["conditions"]
+    assert "slow CPU, 2 threads" in block["title"]
+
+
+def test_folders_that_share_no_candidate_are_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    append_record(tmp_path / "here", make_contest()[0])
+    options = ["speed", "--records", str(tmp_path / "here"), "--against", str(tmp_path / "there")]
+    assert main(options) == 2
+    assert f"error: --against {tmp_path}/there: no speed record" in capsys.readouterr().err

@@ -9,9 +9,10 @@ from matplotlib.axes import Axes
 
 from reports.plots.base import PAGE_WIDTH, Drawn, finish, label_of, plain, tip
 from reproduce.experiments.families import family
+from reproduce.records.contests import SQUARE, candidate_name, time_ratio
 from reproduce.records.runs import SpeedRun
 from reproduce.tables import TableInputs
-from reproduce.tables.speed import MODELS
+from reproduce.tables.speed import EXPECTED
 
 FULL, SEEN = "macs_full", "macs_module_only"
 RULES = {FULL: "full rule", SEEN: "module-only rule"}
@@ -37,7 +38,7 @@ class SpeedUp:
 
 def draw_speed(inputs: TableInputs) -> Drawn | None:
     """A panel per machine; None without a timed pair of models."""
-    timed = [run for run in inputs.records.newest(SpeedRun) if run.bench == MODELS]
+    timed = [run for run in inputs.records.newest(SpeedRun) if run.bench in EXPECTED]
     machines = sorted({run.environment.machine for run in timed})
     panels = {machine: speed_ups(run for run in timed if run.environment.machine == machine) for machine in machines}
     panels = {machine: timings for machine, timings in panels.items() if timings}
@@ -64,18 +65,18 @@ def draw_speed(inputs: TableInputs) -> Drawn | None:
 
 def speed_ups(runs: Iterable[SpeedRun]) -> list[SpeedUp]:
     """AST over MAST for every set of conditions under which both were timed; failures are left out."""
-    contests: dict[str, dict[str, SpeedRun]] = {}
+    contests: dict[tuple[str, str], dict[str, SpeedRun]] = {}
     for run in runs:
-        contests.setdefault(run.conditions_key, {})[family(run.candidate)] = run
+        if (name := candidate_name(run)).split(" ")[-1] != SQUARE:
+            contests.setdefault((run.conditions_key, run.precision), {})[family(name)] = run
     timings = []
     for contest in contests.values():
         ast, mast = contest.get("ast"), contest.get("mast")
         if ast is None or mast is None or ast.failure or mast.failure:
             continue
-        # The first candidate is the baseline; the record of the other holds the ratio.
-        other = ast if ast.candidates[0] == mast.candidate else mast
-        q1, median, q3 = (other.metric(f"time_ratio{which}") for which in ("_q1", "", "_q3"))
-        times = (q1, median, q3) if other is ast else (1 / q3, 1 / median, 1 / q1)
+        times = time_ratio(ast, mast)
+        if times is None:
+            continue
         macs = {rule: ast.metric(rule) / mast.metric(rule) for rule in RULES}
         timings.append(SpeedUp(label=conditions_label(ast), run=ast, times=times, macs=macs))
     return timings

@@ -41,6 +41,8 @@ def _table_command(spec: TableSpec) -> Command:
         add_options, run = _scaling_options, "reproduce.cli.targets:run_scaling"
     elif spec.name == "costs":
         add_options, run = _costs_options, "reproduce.cli.tables:run_costs"
+    elif spec.name == "speed":
+        add_options, run = _speed_options, "reproduce.cli.tables:run_speed"
     else:
         add_options, run = o.add_measured, "reproduce.cli.tables:run_table"
     if spec.name in PAPER_TABLES:
@@ -87,6 +89,13 @@ def _scaling_options(parser: argparse.ArgumentParser) -> None:
     o.add_models(parser, "ast_base,mast_base")
 
 
+def _speed_options(parser: argparse.ArgumentParser) -> None:
+    o.add_measured(parser)
+    parser.add_argument(
+        "--against", type=Path, metavar="DIR", help="ratios to the speeds in this folder of another machine or commit"
+    )
+
+
 def _plan_options(parser: argparse.ArgumentParser) -> None:
     targets = (*trained_targets(), "all")
     parser.add_argument("target", metavar="TARGET", choices=targets, help=", ".join(targets))
@@ -129,6 +138,7 @@ def _model_option(parser: argparse.ArgumentParser) -> None:
 def _inference_options(parser: argparse.ArgumentParser) -> None:
     _model_option(parser)
     o.add_precision(parser)
+    o.add_compile(parser)
     _crops_option(parser)
 
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from reproduce.cli.progress import log, print_result, progress_bar
 from reproduce.cli.windows import asks_for_windows, predict_in_windows, window_batches
 from reproduce.datasets import ClipIndex, dataset_spec, location_of, read_variant
+from reproduce.efficiency.compilation import compile_model
 from reproduce.environment import choose_device, choose_precision
 from reproduce.errors import InputError
 from reproduce.evaluation.embedding_files import EmbeddingRows, check_suffix, write_embeddings
@@ -37,7 +38,7 @@ def run_predict(options: argparse.Namespace) -> int:
     """Print the most probable classes of every sound, or of every window of it."""
     inference = _inference_options(options)
     sounds = _find_sounds(options)
-    trained = _load(options, inference.device)
+    trained = _load(options, inference.device, options.compile)
     index = index_of_sounds(sounds, trained)
     if asks_for_windows(options):
         return predict_in_windows(options, trained, index, inference)
@@ -85,7 +86,7 @@ def run_embed(options: argparse.Namespace) -> int:
     labelled = not options.sounds
     index = _read_data(options) if labelled else None
     sounds = _find_sounds(options)
-    trained = _load(options, inference.device)
+    trained = _load(options, inference.device, options.compile)
     index = index or index_of_sounds(sounds, trained)
 
     def parts() -> Iterator[EmbeddingRows]:
@@ -105,7 +106,7 @@ def run_embed(options: argparse.Namespace) -> int:
 def run_evaluate(options: argparse.Namespace) -> int:
     """Print a trained model's scores on a data set's test clips, or on another split or fold."""
     inference = _inference_options(options)
-    trained = _load(options, inference.device)
+    trained = _load(options, inference.device, options.compile)
     spec = dataset_spec(options.name)
     folder = location_of(spec.name, options.data, options.datasets)
     index = read_variant(spec.name, folder, options.variant, follow_outside=options.follow_outside)
@@ -149,9 +150,11 @@ def run_inspect(options: argparse.Namespace) -> int:
 # --- what they share --------------------------------------------------------------------------------------------------
 
 
-def _load(options: argparse.Namespace, device: str) -> TrainedModel:
+def _load(options: argparse.Namespace, device: str, compiled: bool = False) -> TrainedModel:
     """The model of `--model`, with the front end of `--front-end`."""
     trained = load_trained_model(options.model, device, options.function)
+    if compiled:
+        compile_model(trained.model, device)
     if options.front_end is None:
         return trained
     return replace(trained, front_end=replace(trained.front_end, implementation=options.front_end))

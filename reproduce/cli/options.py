@@ -26,6 +26,7 @@ class ExecutionOptions:
     Args:
         device: "auto", "cpu", "cuda", "cuda:1", ...
         precision: "auto", "fp32", "bf16" or "fp16".
+        compile: compile the model.
         micro_batch: clips per forward pass on a device; None for its whole share of the batch.
         workers: processes that read clips ahead; None chooses by the cores.
         stream: read clips from disk in every epoch even if they fit in memory.
@@ -36,6 +37,7 @@ class ExecutionOptions:
 
     device: str
     precision: str
+    compile: bool
     micro_batch: int | None
     workers: int | None
     stream: bool
@@ -174,6 +176,15 @@ def add_precision(parser: argparse._ActionsContainer) -> None:
     )
 
 
+def add_compile(parser: argparse._ActionsContainer) -> None:
+    """Add `--compile`."""
+    parser.add_argument(
+        "--compile",
+        action="store_true",
+        help="compile the model, for about a minute; on a GPU it then runs as a CUDA graph",
+    )
+
+
 def add_memory(parser: argparse._ActionsContainer) -> None:
     """Add `--micro-batch` and `--grad-checkpointing`."""
     parser.add_argument(
@@ -209,6 +220,7 @@ def add_training(parser: argparse.ArgumentParser) -> None:
     execution = parser.add_argument_group("execution", "settings of the machine: no option here changes a run's key")
     add_device(execution)
     add_precision(execution)
+    add_compile(execution)
     add_memory(execution)
     execution.add_argument(
         "--workers", type=at_least(0), metavar="N", help="processes that read clips ahead (default: by the cores)"

@@ -101,6 +101,7 @@ def make_execution(options: ExecutionOptions, in_main_memory: bool) -> Execution
         workers = 0 if in_main_memory and device == "cpu" else reading_workers(_processes_here())
     return Execution(
         accelerator=make_accelerator(device, precision),
+        compile=options.compile,
         micro_batch=options.micro_batch,
         workers=workers,
         grad_checkpointing=options.grad_checkpointing,
@@ -251,8 +252,6 @@ def train_missing(
     Raises:
         InputError: a folder cannot be written, or the data or weights do not fit an experiment.
     """
-    from reproduce.training.runner import run_experiment
-
     experiments = list(experiments)
     planned, store = _plan(experiments, store, kind, options)
     keys = {run.key: experiment for run, experiment in zip(planned, experiments, strict=True)}
@@ -261,6 +260,8 @@ def train_missing(
     log(f"{len(keys)} runs: {len(recorded)} recorded, {len(missing)} to train")
     if not missing:
         return keys
+    from reproduce.training.runner import run_experiment  # late: it imports Accelerate
+
     for folder in (options.records, options.runs):
         _check_writable(folder)
     execution = make_execution(options.execution, isinstance(store.waveforms, tuple))
@@ -289,10 +290,11 @@ def _plan(
 ) -> tuple[list[PlannedRun], WaveformStore]:
     """Call `plan_runs` in the first process. All processes use its plan; only the first one needs the digests."""
     from reproduce.cli.planned_runs import plan_runs
-    from reproduce.training.processes import by_first_process
 
     if not is_distributed():
         return plan_runs(experiments, store, kind, options)
+    from reproduce.training.processes import by_first_process
+
     make_execution(options.execution, isinstance(store.waveforms, tuple))  # the processes need it to communicate
     hashed = [store]
 

@@ -36,6 +36,17 @@ def run_costs(options: argparse.Namespace) -> int:
     return 0
 
 
+def run_speed(options: argparse.Namespace) -> int:
+    """Print the measured speeds, or with `--against` their ratios to those in another folder."""
+    if options.against is None:
+        return run_table(options)
+    from reproduce.tables.speed_against import speed_against
+
+    folders = options.records, options.against
+    print_table(speed_against(load_records(folders[0]), load_records(folders[1]), folders), options.format)
+    return 0
+
+
 def run_compare(options: argparse.Namespace) -> int:
     """Print a paired comparison of two stored runs."""
     from reproduce.tables.compare import compare

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import partial
 
 import torch
 import torch.nn.functional as F
@@ -25,11 +26,19 @@ def inference_candidate(name: str, model: nn.Module, x: Tensor, precision: str =
     """
     model.eval()
 
-    def call() -> None:
+    def forward(x: Tensor) -> None:
         with torch.inference_mode(), computing_in(precision, x.device):
             model(x)
 
-    return Candidate(name, call, len(x), lambda: tensor_bytes(_state(model)), _attention(model))
+    return Candidate(
+        name,
+        partial(forward, x),
+        len(x),
+        lambda: tensor_bytes(_state(model)),
+        _attention(model),
+        precision,
+        partial(forward, x[:1]),
+    )
 
 
 def training_candidate(
@@ -49,7 +58,7 @@ def training_candidate(
     model.train()
     optimiser = torch.optim.AdamW(model.parameters(), lr=1e-5)
 
-    def call() -> None:
+    def step(x: Tensor, targets: Tensor) -> None:
         with computing_in(precision, x.device):
             logits = model(x)
         F.binary_cross_entropy_with_logits(logits.float(), targets).backward()
@@ -60,7 +69,15 @@ def training_candidate(
         moments = (value for state in optimiser.state.values() for value in state.values() if isinstance(value, Tensor))
         return tensor_bytes((*_state(model), *moments))
 
-    return Candidate(name, call, len(x), state_bytes, _attention(model))
+    return Candidate(
+        name,
+        partial(step, x, targets),
+        len(x),
+        state_bytes,
+        _attention(model),
+        precision,
+        partial(step, x[:1], targets[:1]),
+    )
 
 
 def tensor_bytes(tensors: Iterable[Tensor]) -> int:

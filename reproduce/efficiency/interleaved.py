@@ -42,6 +42,8 @@ class Candidate:
         clips: clips that one call processes.
         held_bytes: returns the memory that stays between calls (weights, optimiser state); called after the warm-up.
         attention: attention path of a model, for the record.
+        precision: of its matrix products, for the record; "" for that of the benchmark.
+        warm_up: cheaper than `call`, to build on a CPU what `call` builds lazily; None for `call` itself.
         facts: further numbers for the record, such as MACs per clip.
     """
 
@@ -50,6 +52,8 @@ class Candidate:
     clips: int = 1
     held_bytes: Callable[[], int] = _nothing
     attention: str | None = None
+    precision: str = ""
+    warm_up: Callable[[], object] | None = None
     facts: Mapping[str, float | int | None] = field(default_factory=dict)
 
 
@@ -162,8 +166,12 @@ class InterleavedBenchmark:
                 self._attempt(measurement, self._measure_energy)
 
     def _warm_up(self, measurement: Measurement) -> None:
-        for _ in range(GPU_WARM_UP_CALLS if self._on_gpu else 1):
-            measurement.candidate.call()
+        candidate = measurement.candidate
+        if self._on_gpu:
+            for _ in range(GPU_WARM_UP_CALLS):
+                candidate.call()
+        else:
+            (candidate.warm_up or candidate.call)()
         measurement.held_bytes = measurement.candidate.held_bytes()
 
     def _measure_memory(self, measurement: Measurement) -> None:

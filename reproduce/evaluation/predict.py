@@ -18,6 +18,7 @@ from reproduce.datasets.index import DEFAULT_HEAD
 from reproduce.datasets.strings import Strings
 from reproduce.environment import synchronise
 from reproduce.errors import InputError
+from reproduce.evaluation.batch_parts import Outputs, by_parts, one_ahead
 from reproduce.metrics.headline import score
 
 
@@ -78,21 +79,28 @@ def predict(
     positions: list[np.ndarray] = []
     problems: list[Problem] = []
     seconds: list[float] = []
-    for batch in batches:
-        problems += batch.problems
-        if not len(batch.positions):
-            continue
-        with autocast():
+
+    def forward(inputs: Tensor) -> Outputs:
+        with torch.inference_mode(), autocast():
+            embedding = model.pool(model.forward_features(inputs))
+            return embedding, as_heads(model.classify(embedding))
+
+    device = next((parameter.device for parameter in model.parameters()), torch.device("cpu"))
+    with by_parts(forward, device) as forward_batch:
+        for batch in one_ahead(batches, device):
+            problems += batch.problems
+            if not len(batch.positions):
+                continue
             synchronise(batch.inputs.device)
             start = time.perf_counter()
-            embedding = model.pool(model.forward_features(batch.inputs))
-            outputs = as_heads(model.classify(embedding))
+            embedding, outputs = forward_batch(batch.inputs)
             synchronise(batch.inputs.device)
-        seconds.append(time.perf_counter() - start)
-        for head, values in outputs.items():
-            logits.setdefault(head, []).append(_mean_of_crops(values.float(), batch.crops, multilabel).cpu().numpy())
-        embeddings.append(_mean_rows(embedding.float(), batch.crops).cpu().numpy())
-        positions.append(batch.positions)
+            seconds.append(time.perf_counter() - start)
+            for head, values in outputs.items():
+                means = _mean_of_crops(values.float(), batch.crops, multilabel)
+                logits.setdefault(head, []).append(means.cpu().numpy())
+            embeddings.append(_mean_rows(embedding.float(), batch.crops).cpu().numpy())
+            positions.append(batch.positions)
     first = 1 if len(seconds) > 1 else 0
     return Predictions(
         positions=np.concatenate([np.empty(0, np.int64), *positions]),

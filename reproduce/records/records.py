@@ -166,7 +166,7 @@ def _row(run: Run) -> dict[str, Any]:
         row |= {"seconds": run.seconds, "batch": run.batch, "mode": "inference", "failure": run.failure}
     if isinstance(run, SpeedRun):
         row |= {name: getattr(run, name) or None for name in ("bench", "candidate", "mode", "batch", "failure")}
-        row["precision"] = run.precision or row["precision"]
+        row["precision"] = run.precision
         row["seconds"] = run.conditions.get("seconds")
     if isinstance(run, ClusteringRun):
         row["protocol"] = run.protocol

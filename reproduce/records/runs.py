@@ -23,6 +23,7 @@ from reproduce.experiments.recipe import Recipe
 from reproduce.records.record import RunRecord
 
 CLOSED_FORM, FLOP_COUNTER = "closed form", "torch FlopCounterMode"  # where MACs come from
+MIXED = "mixed"  # the "precision" of a contest of candidates in several; each record's environment has its own
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -421,8 +422,9 @@ class SpeedRun(Run):
 
     @property
     def precision(self) -> str:
-        """Precision of the candidates; "" where the benchmark has no such condition."""
-        return str(self.conditions.get("precision", ""))
+        """Precision of this candidate; float32 in old records, which do not state it."""
+        stated = str(self.conditions.get("precision", ""))
+        return self.environment.precision if stated == MIXED else stated or "float32"
 
     @property
     def batch(self) -> int:

@@ -111,8 +111,9 @@ def by_seed(runs: Iterable[Trained]) -> Groups[Trained]:
     return [_one_per_seed(group) for _, group in _grouped(_table(runs), BUT_SEED)]
 
 
+@lru_cache(maxsize=32)
 def demo_groups(records: Records, dataset: str) -> Groups[TrainedRun]:
-    """Group the demo-scale runs on `dataset` by the recipe "demo" that may be compared.
+    """Group the demo-scale runs on `dataset` by the recipe "demo" that may be compared; cached, not to be changed.
 
     The runs of a group differ only in the model's family, its pooling and the seed. They share the data (stand-in or
     real), front end, recipe and size of the models.

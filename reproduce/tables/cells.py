@@ -57,8 +57,11 @@ def counter_note(counter: str, models: Sequence[str]) -> str:
 
 def spread_cell(run: Run, metric: str) -> Cell:
     """Half the distance between the quartiles of a metric, in per cent of its median."""
-    low, high = run.metric(f"{metric}_q1"), run.metric(f"{metric}_q3")
-    middle = run.metric(metric)
+    return spread_of(*(run.metric(f"{metric}{which}") for which in ("_q1", "", "_q3")))
+
+
+def spread_of(low: float, middle: float, high: float) -> Cell:
+    """Half the distance between two quartiles, in per cent of the median."""
     return measured(50.0 * (high - low) / middle, "%", f"quartiles {low:.4g} and {high:.4g} around {middle:.4g}")
 
 

@@ -2,18 +2,40 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from reproduce.experiments.model_names import is_other
-from reproduce.records.runs import CLOSED_FORM, FLOP_COUNTER, SpeedRun
-from reproduce.tables.base import GIGA, Cell, Column, Row, Table, TableInputs, measured, not_run, register_table
-from reproduce.tables.cells import MEMORY_NOTE, SPREAD_NOTE, counter_note, failed_cell, memory_cell, spread_cell
+from reproduce.precision import short_name
+from reproduce.records.contests import candidate_name, is_mixed, pairs, time_ratio
+from reproduce.records.runs import CLOSED_FORM, FLOP_COUNTER, MIXED, SpeedRun
+from reproduce.tables.base import (
+    GIGA,
+    MEASURED,
+    Cell,
+    Column,
+    Row,
+    Table,
+    TableInputs,
+    measured,
+    not_run,
+    register_table,
+    text_cell,
+)
+from reproduce.tables.cells import (
+    MEMORY_NOTE,
+    SPREAD_NOTE,
+    counter_note,
+    failed_cell,
+    memory_cell,
+    spread_cell,
+    spread_of,
+)
 from reproduce.tables.conditions import attention_text
 
 COMMAND = "pytest bench/ --benchmark-only"
 COLUMNS = (
+    Column("precision", "Precision"),
     Column("ms", "Time", "ms/clip", 1),
     Column("spread", "±", "%", 1),
     Column("clips_per_s", "Throughput", "clips/s", 2),
@@ -22,22 +44,30 @@ COLUMNS = (
     Column("macs", "MACs, module-only", "G", 1),
     Column("macs_full", "MACs, full", "G", 1),
 )
-FINE_COLUMNS = (Column("ms", "Time", "ms/clip", 3), *COLUMNS[1:])  # where a call may take microseconds
-FINE_BENCHES = ("front end", "attention", "empty call")
-MODELS = "models"  # the bench that the main table shows; its other conditions are a row's label
-EXPECTED = tuple(  # cases that a default run measures: those without a record are listed as not run
-    {"mode": mode, "preset": preset, "batch": batch}
-    for mode, batches in (("inference", (1, 4)), ("training", (4,)))
-    for preset, batch in (*(("base", batch) for batch in batches), ("small", 2), ("tiny", 2))
-)
+FINE_COLUMNS = (COLUMNS[0], Column("ms", "Time", "ms/clip", 3), *COLUMNS[2:])  # where a call may take microseconds
+FINE_BENCHES = ("front end", "attention", "pooling layout", "empty call")
+SIDE_BY_SIDE, MODELS = "side by side", "models"  # the benches that the main tables show
+EXPECTED = {  # cases that a default run measures: those without a record are listed as not run
+    SIDE_BY_SIDE: tuple(
+        {"mode": mode, "preset": "base", "batch": batch} for mode in ("inference", "training") for batch in (1, 4)
+    ),
+    MODELS: tuple(
+        {"mode": mode, "preset": preset, "batch": 2}
+        for preset in ("small", "tiny")
+        for mode in ("inference", "training")
+    ),
+}
 BENCHES = {  # bench -> its title; in this order
+    SIDE_BY_SIDE: "both models in every precision, beside transformers' AST and, on square inputs, timm's MViTv2",
     MODELS: "both models at 1 x 128 x 1024",
     "peer: transformers": "beside transformers' AST (same geometry, random weights)",
     "peer: timm": "beside timm's MViTv2 (same weights, square input)",
+    "matrix products": "beside MAST's matrix products alone",
     "front end": "log-mels of ten-second clips, beside torchaudio",
     "input pipeline": "ogg files to log-mels",
     "end to end": "ogg files to logits, beside the model alone",
     "attention": "attention alone, by path",
+    "pooling layout": "attention by the memory layout of its depthwise convolutions",
     "clip length": "by clip length",
     "batch sweep": "by batch, until memory runs out",
     "empty call": "the stopwatch itself",
@@ -45,7 +75,7 @@ BENCHES = {  # bench -> its title; in this order
 # Conditions of a benchmark, in the order of labels and of sorting.
 CONDITIONS = ("mode", "model", "preset", "block", "input_size", "tokens", "width", "batch", "precision", "source")
 SIZES = ("base", "small", "tiny", "debug")
-USUAL = ([128, 1024], "float32")  # not named in labels
+USUAL = ([128, 1024], "float32", MIXED)  # not named in labels
 
 
 @register_table("speed", f"measured speed and memory of both models and their peers, from `{COMMAND}`")
@@ -60,7 +90,7 @@ def speed(inputs: TableInputs) -> Table:
             groups = _groups(record for record in here if record.bench == bench)
             blocks.append(_bench_table(bench, machine, groups, why))
     if not records:
-        blocks.append(_bench_table(MODELS, "this machine", [], why))
+        blocks += [_bench_table(bench, "this machine", [], why) for bench in EXPECTED]
     return Table(
         "speed",
         "Measured speed and memory",
@@ -74,9 +104,14 @@ def speed(inputs: TableInputs) -> Table:
     )
 
 
+def is_main_part(part: Table) -> bool:
+    """Whether a block of the table is about the models themselves, rather than about a part or their surroundings."""
+    return any(f", {bench}," in part.name for bench in EXPECTED)
+
+
 def _benches(records: Sequence[SpeedRun]) -> list[str]:
     names = {record.bench for record in records}
-    return [*(bench for bench in BENCHES if bench in names or bench == MODELS), *sorted(names - set(BENCHES))]
+    return [*(bench for bench in BENCHES if bench in names or bench in EXPECTED), *sorted(names - set(BENCHES))]
 
 
 def _groups(records: Iterable[SpeedRun]) -> list[list[SpeedRun]]:
@@ -92,10 +127,9 @@ def _groups(records: Iterable[SpeedRun]) -> list[list[SpeedRun]]:
 
 
 def _bench_table(bench: str, machine: str, groups: Sequence[Sequence[SpeedRun]], why: str) -> Table:
-    ordered = sorted(groups, key=lambda group: _order(group[0].conditions))
+    ordered = sorted(groups, key=lambda group: conditions_order(group[0].conditions))
     rows = [row for group in ordered for row in _group_rows(group)]
-    if bench == MODELS:
-        rows += _missing_rows(groups, why)
+    rows += _missing_rows(EXPECTED.get(bench, ()), groups, why)
     title = BENCHES.get(bench, bench)
     paths = sorted(
         {
@@ -120,7 +154,7 @@ def _others(runs: Sequence[SpeedRun]) -> list[str]:
     return list(dict.fromkeys(run.candidate for run in runs if is_other(run.candidate)))
 
 
-def _order(conditions: Mapping[str, Any]) -> list[tuple[float, str]]:
+def conditions_order(conditions: Mapping[str, Any]) -> list[tuple[float, str]]:
     """Sorting key: sizes of models from the paper's down, numbers by value, everything else by name."""
     key = []
     for name in CONDITIONS:
@@ -136,7 +170,7 @@ def _order(conditions: Mapping[str, Any]) -> list[tuple[float, str]]:
     return key
 
 
-def _label(conditions: Mapping[str, Any]) -> str:
+def conditions_label(conditions: Mapping[str, Any]) -> str:
     """The conditions that distinguish a set of candidates within its benchmark: "inference, base, batch 4"."""
     words = []
     for name in CONDITIONS:
@@ -151,23 +185,28 @@ def _label(conditions: Mapping[str, Any]) -> str:
 
 
 def _group_rows(group: Sequence[SpeedRun]) -> list[Row]:
-    """The candidates, the baseline last, and a row of ratios for each candidate, of time beside that of the MACs."""
-    label = _label(group[0].conditions)
-    baseline = group[-1]
+    """The candidates, the baseline last, and rows of ratios, of time beside that of the MACs."""
+    label = conditions_label(group[0].conditions)
     rows = []
     for record in group:
-        name = record.candidate
-        rows.append(Row(f"{label}: {name}", f"{label}: {name}" if label else name, _cells(record)))
-    for candidate in group[:-1]:
-        name = f"{candidate.candidate} : {baseline.candidate}"
+        name = candidate_name(record)
+        rows.append(Row(f"{label}: {record.candidate}", f"{label}: {name}" if label else name, _cells(record)))
+    for candidate, baseline in pairs(group):
+        key = f"{candidate.candidate} : {baseline.candidate}"
+        name = f"{_name(candidate)} : {_name(baseline)}"
         if cells := _ratio_cells(candidate, baseline):
-            rows.append(Row(f"{label}: {name}", f"    {name}", cells))
+            rows.append(Row(f"{label}: {key}", f"    {name}", cells))
     return rows
+
+
+def _name(record: SpeedRun) -> str:
+    """The candidate, in a contest of several precisions with its own: "ast_base", "ast_base fp32"."""
+    return f"{candidate_name(record)} {short_name(record.precision)}" if is_mixed(record) else candidate_name(record)
 
 
 def _cells(record: SpeedRun) -> dict[str, Cell]:
     where = _conditions(record)
-    cells: dict[str, Cell] = {}
+    cells = {"precision": text_cell(short_name(record.precision), MEASURED, where)}
     counter = FLOP_COUNTER if is_other(record.candidate) else CLOSED_FORM
     for key, metric in (("macs", "macs_module_only"), ("macs_full", "macs_full")):
         if metric in record.metrics:
@@ -190,9 +229,9 @@ def _cells(record: SpeedRun) -> dict[str, Cell]:
 def _ratio_cells(candidate: SpeedRun, baseline: SpeedRun) -> dict[str, Cell]:
     """Ratios of time (round by round), memory and MACs. Throughput is the inverse of time and is left out."""
     cells: dict[str, Cell] = {}
-    if not math.isnan(candidate.metrics["time_ratio"]):
-        cells["ms"] = measured(candidate.metric("time_ratio"), "x", "median of the rounds' ratios")
-        cells["spread"] = spread_cell(candidate, "time_ratio")
+    if (ratio := time_ratio(candidate, baseline)) is not None:
+        cells["ms"] = measured(ratio[1], "x", "median of the rounds' ratios")
+        cells["spread"] = spread_of(*ratio)
     for key, metric in (("peak", "peak_memory_bytes"), ("macs", "macs_module_only"), ("macs_full", "macs_full")):
         a, b = candidate.metrics.get(metric, 0.0), baseline.metrics.get(metric, 0.0)
         if a > 0 and b > 0:
@@ -208,11 +247,11 @@ def _conditions(record: SpeedRun) -> str:
     )
 
 
-def _missing_rows(groups: Sequence[Sequence[SpeedRun]], why: str) -> list[Row]:
+def _missing_rows(expected: Sequence[Mapping[str, Any]], groups: Sequence[Sequence[SpeedRun]], why: str) -> list[Row]:
     """The cases of a default run that have no record."""
     measured_cases = [group[0].conditions for group in groups]
     rows = []
-    for case in EXPECTED:
+    for case in expected:
         if not any(all(conditions[name] == value for name, value in case.items()) for conditions in measured_cases):
             label = f"{case['mode']}, {case['preset']}, batch {case['batch']}"
             cells = {key: not_run(unit, why) for key, unit in (("ms", "ms/clip"), ("peak", "MiB"))}

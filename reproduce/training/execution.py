@@ -43,6 +43,7 @@ class Execution:
 
     Args:
         accelerator: device, precision and the processes that share the run; a run makes another one like it.
+        compile: compile the model, see `efficiency.compilation`.
         micro_batch: clips per forward pass and device; None for the whole share of a batch.
         workers: processes per training process that read clips ahead.
         grad_checkpointing: recompute activations in the backward pass, which takes less memory.
@@ -51,6 +52,7 @@ class Execution:
     """
 
     accelerator: Accelerator
+    compile: bool = False
     micro_batch: int | None = None
     workers: int = 0
     grad_checkpointing: bool = False

@@ -156,6 +156,7 @@ def _environment(execution: Execution, attention: str) -> dict[str, Any]:
         "processes": accelerator.num_processes,
         "micro_batch": execution.micro_batch,
         "grad_checkpointing": execution.grad_checkpointing,
+        "compile": execution.compile,
     }
 
 

@@ -22,6 +22,7 @@ from reproduce.data.batches import (
 )
 from reproduce.data.waveform_store import WaveformStore
 from reproduce.datasets import Problem
+from reproduce.efficiency.compilation import compile_model
 from reproduce.errors import InputError
 from reproduce.evaluation.predict import Predictions, drop_not_finite, merge, predict, score_predictions
 from reproduce.experiments.experiment import Experiment
@@ -84,6 +85,8 @@ class Trainer:
         self.accelerator = accelerator_of_run(execution, run.folder)
         fused = self.accelerator.device.type == "cuda"
         optimizer = make_optimizer(run.model, self.recipe, fused)
+        if execution.compile:
+            compile_model(run.model, str(self.accelerator.device))
         self.wrapped, self.optimizer = self.accelerator.prepare(run.model, optimizer)
         self.state = TrainingState()
         warn, seconds = progress.on_warning, execution.checkpoint_seconds
