@@ -14,6 +14,7 @@ from reproduce.records.selection import comparisons, search_groups
 from reproduce.tables.base import Cell, Column, Row, Table, TableInputs, measured, not_run, ratio_row, register_table
 from reproduce.tables.cells import run_cost_cells
 from reproduce.tables.conditions import epochs_text, run_conditions
+from reproduce.tables.glance import with_glance
 from reproduce.tables.notes import (
     WILSON_NOTE,
     Rows,
@@ -102,7 +103,8 @@ def _comparison(inputs: TableInputs, group: Sequence[TrainedRun], name: str) -> 
     by_model: dict[str, list[TrainedRun]] = {}
     for run in sorted(group, key=lambda r: r.model):
         by_model.setdefault(run.model, []).append(run)
-    return compared(inputs, by_model, name)
+    table = compared(inputs, by_model, name)
+    return with_glance(table, inputs, [run for run in table.runs if isinstance(run, TrainedRun)])
 
 
 def compared(inputs: TableInputs, by_row: Rows, name: str, reference: str = "") -> Table:
