@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from reproduce.cli.baselines import fit_missing_baselines
 from reproduce.cli.costs import CostBook
 from reproduce.cli.models import choose_models
+from reproduce.cli.next_steps import next_steps
 from reproduce.cli.options import TrainingOptions
 from reproduce.cli.own_data import Prepared, normalised, prepare_own, with_validation
 from reproduce.cli.progress import log, print_result, print_table
@@ -174,6 +175,9 @@ def _print_study(asked: StudyOptions, keys: Mapping[str, Experiment]) -> int:
     runs = [run for run in stored if run.key in keys or isinstance(run, context)]
     log_missing(keys, {run.key for run in runs})
     print_table(_table(asked, runs), asked.format)
+    if asked.is_own and asked.study != TUNE and asked.training.run != "none":
+        for line in next_steps(keys, runs, asked.training.runs, asked.training.records):
+            log(line)
     return 0
 
 

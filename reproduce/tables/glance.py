@@ -65,7 +65,7 @@ def with_glance(table: Table, inputs: TableInputs, group: Sequence[TrainedRun]) 
     notes = (
         *table.notes,
         *_baseline_notes(baselines),
-        *_paired_notes(clips),
+        *_paired_notes(clips, baselines[0].unit),
         *_worst_notes(group[0], clips),
         *_validation_notes(by_model),
     )
@@ -211,7 +211,7 @@ def _baseline_notes(baselines: Sequence[BaselineRun]) -> list[str]:
     ]
 
 
-def _paired_notes(clips: dict[str, _Outcomes | None]) -> list[str]:
+def _paired_notes(clips: dict[str, _Outcomes | None], unit: str) -> list[str]:
     """Every model against the baseline on the clips that both have."""
     baseline = clips[BASELINE_LABEL]
     notes = []
@@ -222,7 +222,7 @@ def _paired_notes(clips: dict[str, _Outcomes | None]) -> list[str]:
         if len(shared):
             units = None if baseline.units is None else baseline.units[theirs]
             gains = outcomes.correct[ours] - baseline.correct[theirs]
-            notes.append(paired_text(model, BASELINE_LABEL, gains, units))
+            notes.append(paired_text(model, BASELINE_LABEL, gains, units, unit))
     return notes
 
 

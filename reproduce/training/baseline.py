@@ -113,7 +113,9 @@ class BaselineFitter:
         if plan.seconds not in self._features:
             self._features[plan.seconds] = store_features(self.store, plan.seconds, self.on_clip)
         features = self._features[plan.seconds]
-        train, test, met = [], [], []
+        train: list[int] = []
+        test: list[int] = []
+        met: list[Problem] = []
         for positions, splits in ((train, plan.train_splits), (test, plan.test_splits)):
             for i in self.store.index.positions_of(*splits).tolist():
                 row = features[i]

@@ -65,7 +65,7 @@ def _choose(rows: TrainingRows) -> float:
     positions = np.arange(len(rows.features))
     if len(positions) > CHOSEN_ON:
         positions = np.sort(np.random.default_rng(0).choice(len(positions), CHOSEN_ON, replace=False))
-    groups = [str(rows.groups[i]) for i in positions]
+    groups = [str(rows.groups[i]) for i in positions.tolist()]
     if len(set(groups)) < 2:
         return DEFAULT_STRENGTH
     scores = dict.fromkeys(STRENGTHS, 0.0)
@@ -91,7 +91,7 @@ def _take(rows: TrainingRows, positions: np.ndarray) -> TrainingRows:
     return TrainingRows(
         features=rows.features[positions],
         targets=rows.targets[positions],
-        groups=[rows.groups[i] for i in positions],
+        groups=[rows.groups[i] for i in positions.tolist()],
         multilabel=rows.multilabel,
         balanced=rows.balanced,
     )
