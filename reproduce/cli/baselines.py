@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from reproduce.cli.options import TrainingOptions
-from reproduce.cli.planned_runs import with_digests
 from reproduce.cli.progress import is_main, log, progress_bar
-from reproduce.data.waveform_store import WaveformStore
 from reproduce.experiments.experiment import Experiment
 from reproduce.metrics.headline import HEADLINES, headline
 from reproduce.records.runs import BaselineRun
 from reproduce.records.store import load_records
+
+if TYPE_CHECKING:
+    from reproduce.data.waveform_store import WaveformStore
 
 
 def fit_missing_baselines(experiments: Sequence[Experiment], store: WaveformStore, options: TrainingOptions) -> None:
@@ -27,6 +29,7 @@ def fit_missing_baselines(experiments: Sequence[Experiment], store: WaveformStor
     """
     if options.run == "none" or not is_main():
         return
+    from reproduce.cli.planned_runs import with_digests  # late: it imports torch
     from reproduce.training.baseline import BaselineFitter, plan_baselines
 
     store = with_digests(store)

@@ -116,7 +116,8 @@ def remove_records(folder: Path, keys: Collection[str]) -> int:
     Raises:
         InputError: `folder` is that of the project's evidence, or cannot be written.
     """
-    if Path(folder).resolve() == RECORDS_DIR.resolve():
+    evidence = (RECORDS_DIR, Path(__file__).resolve().parents[2] / RECORDS_DIR)
+    if any(Path(folder).resolve() == place.resolve() for place in evidence):
         raise InputError(f"{folder}: the project's records are only appended to; name another --records folder")
     removed = 0
     for path in sorted(Path(folder).glob("*.jsonl")):

@@ -136,8 +136,9 @@ def _fitted(rows: TrainingRows, labels: np.ndarray, strength: float) -> Any:
     from sklearn.linear_model import LogisticRegression
 
     weights = "balanced" if rows.balanced else None
-    with warnings.catch_warnings():  # a baseline need not be exact
+    with warnings.catch_warnings():  # a baseline need not be exact, and a class may have a single clip
         warnings.simplefilter("ignore", ConvergenceWarning)
+        warnings.simplefilter("ignore", UserWarning)
         return LogisticRegression(C=strength, class_weight=weights, max_iter=ITERATIONS, tol=1e-3).fit(
             rows.features, labels
         )
