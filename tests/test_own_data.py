@@ -267,7 +267,7 @@ def test_own_records_go_to_the_runs_folder_with_name_and_validation_curve(
     runs = load_records(Path("runs/records")).of_kind(TrainedRun)
     assert {run.corpus for run in runs} == {"tones"}
     assert {run.normalise for run in runs} == {"data"}
-    assert all(len([epoch for epoch in run.history if "val_top1" in epoch]) == 2 for run in runs)
+    assert all(len([epoch for epoch in run.history if "validation_top1" in epoch]) == 2 for run in runs)
     assert all(f"runs/{run.key}.safetensors" in printed.err for run in runs)
     result = json.loads(printed.out)
     assert {row["row"] for row in result["rows"]} >= {"ast_debug", "mast_debug", "baseline", "majority class"}

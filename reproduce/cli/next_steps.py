@@ -42,7 +42,7 @@ def next_steps(keys: Mapping[str, Experiment], runs: Iterable[Run], folder: Path
         if len(models) > 1:
             pair = " ".join(shlex.quote(f"{first.corpus}/{model}") for model in models[:2])
             lines.append(f"  {PROGRAM} compare {pair}{_records_option(records)}")
-    lines.append(f"  python -m reports --records {records}")
+    lines.append(f"  python -m reports --records {records} --out {records.parent / 'report'}")
     return lines
 
 

@@ -128,7 +128,7 @@ def _described(run: ScoredRun, options: argparse.Namespace) -> list[str]:
         recipe = run.recipe
         kind = ", validation clips alone" if isinstance(run, SearchRun) else ""
         lines.append(f"  training  {recipe.epochs} epochs, batch {recipe.batch_size}, lr {recipe.lr:g}{kind}")
-        key = f"val_{run.headline}"
+        key = f"validation_{run.headline}"
         curve = [f"{epoch[key]:.1f}" for epoch in run.history if epoch.get(key) is not None]
         lines += [f"  val       {' '.join(curve)} (% by epoch)"] if curve else []
     lines += [f"  weights   {path}" for path in _weights(run, options.runs)]

@@ -271,7 +271,7 @@ class TrainedRun(ScoredRun):
         averaged: scores of the averaged weights; None without averaging.
         best: scores of the epoch that is best on the scored clips; None where not reported.
         normalise: see `Experiment.normalise`.
-        val_splits: splits that were scored after every epoch; their scores are in the history, "val_top1".
+        val_splits: splits that were scored after every epoch; their scores are in the history, "validation_top1".
     """
 
     kind: ClassVar[str] = "train"

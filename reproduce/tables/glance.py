@@ -246,7 +246,7 @@ def _validation_notes(by_model: dict[str, list[TrainedRun]]) -> list[str]:
     parts = []
     for model, runs in by_model.items():
         for run in runs:
-            key = f"val_{run.headline}"
+            key = f"validation_{run.headline}"
             curve = [(epoch[key], int(epoch["epoch"])) for epoch in run.history if epoch.get(key) is not None]
             if curve:
                 best, at = max(curve, key=lambda point: (point[0], -point[1]))
