@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from reports.data import clip_blocks, environment_blocks
-from reports.document import Block, Bullets, Paragraph, Report, Section, words
+from reports.document import Block, Bullets, Report, Section, Words, words
 from reports.errors import mistakes_grid
 from reports.figures import drawn_figures
 from reports.findings import comparison_text, comparisons_of, training_text
 from reports.grids import grid_of, with_blocks
-from reports.plots.base import by_model, groups_of
+from reports.plots.base import by_model, group_title, groups_of, label_of
+from reports.scores import headline_score
 from reports.source import Source
 from reports.summary import facts_of
 from reproduce.records.records import Records
-from reproduce.records.runs import DataRun, SpeedRun
+from reproduce.records.runs import DataRun, SpeedRun, TrainedRun
 from reproduce.tables.comparison import comparison_table
 
 OWN_DATASETS = ("csv", "folder")
@@ -53,9 +56,15 @@ def _summary(source: Source) -> tuple[Block, ...]:
     pairs = comparisons_of(source.inputs.records)
     sentences = tuple(words("Both are ", *comparison_text(source, runs), f" {training_text(runs)}") for runs in pairs)
     figures = drawn_figures(source, "accuracy_cost")
-    if not sentences:
-        return (Paragraph(text=words("One model was trained: train a second one to compare.")), *figures)
-    return (Bullets(items=sentences), *figures)
+    others = tuple(_scores_text(group) for group in groups_of(source.inputs.records) if len(by_model(group)) != 2)
+    return (Bullets(items=(*sentences, *others)), *figures)
+
+
+def _scores_text(group: Sequence[TrainedRun]) -> Words:
+    """The scores of one model, or of more than two; two have a paired comparison."""
+    scores = {model: headline_score(runs) for model, runs in by_model(group).items()}
+    named = ", ".join(f"{label_of(model)} {score.value:.1f} %" for model, score in scores.items())
+    return words(f"{group_title(group)}: {next(iter(scores.values())).title} {named}.")
 
 
 def _mistakes(source: Source) -> tuple[Block, ...]:

@@ -228,7 +228,7 @@ def by_model(group: Sequence[TrainedRun]) -> dict[str, list[TrainedRun]]:
 
 def data_title(run: TrainedRun) -> str:
     """ "Kinetics-Sounds (ks32) STAND-IN, 32 classes": the clips that the run was scored on."""
-    variant = f" ({run.variant})" if run.variant else ""
+    variant = (f" {run.corpus}" if run.corpus else "") + (f" ({run.variant})" if run.variant else "")
     standin = " STAND-IN" if run.standin else ""
     classes = " and ".join(
         f"{len(names)} classes" if head == DEFAULT_HEAD else f"{len(names)} {head}s"

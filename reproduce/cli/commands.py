@@ -13,6 +13,7 @@ from pathlib import Path
 from reproduce.cli import options as o
 from reproduce.cli.command import PROGRAM, Command
 from reproduce.cli.datasets import DATA_COMMANDS
+from reproduce.cli.own_runs import RUN_COMMANDS
 from reproduce.cli.study_options import TUNE, add_study, add_train, add_tune
 from reproduce.experiments.paper_studies import studies_of, trained_targets
 from reproduce.tables import TableSpec, table_specs
@@ -26,7 +27,7 @@ PAPER_TABLES = ("table1", "claims")  # in addition to the trained targets
 
 def all_commands() -> tuple[Command, ...]:
     """Return every command, tables first, in the order of the help."""
-    return (*map(_table_command, table_specs().values()), *OTHER_COMMANDS, *DATA_COMMANDS)
+    return (*map(_table_command, table_specs().values()), *OTHER_COMMANDS, *RUN_COMMANDS, *DATA_COMMANDS)
 
 
 def _table_command(spec: TableSpec) -> Command:
@@ -107,10 +108,12 @@ def _plan_options(parser: argparse.ArgumentParser) -> None:
 
 
 def _compare_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("first", metavar="KEY", help="key of a recorded run, or its first digits")
-    parser.add_argument("second", metavar="KEY")
+    what = "key of a recorded run or its first digits, or NAME/MODEL of your own clips, see `runs list`"
+    parser.add_argument("first", metavar="RUN", help=what)
+    parser.add_argument("second", metavar="RUN")
     parser.add_argument("--on-intersection", action="store_true", help="score both on the clips that both have")
-    o.add_measured(parser)
+    o.add_format(parser)
+    o.add_found_records(parser)
 
 
 def _list_options(parser: argparse.ArgumentParser) -> None:

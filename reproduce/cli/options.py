@@ -12,7 +12,8 @@ from reproduce.errors import InputError
 from reproduce.experiments.model_names import ModelName, parse_models
 from reproduce.experiments.targets import DEMOS, PAPER
 from reproduce.precision import AUTO, PRECISIONS
-from reproduce.records.store import default_records
+from reproduce.records.naming import OWN_RECORDS_DIR
+from reproduce.records.store import RECORDS_DIR, default_records
 from reproduce.tables.render import ALL_FORMATS
 from reproduce.training.execution import TRACKERS
 
@@ -129,6 +130,16 @@ def add_records(parser: argparse.ArgumentParser) -> None:
         default=default_records(),
         metavar="DIR",
         help=f"folder of stored measurements {DEFAULT}",
+    )
+
+
+def add_found_records(parser: argparse.ArgumentParser) -> None:
+    """Add `--records` where a name is looked up among the user's own runs first."""
+    parser.add_argument(
+        "--records",
+        type=Path,
+        metavar="DIR",
+        help=f"folder of stored measurements (default: {OWN_RECORDS_DIR}, then {RECORDS_DIR})",
     )
 
 

@@ -15,6 +15,7 @@ from reproduce.datasets.splits import is_fold
 from reproduce.experiments.experiment import Experiment
 from reproduce.experiments.own_settings import FITTED, LONGER
 from reproduce.experiments.presets import ComparisonPreset
+from reproduce.tables.conditions import epochs_text
 
 WIDTH = 14  # of the labels
 NAMED = 5  # classes or problems that are named
@@ -176,12 +177,12 @@ def setting_lines(
         _line(
             "input",
             f"{spec.seconds:.2f} s, {padding:.0f} % of it padding on average: {spec.mels} mels x {spec.frames} frames, "
-            f"hop {spec.frame_shift_ms:g} ms, window {spec.frame_length_ms:g} ms (--seconds)",
+            f"hop {spec.frame_shift_ms:.3g} ms, window {spec.frame_length_ms:.3g} ms (--seconds)",
         ),
         *_crop_lines(seconds, preset),
         _line("normalise", _normalisation(experiments)),
         _line("sampling", f"{sampling} (--class-balanced, --no-class-balanced)"),
-        _line("training", f"{recipe.epochs} epochs, batch {recipe.batch_size}, lr {rates}{tuned}"),
+        _line("training", f"{epochs_text(recipe)}, batch {recipe.batch_size}, lr {rates}{tuned}"),
         _line(
             "augmentation",
             f"masks up to {recipe.freq_mask} mels and {recipe.time_mask} frames, mixup {recipe.mixup:g}",

@@ -69,7 +69,7 @@ def plan_runs(
             of_names[run.names_key].append(run)
     lacking = options.run == "all" or (options.run == "missing" and not all(of_names.values()))
     if lacking or any(run.content for runs in of_names.values() for run in runs):
-        store = _with_digests(store, still_working)
+        store = with_digests(store, still_working)
         keys = RunKeys(store)
     planned: list[PlannedRun] = []
     other_sound: list[tuple[TrainedRun, tuple[str, ...]]] = []
@@ -98,7 +98,7 @@ def plan_runs(
     return planned, store
 
 
-def _with_digests(store: WaveformStore, still_working: Callable[[], object]) -> WaveformStore:
+def with_digests(store: WaveformStore, still_working: Callable[[], object] = lambda: None) -> WaveformStore:
     """Return the store with its digests; a store of shards has them already."""
     if store.digests is not None:
         return store

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -11,7 +12,10 @@ from reproduce.cli.session import make_execution
 from reproduce.datasets import ClipIndex
 from reproduce.efficiency.training_speed import training_speed
 from reproduce.experiments.experiment import Experiment
+from reproduce.machine import usable_cores
 from reproduce.records.store import load_records
+
+BUSY = 1.5  # processes per core that want to run
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,13 +32,23 @@ def time_lines(experiments: Sequence[Experiment], index: ClipIndex, options: Tra
     speeds = {e.model: _speed_of(e, index, options) for e in {e.model: e for e in experiments}.values()}
     total = sum(_seconds(experiment, index, speeds[experiment.model]) for experiment in experiments)
     several = "all runs together" if len(experiments) > 1 else "the run"
-    lines = [f"  {'time':<14}about {duration_text(total)} for {several}, one after another"]
+    lines = [f"  {'time':<14}about {duration_text(total)} for {several}, one after another{_load_text()}"]
     for model, speed in speeds.items():
         of_model = [e for e in experiments if e.model == model]
-        each = _seconds(of_model[0], index, speed)
-        rate = f"{1 / speed.training:.1f} clips/s in training, {speed.source}"
-        lines.append(f"  {'':<14}{model}: {len(of_model)} x {duration_text(each)}, {rate}")
+        each = duration_text(_seconds(of_model[0], index, speed))
+        rate = f"{1 / speed.training:.1f} clips/s in training"
+        lines.append(f"  {'':<14}{model}: {len(of_model)} x {each}, {rate}, {speed.source}")
     return lines
+
+
+def _load_text() -> str:
+    """A warning where other processes use the machine, so that an idle one is faster."""
+    try:
+        load = os.getloadavg()[0]
+    except OSError:
+        return ""
+    cores = usable_cores()
+    return f"; this machine is busy now (load {load:.0f} on {cores} cores)" if load > BUSY * cores else ""
 
 
 def _seconds(experiment: Experiment, index: ClipIndex, speed: _Speed) -> float:

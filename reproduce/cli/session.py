@@ -347,7 +347,7 @@ def _report_progress(name: str, experiment: Experiment, store: WaveformStore, ba
     def on_epoch(epoch: int, summary: dict[str, float]) -> None:
         scored = "".join(
             f", {clips} {label} {summary[prefix + key]:.1f} %"
-            for prefix, clips in (("", "test"), ("val_", "val"))
+            for prefix, clips in (("", "test"), ("validation_", "val"))
             for key, label in HEADLINES.items()
             if prefix + key in summary
         )

@@ -6,10 +6,12 @@ import argparse
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from reproduce.cli.baselines import fit_missing_baselines
 from reproduce.cli.costs import CostBook
 from reproduce.cli.models import check_input_size, choose_models
+from reproduce.cli.next_steps import next_steps
 from reproduce.cli.options import TrainingOptions
 from reproduce.cli.own_data import Prepared, normalised, prepare_own, with_validation
 from reproduce.cli.progress import log, print_result, print_table
@@ -43,10 +45,15 @@ from reproduce.experiments.preset_files import ChosenPreset, apply_changes, choo
 from reproduce.experiments.presets import ComparisonPreset, fit_front_end
 from reproduce.paper import load_paper
 from reproduce.records.records import Records
-from reproduce.records.runs import Run, SearchRun
+from reproduce.records.runs import BaselineRun, Run, SearchRun
 from reproduce.records.store import load_records
 from reproduce.tables import Table, TableInputs, build
 from reproduce.tables.comparison import comparison_table, tune_table
+
+if TYPE_CHECKING:
+    from reproduce.data.waveform_store import WaveformStore
+
+COMPARISONS = (TRAIN, "esc50")  # studies with a baseline
 
 
 def run_study(options: argparse.Namespace) -> int:
@@ -76,7 +83,7 @@ def run_study(options: argparse.Namespace) -> int:
     if asked.study == TUNE:
         store = replace(store, index=with_validation(store.index, asked.fold))
     experiments = normalised(asked, plan(preset, store.index), store.index)
-    return _print_study(asked, train_missing(experiments, store, _kind(asked), weights, training))
+    return _train(asked, experiments, store, weights)
 
 
 def _choose(asked: StudyOptions) -> ChosenPreset:
@@ -102,7 +109,14 @@ def _run_own(asked: StudyOptions, prepared: Prepared, weights: Path | None) -> i
         log(line)
     check_input_size(prepared.preset, asked.models, training.run)
     store = open_store(_request(asked, prepared.preset, prepared.index), stream=training.execution.stream)
-    return _print_study(asked, train_missing(prepared.experiments, store, _kind(asked), weights, training))
+    return _train(asked, prepared.experiments, store, weights)
+
+
+def _train(asked: StudyOptions, experiments: Sequence[Experiment], store: WaveformStore, weights: Path | None) -> int:
+    """Fit the baseline, train the models, print the table."""
+    if asked.study in COMPARISONS:
+        fit_missing_baselines(experiments, store, asked.training)
+    return _print_study(asked, train_missing(experiments, store, _kind(asked), weights, asked.training))
 
 
 def _kind(asked: StudyOptions) -> str:
@@ -159,15 +173,19 @@ def _print_study(asked: StudyOptions, keys: Mapping[str, Experiment]) -> int:
     """Print the table of exactly these runs."""
     stored = load_records(asked.training.records)
     # The table needs searches too: they name the folds that chose a learning rate.
-    runs = [run for run in stored if run.key in keys or (asked.study != TUNE and isinstance(run, SearchRun))]
+    context = () if asked.study == TUNE else (SearchRun, BaselineRun)  # a table shows only baselines on its clips
+    runs = [run for run in stored if run.key in keys or isinstance(run, context)]
     log_missing(keys, {run.key for run in runs})
     print_table(_table(asked, runs), asked.format)
+    if asked.is_own and asked.study != TUNE and asked.training.run != "none":
+        for line in next_steps(keys, runs, asked.training.runs, asked.training.records):
+            log(line)
     return 0
 
 
 def _table(asked: StudyOptions, runs: Sequence[Run]) -> Table:
     inputs = TableInputs(load_paper(), Records(tuple(runs)), asked.training.records)
-    if asked.study in (TRAIN, "esc50"):
+    if asked.study in COMPARISONS:
         return comparison_table(inputs, asked.dataset)
     return tune_table(inputs, asked.dataset) if asked.study == TUNE else build(asked.study, inputs)
 

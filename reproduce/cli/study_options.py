@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from reproduce.cli import options as o
@@ -17,6 +17,7 @@ TRAIN, TUNE = "train", "tune"
 OWN_DATASETS = ("csv", "folder")  # a user's own clips
 NORMALISE = ("data", "ast")
 LONGEST_NAME = 100
+GENERIC = {"manifest", "list", "index", "meta", "metadata", "labels", "annotations", "clips", "data", "files"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,11 +82,12 @@ class StudyOptions:
         path = _path_of(dataset, options)
         if options.records is None:
             options.records = options.runs / "records" if dataset in OWN_DATASETS else default_records()
+        name = _name_of(dataset, path, options.corpus)
         return cls(
             study=getattr(options, "study", TRAIN),
             dataset=dataset,
             path=path,
-            name=_name_of(dataset, path, options.corpus),
+            name=name,
             variant=getattr(options, "variant", None),
             preset=options.preset,
             changes=o.parse_overrides(options.set),
@@ -100,7 +102,7 @@ class StudyOptions:
             fold=getattr(options, "fold", None) or "",
             dry_run=options.dry_run,
             format=options.format,
-            training=o.TrainingOptions.of(options),
+            training=replace(o.TrainingOptions.of(options), name=name),
         )
 
 
@@ -121,14 +123,17 @@ def _path_of(dataset: str, options: argparse.Namespace) -> Path:
 def _name_of(dataset: str, path: Path, name: str | None) -> str:
     """The given name; that of the user's own folder or CSV; "" for a registered data set."""
     if name is None:
-        return (
-            displayable(path.absolute().stem if path.suffix else path.absolute().name)
-            if dataset in OWN_DATASETS
-            else ""
-        )
+        return _usual_name(path.absolute()) if dataset in OWN_DATASETS else ""
     if not name.strip() or len(name) > LONGEST_NAME or "/" in name or displayable(name) != name:
         raise InputError(f"--name {displayable(name)[:40]}: give up to {LONGEST_NAME} printable characters without /")
     return name.strip()
+
+
+def _usual_name(path: Path) -> str:
+    """The CSV's name, or its folder's where the CSV has a name that says nothing."""
+    is_csv = path.suffix.lower() == ".csv"
+    name = path.stem if is_csv and path.stem.lower() not in GENERIC else (path.parent if is_csv else path).name
+    return displayable(name or "root").replace("/", " ")[:LONGEST_NAME]
 
 
 def seconds(text: str) -> float:

@@ -10,9 +10,10 @@ from reproduce.cli.costs import CostBook
 from reproduce.cli.progress import print_table
 from reproduce.efficiency.cost_identity import cost_experiment
 from reproduce.paper import load_paper
+from reproduce.records.naming import OWN_RECORDS_DIR, matching_runs, scored_runs
 from reproduce.records.records import Records
 from reproduce.records.runs import CostRun
-from reproduce.records.store import load_records
+from reproduce.records.store import default_records, load_records
 from reproduce.tables import CostRequest, Table, TableInputs, build, table_specs
 from reproduce.tables.costs import cost_table
 
@@ -51,9 +52,16 @@ def run_compare(options: argparse.Namespace) -> int:
     """Print a paired comparison of two stored runs."""
     from reproduce.tables.compare import compare
 
-    table = compare(options.records, options.first, options.second, options.on_intersection)
+    folder = options.records or _folder_of(options.first, options.second)
+    table = compare(folder, options.first, options.second, options.on_intersection)
     print_table(table, options.format)
     return 0
+
+
+def _folder_of(*names: str) -> Path:
+    """The user's own records where they have both names, else the project's."""
+    own = scored_runs(load_records(OWN_RECORDS_DIR))
+    return OWN_RECORDS_DIR if all(matching_runs(own, name) for name in names) else default_records()
 
 
 def build_table(name: str, folder: Path) -> Table:

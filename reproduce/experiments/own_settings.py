@@ -15,6 +15,7 @@ from reproduce.experiments.presets import ComparisonPreset
 LONGEST_S = 10.24  # AST's input: longer clips are cropped unless the user asks for more
 SHORTEST_S, MOST_S = 0.05, 600.0
 SHORTEST_HOP_MS = 10.0  # AST's
+FRAMES = 64  # of an input that the preset's own hop would cover with fewer
 SHORTEST_WINDOW_MS = 25.0  # AST's
 FRAME_STEP = 32  # frames are a multiple: MAST divides them by 32
 FITTED = 95  # percentile of the lengths that the input covers
@@ -62,8 +63,8 @@ def fitted_seconds(seconds: np.ndarray) -> float:
 def fit_input(front_end: AudioSpec, seconds: float) -> AudioSpec:
     """Fit frames and hop to an input of `seconds`: the frames cover it, and it fills them.
 
-    The preset's hop is its coarsest. A shorter input gets a finer hop, so that it has as many frames as the preset, but
-    none below AST's 10 ms before the frames are rounded up to FRAME_STEP.
+    The preset's hop is its coarsest. A shorter input gets a finer hop, so that it has FRAMES frames, but none below
+    AST's 10 ms before the frames are rounded up to FRAME_STEP.
 
     Args:
         front_end: of a preset, made for a longer input.
@@ -74,7 +75,7 @@ def fit_input(front_end: AudioSpec, seconds: float) -> AudioSpec:
     """
     if not SHORTEST_S <= seconds <= MOST_S:
         raise InputError(f"--seconds {seconds:g}: give a length from {SHORTEST_S:g} to {MOST_S:g} seconds")
-    hop_ms = min(front_end.frame_shift_ms, max(SHORTEST_HOP_MS, 1000 * seconds / front_end.frames))
+    hop_ms = min(front_end.frame_shift_ms, max(SHORTEST_HOP_MS, 1000 * seconds / FRAMES))
     window_ms = min(front_end.frame_length_ms, max(SHORTEST_WINDOW_MS, hop_ms))
     samples, window = round(seconds * front_end.sample_rate), int(front_end.sample_rate * window_ms * MILLISECOND)
     hop = max(1, int(front_end.sample_rate * hop_ms * MILLISECOND))

@@ -25,6 +25,7 @@ from reproduce.experiments.experiment import KEY_VERSION
 from reproduce.experiments.recipe import Recipe
 from reproduce.records.record import RunRecord, whole_number
 from reproduce.records.runs import (
+    BaselineRun,
     BlockShape,
     ClusteringRun,
     CostItem,
@@ -134,20 +135,40 @@ def _data(record: RunRecord) -> dict[str, Any]:
     }
 
 
-def _trained(record: RunRecord, kind: type[TrainedRun]) -> TrainedRun:
+def _scored(record: RunRecord) -> dict[str, Any]:
     experiment, data = record.experiment, record.dataset
+    return {
+        "train_splits": _texts(experiment["train_splits"]),
+        "test_splits": _texts(experiment["test_splits"]),
+        "front_end": AudioSpec.from_dict(experiment["front_end"]),
+        "multilabel": _is_multilabel(record),
+        "unit": str(data.get("unit", "clip")),
+        "problems": tuple(
+            _named(Problem, p, ("clip_id", "reason", "fatal", "message")) for p in data.get("problems", ())
+        ),
+    }
+
+
+def _baseline(record: RunRecord) -> BaselineRun:
+    majority = record.details.get("majority", {})
+    return BaselineRun(
+        **_run(record),
+        **_model(record),
+        **_data(record),
+        **_scored(record),
+        majority={_text(head): _text(name) for head, name in majority.items()},
+    )
+
+
+def _trained(record: RunRecord, kind: type[TrainedRun]) -> TrainedRun:
+    experiment = record.experiment
     return kind(
         **_run(record),
         **_model(record),
         **_data(record),
-        train_splits=_texts(experiment["train_splits"]),
-        test_splits=_texts(experiment["test_splits"]),
-        front_end=AudioSpec.from_dict(experiment["front_end"]),
+        **_scored(record),
         recipe=_recipe(experiment["recipe"]),
         weights=str(experiment.get("weights", "scratch")),
-        multilabel=_is_multilabel(record),
-        unit=str(data.get("unit", "clip")),
-        problems=tuple(_named(Problem, p, ("clip_id", "reason", "fatal", "message")) for p in data.get("problems", ())),
         history=tuple(record.history),
         last=record.details.get("last"),
         averaged=record.details.get("averaged"),
@@ -273,6 +294,7 @@ def _size(stored: Any) -> tuple[int, int]:
 READERS: Mapping[str, Callable[[RunRecord], Run]] = {
     "train": lambda record: _trained(record, TrainedRun),
     "search": lambda record: _trained(record, SearchRun),
+    "baseline": _baseline,
     "cost": _cost,
     "scaling": read_scaling,
     "speed": _speed,

@@ -16,7 +16,8 @@ class RunRecord:
 
     Args:
         kind: "cost" (parameters and MACs), "train" (training and test scores), "search" (training and validation
-            scores, to choose a hyper-parameter; it fills no cell of a result), "clustering" (of a run's embeddings),
+            scores, to choose a hyper-parameter; it fills no cell of a result), "baseline" (test scores of a simple
+            classifier), "clustering" (of a run's embeddings),
             "scaling" (latency and memory by clip length), "speed" (a benchmark) or "inspection" (intermediate results
             for one sound).
         key: hash of what defines the measurement, without any path.

@@ -209,42 +209,24 @@ class DataRun(ModelRun):
 
 
 @dataclass(frozen=True, kw_only=True)
-class TrainedRun(DataRun):
-    """A trained model with its scores on test clips or, for a `SearchRun`, on validation clips.
+class ScoredRun(DataRun):
+    """A measurement with predictions of test clips: of a trained model or of a baseline.
 
     Args:
         train_splits: splits or folds of the training clips.
         test_splits: splits or folds of the scored clips.
         front_end: log-mel parameters.
-        recipe: training recipe.
-        weights: initial weights: "scratch", a published name, or "file" and the file's hash.
         multilabel: whether a clip may have several labels (mAP is the score) or exactly one (top-1).
         unit: what intervals resample: "clip", or the "recording", "video" or "speaker" that clips are cut from.
         problems: problems of clips or annotation rows.
-        history: one mapping per epoch: loss, lr, clips, clips_per_s, steps.
-        last: scores of the last epoch's weights if other weights give the result, else None.
-        averaged: scores of the averaged weights; None without averaging.
-        best: scores of the epoch that is best on the scored clips; None where not reported.
-        normalise: see `Experiment.normalise`.
-        val_splits: splits that were scored after every epoch; their scores are in the history, "val_top1".
     """
-
-    kind: ClassVar[str] = "train"
 
     train_splits: tuple[str, ...]
     test_splits: tuple[str, ...]
     front_end: AudioSpec
-    recipe: Recipe
-    weights: str
     multilabel: bool
     unit: str
     problems: tuple[Problem, ...]
-    history: tuple[Mapping[str, Any], ...]
-    last: Mapping[str, Any] | None
-    averaged: Mapping[str, Any] | None
-    best: Mapping[str, Any] | None
-    normalise: str = ""
-    val_splits: tuple[str, ...] = ()
 
     @property
     def names_key(self) -> str:
@@ -257,16 +239,6 @@ class TrainedRun(DataRun):
         return ",".join(self.test_splits)
 
     @property
-    def lr(self) -> float:
-        """Peak learning rate."""
-        return self.recipe.lr
-
-    @property
-    def epochs(self) -> int:
-        """Epochs of training."""
-        return self.recipe.epochs
-
-    @property
     def is_cross_validation(self) -> bool:
         """Whether the scored splits are folds. Numbers name folds, words name official splits."""
         return all(split.isdecimal() for split in self.test_splits)
@@ -277,6 +249,59 @@ class TrainedRun(DataRun):
         if self.multilabel:
             return "map"
         return "top1" if tuple(self.classes) == (DEFAULT_HEAD,) else "action_top1"
+
+
+LOGMEL_LR = "logmel_lr"  # model of a baseline: logistic regression on log-mel statistics
+
+
+@dataclass(frozen=True, kw_only=True)
+class BaselineRun(ScoredRun):
+    """A simple classifier with its scores on test clips: what a model must beat. `model` names it.
+
+    Args:
+        majority: head -> most frequent class of the training clips.
+    """
+
+    kind: ClassVar[str] = "baseline"
+
+    majority: Mapping[str, str]
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainedRun(ScoredRun):
+    """A trained model with its scores on test clips or, for a `SearchRun`, on validation clips.
+
+    Args:
+        recipe: training recipe.
+        weights: initial weights: "scratch", a published name, or "file" and the file's hash.
+        history: one mapping per epoch: loss, lr, clips, clips_per_s, steps.
+        last: scores of the last epoch's weights if other weights give the result, else None.
+        averaged: scores of the averaged weights; None without averaging.
+        best: scores of the epoch that is best on the scored clips; None where not reported.
+        normalise: see `Experiment.normalise`.
+        val_splits: splits that were scored after every epoch; their scores are in the history, "validation_top1".
+    """
+
+    kind: ClassVar[str] = "train"
+
+    recipe: Recipe
+    weights: str
+    history: tuple[Mapping[str, Any], ...]
+    last: Mapping[str, Any] | None
+    averaged: Mapping[str, Any] | None
+    best: Mapping[str, Any] | None
+    normalise: str = ""
+    val_splits: tuple[str, ...] = ()
+
+    @property
+    def lr(self) -> float:
+        """Peak learning rate."""
+        return self.recipe.lr
+
+    @property
+    def epochs(self) -> int:
+        """Epochs of training."""
+        return self.recipe.epochs
 
 
 @dataclass(frozen=True, kw_only=True)

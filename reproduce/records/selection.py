@@ -30,10 +30,11 @@ BUT_SEED = (
     "recipe_name", "data",
 )  # fmt: skip
 # Columns that runs share when they may be compared: all but fold, seed and learning rate. `splits` is the set of all
-# folds: together with the classes it distinguishes a subset such as ESC-10 from ESC-50.
+# folds: together with the classes it distinguishes a subset such as ESC-10 from ESC-50. `input` is the front end,
+# without mean and deviation where these are measured on the training clips of each fold.
 SIDE_BY_SIDE = (
-    "model", "config", "dataset", "variant", "front_end", "recipe_but_lr", "scale", "weights", "recipe_name", "splits",
-    "classes",
+    "model", "config", "dataset", "corpus", "variant", "input", "normalise", "recipe_but_lr", "scale", "weights",
+    "recipe_name", "splits", "classes",
 )  # fmt: skip
 
 
@@ -207,7 +208,10 @@ def _table(runs: Iterable[TrainedRun]) -> pandas.DataFrame:
 
 
 def _row(run: TrainedRun) -> dict[str, Any]:
-    names = ("key", "created", "size", "seed", "lr", "fold", "model", "dataset", "variant", "scale", "weights")
+    names = (
+        "key", "created", "size", "seed", "lr", "fold", "model", "dataset", "corpus", "variant", "scale", "weights",
+        "normalise",
+    )  # fmt: skip
     recipe_but_lr = replace(run.recipe, lr=0.0)
     return {
         **{name: getattr(run, name) for name in names},
@@ -218,6 +222,7 @@ def _row(run: TrainedRun) -> dict[str, Any]:
         "test_splits": run.test_splits,
         "splits": tuple(sorted(run.train_splits + run.test_splits)),
         "front_end": run.front_end,
+        "input": replace(run.front_end, mean=0.0, std=1.0) if run.normalise else run.front_end,
         "recipe": run.recipe,
         "recipe_but_lr": recipe_but_lr,
         "recipe_but_lr_epochs": replace(recipe_but_lr, epochs=0),

@@ -7,13 +7,14 @@ import math
 import os
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import asdict, fields
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from reproduce.errors import InputError
-from reproduce.files import file_lock
+from reproduce.files import file_lock, write_whole
 from reproduce.records.reading import read_runs
 from reproduce.records.record import SCHEMA, RunRecord, whole_number
 from reproduce.records.records import Records
@@ -104,6 +105,41 @@ def _append_whole(descriptor: int, line: bytes) -> None:
     except BaseException:  # Ctrl-C must not leave an incomplete line either
         os.ftruncate(descriptor, size)
         raise
+
+
+def remove_records(folder: Path, keys: Collection[str]) -> int:
+    """Remove every record with one of `keys` from the files under `folder`, and its predictions.
+
+    Returns:
+        The number of removed records.
+
+    Raises:
+        InputError: `folder` is that of the project's evidence, or cannot be written.
+    """
+    evidence = (RECORDS_DIR, Path(__file__).resolve().parents[2] / RECORDS_DIR)
+    if any(Path(folder).resolve() == place.resolve() for place in evidence):
+        raise InputError(f"{folder}: the project's records are only appended to; name another --records folder")
+    removed = 0
+    for path in sorted(Path(folder).glob("*.jsonl")):
+        busy = f"{path}: another process has been writing for a minute: wait for it"
+        with file_lock(path.parent / LOCK_NAME, busy, LOCK_WAIT_S):
+            kept, predictions = [], []
+            for number, line in _lines(path, _warn):
+                record = _from_line(line, path, number)
+                if record.key in keys:
+                    predictions += [record.predictions] if record.predictions else []
+                    removed += 1
+                else:
+                    kept.append(line + b"\n")
+            content = b"".join(kept)
+            write_whole(path, partial(_write, content), "cannot be written", "free space on its disk")
+        for name in predictions:
+            (Path(folder) / name).unlink(missing_ok=True)
+    return removed
+
+
+def _write(content: bytes, file: IO[bytes]) -> None:
+    file.write(content)
 
 
 def _warn(line: str) -> None:

@@ -123,6 +123,7 @@ class Table:
         notes: sentences under the table.
         blocks: labelled tables under it, such as demo-scale or itemised ones.
         runs: measurements behind its rows, for a reader that needs their conditions as values.
+        for_programs: whether only JSON, CSV, Parquet and DataFrames show it.
     """
 
     name: str
@@ -133,6 +134,12 @@ class Table:
     notes: tuple[str, ...] = ()
     blocks: tuple[Table, ...] = ()
     runs: tuple[Run, ...] = ()
+    for_programs: bool = False
+
+    @property
+    def shown_blocks(self) -> tuple[Table, ...]:
+        """The blocks that readers see."""
+        return tuple(block for block in self.blocks if not block.for_programs)
 
     def with_blocks(self) -> Iterator[Table]:
         """The table, then its blocks and theirs."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -14,8 +14,9 @@ from reproduce.metrics.bootstrap import MAP_RESAMPLES
 from reproduce.metrics.headline import score
 from reproduce.metrics.intervals import wilson_interval
 from reproduce.metrics.paired import discordant_clips, paired_difference, resampled_map
+from reproduce.records.naming import matching_runs, scored_runs
 from reproduce.records.predictions import StoredPredictions, load_predictions
-from reproduce.records.runs import SearchRun, TrainedRun
+from reproduce.records.runs import ScoredRun, SearchRun
 from reproduce.records.store import load_records
 from reproduce.tables.base import Column, Row, Table, measured
 from reproduce.tables.score_cells import mcnemar_text, p_text
@@ -24,10 +25,32 @@ from reproduce.tables.scores import correct_clips
 CLIPS_NAMED = 5
 
 
-def find_record(records_dir: Path, key: str) -> TrainedRun:
+@dataclass(frozen=True, kw_only=True)
+class Side:
+    """One of the two that are compared.
+
+    Args:
+        runs: of one model with one seed; several where it was tested on several folds.
+        stored: their predictions, put together.
+    """
+
+    runs: tuple[ScoredRun, ...]
+    stored: StoredPredictions
+
+    @property
+    def name(self) -> str:
+        """The run's key, or the model of several folds."""
+        return self.runs[0].key if len(self.runs) == 1 else f"{self.runs[0].corpus}/{self.runs[0].model}"
+
+    @property
+    def listed(self) -> int:
+        """Test clips that the data list."""
+        return sum(run.test_listed for run in self.runs)
+
+
+def find_record(records_dir: Path, key: str) -> ScoredRun:
     """The newest run with predictions whose key begins with `key`; InputError if there is none or several."""
-    stored = load_records(records_dir)
-    runs = [run for kind in (TrainedRun, SearchRun) for run in stored.newest(kind) if run.predictions is not None]
+    runs = [run for run in scored_runs(load_records(records_dir)) if run.predictions is not None]
     matching = [run for run in runs if run.key.startswith(key)]
     if len(matching) == 1:
         return matching[0]
@@ -36,26 +59,46 @@ def find_record(records_dir: Path, key: str) -> TrainedRun:
     raise InputError(f"{records_dir}: {what} (runs with predictions: {known})")
 
 
+def find_side(records_dir: Path, text: str) -> tuple[ScoredRun, ...]:
+    """The run of a key, or those of one model that a name stands for, of its lowest seed, by fold.
+
+    Raises:
+        InputError: no run, several keys that begin so, or a name of several models.
+    """
+    runs = [run for run in scored_runs(load_records(records_dir)) if run.predictions is not None]
+    named = [run for run in matching_runs(runs, text) if not run.key.startswith(text)]
+    if not named:
+        return (find_record(records_dir, text),)
+    named = [run for run in named if not isinstance(run, SearchRun)] or named
+    models = sorted({f"{text.split('/')[0]}/{run.model}" for run in named})
+    if len(models) > 1:
+        raise InputError(f"{records_dir}: {text!r} has several models: name one, {' or '.join(models)}")
+    seed = min(run.seed for run in named)
+    newest = {run.fold: run for run in sorted(named, key=lambda run: run.created) if run.seed == seed}
+    return tuple(newest[fold] for fold in sorted(newest))
+
+
 def compare(records_dir: Path, first_key: str, second_key: str, on_intersection: bool) -> Table:
     """Scores of two runs, and the paired test.
 
     Args:
         records_dir: folder of the records.
-        first_key: of the first run, or its first digits.
-        second_key: of the second run, or its first digits.
+        first_key: key of the first run or its first digits, or its name, see `records.naming`.
+        second_key: of the second.
         on_intersection: score both on the clips that both have, rather than insist on equal sets.
 
     Raises:
         InputError: a run or its predictions are absent, the clips differ (without `on_intersection`), none is
             shared, or the shared clips carry other targets.
     """
-    runs = [find_record(records_dir, key) for key in (first_key, second_key)]
-    stored = [_stored(records_dir, run) for run in runs]
-    ids = [set(map(str, predictions.clip_ids)) for predictions in stored]
+    found = [find_side(records_dir, key) for key in (first_key, second_key)]
+    sides = [Side(runs=runs, stored=_joined([_stored(records_dir, run) for run in runs])) for runs in found]
+    ids = [set(map(str, side.stored.clip_ids)) for side in sides]
     shared = np.array(sorted(ids[0] & ids[1]), dtype=np.str_)
     _check_sets(ids[0], ids[1], on_intersection)
-    first, second = (predictions.of_clips(shared) for predictions in stored)
+    first, second = (side.stored.of_clips(shared) for side in sides)
     _check_targets(first, second)
+    runs = [side.runs[0] for side in sides]
     multilabel = runs[0].multilabel
     scores = [score(predictions.logits, predictions.targets, multilabel) for predictions in (first, second)]
     columns = tuple(
@@ -63,8 +106,8 @@ def compare(records_dir: Path, first_key: str, second_key: str, on_intersection:
         for name in scores[0]
         if name.endswith(("top1", "top5", "map", "mauc"))
     )
-    rows = tuple(_row(run, values, columns) for run, values in zip(runs, scores, strict=True))
-    coverage = (f"{len(s)} of {run.test_listed} listed in {run.key}" for run, s in zip(runs, stored, strict=True))
+    rows = tuple(_row(side, values, columns) for side, values in zip(sides, scores, strict=True))
+    coverage = (f"{len(side.stored)} of {side.listed} listed in {side.name}" for side in sides)
     notes = (
         f"{len(shared)} clips in both runs; {', '.join(coverage)}.",
         *(_paired_note(first, second, head, multilabel) for head in first.targets),
@@ -72,16 +115,35 @@ def compare(records_dir: Path, first_key: str, second_key: str, on_intersection:
     return Table("compare", f"Two runs on the same clips of {_data_name(runs)}", columns, rows, notes=notes)
 
 
-def _data_name(runs: Sequence[TrainedRun]) -> str:
+def _joined(parts: Sequence[StoredPredictions]) -> StoredPredictions:
+    """The predictions of several folds; the embeddings of unlike models are left out."""
+    if len(parts) == 1:
+        return parts[0]
+    heads = parts[0].logits
+    ids = np.concatenate([part.clip_ids for part in parts])
+    if len(np.unique(ids)) < len(ids):
+        raise InputError("the folds share test clips: they are of different states of the data; name a fold or a key")
+    grouped = [part.groups for part in parts if part.groups is not None]
+    return StoredPredictions(
+        ids,
+        {head: np.concatenate([part.logits[head] for part in parts]) for head in heads},
+        {head: np.concatenate([part.targets[head] for part in parts]) for head in heads},
+        np.zeros((len(ids), 0)),
+        np.concatenate(grouped) if len(grouped) == len(parts) else None,
+    )
+
+
+def _data_name(runs: Sequence[ScoredRun]) -> str:
     """What the clips are; two runs may name their data differently, and a stand-in is always named as one."""
     names = []
     for run in runs:
         variant = f" ({run.variant})" if run.variant else ""
-        names.append(f"{run.dataset}{variant}{', synthetic STAND-IN' if run.standin else ''}")
+        corpus = f" {run.corpus}" if run.corpus else ""
+        names.append(f"{run.dataset}{corpus}{variant}{', synthetic STAND-IN' if run.standin else ''}")
     return " and ".join(dict.fromkeys(names))
 
 
-def _stored(records_dir: Path, run: TrainedRun) -> StoredPredictions:
+def _stored(records_dir: Path, run: ScoredRun) -> StoredPredictions:
     stored = load_predictions(records_dir, run)
     if stored is None:
         raise InputError(f"{records_dir / str(run.predictions)}: the predictions of {run.key} are absent")
@@ -108,15 +170,17 @@ def _check_targets(first: StoredPredictions, second: StoredPredictions) -> None:
             raise InputError(f"the shared clips carry other {head} targets in the two runs: they are of different data")
 
 
-def _row(run: TrainedRun, scores: dict[str, float | int], columns: Sequence[Column]) -> Row:
-    clips = int(scores["clips"])
-    where = f"{run.model}, seed {run.seed}, tested on {run.fold}, {run.created}"
+def _row(side: Side, scores: dict[str, float | int], columns: Sequence[Column]) -> Row:
+    clips, run = int(scores["clips"]), side.runs[0]
+    folds = ",".join(run.fold for run in side.runs)
+    where = f"{run.model}, seed {run.seed}, tested on {folds}, {run.created}"
     cells = {}
     for column in columns:
         correct = scores.get(column.key.replace("top1", "correct")) if column.key.endswith("top1") else None
         interval = None if correct is None else wilson_interval(int(correct), clips)
         cells[column.key] = replace(measured(float(scores[column.key]), "%", where), n=clips, ci=interval)
-    return Row(run.key, f"{run.model} {run.key[:8]}", cells)
+    label = f"{run.model} {run.key[:8]}" if len(side.runs) == 1 else side.name
+    return Row(side.name, label, cells)
 
 
 def _paired_note(first: StoredPredictions, second: StoredPredictions, head: str, multilabel: bool) -> str:

@@ -15,6 +15,7 @@ from reproduce.records.selection import comparisons, search_groups
 from reproduce.tables.base import Cell, Column, Row, Table, TableInputs, measured, not_run, ratio_row, register_table
 from reproduce.tables.cells import counter_notes, run_cost_cells
 from reproduce.tables.conditions import epochs_text, run_conditions
+from reproduce.tables.glance import with_glance
 from reproduce.tables.notes import (
     WILSON_NOTE,
     Rows,
@@ -105,7 +106,8 @@ def _comparison(inputs: TableInputs, group: Sequence[TrainedRun], name: str) -> 
     for run in group:
         by_model.setdefault(run.model, []).append(run)
     table = compared(inputs, {model: by_model[model] for model in in_order(by_model)}, name)
-    return replace(table, notes=(*table.notes, *several_tests_notes(len(by_model) - 1)))
+    table = replace(table, notes=(*table.notes, *several_tests_notes(len(by_model) - 1)))
+    return with_glance(table, inputs, [run for run in table.runs if isinstance(run, TrainedRun)])
 
 
 def compared(inputs: TableInputs, by_row: Rows, name: str, reference: str = "") -> Table:

@@ -50,6 +50,8 @@ def to_latex(table: Table) -> str:
 
     parts = []
     for part in table.with_blocks():
+        if part.for_programs:
+            continue
         lines = "".join(f"% {line}\n" for line in (part.title, *footer(part)))
         if part.rows:
             head, *rows = grid_of(part)
@@ -66,6 +68,8 @@ def to_html(table: Table) -> str:
     """A `<table>` with a caption and a list of notes per table; a fragment to put into a page."""
     parts = []
     for part in table.with_blocks():
+        if part.for_programs:
+            continue
         if part.rows:
             left = left_aligned(part)
             head, *rows = grid_of(part)

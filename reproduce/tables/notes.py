@@ -33,7 +33,8 @@ WILSON_NOTE = (
 def run_title(group: Sequence[TrainedRun]) -> str:
     """Scale, data (a stand-in is named as one), classes and split of runs that are compared."""
     run = group[0]
-    name = dataset_spec(run.dataset).title + (f" ({run.variant})" if run.variant else "")
+    corpus = f" {run.corpus}" if run.corpus else ""
+    name = dataset_spec(run.dataset).title + corpus + (f" ({run.variant})" if run.variant else "")
     if run.standin:
         name += ", synthetic STAND-IN"
     classes = " and ".join(
@@ -74,9 +75,19 @@ def protocol_notes(group: Sequence[TrainedRun], intervals: str = "") -> list[str
         f"Every model: {epochs}, {_training_text(recipe, lr)}, mixup {recipe.mixup:g}, SpecAugment "
         f"{recipe.freq_mask}/{recipe.time_mask}, input 1 x {input_text(front_end)} at a "
         f"{front_end.frame_shift_ms:g} ms hop, from {run.weights}; {_regularisation_text(recipe)}; "
-        "weights of the last epoch."
+        f"{_crop_text(run)}weights of the last epoch."
     )
     return notes
+
+
+def _crop_text(run: TrainedRun) -> str:
+    """How longer clips and levels are handled, where a recipe differs from the usual."""
+    recipe = run.recipe
+    crops = (
+        f"random crops in training, {recipe.test_crops} crops per longer test clip; " if recipe.crop == "random" else ""
+    )
+    measured = "normalised by mean and deviation of the training clips; " if run.normalise else ""
+    return crops + measured
 
 
 def _training_text(recipe: Recipe, lr: str) -> str:

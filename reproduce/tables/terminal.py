@@ -29,7 +29,7 @@ def to_terminal(table: Table, width: int) -> str:
     for note in notes:
         lines += textwrap.wrap(note, width, initial_indent="  ", subsequent_indent="    ", break_on_hyphens=False)
     text = "\n".join(lines) + "\n"
-    return text + "".join("\n" + to_terminal(block, width) for block in table.blocks)
+    return text + "".join("\n" + to_terminal(block, width) for block in table.shown_blocks)
 
 
 def _cut(text: str, longest: int) -> str:

@@ -102,4 +102,4 @@ def to_markdown(table: Table, level: int = 2) -> str:
         parts.append("".join(f"| {' | '.join(row)} |\n" for row in (grid[0], rule, *grid[1:])))
     if lines := footer(table):
         parts.append("".join(f"- {line}\n" for line in lines))
-    return "\n".join([*parts, *(to_markdown(block, level + 1) for block in table.blocks)])
+    return "\n".join([*parts, *(to_markdown(block, level + 1) for block in table.shown_blocks)])

@@ -89,7 +89,7 @@ def make_record(finished: FinishedRun, kind: str, name: str = "") -> RunRecord:
             "predict_clips_per_s": predictions.clips_per_s,
         },
         dataset={
-            **describe_data(finished.store, run, len(predictions), list(problems.values())),
+            **describe_data(finished.store, run.train, run.test, len(predictions), list(problems.values())),
             **({"corpus": name} if name else {}),
         },
         seed=run.experiment.seed,
@@ -180,18 +180,21 @@ def cost_metrics(model: SpectrogramClassifier) -> dict[str, int]:
     }
 
 
-def describe_data(store: WaveformStore, run: TrainingRun, tested: int, met: Sequence[Problem]) -> dict[str, Any]:
+def describe_data(
+    store: WaveformStore, train_clips: WaveformStore, test_clips: WaveformStore, tested: int, met: Sequence[Problem]
+) -> dict[str, Any]:
     """The record's description of the data: counts, identities and every clip or row that could not be used.
 
     Args:
         store: all clips of the data set.
-        run: its training and test clips.
+        train_clips: its training clips.
+        test_clips: its test clips.
         tested: test clips that were predicted.
         met: problems that came up after the store was opened.
     """
-    index, train, test = store.index, run.train.index, run.test.index
+    index, train, test = store.index, train_clips.index, test_clips.index
     problems = [*store.problems, *met]
-    content = (run.train.content_sha256(), run.test.content_sha256()) if store.has_content else ()
+    content = (train_clips.content_sha256(), test_clips.content_sha256()) if store.has_content else ()
     return {
         "name": index.dataset,
         "protocol": index.variant,

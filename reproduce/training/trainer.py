@@ -40,7 +40,7 @@ from reproduce.training.state import TrainingState, weights
 
 EVALUATION_BATCH = 32  # clips
 CLIPS_NAMED = 5  # in a message
-VAL = "val_"  # prefix of an epoch's scores on the validation clips
+VAL = "validation_"  # prefix of an epoch's scores on the validation clips
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -201,7 +201,7 @@ class Trainer:
             self.checkpoints.save(self.state)
 
     def _validation(self) -> dict[str, float]:
-        """The headline score of the validation clips by the current weights, "val_top1"; empty without such clips."""
+        """The headline score of the validation clips by the current weights, "validation_top1"; {} without them."""
         if self.run.val is None:
             return {}
         metrics = score_predictions(self._predict(self.run.val), self.run.val.index)
