@@ -228,7 +228,7 @@ def run_cli(capsys: pytest.CaptureFixture[str], *arguments: object) -> str:
 
 @pytest.fixture
 def stub(pitch: TrainedModel, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("reproduce.cli.inference.load_trained_model", lambda source, device: pitch)
+    monkeypatch.setattr("reproduce.cli.inference.open_model", lambda source, device: pitch)
 
 
 @pytest.mark.usefixtures("stub")

@@ -107,7 +107,8 @@ def _model_option(parser: argparse.ArgumentParser) -> None:
         required=True,
         metavar="FILE",
         help="weights of a training run (runs/KEY.safetensors); demo or demo:ast_tiny: small models of ten classes, "
-        "installed with this package; or audioset: AST's published weights",
+        "installed with this package; a folder or hub repository of shared weights; or ast:audioset: AST's published "
+        "weights",
     )
     parser.add_argument(
         "--function",

@@ -22,12 +22,12 @@ from reproduce.evaluation.inference import (
     evaluate,
     find_audio_files,
     index_of_sounds,
-    load_trained_model,
     predict_index,
     top_classes,
 )
 from reproduce.evaluation.predict import Predictions
 from reproduce.evaluation.relative_positions import inspect, record_inspection
+from reproduce.evaluation.sources import open_model
 from reproduce.metrics.headline import headline
 
 TOP = 3  # classes per sound
@@ -151,7 +151,7 @@ def run_inspect(options: argparse.Namespace) -> int:
 
 def _load(options: argparse.Namespace, device: str) -> TrainedModel:
     """The model of `--model`, with the front end of `--front-end`."""
-    trained = load_trained_model(options.model, device, options.function)
+    trained = open_model(options.model, device, options.function)
     if options.front_end is None:
         return trained
     return replace(trained, front_end=replace(trained.front_end, implementation=options.front_end))

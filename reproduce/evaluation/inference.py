@@ -172,10 +172,14 @@ def predict_index(
     Raises:
         InputError: no clip could be used.
     """
-    store = stream_waveforms(index, trained.front_end)
-    measured = _MeasuredWaveforms(store.waveforms, trained.front_end, [])
-    predictions = predict_store(trained, replace(store, waveforms=measured), options, on_clips)
-    return replace(predictions, cut=len(measured.cut))
+    store, cut = measured(stream_waveforms(index, trained.front_end))
+    return replace(predict_store(trained, store, options, on_clips), cut=len(cut))
+
+
+def measured(store: WaveformStore) -> tuple[WaveformStore, list[int]]:
+    """`store`, and a list that receives the position of every clip longer than the input as it is read."""
+    cut: list[int] = []
+    return replace(store, waveforms=_MeasuredWaveforms(store.waveforms, store.spec, cut)), cut
 
 
 @dataclass(frozen=True)
