@@ -54,9 +54,7 @@ def _to_float(values: np.ndarray, name: str) -> np.ndarray:
     if kind == "uint8":
         return (values.astype(np.float32) - 128) * np.float32(2**-7)
     if values.dtype.kind != "f":
-        raise InputError(
-            f"{name}: values of type {kind}: pass floats with full scale 1, or integers of up to 32 bits"
-        )
+        raise InputError(f"{name}: values of type {kind}: pass floats with full scale 1, or integers of up to 32 bits")
     with np.errstate(over="ignore"):  # doubles beyond float32 become infinite, which `check_values` refuses
         result = values.astype(np.float32)
     check_values(name, result)
