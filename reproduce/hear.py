@@ -5,6 +5,8 @@ hear-validator reproduce.hear --model runs/KEY.safetensors
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
@@ -29,7 +31,7 @@ class HearModel(nn.Module):
 
     def __init__(self, trained: TrainedModel) -> None:
         super().__init__()
-        self.model = trained.model.eval()
+        self.model: Any = trained.model.eval()
         self.front_end: AudioSpec = trained.front_end
         self.sample_rate: int = trained.front_end.sample_rate
         self.scene_embedding_size: int = trained.model.embedding_dim

@@ -124,7 +124,7 @@ class Classifier:
     @property
     def classes(self) -> int:
         """Classes of all heads."""
-        counts = self.trained.model.num_classes
+        counts = self.trained.model.config.num_classes
         return counts if isinstance(counts, int) else sum(counts.values())
 
     @property
@@ -248,9 +248,7 @@ class Classifier:
         }
 
     def _options(self, crops: int = 1) -> InferenceOptions:
-        return InferenceOptions(
-            device=self.device, crops=crops, batch_size=self.batch_size, precision=self.precision
-        )
+        return InferenceOptions(device=self.device, crops=crops, batch_size=self.batch_size, precision=self.precision)
 
     def _run(self, sounds: Any, sample_rate: float | None, crops: int) -> tuple[bool, Predictions]:
         """Whether `sounds` are several, and their predictions, a row for each."""
