@@ -32,6 +32,7 @@ from reproduce.evaluation.inference import (
     probabilities,
 )
 from reproduce.evaluation.predict import Predictions
+from reproduce.evaluation.sharing import SharedModel
 from reproduce.evaluation.sources import open_model
 from reproduce.evaluation.windows import WindowPredictions, Windows, predict_windows
 
@@ -95,7 +96,7 @@ class Prediction:
         return self.scores.top(count)
 
 
-class Classifier:
+class Classifier(SharedModel):
     """A trained model with its front end and class names; `load_classifier` makes it.
 
     A sound is a path, or samples with their rate: an array or tensor (samples,), (samples, channels) or
