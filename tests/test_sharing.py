@@ -158,7 +158,7 @@ def test_every_weight_survives_the_way_there_and_back() -> None:
         ({"model_type": "bert"}, "no such file"),
         ({"hidden_act": "relu"}, "GELU are needed"),
         ({"hidden_size": "wide"}, "not an AST that can be built"),
-        ({"hidden_size": 32}, "the model needs"),
+        ({"hidden_size": 64}, "the model needs"),
         ({"id2label": None}, "not an AST that can be built"),
     ],
 )

@@ -128,7 +128,7 @@ def _exporting(trained: TrainedModel, format: str) -> Iterator[None]:
 
 def _program_of(trained: TrainedModel) -> nn.Module:
     """A copy of the model on the CPU, of operators that every runtime has."""
-    model = copy.deepcopy(trained.model).cpu().float().eval()
+    model: Any = copy.deepcopy(trained.model).cpu().float().eval()
     if PLAIN_ATTENTION in model.attention_paths:
         model.set_attention(PLAIN_ATTENTION)
     return _Program(model).eval()

@@ -59,7 +59,8 @@ class SharedModel(ModelHubMixin):
             from huggingface_hub import hf_hub_download
 
             names = ("revision", "cache_dir", "force_download", "local_files_only", "token")
-            source = hf_hub_download(model_id, WEIGHTS_FILE, **{name: options.get(name) for name in names})
+            arguments: dict[str, Any] = {name: options[name] for name in names}
+            source = hf_hub_download(model_id, WEIGHTS_FILE, **arguments)
         chosen = choose_device(device)
         return cls(open_model(source, chosen), chosen)  # type: ignore[call-arg]
 
