@@ -92,10 +92,12 @@ def run_embed(options: argparse.Namespace) -> int:
         if asks_for_windows(options):
             for batch in window_batches(options, trained, index, inference):
                 stretch = batch.starts, batch.ends
-                yield EmbeddingRows.of_clips(index, batch.positions, batch.embeddings, batch.logits, labelled, stretch)
+                yield EmbeddingRows.of_clips(
+                    index, batch.positions, batch.embeddings, batch.logits, labelled=labelled, stretch=stretch
+                )
         else:
             whole = _predict_whole(trained, index, inference)
-            yield EmbeddingRows.of_clips(index, whole.positions, whole.embeddings, whole.logits, labelled)
+            yield EmbeddingRows.of_clips(index, whole.positions, whole.embeddings, whole.logits, labelled=labelled)
 
     rows, width = write_embeddings(options.out, parts(), trained.labels)
     print_result(f"{options.out}: {rows} embeddings of {width} numbers\n")

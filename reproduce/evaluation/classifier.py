@@ -11,18 +11,15 @@ import os
 import warnings
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, TypeAlias, overload
 
 import numpy as np
 
-from reproduce.audio.arrays import waveform_of_array
-from reproduce.audio.spec import AudioSpec
-from reproduce.audio.waveforms import load_waveform, stream_waveform
-from reproduce.data.waveform_store import Waveforms, WaveformStore
+from reproduce.data.waveform_store import WaveformStore
 from reproduce.environment import choose_device, choose_precision
 from reproduce.errors import InputError
 from reproduce.evaluation.events import Choice, Detection, WindowDetections, merge_events
+from reproduce.evaluation.given_sounds import GivenSounds, are_several, name_of
 from reproduce.evaluation.inference import (
     InferenceOptions,
     TrainedModel,
@@ -255,13 +252,13 @@ class Classifier(SharedModel):
         """Whether `sounds` are several, and their predictions, a row for each."""
         if crops < 1:
             raise InputError(f"crops={crops}: pass at least 1")
-        several = _are_several(sounds)
+        several = are_several(sounds)
         listed = list(sounds) if several else [sounds]
         if not listed:
             raise InputError("no sound: pass at least one")
         spec = self.trained.front_end
-        named = index_of_sounds([_name(sound, i) for i, sound in enumerate(listed)], self.trained)
-        waveforms = _GivenSounds(tuple(listed), sample_rate, spec)
+        named = index_of_sounds([name_of(sound, i) for i, sound in enumerate(listed)], self.trained)
+        waveforms = GivenSounds(tuple(listed), sample_rate, spec)
         store, cut = measured(WaveformStore(named, spec, waveforms, ()))
         predicted = predict_store(self.trained, store, self._options(crops))
         if predicted.problems:
@@ -277,67 +274,16 @@ class Classifier(SharedModel):
     def _windows(
         self, sound: Any, sample_rate: float | None, window: float | None, hop: float | None
     ) -> Iterator[WindowPredictions]:
-        if _are_several(sound):
+        if are_several(sound):
             raise InputError("windows are of one sound: call this for every sound")
         spec = self.trained.front_end
         windows = Windows.fitted(spec, window, hop)
-        index = index_of_sounds([_name(sound, 0)], self.trained)
-        given = _GivenSounds((sound,), sample_rate, spec)
+        index = index_of_sounds([name_of(sound, 0)], self.trained)
+        given = GivenSounds((sound,), sample_rate, spec)
         for batch in predict_windows(self.trained, index, windows, self._options(), blocks_of=given.blocks):
             if damage := next((problem.message for problem in batch.problems if problem.fatal), None):
                 raise InputError(damage)
             yield batch
-
-
-@dataclass(frozen=True)
-class _GivenSounds:
-    """Sounds by position, whether they are files or arrays."""
-
-    sounds: tuple[Any, ...]
-    sample_rate: float | None
-    spec: AudioSpec
-
-    def __len__(self) -> int:
-        return len(self.sounds)
-
-    def __getitem__(self, position: int, /) -> np.ndarray:
-        sound = self.sounds[position]
-        if _is_path(sound):
-            return load_waveform(Path(sound), self.spec)
-        return self._of_array(position)
-
-    def _of_array(self, position: int) -> np.ndarray:
-        rate, name = self.spec.sample_rate, str(_name(self.sounds[position], position))
-        return waveform_of_array(self.sounds[position], self.sample_rate, rate, name)
-
-    def blocks(self, position: int) -> Iterator[np.ndarray]:
-        """The sound in blocks, at the front end's rate."""
-        sound = self.sounds[position]
-        if _is_path(sound):
-            yield from stream_waveform(Path(sound), self.spec.sample_rate)
-        else:
-            yield self._of_array(position)
-
-    def take(self, positions: np.ndarray) -> Waveforms:
-        """The sounds at `positions`, in that order."""
-        return _GivenSounds(tuple(self.sounds[i] for i in positions), self.sample_rate, self.spec)
-
-    def memory_bytes(self, spec: AudioSpec, whole: bool) -> int:
-        """An upper bound where clips are trimmed."""
-        return len(self) * spec.samples * 4
-
-
-def _is_path(sound: Any) -> bool:
-    return isinstance(sound, (str, os.PathLike))
-
-
-def _are_several(sounds: Any) -> bool:
-    """Whether `sounds` is a list of sounds; a list of numbers is one sound."""
-    return isinstance(sounds, (list, tuple)) and not (sounds and isinstance(sounds[0], (int, float)))
-
-
-def _name(sound: Any, position: int) -> Path:
-    return Path(sound) if _is_path(sound) else Path(f"array {position}")
 
 
 def load_classifier(
