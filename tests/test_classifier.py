@@ -144,6 +144,13 @@ def test_weights_that_are_not_there_are_one_line(tmp_path: Path) -> None:
         load_classifier(tmp_path)
 
 
+def test_a_mistyped_path_is_not_looked_for_on_the_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "runs").mkdir()
+    with pytest.raises(InputError, match="runs/absent: no such file"):
+        load_classifier("runs/absent")
+
+
 def test_a_name_on_the_hub_that_cannot_be_had_is_one_line(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)

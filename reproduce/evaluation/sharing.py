@@ -16,7 +16,7 @@ from typing import Any, Self
 from huggingface_hub import ModelCard, ModelHubMixin
 
 from models.ast_model import AST
-from models.checkpoints import save_checkpoint, write_safetensors
+from models.checkpoints import save_checkpoint, weights_sha256, write_safetensors
 from models.transformers_ast import (
     CONFIG_FILE,
     WEIGHTS_FILE,
@@ -220,11 +220,13 @@ def _classes(trained: TrainedModel) -> str:
 
 
 def _record_of(trained: TrainedModel, records: Path | None) -> RunRecord | None:
-    """The newest training record of the model's run; None where there is none."""
+    """The newest training record of the run by the weights' file name or their hash; None where there is none."""
     folder = default_records() if records is None else records
-    if not trained.key or not folder.is_dir():
+    if not folder.is_dir():
         return None
-    return _newest(run.record for run in load_records(folder) if run.kind == "train" and run.key == trained.key)
+    runs = [run for run in load_records(folder) if run.kind == "train"]
+    digest = weights_sha256(trained.model) if runs else None
+    return _newest(run.record for run in runs if trained.key == run.key or digest == run.weights_sha256)
 
 
 def _newest(found: Iterable[RunRecord]) -> RunRecord | None:

@@ -9,7 +9,7 @@ from typing import Any
 
 from models.pretrained import download
 from models.transformers_ast import CONFIG_FILE, WEIGHTS_FILE, from_transformers, is_transformers_ast
-from models.weight_files import CheckpointError
+from models.weight_files import TORCH_SUFFIXES, CheckpointError
 from models.weight_formats import PublishedWeights
 from reproduce.audio.spec import AudioSpec
 from reproduce.errors import InputError
@@ -37,7 +37,7 @@ def open_model(source: str, device: str, function: str | None = None) -> Trained
         source = AST_REPOSITORY
     path = Path(source)
     try:
-        if not path.exists() and _REPOSITORY.fullmatch(source) and path.suffix not in (".safetensors", ".pth"):
+        if _is_repository(source):
             path = _download(source)
         if not path.is_dir():
             return load_trained_model(source, device, function)
@@ -46,6 +46,13 @@ def open_model(source: str, device: str, function: str | None = None) -> Trained
     except CheckpointError as error:
         raise InputError(str(error)) from None
     return load_trained_model(str(path / WEIGHTS_FILE), device, function)
+
+
+def _is_repository(source: str) -> bool:
+    """Whether a source is "user/model" rather than a path, be it mistyped: its first part is no folder here."""
+    path = Path(source)
+    is_path = path.exists() or path.parent.is_dir() or path.suffix in (".safetensors", *TORCH_SUFFIXES)
+    return not is_path and _REPOSITORY.fullmatch(source) is not None
 
 
 def _download(repository: str) -> Path:
