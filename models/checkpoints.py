@@ -100,10 +100,10 @@ def save_checkpoint(
     tensors = {key: tensor.detach().cpu().contiguous() for key, tensor in model.state_dict().items()}
     if len({tensor.data_ptr() for tensor in tensors.values()}) < len(tensors):  # safetensors refuses shared memory
         tensors = {key: tensor.clone() for key, tensor in tensors.items()}
-    _write_safetensors(path, stored(tensors, storage), {METADATA_KEY: text})
+    write_safetensors(path, stored(tensors, storage), {METADATA_KEY: text})
 
 
-def _write_safetensors(path: Path, tensors: dict[str, Tensor], metadata: dict[str, str]) -> None:
+def write_safetensors(path: Path, tensors: dict[str, Tensor], metadata: dict[str, str]) -> None:
     """Write a file completely or not at all: to a temporary name, flushed to disk, then renamed."""
     from safetensors import SafetensorError
     from safetensors.torch import save_file

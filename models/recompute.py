@@ -51,9 +51,10 @@ def recompute(
         second_run: makes the context manager of the second run, once per backward pass over the graph.
     """
     first: Tensor = inputs[0]
-    small = not is_recomputed(first.numel(), first.device.type, threshold)
-    # A compiler decides by itself what to keep.
-    if small or not torch.is_grad_enabled() or torch.compiler.is_compiling():
+    # A compiler decides by itself what to keep; asked for the size, it would bind the program to the batch's range.
+    if not torch.is_grad_enabled() or torch.compiler.is_compiling():
+        return function(*inputs)
+    if not is_recomputed(first.numel(), first.device.type, threshold):
         return function(*inputs)
     contexts = noop_context_fn if second_run is None else lambda: (nullcontext(), second_run())
     result: Tensor = checkpoint(function, *inputs, use_reentrant=False, preserve_rng_state=False, context_fn=contexts)

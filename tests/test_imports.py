@@ -37,6 +37,7 @@ ROOMS = (
     "tables",
     "figures",
     "evaluation",
+    "hear",
     "training",
     "cli",
     "__main__",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -211,9 +212,21 @@ def test_a_recording_of_any_length_is_streamed(pitch: TrainedModel, tmp_path: Pa
         for _ in range(18):
             file.write(np.zeros(600_000, np.float32))
     assert stated_seconds(sound) == pytest.approx(10_800)
-    windows = Windows.fitted(SPEC, 0.9, 600.0)
-    parts = list(predict_windows(pitch, index_of_sounds([sound], pitch), windows, CPU))
+    slow = replace(pitch, front_end=replace(SPEC, sample_rate=1000))  # saves the resampling
+    windows = Windows.fitted(slow.front_end, 0.9, 600.0)
+    parts = list(predict_windows(slow, index_of_sounds([sound], slow), windows, CPU))
     assert np.concatenate([part.starts for part in parts])[-1] == pytest.approx(10_200)
+
+
+@pytest.mark.parametrize("name", ["a.wav", "a.flac", "a.ogg", "a.mp3"])
+def test_the_length_that_a_header_states_is_known_before_decoding(tmp_path: Path, name: str) -> None:
+    assert stated_seconds(write_tones(tmp_path / name, 300)) == pytest.approx(3.0, abs=0.1)
+
+
+def test_a_file_that_states_no_length_has_none(tmp_path: Path) -> None:
+    (tmp_path / "a.wav").write_bytes(b"no sound")
+    assert stated_seconds(tmp_path / "a.wav") is None
+    assert stated_seconds(tmp_path / "absent.wav") is None
 
 
 # --- commands ---------------------------------------------------------------------------------------------------------
@@ -228,7 +241,7 @@ def run_cli(capsys: pytest.CaptureFixture[str], *arguments: object) -> str:
 
 @pytest.fixture
 def stub(pitch: TrainedModel, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("reproduce.cli.inference.load_trained_model", lambda source, device: pitch)
+    monkeypatch.setattr("reproduce.cli.inference.open_model", lambda *arguments: pitch)
 
 
 @pytest.mark.usefixtures("stub")

@@ -18,7 +18,7 @@ _REMEDIES = {
     "unreadable": "check permissions and disk, or convert it to wav",
     "absurd values": "write the file again with samples between -1 and 1",
     "unsupported format": "convert it to a wav of one sample rate between 8 and 48 kHz with at most 64 channels",
-    "too long": "give a start and a stop, or split the file",
+    "too long": "give a start and a stop, or split the file; predict and embed take any length with --window",
 }
 AUDIO_REASONS = tuple(_REMEDIES)
 

@@ -127,7 +127,8 @@ def _model_option(parser: argparse.ArgumentParser) -> None:
         required=True,
         metavar="FILE",
         help="weights of a training run (runs/KEY.safetensors); demo or demo:ast_tiny: small models of ten classes, "
-        "installed with this package; or audioset: AST's published weights",
+        "installed with this package; a folder or hub repository of shared weights; or ast:audioset: AST's published "
+        "weights",
     )
     parser.add_argument(
         "--function",
@@ -229,6 +230,25 @@ def _inspect_options(parser: argparse.ArgumentParser) -> None:
     o.add_records(parser)
 
 
+def _export_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("weights", metavar="WEIGHTS", help="what `predict --model` takes")
+    parser.add_argument(
+        "--format",
+        choices=("onnx", "torch-export", "transformers", "hub"),
+        default="onnx",
+        help="a program with a free batch, checked against the model (onnx, torch-export), or a folder with a model "
+        f"card, for transformers (AST only) or for the Hugging Face hub {o.DEFAULT}",
+    )
+    parser.add_argument(
+        "--out", type=Path, metavar="PATH", help="file (.onnx, .pt2) or folder (default: as the weights)"
+    )
+    parser.add_argument("--function", metavar="MODULE:FUNCTION", help="your own function that builds the model")
+    card = parser.add_argument_group("model card")
+    card.add_argument("--licence", default="other", metavar="ID", help="of the weights, e.g. apache-2.0, cc-by-4.0")
+    card.add_argument("--data-licence", default="", metavar="TEXT", help="of the training data, in words")
+    o.add_records(card)
+
+
 def _command(name: str, group: str, help: str, example: str, options: Callable[..., None], run: str) -> Command:
     return Command(
         name=name,
@@ -292,6 +312,14 @@ OTHER_COMMANDS = (
         "evaluate audioset --data audioset=DIR --model audioset",
         _evaluate_options,
         "inference:run_evaluate",
+    ),
+    _command(
+        "export",
+        "sounds",
+        "a trained model as ONNX, torch.export, or a folder for transformers or the Hugging Face hub",
+        "export runs/KEY.safetensors --format onnx --out model.onnx",
+        _export_options,
+        "export:run_export",
     ),
     _command(
         "inspect",

@@ -23,12 +23,12 @@ from reproduce.evaluation.inference import (
     evaluate,
     find_audio_files,
     index_of_sounds,
-    load_trained_model,
     predict_index,
     top_classes,
 )
 from reproduce.evaluation.predict import Predictions
 from reproduce.evaluation.relative_positions import inspect, record_inspection
+from reproduce.evaluation.sources import open_model
 from reproduce.metrics.headline import headline
 
 TOP = 3  # classes per sound
@@ -93,10 +93,12 @@ def run_embed(options: argparse.Namespace) -> int:
         if asks_for_windows(options):
             for batch in window_batches(options, trained, index, inference):
                 stretch = batch.starts, batch.ends
-                yield EmbeddingRows.of_clips(index, batch.positions, batch.embeddings, batch.logits, labelled, stretch)
+                yield EmbeddingRows.of_clips(
+                    index, batch.positions, batch.embeddings, batch.logits, labelled=labelled, stretch=stretch
+                )
         else:
             whole = _predict_whole(trained, index, inference)
-            yield EmbeddingRows.of_clips(index, whole.positions, whole.embeddings, whole.logits, labelled)
+            yield EmbeddingRows.of_clips(index, whole.positions, whole.embeddings, whole.logits, labelled=labelled)
 
     rows, width = write_embeddings(options.out, parts(), trained.labels)
     print_result(f"{options.out}: {rows} embeddings of {width} numbers\n")
@@ -152,7 +154,7 @@ def run_inspect(options: argparse.Namespace) -> int:
 
 def _load(options: argparse.Namespace, device: str, compiled: bool = False) -> TrainedModel:
     """The model of `--model`, with the front end of `--front-end`."""
-    trained = load_trained_model(options.model, device, options.function)
+    trained = open_model(options.model, device, options.function)
     if compiled:
         compile_model(trained.model, device)
     if options.front_end is None:

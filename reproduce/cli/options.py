@@ -122,7 +122,7 @@ def add_format(parser: argparse.ArgumentParser, formats: Iterable[str] = ALL_FOR
     parser.add_argument("--format", choices=tuple(formats), default="terminal", help=DEFAULT)
 
 
-def add_records(parser: argparse.ArgumentParser) -> None:
+def add_records(parser: argparse._ActionsContainer) -> None:
     """Add `--records`."""
     parser.add_argument(
         "--records",

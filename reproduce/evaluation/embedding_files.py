@@ -50,6 +50,7 @@ class EmbeddingRows:
         positions: np.ndarray,
         embeddings: np.ndarray,
         logits: Mapping[str, np.ndarray],
+        *,
         labelled: bool,
         stretch: tuple[np.ndarray, np.ndarray] | None = None,
     ) -> EmbeddingRows:

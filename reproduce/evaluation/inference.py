@@ -5,8 +5,9 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from scipy.special import expit
@@ -47,6 +48,8 @@ class TrainedModel:
         multilabel: sigmoid per class rather than softmax over classes.
         trained_on: splits (or folds) that it was trained on, where the weights hold them.
         scale: of its training, "paper" or "demo".
+        metadata: what else the weights' description holds: the experiment, or what sharing added.
+        key: of the run that wrote the weights, by the file's name; "" for others.
     """
 
     model: SpectrogramClassifier
@@ -56,6 +59,8 @@ class TrainedModel:
     multilabel: bool
     trained_on: tuple[str, ...] = ()
     scale: str = "paper"
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+    key: str = ""
 
     def class_names(self, head: str, classes: int) -> tuple[str, ...]:
         """The names of a head's classes; "class 0", "class 1", ... where the weights hold none."""
@@ -116,6 +121,8 @@ def load_trained_model(source: str, device: str, function: str | None = None) ->
             multilabel=loaded.multilabel,
             trained_on=tuple(experiment.get("train_splits", ())),
             scale=experiment.get("scale", "demo"),
+            metadata=loaded.metadata,
+            key=Path(source).stem,
         )
     except (ValueError, TypeError, AttributeError, ArithmeticError) as error:
         raise InputError(f"{source}: damaged description ({error}): save or copy it again") from None
@@ -172,10 +179,14 @@ def predict_index(
     Raises:
         InputError: no clip could be used.
     """
-    store = stream_waveforms(index, trained.front_end)
-    measured = _MeasuredWaveforms(store.waveforms, trained.front_end, [])
-    predictions = predict_store(trained, replace(store, waveforms=measured), options, on_clips)
-    return replace(predictions, cut=len(measured.cut))
+    store, cut = measured(stream_waveforms(index, trained.front_end))
+    return replace(predict_store(trained, store, options, on_clips), cut=len(cut))
+
+
+def measured(store: WaveformStore) -> tuple[WaveformStore, list[int]]:
+    """`store`, and a list that receives the position of every clip longer than the input as it is read."""
+    cut: list[int] = []
+    return replace(store, waveforms=_MeasuredWaveforms(store.waveforms, store.spec, cut)), cut
 
 
 @dataclass(frozen=True)

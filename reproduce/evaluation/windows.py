@@ -103,6 +103,8 @@ def predict_windows(
     windows: Windows,
     options: InferenceOptions,
     on_seconds: Callable[[float], object] = lambda seconds: None,
+    *,
+    blocks_of: Callable[[int], Iterator[np.ndarray]] | None = None,
 ) -> Iterator[WindowPredictions]:
     """Yield the predictions of every window of the clips of `index`, a batch at a time.
 
@@ -115,11 +117,12 @@ def predict_windows(
         windows: see there; `Windows.fitted` checks them.
         options: `batch_size` counts windows; `crops` is not used.
         on_seconds: called with the seconds of sound that were predicted since the last call.
+        blocks_of: the samples of a clip by its position, at the front end's rate, where they do not lie in files.
 
     Raises:
         InputError: not one window could be used.
     """
-    source = _read_windows(index, trained.front_end, windows)
+    source = _read_windows(index, trained.front_end, windows, blocks_of)
     usable, first_problem = 0, ""
     while batch := list(islice(source, options.batch_size)):
         found = [window for window in batch if isinstance(window, _Window)]
@@ -134,13 +137,21 @@ def predict_windows(
         raise InputError(f"none of the sounds can be used (first: {first_problem})")
 
 
-def _read_windows(index: ClipIndex, spec: AudioSpec, windows: Windows) -> Iterator[_Window | Problem]:
+def _read_windows(
+    index: ClipIndex,
+    spec: AudioSpec,
+    windows: Windows,
+    blocks_of: Callable[[int], Iterator[np.ndarray]] | None,
+) -> Iterator[_Window | Problem]:
     """Every window of every clip in order; a clip that cannot be read, or not to its end, gives a problem instead."""
     rate = spec.sample_rate
     for position in range(len(index)):
         clip, warnings, heard = index.clip(position), list[AudioWarning](), 0.0
         offset = clip.start or 0.0
-        blocks = stream_waveform(clip.path, rate, clip.start, clip.stop, warnings)
+        if blocks_of is None:
+            blocks = stream_waveform(clip.path, rate, clip.start, clip.stop, warnings)
+        else:
+            blocks = blocks_of(position)
         least = min(round(windows.hop * rate), round(SHORT_SECONDS * rate))
         try:
             for first, samples in cut_windows(blocks, round(windows.seconds * rate), round(windows.hop * rate), least):
