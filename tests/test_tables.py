@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from make_records import make_cost_record, make_paper_record, make_record, make_run, ranked
+from make_records import make_cost_record, make_paper_record, make_record, make_run, multilabel, ranked
 
 from reproduce.errors import InputError
 from reproduce.metrics.intervals import wilson_interval
@@ -69,6 +69,19 @@ def test_a_demo_scale_record_never_fills_a_paper_cell() -> None:
     table = build("table5", *BOTH_COSTS, by_the_demos_recipe)
     assert table.rows == build("table5", *BOTH_COSTS).rows
     assert [block.title.partition(":")[0] for block in table.blocks] == ["demo scale"]
+
+
+@pytest.mark.parametrize("standin", [True, False])
+def test_runs_on_a_stand_in_are_listed_and_never_compared(standin: bool, tmp_path: Path) -> None:
+    scores = multilabel("abcd", "bacd", positives=("ac", "b"))
+    runs = [
+        make_run(tmp_path, model, "audioset", scores, "demo", variant="balanced", standin=standin)
+        for model in ("ast_tiny", "mast_tiny")
+    ]
+    (block,) = build("table5", *map(with_costs, runs), folder=tmp_path).blocks
+    compared = "difference" in {row.key for row in block.rows} or any("MAST - AST" in note for note in block.notes)
+    assert compared is not standin
+    assert any("no comparison" in note for note in block.notes) is standin
 
 
 def test_a_removed_record_leaves_the_cell_not_run_with_the_reason(tmp_path: Path) -> None:

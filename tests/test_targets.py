@@ -96,7 +96,8 @@ def test_a_demo_trains_both_models_alike_at_its_own_scale(preset: str) -> None:
     for target in ("table2", "table3", "table4"):
         ast, mast = experiments_of(target, preset)
         assert (ast.model, mast.model) == tuple(DEMOS[preset].models.values())
-        assert replace(ast, model=mast.model) == mast
+        own_rate = replace(ast.recipe, lr=DEMOS[preset].rate_of(mast.model))  # of the same search; all else is equal
+        assert replace(ast, model=mast.model, recipe=own_rate) == mast
         assert (ast.scale, ast.recipe_name, ast.weights) == ("demo", "demo", "scratch")
     found = experiments_of("table5", preset)
     assert Counter(e.variant for e in found) == {"balanced": 2, "full": 2}

@@ -25,7 +25,15 @@ from reproduce.tables.base import (
     not_run,
     register_table,
 )
-from reproduce.tables.blocks import demo_cells, demo_note, demo_runs, other_runs_blocks, present, selection_block
+from reproduce.tables.blocks import (
+    demo_cells,
+    demo_note,
+    demo_runs,
+    other_runs_blocks,
+    present,
+    selection_block,
+    standin_notes,
+)
 from reproduce.tables.cells import RUN_COST_COLUMNS, cost_conditions
 from reproduce.tables.conditions import run_conditions
 from reproduce.tables.notes import class_notes, problem_notes, protocol_notes, run_title
@@ -184,7 +192,7 @@ def _demo_block(target: Target, group: Sequence[TrainedRun], name: str, labels: 
             rows.append(Row(variant, label, {MAP.key: not_run(MAP.unit, why)}))
             continue
         cells = demo_cells(target, runs)
-        if variant != "mast" and variants["mast"]:
+        if variant != "mast" and variants["mast"] and not group[0].standin:
             row, against_mast = target.difference("", f"{label} - MAST", runs, variants["mast"])
             cells[TO_MAST.key] = row.cells[MAP.key]
             tests += against_mast
@@ -194,6 +202,7 @@ def _demo_block(target: Target, group: Sequence[TrainedRun], name: str, labels: 
     if ast:
         rows.append(Row("ast", f"{ast[0].model}, for comparison", demo_cells(target, ast)))
     notes = (
+        *standin_notes(group),
         *warnings,
         *tests,
         *protocol_notes(group),

@@ -146,12 +146,20 @@ def run_value(ref: str, records: Records) -> Value | None:
 
 
 def demo_value(ref: str, records: Records) -> Value | None:
-    """The same number from the newest comparison at demo scale on the data set or its stand-in: it decides nothing."""
+    """The same number from the newest comparison at demo scale on real recordings: it decides nothing.
+
+    Runs on a synthetic stand-in compare nothing, and give no number.
+    """
     if ref.startswith("table6."):
         _, model, metric = ref.split(".")
-        return _clustering_value(records, "demo", model, metric)
+        value = _clustering_value(records, "demo", model, metric)
+        return None if value is None or _is_standin(value) else value
     source = source_of(ref)
-    groups = [g for g in demo_groups(records, source.study.dataset) if g[0].variant == source.study.variant]
+    groups = [
+        group
+        for group in demo_groups(records, source.study.dataset)
+        if group[0].variant == source.study.variant and not group[0].standin
+    ]
     group = max(groups, key=lambda runs: max(run.created for run in runs), default=[])
     chosen = [
         run
@@ -162,7 +170,7 @@ def demo_value(ref: str, records: Records) -> Value | None:
     return _mean_of(chosen, source.metric)
 
 
-def is_standin(value: Value) -> bool:
+def _is_standin(value: Value) -> bool:
     """Whether a run behind the number read a synthetic stand-in."""
     return any(isinstance(record, DataRun) and record.standin is not None for record in value.records)
 

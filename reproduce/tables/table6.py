@@ -29,6 +29,7 @@ from reproduce.records.clusterings import (
 )
 from reproduce.records.runs import ClusteringRun, TrainedRun
 from reproduce.tables.base import Cell, Column, Row, Table, TableInputs, measured, not_run, register_table
+from reproduce.tables.blocks import standin_notes
 from reproduce.tables.conditions import run_conditions
 from reproduce.tables.score_cells import score_cell
 from reproduce.tables.target import Target
@@ -92,9 +93,9 @@ def _protocols_block(inputs: TableInputs, empty: Table, runs: Runs, protocols: S
             cells = {column.key: clustered.cell(column) for column in shown}
             cells[TOP1.key] = _top1(inputs, model, group)
             rows.append(Row(f"{model} {protocol}", f"{protocol}, {_name(model, group)}", cells))
-    notes = [f"{protocol}: {PROTOCOLS[protocol]}." for protocol in protocols]
-    notes += [*_coverage_notes(runs), *_absence_notes(runs)]
     behind = tuple(run for group in runs.values() for run in group)
+    notes = [*standin_notes(behind), *(f"{protocol}: {PROTOCOLS[protocol]}." for protocol in protocols)]
+    notes += [*_coverage_notes(runs), *_absence_notes(runs)]
     return replace(empty, rows=tuple(rows), notes=tuple(notes), runs=behind)
 
 
@@ -215,7 +216,8 @@ def figure2(inputs: TableInputs) -> Table:
     blocks = []
     if demo:
         demo_rows, demo_files = _panel_rows(inputs, demo)
-        demo_notes = (*demo_files, *_absence_notes(demo))
+        runs = [run for group in demo.values() for run in group]
+        demo_notes = (*standin_notes(runs), *demo_files, *_absence_notes(demo))
         blocks.append(Table("figure2 demo", demo_title(demo), columns, tuple(demo_rows), notes=demo_notes))
     title = "Figure 2: VGGSound test embeddings in UMAP's plane"
     return Table("figure2", title, columns, tuple(rows), notes=(*notes, *files), blocks=tuple(blocks))

@@ -5,7 +5,8 @@
 
 Two layers are kept apart. `by_tables` is the verdict of the paper's own numbers; `verdict` needs a measurement too,
 wherever a sentence is about accuracy, clustering or cost. Costs come from cost records, everything else from
-paper-scale runs by the paper's recipes. Demo-scale numbers are shown and never decide.
+paper-scale runs by the paper's recipes. Demo-scale numbers on real recordings are shown and never decide; synthetic
+stand-ins give none.
 """
 
 from __future__ import annotations
@@ -24,7 +25,6 @@ from reproduce.tables.claim_values import (
     Value,
     cost_value,
     demo_value,
-    is_standin,
     run_value,
     values_of,
 )
@@ -301,9 +301,8 @@ def _with_demo(judgement: Judgement, records: Records) -> Judgement:
     if values is None:
         return judgement
     models = ", ".join(dict.fromkeys(record.model for value in values for record in value.records))
-    data = "synthetic stand-ins" if any(map(is_standin, values)) else "other data or a part of the real data"
     return replace(
         judgement,
         demo=judgement.claim.implied([v.value for v in values]),
-        demo_conditions=f"demo scale, {models}, {data}: decides nothing",
+        demo_conditions=f"demo scale, {models}, other data or a part of the real data: decides nothing",
     )
