@@ -81,7 +81,7 @@ def protocol_notes(group: Sequence[TrainedRun], intervals: str = "") -> list[str
 
 def _training_text(recipe: Recipe, lr: str) -> str:
     """Batch, optimizer with its learning rate, schedule."""
-    optimizer = {"adamw": "AdamW", "adam": "Adam"}[recipe.optimizer]
+    optimizer = {"adamw": "AdamW", "adam": "Adam", "sgd": "SGD"}[recipe.optimizer]
     schedule = "a cosine"
     if recipe.schedule == "steps":
         schedule = f"steps (x{recipe.decay:g} every {recipe.decay_every} epochs from {recipe.decay_start})"
@@ -93,7 +93,7 @@ def _training_text(recipe: Recipe, lr: str) -> str:
 
 
 def _regularisation_text(recipe: Recipe) -> str:
-    without = " (none on biases, norms and AST's position embedding)" if recipe.optimizer != "adam" else ""
+    without = " (none on biases, norms and AST's position embedding)" if recipe.optimizer == "adamw" else ""
     smoothing = f"label smoothing {recipe.label_smoothing:g}, " if recipe.label_smoothing else ""
     return (
         f"{smoothing}weight decay {recipe.weight_decay:g}{without}, gradients clipped at {recipe.clip_norm:g}, "
