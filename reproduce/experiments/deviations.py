@@ -26,7 +26,7 @@ DEVIATIONS = (
     Deviation(
         "the AST of Tables 2-4",
         "the quoted rows are MBT's audio branch [28], called AST",
-        "AST itself, by MAST's protocol and by its authors' recipe, in rows of their own; and that network trained anew",
+        "AST by MAST's protocol and by its authors' recipe, in rows of their own; and that network trained anew",
         "MBT differs in weights, patches, crops and schedule: the two numbers are of different networks",
     ),
     Deviation(
@@ -38,7 +38,7 @@ DEVIATIONS = (
     Deviation(
         "features of the retrained MBT",
         "its own log-mels, four time masks, mixup of spectrograms, short clips repeated, SGD on TPUs",
-        "AST's log-mels with AudioSet's statistics, one mask of the same total, mixup of waveforms, zeros behind the clip",
+        "AST's log-mels with AudioSet's statistics, one mask of the same total, mixup of waveforms, zero padding",
         "its features are not published as code; the data path is the same for every model here",
     ),
     Deviation(
