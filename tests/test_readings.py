@@ -125,6 +125,14 @@ def test_folds_never_divide_a_recording_and_spread_the_classes() -> None:
     assert all(set(labels[folds == fold]) == {0, 1, 2, 3} for fold in range(PROBE_FOLDS))
 
 
+def test_a_stand_in_with_few_clips_of_a_class_has_fewer_folds(tmp_path: Path) -> None:
+    add_run(tmp_path, "ast_tiny", *blobs(8, 3))
+    assert fill_probes(tmp_path) == []
+    (run,) = runs_to_cluster(load_records(tmp_path), "demo")["ast"]
+    probe = probe_of(load_records(tmp_path), run, INPUT)
+    assert probe is not None and (probe.metrics["folds"], probe.metrics["knn"]) == (3, pytest.approx(100.0))
+
+
 def test_the_probes_follow_their_definitions() -> None:
     rng = np.random.default_rng(0)
     train_clips, labels = rng.normal(size=(40, 6)), np.arange(40) % 2

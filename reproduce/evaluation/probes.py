@@ -43,6 +43,8 @@ LINEAR_ITERATIONS = 300
 def probe_folds(labels: np.ndarray, groups: np.ndarray) -> np.ndarray:
     """The fold of each clip, (n,): classes are spread evenly, a group is in one fold.
 
+    There are PROBE_FOLDS, or as many as the commonest class has clips where those are fewer.
+
     Args:
         labels: (n,) class indices.
         groups: (n,) recording, video or speaker.
@@ -50,16 +52,17 @@ def probe_folds(labels: np.ndarray, groups: np.ndarray) -> np.ndarray:
     from sklearn.model_selection import StratifiedGroupKFold
 
     folds = np.empty(len(labels), np.int64)
-    splitter = StratifiedGroupKFold(PROBE_FOLDS, shuffle=True, random_state=PROBE_SEED)
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "The least populated class", UserWarning)  # then a fold lacks it
-        for fold, (_, held_out) in enumerate(splitter.split(labels, labels, groups)):
-            folds[held_out] = fold
+    count = min(PROBE_FOLDS, int(np.bincount(labels).max()))
+    splitter = StratifiedGroupKFold(count, shuffle=True, random_state=PROBE_SEED)
+    for fold, (_, held_out) in enumerate(splitter.split(labels, labels, groups)):
+        folds[held_out] = fold
     return folds
 
 
 def knn_predictions(train: np.ndarray, labels: np.ndarray, test: np.ndarray) -> np.ndarray:
     """The commonest class among the nearest neighbours of each row of `test` by cosine, (m,).
+
+    There are PROBE_NEIGHBOURS, or as many as the commonest class has clips where those are fewer.
 
     Args:
         train: (n, dim).
@@ -68,48 +71,51 @@ def knn_predictions(train: np.ndarray, labels: np.ndarray, test: np.ndarray) -> 
     """
     from sklearn.neighbors import KNeighborsClassifier
 
-    neighbours = min(PROBE_NEIGHBOURS, len(train))
+    neighbours = min(PROBE_NEIGHBOURS, int(np.bincount(labels).max()))
     classifier = KNeighborsClassifier(neighbours, algorithm="brute").fit(unit_length(train), labels)
     return np.asarray(classifier.predict(unit_length(test)))
 
 
 def linear_predictions(train: np.ndarray, labels: np.ndarray, test: np.ndarray) -> np.ndarray:
     """Classes of `test` by multinomial logistic regression on standardised features, (m,); arguments as above."""
-    from sklearn.exceptions import ConvergenceWarning
     from sklearn.linear_model import LogisticRegression
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler
 
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ConvergenceWarning)  # the number of iterations is part of the measurement
-        probe = make_pipeline(StandardScaler(), LogisticRegression(C=PROBE_C, max_iter=LINEAR_ITERATIONS))
-        return np.asarray(probe.fit(train, labels).predict(test))
+    probe = make_pipeline(StandardScaler(), LogisticRegression(C=PROBE_C, max_iter=LINEAR_ITERATIONS))
+    return np.asarray(probe.fit(train, labels).predict(test))
 
 
 def probe_accuracies(features: Features) -> dict[str, float]:
-    """Accuracy of either probe in per cent, over all clips.
+    """Accuracy of either probe in per cent, over all clips, and the number of folds.
 
     Raises:
-        InputError: fewer groups than folds, or a single class.
+        InputError: fewer groups than folds, a single class, or no class with two clips.
     """
     labels, groups = features.labels, features.groups
-    if len(np.unique(groups)) < PROBE_FOLDS or len(np.unique(labels)) < 2:
+    counts = np.bincount(labels)
+    if len(np.unique(groups)) < PROBE_FOLDS or (counts > 0).sum() < 2 or counts.max() < 2:
         raise InputError(
-            f"{features.file}: a probe in {PROBE_FOLDS} folds needs as many recordings, and two classes: "
-            "test on more clips"
+            f"{features.file}: a probe in {PROBE_FOLDS} folds needs as many recordings, two classes, and two clips of "
+            "a class: test on more clips"
         )
-    folds = probe_folds(labels, groups)
     right = {"knn": np.zeros(len(labels), bool), "linear": np.zeros(len(labels), bool)}
-    for fold in range(PROBE_FOLDS):
-        train, test = folds != fold, folds == fold
-        for name, predictions in (("knn", knn_predictions), ("linear", linear_predictions)):
-            found = predictions(features.values[train], labels[train], features.values[test])
-            right[name][test] = found == labels[test]
-    return {name: 100.0 * float(correct.mean()) for name, correct in right.items()}
+    with warnings.catch_warnings():
+        # scikit-learn warns of classes with few clips, and where the linear probe uses up its iterations.
+        warnings.filterwarnings("ignore", category=UserWarning, module="sklearn")
+        folds = probe_folds(labels, groups)
+        used = np.unique(folds)
+        for fold in used:
+            train, test = folds != fold, folds == fold
+            for name, predictions in (("knn", knn_predictions), ("linear", linear_predictions)):
+                found = predictions(features.values[train], labels[train], features.values[test])
+                right[name][test] = found == labels[test]
+    accuracies = {name: 100.0 * float(correct.mean()) for name, correct in right.items()}
+    return {**accuracies, "folds": len(used)}
 
 
 def measure_probe(job: Job, records_dir: Path) -> RunRecord:
-    """The record of one run's features, not appended. Metrics: knn, linear, clips, classes.
+    """The record of one run's features, not appended. Metrics: knn, linear, folds, clips, classes.
 
     Raises:
         InputError: the features cannot be read (see `load_features`), or the clips are too few.

@@ -47,11 +47,11 @@ FEATURES_NOTE = (
 )
 PROBE_COLUMNS = (Column("knn", "kNN", "%", 1), Column("linear", "Linear probe", "%", 1))
 PROBE_NOTE = (
-    f"Accuracies on the test clips themselves by {PROBE_FOLDS}-fold cross-validation, stratified by class: each clip "
-    "is classified once, from the clips of the other folds, and clips of one recording are in one fold. kNN: "
-    f"{PROBE_NEIGHBOURS} neighbours by cosine. Linear probe: multinomial logistic regression on standardised features, "
-    f"C = {PROBE_C:g}, both by scikit-learn. They measure the features, not the model's own classifier, whose top-1 is "
-    "beside them."
+    f"Accuracies on the test clips themselves by cross-validation in {PROBE_FOLDS} folds, stratified by class: each "
+    "clip is classified once, from the clips of the other folds; clips of one recording are in one fold. kNN: "
+    f"{PROBE_NEIGHBOURS} neighbours by cosine. There are no more folds and neighbours than the commonest class has "
+    f"clips. Linear probe: multinomial logistic regression on standardised features, C = {PROBE_C:g}. Both by "
+    "scikit-learn. They measure the features, not the model's own classifier, whose top-1 is beside them."
 )
 # P1 on points spread evenly over a disc: the same for the paper's 12,790 clips and 309 clusters as for a tenth of both.
 STRUCTURELESS_SILHOUETTE = 0.34
@@ -126,7 +126,8 @@ def _probe_cell(probes: Sequence[ClusteringRun], column: Column, runs: Sequence[
     return Cell(
         measured=mean,
         unit=column.unit,
-        conditions=f"{run_conditions(*runs)}; {PROBE_FOLDS} folds of the test clips, scikit-learn {version}",
+        conditions=f"{run_conditions(*runs)}; {probes[0].metric('folds'):.0f} folds of the test clips, scikit-learn "
+        f"{version}",
         n=int(probes[0].metric("clips")),
         sd=sd,
     )
