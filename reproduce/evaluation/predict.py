@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from models import SpectrogramClassifier
+from models import SpectrogramClassifier, SpectrogramTransformer
 from reproduce.data.batches import EvaluationBatch
 from reproduce.datasets import ClipIndex, Problem
 from reproduce.datasets.index import DEFAULT_HEAD
@@ -74,7 +74,7 @@ def predict(
         batches: crops of clips, see there.
         multilabel: average the sigmoids of a clip's crops rather than their softmax.
         autocast: context of the forward pass, for its precision.
-        second_last: also keep the pooled output of the second-last block.
+        second_last: also keep the pooled output of the second-last block, of a model with blocks.
     """
     model.eval()
     logits: dict[str, list[np.ndarray]] = {}
@@ -90,9 +90,10 @@ def predict(
         with autocast():
             synchronise(batch.inputs.device)
             start = time.perf_counter()
-            tokens, block = (
-                model.forward_two_layers(batch.inputs) if second_last else (model.forward_features(batch.inputs), None)
-            )
+            if second_last and isinstance(model, SpectrogramTransformer):  # other models may have no blocks
+                tokens, block = model.forward_two_layers(batch.inputs)
+            else:
+                tokens, block = model.forward_features(batch.inputs), None
             embedding = model.pool(tokens)
             outputs = as_heads(model.classify(embedding))
             synchronise(batch.inputs.device)
