@@ -91,8 +91,8 @@ def _how_to_read() -> Bullets:
 def _real_audio(source: Source) -> tuple[Block, ...]:
     intro = (
         "Both models trained from scratch on the same real recordings, with the same clips, augmentation, schedule and "
-        "seeds; each has the learning rate that the same search chose. The paper has no such experiment: nothing here "
-        "is quoted, and the models are smaller than the paper's."
+        "seeds; the notes give the learning rate of each and the clips that it was chosen on. The paper has no such "
+        "experiment: nothing here is quoted, and the models are smaller than the paper's."
     )
     findings = real_audio_findings(source)
     return (

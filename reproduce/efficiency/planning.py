@@ -127,7 +127,7 @@ def _plan_run(experiment: Experiment, seeds: int, counts: ClipCounts, memory: Me
     recipe, macs_full = experiment.recipe, measure_complexity(_model_of(experiment)).macs_full
     tested = counts.test * passes_over_test(experiment)
     flops = training_flops(macs_full, counts.train, recipe.epochs) + FLOPS_PER_MAC * macs_full * tested
-    share = UTILISATION[family(experiment.model)]
+    share = UTILISATION.get(family(experiment.model), UTILISATION["ast"])  # MBT's products are a ViT's too
     asked = estimate_memory(experiment, memory)
     return PlannedRun(
         label=run_label(experiment),

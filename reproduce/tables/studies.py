@@ -65,8 +65,8 @@ def _with_cautions(table: Table) -> Table:
     notes = (
         *table.notes,
         f"{tests} rows are tested against one: at 5 % over all of them a p must be below {0.05 / tests:.3g} "
-        "(Bonferroni). Every variant has the learning rate that was tuned for the paper's pooling, which favours it if "
-        "anything.",
+        "(Bonferroni). No p includes the spread over training runs: it is of these trained models alone. Every variant "
+        "has the learning rate that was tuned for the paper's pooling, which favours it if anything.",
     )
     return replace(table, notes=notes)
 

@@ -56,7 +56,7 @@ PROBE_NOTE = (
 # P1 on points spread evenly over a disc: the same for the paper's 12,790 clips and 309 clusters as for a tenth of both.
 STRUCTURELESS_SILHOUETTE = 0.34
 SILHOUETTE_NOTE = (
-    f"A silhouette near {STRUCTURELESS_SILHOUETTE} means no structure under {PRIMARY}: KMeans gives as much for points "
+    f"A silhouette near {STRUCTURELESS_SILHOUETTE} shows no structure under {PRIMARY}: KMeans gives as much for points "
     "spread evenly over a disc, with many clips per cluster. Only ARI and homogeneity use the labels; homogeneity is "
     "not corrected for chance, and is well above 0 for any clusters of few clips."
 )
@@ -254,9 +254,9 @@ def model_name(model: str, runs: Sequence[TrainedRun]) -> str:
 def _p1_note() -> str:
     return (
         "The paper states neither the clustering algorithm, nor k, the space, or the labels behind the silhouette. "
-        f"{PRIMARY} is what its numbers point to: UMAP of all test clips ({umap_text()}), KMeans there with k = the "
-        f"classes among them ({KMEANS_N_INIT} starts), silhouette of the clusters in that plane; mean and sd over "
-        f"{len(CLUSTERING_SEEDS)} seeds of UMAP and KMeans."
+        f"{PRIMARY} is what its numbers suggest, which is no proof: UMAP of all test clips ({umap_text()}), KMeans "
+        f"there with k = the classes among them ({KMEANS_N_INIT} starts), silhouette of the clusters in that plane; mean and "
+        f"sd over {len(CLUSTERING_SEEDS)} seeds of UMAP and KMeans."
     )
 
 
