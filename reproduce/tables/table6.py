@@ -255,7 +255,7 @@ def _p1_note() -> str:
     return (
         "The paper states neither the clustering algorithm, nor k, the space, or the labels behind the silhouette. "
         f"{PRIMARY} is what its numbers suggest, which is no proof: UMAP of all test clips ({umap_text()}), KMeans "
-        f"there with k = the classes among them ({KMEANS_N_INIT} starts), silhouette of the clusters in that plane; mean "
+        f"there with k = the classes among them ({KMEANS_N_INIT} starts), their silhouette in that plane; mean "
         f"and sd over {len(CLUSTERING_SEEDS)} seeds of UMAP and KMeans."
     )
 
