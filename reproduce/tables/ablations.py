@@ -32,11 +32,10 @@ from reproduce.tables.blocks import (
     other_runs_blocks,
     present,
     selection_block,
-    standin_notes,
 )
 from reproduce.tables.cells import RUN_COST_COLUMNS, cost_conditions
 from reproduce.tables.conditions import run_conditions
-from reproduce.tables.notes import class_notes, problem_notes, protocol_notes, run_title
+from reproduce.tables.notes import class_notes, problem_notes, protocol_notes, run_title, standin_notes
 from reproduce.tables.score_cells import CLIPS_COLUMN, clips_cell, interval_notes, paper_difference_row
 from reproduce.tables.scores import Runs
 from reproduce.tables.table5 import MAP

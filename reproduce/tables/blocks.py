@@ -13,7 +13,7 @@ from reproduce.records.selection import by_seed, demo_groups, other_paper_scale_
 from reproduce.tables.base import Cell, Row, Table, ratio_row
 from reproduce.tables.cells import RUN_COST_COLUMNS, run_cost_cells
 from reproduce.tables.conditions import run_conditions
-from reproduce.tables.notes import class_notes, problem_notes, protocol_notes, run_title
+from reproduce.tables.notes import class_notes, problem_notes, protocol_notes, run_title, standin_notes
 from reproduce.tables.score_cells import CLIPS_COLUMN, clips_cell, interval_notes
 from reproduce.tables.scores import Runs
 from reproduce.tables.target import Target
@@ -28,10 +28,6 @@ OTHER_RUNS_NOTE = "Runs of other models, variants of the data, recipes or clips:
 SENSITIVITY_NOTE = (
     "Runs by a recipe of which fields were overridden (--set), named in the label: they show how the scores depend on "
     "a choice that the paper leaves open, and fill no cell of the paper."
-)
-STANDIN_NOTE = (
-    "Synthetic stand-in: these runs show that the data path, the training and this table work. They are no comparison "
-    "of the models: no difference is printed and none is meant."
 )
 
 
@@ -137,11 +133,6 @@ def _what_differs(run: TrainedRun) -> str:
         "synthetic STAND-IN" if run.standin else "",
     ]
     return ", ".join(part for part in parts if part)
-
-
-def standin_notes(group: Sequence[TrainedRun]) -> list[str]:
-    """Say of runs on a stand-in that they compare nothing; nothing for other runs."""
-    return [STANDIN_NOTE] if group[0].standin else []
 
 
 def demo_blocks(target: Target) -> tuple[Table, ...]:

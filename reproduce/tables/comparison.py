@@ -23,6 +23,7 @@ from reproduce.tables.notes import (
     protocol_notes,
     run_title,
     search_notes,
+    standin_notes,
 )
 
 SCORE_COLUMNS = (
@@ -124,12 +125,12 @@ def compared(inputs: TableInputs, by_row: Rows, name: str, reference: str = "") 
     if len(rows) == 2:
         label = f"{rows[0].label} : {rows[1].label}"
         rows.append(ratio_row(label, rows[0].cells, rows[1].cells, COST_AND_SPEED_COLUMNS))
-    notes = protocol_notes(group, WILSON_NOTE)
+    notes = standin_notes(group) + protocol_notes(group, WILSON_NOTE)
     if left_out := every - len(group):
         notes.append(
             f"Left out, of folds or seeds that not every row has run yet: {left_out} run{'s' * (left_out > 1)}."
         )
-    notes += pairing_notes(inputs, by_row, reference)
+    notes += [] if group[0].standin else pairing_notes(inputs, by_row, reference)
     notes += search_notes(inputs, by_row, scores[0])
     notes += class_notes(group)
     notes += problem_notes(group)

@@ -17,8 +17,9 @@ from reproduce.records.clusterings import (
 )
 from reproduce.records.runs import ClusteringRun
 from reproduce.tables.base import Cell, Column, Row, Table, TableInputs, measured, not_run, register_table
-from reproduce.tables.blocks import present, standin_notes
+from reproduce.tables.blocks import present
 from reproduce.tables.conditions import run_conditions
+from reproduce.tables.notes import standin_notes
 from reproduce.tables.table6 import (
     FEATURES_NOTE,
     TOP1,

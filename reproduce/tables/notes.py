@@ -29,6 +29,16 @@ WILSON_NOTE = (
     "recording; they do not include the spread over training runs."
 )
 
+STANDIN_NOTE = (
+    "Synthetic stand-in: these runs show that the data path, the training and this table work. They are no comparison "
+    "of the models: no difference is printed and none is meant."
+)
+
+
+def standin_notes(group: Sequence[TrainedRun]) -> list[str]:
+    """Say of runs on a stand-in that they compare nothing; nothing for other runs."""
+    return [STANDIN_NOTE] if group[0].standin else []
+
 
 def run_title(group: Sequence[TrainedRun]) -> str:
     """Scale, data (a stand-in is named as one), classes and split of runs that are compared."""

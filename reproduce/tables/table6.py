@@ -32,8 +32,9 @@ from reproduce.records.clusterings import (
 )
 from reproduce.records.runs import ClusteringRun, TrainedRun
 from reproduce.tables.base import Cell, Column, Row, Table, TableInputs, not_run, register_table
-from reproduce.tables.blocks import present, standin_notes
+from reproduce.tables.blocks import present
 from reproduce.tables.conditions import run_conditions
+from reproduce.tables.notes import standin_notes
 from reproduce.tables.score_cells import score_cell
 from reproduce.tables.target import Target
 
