@@ -99,7 +99,7 @@ def mbt_provenance(study: PaperStudy) -> dict[str, Provenance]:
 
     Its authors published one configuration, of both modalities on the balanced AudioSet: it serves every data set.
     """
-    config = Provenance(INHERITED, MBT_CONFIG)
+    config = Provenance(INHERITED, MBT_CONFIG, "of both modalities; the audio branch has no configuration of its own")
     if (study.dataset, study.variant) != ("audioset", "balanced"):
         config = Provenance(OPEN, MBT_CONFIG, "of the balanced AudioSet: none is published for this data set")
     unused = Provenance(OPEN, OURS, "the cosine schedule has no steps")
