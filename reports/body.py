@@ -138,8 +138,8 @@ def _paper(source: Source) -> tuple[Block, ...]:
     intro = (
         "Only runs at the paper's scale, on the paper's data and by the paper's recipe fill a cell beside its numbers. "
         'The row "AST [28]" of Tables 2 to 4 quotes another network, the audio branch of MBT. That network trained '
-        "anew, and AST by MAST's protocol and by its authors' recipe, have rows of their own; claims compare MAST with the "
-        "stronger AST, and hold only where both were run."
+        "anew, and AST by MAST's protocol and by its authors' recipe, have rows of their own; claims compare MAST with "
+        "the stronger AST, and hold only where both were run."
     )
     return (
         Paragraph(text=words(intro)),
