@@ -13,6 +13,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
+from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -225,6 +226,7 @@ class AST(SpectrogramTransformer):
     attention_paths = ATTENTION_PATHS
     pretrained_formats = PRETRAINED_FORMATS
     published = PUBLISHED
+    prefix_tokens: ClassVar[int] = PREFIX_TOKENS
 
     def __init__(self, config: ASTConfig) -> None:
         super().__init__(config)
@@ -274,7 +276,7 @@ class AST(SpectrogramTransformer):
 
     def cost_items(self) -> Iterator[CostItem]:
         patches, dim = prod(self.config.grid), self.config.embed_dim
-        tokens = PREFIX_TOKENS + patches
+        tokens = self.prefix_tokens + patches
         yield CostItem("patch embedding", "conv", conv_macs(self.patch_embed.proj, patches))
         for number, block in enumerate(self.blocks):
             name = f"block {number}"
@@ -290,10 +292,10 @@ class AST(SpectrogramTransformer):
         grid, dim = self.config.grid, self.config.embed_dim
         yield BlockShape("patch embedding", prod(grid), grid, dim)
         for number in range(self.config.depth):
-            yield BlockShape(f"block {number}", prod(grid), grid, dim, PREFIX_TOKENS)
+            yield BlockShape(f"block {number}", prod(grid), grid, dim, self.prefix_tokens)
 
     def saved_activations(self, batch: int, device: torch.device) -> Iterator[SavedActivations]:
-        tokens, dim = PREFIX_TOKENS + prod(self.config.grid), self.config.embed_dim
+        tokens, dim = self.prefix_tokens + prod(self.config.grid), self.config.embed_dim
         elements = tokens * dim
         for number, block in enumerate(self.blocks):
             saved = 5 * elements  # the normed input; q, k and v; the projection's input

@@ -63,6 +63,14 @@ class SpectrogramTransformer(SpectrogramClassifier):
         check_input(x, self.config.in_chans, self.config.input_size)
         return self.norm(self.run_blocks(self.embed(x)))
 
+    def forward_two_layers(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """The tokens of `forward_features` and those that leave the second-last block, (B, N', C'), before any norm."""
+        check_input(x, self.config.in_chans, self.config.input_size)
+        x = self.embed(x)
+        for block in self.blocks[:-1]:
+            x = self._run_block(block, x)
+        return self.norm(self._run_block(self.blocks[-1], x)), x
+
     def forward_head(self, tokens: Tensor, pre_logits: bool = False) -> Tensor | dict[str, Tensor]:
         """Tokens to logits, or with `pre_logits` to the pooled embedding (B, C)."""
         if self.unpooled:

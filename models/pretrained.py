@@ -95,14 +95,16 @@ class LoadReport:
 
 
 def detect_format(
-    state_dict: Mapping[str, Tensor], source: str = "state dict"
+    state_dict: Mapping[str, Tensor], source: str = "state dict", first: type[SpectrogramClassifier] | None = None
 ) -> tuple[type[SpectrogramClassifier], str]:
     """Find the model that the keys belong to and the name of their format, such as "deit" or "mvitv2-timm".
+
+    Formats may share names (a ViT has DeiT's without the distillation token): those of the model `first` come first.
 
     Raises:
         CheckpointError: no format fits; the message shows a few keys.
     """
-    for family in families():
+    for family in dict.fromkeys([*([first] if first else []), *families()]):
         for name, format_ in family.pretrained_formats.items():
             excluded = format_.absent is not None and any(re.fullmatch(format_.absent, key) for key in state_dict)
             if not excluded and any(re.fullmatch(format_.marker, key) for key in state_dict):
@@ -204,15 +206,16 @@ def load_pretrained(
                 f"{source_name(source)}: weights of {description.model_name}, not of {model.config.name}: give others"
             )
     elif description is None:
-        family, format_name = detect_format(state_dict, source_name(source))
+        family, format_name = detect_format(state_dict, source_name(source), type(model))
     else:
         family, format_name = description.family, "ours"
         source_grid = source_grid or family.grid_of_config(description.parse_config())
-    if not isinstance(model, family):
+    if type(model) is not family:
         fits = family.__name__
+        presets = listed(name for name, preset in PRESETS.items() if preset.family is family)
         raise CheckpointError(
             f"{source_name(source)}: {format_name} weights fit {fits}, not {type(model).__name__}: "
-            f"build one of the {fits.lower()}_* models, or give other weights"
+            f"build one of {presets}, or give other weights"
         )
     weights = WeightSource(name=source_name(source), format=format_name, grid=source_grid)
     return load_weights(model, state_dict, weights, sha256)

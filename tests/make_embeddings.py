@@ -34,13 +34,14 @@ def add_run(
     seed: int = 0,
     recipe_name: str | None = None,
     dataset: Mapping[str, Any] | None = None,
+    second_last: np.ndarray | None = None,
 ) -> RunRecord:
     """Store a run in which every clip is classified right: on VGGSound at the paper's scale, else on its stand-in."""
     clips, classes = len(labels), int(labels.max()) + 1
     targets = np.eye(classes, dtype=np.uint8)[labels]
     clip_ids = np.array([f"clip{i:04d}_000030" for i in range(clips)])
     logits = targets.astype(np.float32)
-    stored = StoredPredictions(clip_ids, {"label": logits}, {"label": targets}, embeddings)
+    stored = StoredPredictions(clip_ids, {"label": logits}, {"label": targets}, embeddings, second_last=second_last)
     record = make_record(
         model,
         seed=seed,

@@ -203,12 +203,26 @@ def test_a_mixed_label_is_learnt_as_both_classes_and_not_as_class_0() -> None:
     assert loss(20.0, 0.0, 0.0, 0.0) > 10 * best
 
 
-def test_multilabel_loss_is_binary_cross_entropy_without_smoothing() -> None:
+def test_multilabel_loss_is_binary_cross_entropy_of_labels_smoothed_as_scenic_does() -> None:
     logits, targets = torch.tensor([[0.0, 2.0, -1.0]]), torch.tensor([[1.0, 0.0, 0.3]])
     chance = torch.sigmoid(logits)
-    by_hand = -(targets * chance.log() + (1 - targets) * (1 - chance).log()).mean().item()
-    for smoothing in (0.0, 0.1):
-        assert mean_loss({"label": logits}, {"label": targets}, True, smoothing) == pytest.approx(by_hand)
+    for smoothing in (0.0, 0.3):
+        smoothed = targets * (1 - smoothing) + smoothing / 3
+        by_class = -(smoothed * chance.log() + (1 - smoothed) * (1 - chance).log())
+        assert mean_loss({"label": logits}, {"label": targets}, True, smoothing) == pytest.approx(
+            by_class.mean().item()
+        )
+        summed = per_clip_losses({"label": logits}, {"label": targets}, True, smoothing, "sum")
+        assert summed.item() == pytest.approx(by_class.sum().item())
+
+
+def test_mbts_sgd_has_momentum_and_no_adam() -> None:
+    model = make_model("ast_debug")
+    optimizer = make_optimizer(model, replace(RECIPE, optimizer="sgd", weight_decay=0.0, betas=(0.9, 0.999)))
+    assert type(optimizer) is torch.optim.SGD
+    (group,) = optimizer.param_groups
+    assert (group["momentum"], group["weight_decay"], group["nesterov"]) == (0.9, 0.0, False)
+    assert {id(p) for p in group["params"]} == {id(p) for p in model.parameters()}
 
 
 def test_the_loss_of_two_heads_is_their_mean() -> None:

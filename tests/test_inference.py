@@ -12,11 +12,15 @@ import soundfile
 import torch
 from make_audio import RATE, cut_short, tone
 from make_runs import RECIPE, SPEC, make_model, make_store, run
+from make_weights import randomised
 
+from models import create_model
 from models.checkpoints import save_checkpoint
 from reproduce.__main__ import main
 from reproduce.data.waveform_store import WaveformStore
 from reproduce.datasets import read_dataset
+from reproduce.datasets.audioset_classes import audioset_classes
+from reproduce.datasets.readers.audioset_lists import read_classes
 from reproduce.errors import InputError
 from reproduce.evaluation.inference import (
     InferenceOptions,
@@ -214,3 +218,25 @@ def test_clips_of_several_labels_are_refused_for_a_model_that_gives_one(trained:
     path = write_list(tmp_path, [("a.wav", "low;high"), ("b.wav", "low")])
     with pytest.raises(InputError, match="clips with several labels"):
         evaluate(trained, read_dataset("csv", path), CPU)
+
+
+# --- published weights ---
+
+
+def test_published_ast_weights_name_audiosets_classes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The weights' file holds no names: without them a prediction would read "class 137"."""
+    published = randomised(create_model("ast_debug"))
+    monkeypatch.setattr("reproduce.evaluation.inference.create_model", lambda name: published)
+    monkeypatch.setattr("reproduce.evaluation.inference.load_by_name", lambda model, name: None)
+    trained = load_trained_model("audioset", "cpu")
+    assert len(set(trained.labels["label"])) == 527 and trained.labels["label"][137] == "Music"
+    path = tmp_path / "tone.wav"
+    soundfile.write(path, tone(440.0, 1.0), RATE)
+    _, predictions = predict_files(trained, [path], CPU)
+    (row,) = top_classes(trained, predictions, 5)
+    assert {name for name, _ in row["label"]} <= set(trained.labels["label"])
+
+
+def test_audiosets_classes_are_those_of_its_own_table(annotations: Path) -> None:
+    _, names = read_classes(annotations / "audioset/class_labels_indices.csv")
+    assert audioset_classes() == names

@@ -150,9 +150,18 @@ def test_less_than_a_third_of_asts_summed_rate_is_warned_of(batch: int, warned: 
     assert all("audioset balanced" in note and "of the 1.042 over 37,150 steps" in note for note in notes)
 
 
-def test_data_without_a_recipe_of_asts_authors_have_nothing_to_compare() -> None:
-    run = planned(mast_on("vggsound")).runs[0]
-    assert run.ast_length is None and not run.trains_little
+def test_elsewhere_a_run_is_compared_with_the_nearest_recipe_of_asts_authors_and_says_so() -> None:
+    plan = planned(mast_on("vggsound"))
+    (run,) = plan.runs
+    assert run.ast_length is not None and not run.ast_published and run.trains_little
+    assert any("the nearest recipe of AST's authors: the models may be" in note for note in plan_table(plan).notes)
+
+
+def test_the_rate_of_mbts_sgd_is_not_added_up() -> None:
+    plan = planned(to_experiment(paper_recipe("mbt", "ast_mbt", *BALANCED), 0))
+    (run,) = plan.runs
+    assert (run.length.rate_sum, run.ast_length, run.trains_little) == (None, None, False)
+    assert not {"lr_sum", "ast_steps", "ast_lr_sum"} & set(plan_table(plan).rows[0].cells)
 
 
 # --- rows ---

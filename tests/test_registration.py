@@ -53,4 +53,4 @@ def test_a_registered_study_has_recipes_and_a_plan_of_both_models() -> None:
     assert any(cell["column"] == "esc50" for block in json.loads(recipes)["blocks"] for cell in block["rows"])
     plan = json.loads(run(REGISTER, "plan", "table7", "--format", "json"))
     clips = {cell["row"]: cell["measured"] for cell in plan["rows"] if cell["column"] == "clips"}
-    assert list(clips.values()) == [1600, 1600]  # one run per model
+    assert list(clips.values()) == [1600, 1600, 1600]  # both models by one protocol, and AST by its authors' recipe

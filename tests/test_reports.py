@@ -210,7 +210,10 @@ def test_a_winner_is_named_only_beyond_the_spread_over_runs(tmp_path: Path, righ
     assert text.endswith(f"{verdict}.") and "over folds and seeds, corrected for overlapping training sets" in text
 
 
-@pytest.mark.parametrize(("right", "verdict"), [(20, "a tie"), (36, "a difference of these two trained models")])
+@pytest.mark.parametrize(
+    ("right", "verdict"),
+    [(20, "a tie"), (22, "no difference is shown"), (36, "a difference of these two trained models")],
+)
 def test_one_run_of_each_names_no_winner(tmp_path: Path, right: int, verdict: str) -> None:
     text = plain_text(accuracy_finding(source_of(pair_of_runs(tmp_path, right), tmp_path)))
     assert f"over the 40 recordings: {verdict}; one run of each says nothing" in text

@@ -192,7 +192,7 @@ def test_demo_groups_hold_families_variants_and_seeds_of_one_size_on_the_same_da
     def demo(model: str, standin: bool = True, **on: Any) -> RunRecord:
         record = make_paper_record(model, **{"recipe_name": "demo", **on})
         data = {**record.dataset, "standin": {"standin": True} if standin else None}
-        return replace(record, scale="demo", dataset=data, key=f"{record.key} {standin}")
+        return replace(record, scale="demo", dataset=data, key=f"{record.key} {standin}", seed=on.get("seed", 0))
 
     together = [
         demo("ast_tiny"),
@@ -203,6 +203,18 @@ def test_demo_groups_hold_families_variants_and_seeds_of_one_size_on_the_same_da
     apart = [demo("ast_small"), demo("ast_tiny", standin=False), demo("ast_tiny", weights="imagenet")]
     assert demo_groups([*together, *apart], "audioset") == [together, *([record] for record in apart)]
     assert demo_groups([demo("ast_tiny", recipe_name="")], "audioset") == []
+
+
+def test_the_models_of_a_demo_may_have_their_own_learning_rates_and_the_newest_counts() -> None:
+    def demo(model: str, lr: float, day: int) -> RunRecord:
+        record = make_paper_record(model, recipe_name="demo", created=f"2026-01-{day:02}T00:00:00+00:00")
+        recipe = {**record.experiment["recipe"], "lr": lr}
+        experiment = {**record.experiment, "recipe": recipe}
+        return replace(record, scale="demo", experiment=experiment, key=f"{model} {lr}")
+
+    old = [demo("ast_tiny", 5e-4, 1), demo("mast_tiny", 5e-4, 2)]
+    new = [demo("ast_tiny", 2.5e-4, 3), demo("mast_tiny", 1.25e-4, 4)]
+    assert demo_groups([*old, *new], "audioset") == [new, old]
 
 
 # --- cross-validation -----------------------------------------------------------------------------------------------

@@ -46,13 +46,13 @@ class Pairing:
 
 
 def largest_pairing(inputs: TableInputs) -> Pairing | None:
-    """The pair of models with the most test clips; real recordings come before stand-ins."""
+    """The pair of models with the most test clips of real recordings: runs on stand-ins compare nothing."""
     pairings = []
     for group in groups_of(inputs.records):
         runs = by_model(group)
-        if len(runs) == 2 and (outcomes := outcomes_of(inputs, *runs.values())):
+        if len(runs) == 2 and not group[0].standin and (outcomes := outcomes_of(inputs, *runs.values())):
             first, second = runs
-            rank = (not group[0].standin, len(outcomes.target), max(run.created for run in group))
+            rank = (len(outcomes.target), max(run.created for run in group))
             pairings.append((rank, Pairing(title=group_title(group), models=(first, second), outcomes=outcomes)))
     return max(pairings, key=lambda entry: entry[0])[1] if pairings else None
 

@@ -203,9 +203,13 @@ def _measure_what_follows(wanted: TargetOptions) -> None:
     names, training = set(wanted.tables), wanted.training
     if training.run != "none" and names & {"table6", "figure2"}:
         from reproduce.evaluation.clustering import fill_clusterings, fill_projections
+        from reproduce.evaluation.probes import fill_probes
 
         with counting_bar("clustering") as on_progress:
-            problems = fill_clusterings(training.records, on_progress) if "table6" in names else []
+            problems = []
+            if "table6" in names:
+                problems += fill_clusterings(training.records, on_progress)
+                problems += fill_probes(training.records, on_progress)
             problems += fill_projections(training.records, on_progress) if "figure2" in names else []
         for line in dict.fromkeys(problems):
             log(f"not clustered: {line}")

@@ -100,11 +100,11 @@ class TrainingLength:
 
     Args:
         steps: optimizer steps.
-        rate_sum: learning rate summed over all steps.
+        rate_sum: learning rate summed over all steps; None for SGD, whose rate is another unit than Adam's.
     """
 
     steps: int
-    rate_sum: float
+    rate_sum: float | None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -122,7 +122,8 @@ class PlannedRun:
         epochs: of the recipe.
         batch: clips per step, over all devices.
         length: of this recipe.
-        ast_length: of AST's own recipe on the same clips; None where its authors have none.
+        ast_length: of the recipe of AST's authors on the same clips; None at a demo's scale and for MBT.
+        ast_published: whether AST's authors published it for this data set; otherwise it is their nearest.
         asked: memory with the micro-batch that was asked for, by default the whole batch.
         fitting: memory with the largest micro-batch that fits a GPU, equal to `asked` where that fits.
         utilisation: assumed share of the GPUs' peak.
@@ -142,6 +143,7 @@ class PlannedRun:
     batch: int
     length: TrainingLength
     ast_length: TrainingLength | None
+    ast_published: bool
     asked: MemoryEstimate
     fitting: MemoryEstimate
     utilisation: float
@@ -156,8 +158,9 @@ class PlannedRun:
 
     @property
     def trains_little(self) -> bool:
-        """Whether the summed learning rate is less than a third of that of AST's own recipe."""
-        return self.ast_length is not None and self.length.rate_sum < SHORT_TRAINING * self.ast_length.rate_sum
+        """Whether the summed learning rate is less than a third of that of the recipe of AST's authors."""
+        own, theirs = self.length.rate_sum, self.ast_length.rate_sum if self.ast_length else None
+        return own is not None and theirs is not None and own < SHORT_TRAINING * theirs
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -127,7 +127,7 @@ def _plan_run(experiment: Experiment, seeds: int, counts: ClipCounts, memory: Me
     recipe, macs_full = experiment.recipe, measure_complexity(_model_of(experiment)).macs_full
     tested = counts.test * passes_over_test(experiment)
     flops = training_flops(macs_full, counts.train, recipe.epochs) + FLOPS_PER_MAC * macs_full * tested
-    share = UTILISATION[family(experiment.model)]
+    share = UTILISATION.get(family(experiment.model), UTILISATION["ast"])  # MBT's products are a ViT's too
     asked = estimate_memory(experiment, memory)
     return PlannedRun(
         label=run_label(experiment),
@@ -141,6 +141,7 @@ def _plan_run(experiment: Experiment, seeds: int, counts: ClipCounts, memory: Me
         batch=recipe.batch_size,
         length=_length(recipe, counts),
         ast_length=_ast_length(experiment, counts),
+        ast_published=experiment.dataset == "audioset",
         asked=asked,
         fitting=fit_memory(experiment, asked),
         utilisation=share,
@@ -150,14 +151,15 @@ def _plan_run(experiment: Experiment, seeds: int, counts: ClipCounts, memory: Me
 
 def _length(recipe: Recipe, counts: ClipCounts) -> TrainingLength:
     steps = optimizer_steps(recipe, counts.train)
-    return TrainingLength(steps, summed_learning_rate(recipe, steps))
+    return TrainingLength(steps, None if recipe.optimizer == "sgd" else summed_learning_rate(recipe, steps))
 
 
 def _ast_length(experiment: Experiment, counts: ClipCounts) -> TrainingLength | None:
-    """Of the recipe of AST's authors on the same data; None at a demo's scale, or where they have none."""
+    """Of the recipe of AST's authors on the same data; None at a demo's scale, and for MBT's SGD."""
     study = (experiment.dataset, experiment.variant)
     official = [r.recipe for r in paper_recipes() if r.name == AST and (r.dataset, r.variant) == study]
-    return _length(official[0], counts) if official and experiment.scale == "paper" else None
+    comparable = official and experiment.scale == "paper" and experiment.recipe.optimizer != "sgd"
+    return _length(official[0], counts) if comparable else None
 
 
 def _with_measured_hours(run: PlannedRun, experiment: Experiment, records: Records) -> PlannedRun:

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import dataclass
 from itertools import count
 from typing import TypeVar
 
@@ -23,7 +24,23 @@ MAX_PARTS = 4  # with more threads than this Python's lock holds small models up
 MIN_ELEMENTS = 2**17  # of the log-mels of a part, one clip of ten seconds: with fewer it does too
 
 Batch = TypeVar("Batch")
-Outputs = tuple[Tensor, dict[str, Tensor]]  # embeddings (rows, dim), and head -> logits (rows, classes)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outputs:
+    """What a model gives for a batch.
+
+    Args:
+        embedding: (rows, dim), the input of the heads.
+        heads: head -> logits (rows, classes).
+        second_last: (rows, dim), the pooled tokens of the second-last block; None if not asked for.
+    """
+
+    embedding: Tensor
+    heads: dict[str, Tensor]
+    second_last: Tensor | None = None
+
+
 Forward = Callable[[Tensor], Outputs]
 
 
@@ -43,14 +60,22 @@ def by_parts(forward: Forward, device: torch.device) -> Iterator[Forward]:
     def forward_parts(inputs: Tensor) -> Outputs:
         if len(inputs) < threads or inputs.numel() < threads * MIN_ELEMENTS:
             return forward(inputs)
-        embeddings, heads = zip(*pool.map(forward, inputs.tensor_split(threads)), strict=True)
-        return torch.cat(embeddings), {head: torch.cat([part[head] for part in heads]) for head in heads[0]}
+        return _joined(list(pool.map(forward, inputs.tensor_split(threads))))
 
     try:
         with ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,)) as pool:
             yield forward_parts
     finally:
         torch.set_num_threads(threads)  # a new thread takes the number that was set last
+
+
+def _joined(parts: list[Outputs]) -> Outputs:
+    blocks = [part.second_last for part in parts if part.second_last is not None]
+    return Outputs(
+        embedding=torch.cat([part.embedding for part in parts]),
+        heads={head: torch.cat([part.heads[head] for part in parts]) for head in parts[0].heads},
+        second_last=torch.cat(blocks) if blocks else None,
+    )
 
 
 def one_ahead(batches: Iterable[Batch], device: torch.device) -> Iterator[Batch]:

@@ -3,9 +3,8 @@
     fill_clusterings(records_dir, on_progress)  # measures what Table 6 lacks
     fill_projections(records_dir, on_progress)  # measures what Figure 2 lacks
 
-Features are the stored embeddings, the input of the final linear layer (RECIPES 6, feature a): for AST the mean of both
-prefix tokens after the norm, for MAST the mean over tokens. UMAP takes half a minute to import: it is imported only
-where a measurement is missing.
+Features are stored embeddings by either reading of the paper's "second last layer", see `records.clusterings`. UMAP
+takes half a minute to import: it is imported only where a measurement is missing.
 """
 
 from __future__ import annotations
@@ -15,7 +14,7 @@ import platform
 import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache, partial
 from importlib import metadata
 from pathlib import Path
@@ -31,6 +30,7 @@ from reproduce.records.clustered_clips import ClusteredClips, save_clustered_cli
 from reproduce.records.clusterings import (
     FIGURE,
     FIGURE_SEED,
+    INPUT,
     KMEANS_N_INIT,
     ON_UMAP,
     WITH_KMEANS,
@@ -53,7 +53,7 @@ LIBRARIES = ("numpy", "scipy", "scikit-learn", "umap-learn", "pynndescent", "num
 OnProgress = Callable[[int, int, str], None]  # receives: measurements done, their total, what is measured now
 
 
-def _silent(done: int, total: int, what: str) -> None:
+def ignore_progress(done: int, total: int, what: str) -> None:
     pass
 
 
@@ -66,19 +66,21 @@ class Features:
         values: (n, dim).
         labels: (n,) class indices.
         file: source, for messages.
+        groups: (n,) recording, video or speaker of each clip, its own id where no two clips share one.
     """
 
     clip_ids: np.ndarray
     values: np.ndarray
     labels: np.ndarray
     file: Path
+    groups: np.ndarray
 
     def __len__(self) -> int:
         return len(self.labels)
 
 
-def load_features(run: TrainedRun, records_dir: Path) -> Features:
-    """The stored embeddings of a run, with one label per clip.
+def load_features(run: TrainedRun, records_dir: Path, reading: str = INPUT) -> Features:
+    """The stored embeddings of a run by one of READINGS, with one label per clip.
 
     Raises:
         InputError: no stored predictions, several heads or labels per clip, or embeddings that are not finite.
@@ -92,10 +94,14 @@ def load_features(run: TrainedRun, records_dir: Path) -> Features:
     targets = stored.targets.get(DEFAULT_HEAD)
     if targets is None or not (targets.sum(axis=1) == 1).all():
         raise InputError(f"{file}: clustering needs clips with one label each: choose a single-label data set")
-    if not np.isfinite(stored.embeddings).all():
+    values = stored.embeddings if reading == INPUT else stored.second_last
+    if values is None:
+        raise InputError(f"{file}: no output of the second-last block: train run {run.key} again with --run all")
+    if not np.isfinite(values).all():
         raise InputError(f"{file}: embeddings that are not finite, the run diverged: train it again with --run all")
     order = np.argsort(stored.clip_ids, kind="stable")
-    return Features(stored.clip_ids[order], stored.embeddings[order], targets.argmax(axis=1)[order], file)
+    groups = stored.clip_ids if stored.groups is None else stored.groups
+    return Features(stored.clip_ids[order], values[order], targets.argmax(axis=1)[order], file, groups[order])
 
 
 def measure_clustering(run: TrainedRun, records_dir: Path, protocol: str, seed: int) -> RunRecord:
@@ -142,14 +148,14 @@ def _measure(
             of_clips = silhouettes(points, found)
             scores = {"silhouette": float(of_clips.mean()), **agreement(found, features.labels)}
             stored = ClusteredClips(features.clip_ids, features.labels, found, of_clips)
-            name = f"{features.file.stem}-{protocol}-seed{seed}"
+            name = f"{features.file.stem}-{protocol}-seed{seed}{_suffix(job.reading)}"
             details["clips"] = save_clustered_clips(records_dir, name, stored)
         else:
             on_stage(f"{protocol}, silhouette")
             scores = {"silhouette": silhouette(points, features.labels)}
-        yield _record(
+        yield clustering_record(
             run,
-            {**clustering_experiment(run, protocol, seed), "clusters": clusters},
+            {**clustering_experiment(run, protocol, seed, job.reading), "clusters": clusters},
             {**scores, "clips": len(features), "clusters": clusters},
             time.perf_counter() - start,
             details,
@@ -237,10 +243,21 @@ def _first_classes(run: TrainedRun, features: Features) -> Features:
     names = run.classes[DEFAULT_HEAD]
     first = sorted(range(len(names)), key=names.__getitem__)[: figure_classes()]
     chosen = np.isin(features.labels, first)
-    return Features(features.clip_ids[chosen], features.values[chosen], features.labels[chosen], features.file)
+    return replace(
+        features,
+        clip_ids=features.clip_ids[chosen],
+        values=features.values[chosen],
+        labels=features.labels[chosen],
+        groups=features.groups[chosen],
+    )
 
 
-def _measure_projection(run: TrainedRun, records_dir: Path, features: Features, classes: int) -> RunRecord:
+def _suffix(reading: str) -> str:
+    """Of a file's name; none for the reading that had no name before there were two."""
+    return "" if reading == INPUT else f"-{reading.replace(' ', '-')}"
+
+
+def _measure_projection(job: Job, records_dir: Path, features: Features, classes: int) -> RunRecord:
     """Project one panel of Figure 2: `features` in UMAP's plane.
 
     The coordinates go to `embeddings/` under `records_dir`, so that a report can draw them without UMAP. Metrics:
@@ -250,21 +267,22 @@ def _measure_projection(run: TrainedRun, records_dir: Path, features: Features, 
         InputError: the coordinates cannot be written.
     """
     start = time.perf_counter()
-    names = run.classes[DEFAULT_HEAD]
+    run, names = job.run, job.run.classes[DEFAULT_HEAD]
     plane = project(features.values, FIGURE_SEED)
     projection = Projection(features.clip_ids, plane, np.array([names[label] for label in features.labels]))
-    coordinates = save_projection(records_dir, f"{features.file.stem}-{FIGURE}-seed{FIGURE_SEED}", projection)
+    name = f"{features.file.stem}-{FIGURE}-seed{FIGURE_SEED}{_suffix(job.reading)}"
+    coordinates = save_projection(records_dir, name, projection)
     metrics = {
         "silhouette": silhouette(plane, features.labels),
         "silhouette_features": silhouette(features.values, features.labels),
         "clips": len(features),
         "classes": classes,
     }
-    experiment = clustering_experiment(run, FIGURE, FIGURE_SEED)
-    return _record(run, experiment, metrics, time.perf_counter() - start, {"coordinates": coordinates})
+    experiment = clustering_experiment(run, FIGURE, FIGURE_SEED, job.reading)
+    return clustering_record(run, experiment, metrics, time.perf_counter() - start, {"coordinates": coordinates})
 
 
-def _record(
+def clustering_record(
     run: TrainedRun,
     experiment: Mapping[str, Any],
     metrics: Mapping[str, float | int],
@@ -301,7 +319,7 @@ def _environment() -> dict[str, Any]:
     }
 
 
-def fill_clusterings(records_dir: Path, on_progress: OnProgress = _silent) -> list[str]:
+def fill_clusterings(records_dir: Path, on_progress: OnProgress = ignore_progress) -> list[str]:
     """Measure every clustering that Table 6 lacks, and append each record as soon as it is measured.
 
     Args:
@@ -323,7 +341,7 @@ def fill_clusterings(records_dir: Path, on_progress: OnProgress = _silent) -> li
 
     for job in jobs:
         try:
-            features = load_features(job.run, records_dir)
+            features = load_features(job.run, records_dir, job.reading)
             clusters = _count_clusters(features, with_umap=True)
         except InputError as error:
             problems.append(str(error))
@@ -334,17 +352,17 @@ def fill_clusterings(records_dir: Path, on_progress: OnProgress = _silent) -> li
     return list(dict.fromkeys(problems))
 
 
-def fill_projections(records_dir: Path, on_progress: OnProgress = _silent) -> list[str]:
+def fill_projections(records_dir: Path, on_progress: OnProgress = ignore_progress) -> list[str]:
     """Measure and append every projection that Figure 2 lacks; arguments, result and errors as `fill_clusterings`."""
     missing = missing_projections(load_records(records_dir), records_dir)
     problems = []
-    for done, run in enumerate(missing):
-        on_progress(done, len(missing), f"{run.model}: UMAP for Figure 2")
+    for done, job in enumerate(missing):
+        on_progress(done, len(missing), f"{job.run.model}: UMAP for Figure 2")
         try:
-            features = _first_classes(run, load_features(run, records_dir))
+            features = _first_classes(job.run, load_features(job.run, records_dir, job.reading))
             classes = _count_clusters(features, with_umap=True)
         except InputError as error:
             problems.append(str(error))
             continue
-        append_record(records_dir, _measure_projection(run, records_dir, features, classes))
+        append_record(records_dir, _measure_projection(job, records_dir, features, classes))
     return problems

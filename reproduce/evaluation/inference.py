@@ -21,7 +21,8 @@ from reproduce.audio.waveforms import SHORT_SECONDS
 from reproduce.data.batches import EvaluationBatch, evaluation_batches
 from reproduce.data.waveform_store import Waveforms, WaveformStore, stream_waveforms
 from reproduce.datasets import ClipIndex
-from reproduce.datasets.index import Labels
+from reproduce.datasets.audioset_classes import audioset_classes
+from reproduce.datasets.index import DEFAULT_HEAD, Labels
 from reproduce.datasets.readers.scan import MEDIA_RANK, media_files
 from reproduce.datasets.strings import Strings
 from reproduce.environment import computing_in
@@ -104,7 +105,8 @@ def load_trained_model(source: str, device: str, function: str | None = None) ->
             model = create_model("ast_base")
             load_by_name(model, PUBLISHED)
             published = model.eval().to(device)
-            return TrainedModel(model=published, name="ast_base", front_end=AudioSpec(), labels={}, multilabel=True)
+            labels = {DEFAULT_HEAD: audioset_classes()}
+            return TrainedModel(model=published, name="ast_base", front_end=AudioSpec(), labels=labels, multilabel=True)
         loaded = load_checkpoint(demo_weights(source) or source, function=function)
     except (CheckpointError, ModelError) as error:
         raise InputError(str(error)) from None

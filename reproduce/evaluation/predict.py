@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from models import SpectrogramClassifier
+from models import SpectrogramClassifier, SpectrogramTransformer
 from reproduce.data.batches import EvaluationBatch
 from reproduce.datasets import ClipIndex, Problem
 from reproduce.datasets.index import DEFAULT_HEAD
@@ -35,6 +35,7 @@ class Predictions:
         positions: (n,) int64; clips that could not be used are not among them.
         logits: head -> (n, classes), raw; of a clip with several crops those of its mean probabilities.
         embeddings: (n, dim), mean over crops.
+        second_last: (n, dim), the same pooling of the tokens that leave the second-last block; None if not asked for.
         seconds: time of the model alone, for `timed` clips with all their crops.
         timed: clips behind `seconds`: the first batch warms up, and does not count where there are others.
         problems: clips that could not be used.
@@ -44,6 +45,7 @@ class Predictions:
     positions: np.ndarray
     logits: dict[str, np.ndarray]
     embeddings: np.ndarray
+    second_last: np.ndarray | None = None
     seconds: float = 0.0
     timed: int = 0
     problems: tuple[Problem, ...] = ()
@@ -64,6 +66,7 @@ def predict(
     batches: Iterable[EvaluationBatch],
     multilabel: bool,
     autocast: Callable[[], AbstractContextManager[None]] = nullcontext,
+    second_last: bool = False,
 ) -> Predictions:
     """Predict every clip that can be used; may be none.
 
@@ -72,18 +75,26 @@ def predict(
         batches: crops of clips, see there.
         multilabel: average the sigmoids of a clip's crops rather than their softmax.
         autocast: context of the forward pass, for its precision.
+        second_last: also keep the pooled output of the second-last block, of a model with blocks.
     """
     model.eval()
     logits: dict[str, list[np.ndarray]] = {}
     embeddings: list[np.ndarray] = []
+    before_last: list[np.ndarray] = []
     positions: list[np.ndarray] = []
     problems: list[Problem] = []
     seconds: list[float] = []
 
     def forward(inputs: Tensor) -> Outputs:
         with torch.inference_mode(), autocast():
-            embedding = model.pool(model.forward_features(inputs))
-            return embedding, as_heads(model.classify(embedding))
+            before = None
+            if second_last and isinstance(model, SpectrogramTransformer):  # other models may have no blocks
+                tokens, block = model.forward_two_layers(inputs)
+                before = model.pool(block)
+            else:
+                tokens = model.forward_features(inputs)
+            embedding = model.pool(tokens)
+            return Outputs(embedding=embedding, heads=as_heads(model.classify(embedding)), second_last=before)
 
     device = next((parameter.device for parameter in model.parameters()), torch.device("cpu"))
     with by_parts(forward, device) as forward_batch:
@@ -93,19 +104,22 @@ def predict(
                 continue
             synchronise(batch.inputs.device)
             start = time.perf_counter()
-            embedding, outputs = forward_batch(batch.inputs)
+            outputs = forward_batch(batch.inputs)
             synchronise(batch.inputs.device)
             seconds.append(time.perf_counter() - start)
-            for head, values in outputs.items():
+            for head, values in outputs.heads.items():
                 means = _mean_of_crops(values.float(), batch.crops, multilabel)
                 logits.setdefault(head, []).append(means.cpu().numpy())
-            embeddings.append(_mean_rows(embedding.float(), batch.crops).cpu().numpy())
+            embeddings.append(_mean_rows(outputs.embedding.float(), batch.crops).cpu().numpy())
+            if outputs.second_last is not None:
+                before_last.append(_mean_rows(outputs.second_last.float(), batch.crops).cpu().numpy())
             positions.append(batch.positions)
     first = 1 if len(seconds) > 1 else 0
     return Predictions(
         positions=np.concatenate([np.empty(0, np.int64), *positions]),
         logits={head: np.concatenate(rows) for head, rows in logits.items()},
         embeddings=np.concatenate(embeddings) if embeddings else np.empty((0, 0), np.float32),
+        second_last=np.concatenate(before_last) if before_last else None,
         seconds=sum(seconds[first:]),
         timed=sum(map(len, positions[first:])),
         problems=tuple(problems),
@@ -146,10 +160,12 @@ def merge(parts: Iterable[Predictions]) -> Predictions:
         raise InputError(f"none of the clips to predict can be used{first}")
     order = np.argsort(np.concatenate([part.positions for part in parts]), kind="stable")
     heads = parts[0].logits
+    blocks = [part.second_last for part in parts if part.second_last is not None]
     return Predictions(
         positions=np.concatenate([part.positions for part in parts])[order],
         logits={head: np.concatenate([part.logits[head] for part in parts])[order] for head in heads},
         embeddings=np.concatenate([part.embeddings for part in parts])[order],
+        second_last=np.concatenate(blocks)[order] if len(blocks) == len(parts) else None,
         seconds=max(part.seconds for part in parts),  # they work at the same time
         timed=sum(part.timed for part in parts),
         problems=problems,
@@ -164,6 +180,7 @@ def drop_not_finite(predictions: Predictions, clip_ids: Strings) -> Predictions:
         clip_ids: of that store.
     """
     rows = [predictions.embeddings, *predictions.logits.values()]
+    rows += [] if predictions.second_last is None else [predictions.second_last]
     finite = np.logical_and.reduce([np.isfinite(values).all(axis=1) for values in rows])
     if finite.all():
         return predictions
@@ -175,6 +192,7 @@ def drop_not_finite(predictions: Predictions, clip_ids: Strings) -> Predictions:
         positions=predictions.positions[finite],
         logits={head: values[finite] for head, values in predictions.logits.items()},
         embeddings=predictions.embeddings[finite],
+        second_last=None if predictions.second_last is None else predictions.second_last[finite],
         problems=(*predictions.problems, *problems),
     )
 

@@ -9,11 +9,12 @@ from typing import Any, ClassVar
 
 SCRATCH = "scratch"
 CHOICES = {
-    "optimizer": ("adamw", "adam"),
+    "optimizer": ("adamw", "adam", "sgd"),
     "schedule": ("cosine", "steps"),
     "sampler": ("shuffle", "balanced"),
     "crop": ("first", "random"),
     "primary": ("last", "averaged"),
+    "bce": ("mean", "sum"),
 }
 
 
@@ -50,15 +51,16 @@ class Recipe:
         batch_size: clips per optimiser step, over all devices together.
         lr: peak learning rate.
         warmup_steps: steps of the linear warm-up to `lr`.
-        weight_decay: AdamW decays all weights but biases, norms and the model's `no_weight_decay`; Adam adds L2 on all.
-        betas: betas of Adam or AdamW.
+        weight_decay: AdamW decays all weights but biases, norms and the model's `no_weight_decay`; Adam and SGD add L2
+            on all.
+        betas: betas of Adam or AdamW; the first is SGD's momentum.
         clip_norm: L2 norm to which gradients are clipped; 0 does not clip.
         drop_path_rate: stochastic depth of the last block; it rises linearly over the blocks.
-        label_smoothing: smoothing of cross-entropy; BCE ignores it.
+        label_smoothing: share of the labels that is spread evenly over the classes.
         mixup: probability of mixing a clip's waveform with another's.
         freq_mask: exclusive upper bound of SpecAugment's frequency masks, in mels.
         time_mask: exclusive upper bound of SpecAugment's time masks, in frames.
-        optimizer: "adamw", or "adam" (AST's).
+        optimizer: "adamw", "adam" (AST's), or "sgd" with momentum (MBT's).
         schedule: "cosine" per step from the end of the warm-up to 0, or "steps" (AST's): the rate is multiplied by
             `decay` after epoch `decay_start` and every `decay_every` epochs from there.
         decay_start: see `schedule`.
@@ -71,6 +73,7 @@ class Recipe:
         report_best: score the test clips after every epoch and also report the best epoch, labelled.
         crop: part of a longer clip to train on: its "first" seconds, or a "random" part.
         test_crops: evenly spaced crops of a longer test clip whose probabilities are averaged.
+        bce: a clip's BCE is the "mean" or the "sum" over classes (MBT's), which decides what a rate means to SGD.
 
     Raises:
         ValueError: an unknown choice, or fields that contradict each other.
@@ -102,6 +105,7 @@ class Recipe:
     report_best: bool = later(False)
     crop: str = later("first")
     test_crops: int = later(1)
+    bce: str = later("mean")
 
     def __post_init__(self) -> None:
         for name, known in CHOICES.items():

@@ -13,6 +13,7 @@ import io
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,7 +23,7 @@ from reproduce.experiments.families import LABELS
 from reproduce.figures.style import figure_style, save_figure
 from reproduce.files import write_text
 from reproduce.paper import MODELS
-from reproduce.records.clusterings import FIGURE, SCALES, figure_runs, projection_of, umap_params
+from reproduce.records.clusterings import FIGURE, INPUT, READINGS, SCALES, figure_runs, projection_of, umap_params
 from reproduce.records.projections import Projection, load_projection
 from reproduce.records.records import Records
 from reproduce.records.runs import ClusteringRun, TrainedRun
@@ -58,17 +59,19 @@ class Half:
 def write_figure2(records: Records, records_dir: Path, out_dir: Path) -> list[Path]:
     """Figure 2 as PNG, SVG and CSV of its coordinates, from stored panels.
 
-    `figure2.*` is at the paper's scale, `figure2_demo.*` at the demo's. Each is written only where both models have a
-    panel, so the list of what was written may be empty. The same records give the same bytes.
+    `figure2.*` is at the paper's scale, `figure2_demo.*` at the demo's; `figure2_second_last_block.*` and the like have
+    the other reading of the features. Each is written only where both models have a panel, so the list of what was
+    written may be empty. The same records give the same bytes.
 
     Raises:
         InputError: damaged coordinates, or files that cannot be written.
     """
     written = []
-    for scale in SCALES:
-        halves = _stored_halves(records, records_dir, scale)
+    for scale, reading in product(SCALES, READINGS):
+        halves = _stored_halves(records, records_dir, scale, reading)
         if len(halves) == len(MODELS):
             name = FIGURE if scale == "paper" else f"{FIGURE}_{scale}"
+            name += "" if reading == INPUT else "_second_last_block"
             shown = [run for half in halves.values() for run in (half.run, half.measured)]
             written += save_figure(lambda halves=halves: _draw(halves), out_dir, name, shown)  # type: ignore[misc]
             written.append(_write_coordinates(out_dir / f"{name}.csv", halves))
@@ -85,11 +88,11 @@ def draw_figure2(records: Records, records_dir: Path, scale: str) -> Figure | No
     return _draw(halves) if len(halves) == len(MODELS) else None
 
 
-def _stored_halves(records: Records, records_dir: Path, scale: str) -> dict[str, Half]:
+def _stored_halves(records: Records, records_dir: Path, scale: str, reading: str = INPUT) -> dict[str, Half]:
     """Model -> what is drawn of it, where it is stored."""
     halves = {}
     for model, run in figure_runs(records, scale).items():
-        measured = projection_of(records, run)
+        measured = projection_of(records, run, reading)
         projection = None if measured is None else load_projection(records_dir, measured)
         if measured is not None and projection is not None:
             halves[model] = Half(run, measured, projection)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +14,7 @@ from reproduce.files import read_arrays, write_arrays
 from reproduce.records.runs import Run
 
 FOLDER = Path("predictions")
+SECOND_LAST = "second_last"
 REMEDY = "restore the file, or train again with --run all"
 
 
@@ -27,6 +29,7 @@ class StoredPredictions:
         embeddings: (n, dim).
         groups: (n,) recording, video or speaker of each clip; None where no two clips share one.
         digests: (n,) bytes, hash of each clip's file, see `clip_digests`; None where it was not recorded.
+        second_last: (n, dim), pooled output of the second-last block, where Table 6 may cluster it; else None.
     """
 
     clip_ids: np.ndarray
@@ -35,6 +38,7 @@ class StoredPredictions:
     embeddings: np.ndarray
     groups: np.ndarray | None = None
     digests: np.ndarray | None = None
+    second_last: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.clip_ids)
@@ -54,6 +58,7 @@ class StoredPredictions:
             self.embeddings[rows],
             None if self.groups is None else self.groups[rows],
             None if self.digests is None else self.digests[rows],
+            None if self.second_last is None else self.second_last[rows],
         )
 
 
@@ -71,6 +76,8 @@ def save_predictions(records_dir: Path, name: str, predictions: StoredPrediction
         arrays["groups"] = predictions.groups.astype(np.str_)
     if predictions.digests is not None:
         arrays["digests"] = predictions.digests
+    if predictions.second_last is not None:
+        arrays[SECOND_LAST] = predictions.second_last
     write_arrays(records_dir / relative, arrays, "cannot store the predictions", "free space, or --records")
     return relative.as_posix()
 
@@ -96,6 +103,7 @@ def load_predictions(records_dir: Path, run: Run) -> StoredPredictions | None:
             stored["embeddings"],
             stored.get("groups"),
             stored.get("digests"),
+            stored.get(SECOND_LAST),
         )
         damage = _damage(predictions)
     except (KeyError, TypeError) as error:
@@ -103,6 +111,16 @@ def load_predictions(records_dir: Path, run: Run) -> StoredPredictions | None:
     if damage:
         raise InputError(f"{path}: damaged predictions ({damage}): {REMEDY}")
     return predictions
+
+
+def has_second_last(records_dir: Path, run: Run) -> bool:
+    """Whether the run stored the output of its second-last block; no array is read. False for an unreadable file."""
+    path = records_dir / (run.predictions or "")
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return f"{SECOND_LAST}.npy" in archive.namelist()
+    except (OSError, ValueError, zipfile.BadZipFile):
+        return False
 
 
 def _damage(predictions: StoredPredictions) -> str | None:
@@ -120,7 +138,12 @@ def _damage(predictions: StoredPredictions) -> str | None:
             return f"head {head}: its logits are not all finite numbers"
         if targets.dtype.kind not in "ub" or (targets > 1).any():
             return f"head {head}: its targets are not all 0 or 1"
-    rows = {"embeddings": predictions.embeddings, "groups": predictions.groups, "digests": predictions.digests}
+    rows = {
+        "embeddings": predictions.embeddings,
+        "groups": predictions.groups,
+        "digests": predictions.digests,
+        SECOND_LAST: predictions.second_last,
+    }
     for name, values in rows.items():
         if values is not None and len(values) != len(ids):
             return f"{len(values)} {name} for {len(ids)} clips"

@@ -114,15 +114,18 @@ def by_seed(runs: Iterable[Trained]) -> Groups[Trained]:
 
 @lru_cache(maxsize=32)
 def demo_groups(records: Records, dataset: str) -> Groups[TrainedRun]:
-    """Group the demo-scale runs on `dataset` by the recipe "demo" that may be compared; cached, not to be changed.
+    """Group the demo-scale runs on `dataset` by the recipe "demo" that belong in one table; cached, not to be changed.
 
-    The runs of a group differ only in the model's family, its pooling and the seed. They share the data (stand-in or
-    real), front end, recipe and size of the models.
+    The runs of a group differ only in the model's family, its pooling, its learning rate and the seed. They share the
+    data (stand-in or real), front end, size of the models and the rest of the recipe. A group has one learning rate
+    per model and pooling, the one with the most seeds (the newest of equals); a later group has the runs at other
+    rates.
     """
     table = _trained(records)
     demo = table[(table.scale == "demo") & (table.recipe_name == "demo") & (table.dataset == dataset)]
-    shared = [name for name in BUT_SEED if name not in ("model", "config")] + ["size", "standin"]
-    return [_runs(group) for _, group in _grouped(demo, shared)]
+    shared = [name for name in BUT_SEED if name not in ("model", "config", "recipe")]
+    groups = _grouped(demo, [*shared, "recipe_but_lr", "size", "standin"])
+    return [chosen for _, group in groups for chosen in _one_rate_each(group, ("model", "config"), ("seed",))]
 
 
 def other_paper_scale_runs(records: Records, dataset: str, used: Iterable[TrainedRun]) -> Groups[TrainedRun]:
@@ -261,16 +264,28 @@ def _side_by_side(table: pandas.DataFrame, differing: tuple[str, ...]) -> Groups
     rate, the newest counts: a repaired copy of the data gives another run on the same clips.
     """
     shared = [name for name in SIDE_BY_SIDE if name not in differing]
+    groups = (_one_rate_each(group, differing, ("fold", "seed")) for _, group in _grouped(table, shared))
+    return sorted((chosen for of_group in groups for chosen in of_group), key=len, reverse=True)
+
+
+def _one_rate_each(
+    remaining: pandas.DataFrame, differing: tuple[str, ...], repeats: tuple[str, ...]
+) -> Groups[TrainedRun]:
+    """Split runs so that each value of `differing` has one learning rate in a group: the best first, then the others.
+
+    Args:
+        remaining: rows of `_table`.
+        differing: columns whose values are the rows of a printed table.
+        repeats: columns of which a rate should have many values; of several runs of one value the newest counts.
+    """
     groups = []
-    for _, group in _grouped(table, shared):
-        remaining = group
-        while len(remaining):
-            newest = _newest_of(remaining, (*differing, "lr", "fold", "seed"))
-            rates = newest.groupby([*differing, "lr"], sort=False).agg(runs=("key", "size"), newest=("created", "max"))
-            best = rates.sort_values(["runs", "newest"], kind="stable").reset_index()
-            best = best.drop_duplicates(list(differing), keep="last")
-            chosen = newest.reset_index().merge(best[[*differing, "lr"]], on=[*differing, "lr"]).set_index("index")
-            groups.append(_runs(chosen.sort_index()))
-            at_best = remaining.reset_index().merge(best[[*differing, "lr"]], on=[*differing, "lr"])
-            remaining = remaining[~remaining.index.isin(at_best["index"])]
-    return sorted(groups, key=len, reverse=True)
+    while len(remaining):
+        newest = _newest_of(remaining, (*differing, "lr", *repeats))
+        rates = newest.groupby([*differing, "lr"], sort=False).agg(runs=("key", "size"), newest=("created", "max"))
+        best = rates.sort_values(["runs", "newest"], kind="stable").reset_index()
+        best = best.drop_duplicates(list(differing), keep="last")
+        chosen = newest.reset_index().merge(best[[*differing, "lr"]], on=[*differing, "lr"]).set_index("index")
+        groups.append(_runs(chosen.sort_index()))
+        at_best = remaining.reset_index().merge(best[[*differing, "lr"]], on=[*differing, "lr"])
+        remaining = remaining[~remaining.index.isin(at_best["index"])]
+    return groups

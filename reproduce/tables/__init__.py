@@ -9,6 +9,7 @@ from reproduce.tables import (  # noqa: F401, I001  (the order is the listing's)
     table5,
     ablations,
     table6,
+    figure2,
     claims,
     costs,
     scaling,

@@ -25,10 +25,17 @@ from reproduce.tables.base import (
     not_run,
     register_table,
 )
-from reproduce.tables.blocks import demo_cells, demo_note, demo_runs, other_runs_blocks, present, selection_block
+from reproduce.tables.blocks import (
+    demo_cells,
+    demo_note,
+    demo_runs,
+    other_runs_blocks,
+    present,
+    selection_block,
+)
 from reproduce.tables.cells import RUN_COST_COLUMNS, cost_conditions
 from reproduce.tables.conditions import run_conditions
-from reproduce.tables.notes import class_notes, problem_notes, protocol_notes, run_title
+from reproduce.tables.notes import class_notes, problem_notes, protocol_notes, run_title, standin_notes
 from reproduce.tables.score_cells import CLIPS_COLUMN, clips_cell, interval_notes, paper_difference_row
 from reproduce.tables.scores import Runs
 from reproduce.tables.table5 import MAP
@@ -184,7 +191,7 @@ def _demo_block(target: Target, group: Sequence[TrainedRun], name: str, labels: 
             rows.append(Row(variant, label, {MAP.key: not_run(MAP.unit, why)}))
             continue
         cells = demo_cells(target, runs)
-        if variant != "mast" and variants["mast"]:
+        if variant != "mast" and variants["mast"] and not group[0].standin:
             row, against_mast = target.difference("", f"{label} - MAST", runs, variants["mast"])
             cells[TO_MAST.key] = row.cells[MAP.key]
             tests += against_mast
@@ -194,6 +201,7 @@ def _demo_block(target: Target, group: Sequence[TrainedRun], name: str, labels: 
     if ast:
         rows.append(Row("ast", f"{ast[0].model}, for comparison", demo_cells(target, ast)))
     notes = (
+        *standin_notes(group),
         *warnings,
         *tests,
         *protocol_notes(group),

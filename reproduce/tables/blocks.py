@@ -13,7 +13,7 @@ from reproduce.records.selection import by_seed, demo_groups, other_paper_scale_
 from reproduce.tables.base import Cell, Row, Table, ratio_row
 from reproduce.tables.cells import RUN_COST_COLUMNS, run_cost_cells
 from reproduce.tables.conditions import run_conditions
-from reproduce.tables.notes import class_notes, problem_notes, protocol_notes, run_title
+from reproduce.tables.notes import class_notes, problem_notes, protocol_notes, run_title, standin_notes
 from reproduce.tables.score_cells import CLIPS_COLUMN, clips_cell, interval_notes
 from reproduce.tables.scores import Runs
 from reproduce.tables.target import Target
@@ -169,9 +169,12 @@ def _demo_block(target: Target, by_family: Mapping[str, Runs], name: str) -> Tab
     tests: list[str] = []
     if len(by_family) == 2:
         ratio = ratio_row("AST : MAST", rows[0].cells, rows[1].cells, RUN_COST_COLUMNS)
-        difference, tests = target.difference("difference", "MAST - AST", by_family["mast"], by_family["ast"])
-        rows += [difference, ratio]
+        if not group[0].standin:
+            difference, tests = target.difference("difference", "MAST - AST", by_family["mast"], by_family["ast"])
+            rows.append(difference)
+        rows.append(ratio)
     notes = (
+        *standin_notes(group),
         *tests,
         *protocol_notes(group),
         *interval_notes(rows, target.columns, group),

@@ -60,7 +60,8 @@ NOTES = (
     "reference. not confirmed: by the runs here. undecided: the runs here differ by no more than chance explains. "
     "visual: a figure that is to be judged by eye, not checked here.",
     "By its tables: the verdict of the paper's own numbers. Verdict: accuracies, ablations and clustering need "
-    "paper-scale runs, costs are those of these very models. Demo scale is shown and never decides.",
+    "paper-scale runs, costs are those of these very models. Demo scale on real recordings is shown and never decides; "
+    "runs on synthetic stand-ins compare nothing and are not shown.",
     "Where a sentence only ranks two models, the number is the margin: it must be above 0.",
     "By its test set: what the paper's margin is worth by the size of its test set alone, ± half the 95 % interval of "
     "two accuracies on as many clips, taken as independent (EPIC-KITCHENS' are cut from 138 videos: its interval is "

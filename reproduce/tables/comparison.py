@@ -26,6 +26,7 @@ from reproduce.tables.notes import (
     run_title,
     search_notes,
     several_tests_notes,
+    standin_notes,
 )
 
 SCORE_COLUMNS = (
@@ -127,12 +128,12 @@ def compared(inputs: TableInputs, by_row: Rows, name: str, reference: str = "") 
     scores = _score_columns(group[0])
     rows = [_comparison_row(label, runs, scores) for label, runs in by_row.items()]
     rows += _ratio_rows(rows, {label: runs[0].model for label, runs in by_row.items()})
-    notes = protocol_notes(group, WILSON_NOTE)
+    notes = standin_notes(group) + protocol_notes(group, WILSON_NOTE)
     if left_out := every - len(group):
         notes.append(
             f"Left out, of folds or seeds that not every row has run yet: {left_out} run{'s' * (left_out > 1)}."
         )
-    notes += pairing_notes(inputs, by_row, reference)
+    notes += [] if group[0].standin else pairing_notes(inputs, by_row, reference)
     notes += search_notes(inputs, by_row, scores[0])
     notes += counter_notes(group)
     notes += class_notes(group)

@@ -29,6 +29,16 @@ WILSON_NOTE = (
     "recording; they do not include the spread over training runs."
 )
 
+STANDIN_NOTE = (
+    "Synthetic stand-in: these runs show that the data path, the training and this table work. They are no comparison "
+    "of the models: no difference is printed and none is meant."
+)
+
+
+def standin_notes(group: Sequence[TrainedRun]) -> list[str]:
+    """Say of runs on a stand-in that they compare nothing; nothing for other runs."""
+    return [STANDIN_NOTE] if group[0].standin else []
+
 
 def run_title(group: Sequence[TrainedRun]) -> str:
     """Scale, data (a stand-in is named as one), classes and split of runs that are compared."""
@@ -92,7 +102,7 @@ def _crop_text(run: TrainedRun) -> str:
 
 def _training_text(recipe: Recipe, lr: str) -> str:
     """Batch, optimizer with its learning rate, schedule."""
-    optimizer = {"adamw": "AdamW", "adam": "Adam"}[recipe.optimizer]
+    optimizer = {"adamw": "AdamW", "adam": "Adam", "sgd": "SGD"}[recipe.optimizer]
     schedule = "a cosine"
     if recipe.schedule == "steps":
         schedule = f"steps (x{recipe.decay:g} every {recipe.decay_every} epochs from {recipe.decay_start})"
@@ -104,7 +114,7 @@ def _training_text(recipe: Recipe, lr: str) -> str:
 
 
 def _regularisation_text(recipe: Recipe) -> str:
-    without = " (none on biases, norms and AST's position embedding)" if recipe.optimizer != "adam" else ""
+    without = " (none on biases, norms and AST's position embedding)" if recipe.optimizer == "adamw" else ""
     smoothing = f"label smoothing {recipe.label_smoothing:g}, " if recipe.label_smoothing else ""
     return (
         f"{smoothing}weight decay {recipe.weight_decay:g}{without}, gradients clipped at {recipe.clip_norm:g}, "

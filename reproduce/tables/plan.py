@@ -45,12 +45,13 @@ def _row(key: str, run: PlannedRun) -> Row:
         "clips": measured(run.clips.train, "", run.clips.source),
         "epochs": measured(run.epochs, "", "recipe"),
         "steps": measured(run.length.steps, "", "epochs x clips / batch, rounded up"),
-        "lr_sum": measured(run.length.rate_sum, "", "learning rate summed over all steps"),
         "batch": measured(run.batch, "", "clips per step, over all devices"),
         "memory": measured(run.memory.gib, "", f"estimate, {shape}"),
     }
-    if run.ast_length is not None:
-        source = "recipe of AST's authors on these clips"
+    if run.length.rate_sum is not None:
+        cells["lr_sum"] = measured(run.length.rate_sum, "", "learning rate summed over all steps")
+    if run.ast_length is not None and run.ast_length.rate_sum is not None:
+        source = f"{_ast_recipe(run)} on these clips"
         cells["ast_steps"] = measured(run.ast_length.steps, "", source)
         cells["ast_lr_sum"] = measured(run.ast_length.rate_sum, "", source)
     for gpu in GPUS:
@@ -94,7 +95,10 @@ def _rules(plan: Plan) -> Iterator[str]:
         f"clips, at an ASSUMED share of the bfloat16 peak ({shares} of {peaks}). Decoding is not included."
     )
     if any(run.ast_length for run in plan.runs):
-        yield "Summed lr: learning rate summed over all steps; AST's: the recipe of its authors on the same clips."
+        yield (
+            "Summed lr: learning rate summed over all steps (of Adam and AdamW; SGD's has another unit); AST's: the "
+            "recipe of its authors on the same clips, or the nearest to it that they published."
+        )
     if plan.scores_epochs:
         yield "The test clips are predicted after every epoch, as the best epoch is reported beside the last."
     if plan.crops_tests:
@@ -112,12 +116,17 @@ def _warnings(plan: Plan) -> Iterator[str]:
         if run.asked.gib > GPU_GIB:
             yield _memory_warning(run)
         if run.trains_little and run.ast_length is not None:
+            expect = "expect undertrained models" if run.ast_published else "the models may be undertrained"
             yield (
                 f'Warning: {run.study}, recipe "{run.recipe_name}": the summed learning rate is '
                 f"{run.length.rate_sum:.3f} over {run.length.steps:,} steps, less than a third of the "
-                f"{run.ast_length.rate_sum:.3f} over {run.ast_length.steps:,} steps of AST's own recipe: expect "
-                "undertrained models. A smaller batch takes more steps (--set batch_size=N)."
+                f"{run.ast_length.rate_sum:.3f} over {run.ast_length.steps:,} steps of {_ast_recipe(run)}: {expect}. "
+                "A smaller batch takes more steps (--set batch_size=N)."
             )
+
+
+def _ast_recipe(run: PlannedRun) -> str:
+    return "the recipe of AST's authors" if run.ast_published else "the nearest recipe of AST's authors"
 
 
 def _memory_warning(run: PlannedRun) -> str:

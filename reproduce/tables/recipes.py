@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 
 from reproduce.experiments.deviations import DEVIATIONS
 from reproduce.experiments.overrides import value_text
-from reproduce.experiments.paper_recipes import AST, MAST, PaperRecipe, paper_recipes
+from reproduce.experiments.paper_recipes import AST, MAST, MBT, PaperRecipe, paper_recipes
 from reproduce.experiments.paper_studies import BCE, CROSS_ENTROPY, TWO_HEADS, study_name
 from reproduce.experiments.provenance import Provenance
 from reproduce.tables.base import Cell, Column, Row, Table, text_cell
@@ -15,7 +15,9 @@ UNUSED = "–"
 SHORT = {BCE: "BCE", CROSS_ENTROPY: "soft CE", TWO_HEADS: "mean of 2 soft CE"}
 BLOCKS = {
     MAST: 'Recipe "mast": the paper\'s protocol (sec. 4), for AST and MAST alike',
-    AST: 'Recipe "ast": AST by its authors\' own recipe, for the row "AST [1] (Our AS)" of Table 5',
+    AST: 'Recipe "ast": AST by its authors\' own recipe, for the row "AST [1] (Our AS)" of Table 5 and as a baseline '
+    "elsewhere",
+    MBT: 'Recipe "mbt": MBT\'s audio branch, which the paper quotes as "AST [28]"',
 }
 
 

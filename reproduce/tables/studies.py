@@ -64,7 +64,8 @@ def _with_cautions(table: Table) -> Table:
     if not several:
         return table
     favoured = (
-        "Every variant has the learning rate that was tuned for the paper's pooling, which favours it if anything."
+        "No p includes the spread over training runs: it is of these trained models alone. Every variant has the "
+        "learning rate that was tuned for the paper's pooling, which favours it if anything."
     )
     return replace(table, notes=(*table.notes, f"{several[0]} {favoured}"))
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from reproduce.experiments.families import PAPER_MODELS
 from reproduce.experiments.paper_studies import PaperStudy, studies_of
 from reproduce.paper import QuotedRow
 from reproduce.records.selection import cost_of
 from reproduce.tables.base import Cell, Column, Row, Table, TableInputs, quoted, ratio_row, register_table
+from reproduce.tables.baselines import AST_BY_MAST, RETRAINED_MBT, Baseline, stronger_note
 from reproduce.tables.blocks import demo_blocks, demo_note, other_runs_blocks, present, selection_block
 from reproduce.tables.cells import BOTH_COSTS, COST_COLUMNS, COUNTING_NOTES, cost_cells
 from reproduce.tables.conditions import run_conditions
@@ -20,7 +21,7 @@ from reproduce.tables.target import Target
 
 NAME = "table5"
 MAP = Column("map", "mAP", "%", 1)
-OWN_AST = "ast_mast_protocol"
+BASELINES = (replace(AST_BY_MAST, key="ast_mast_protocol"), RETRAINED_MBT)
 PAPER_COUNT = "printed in Table 5: the paper's own count of AST's code"
 
 
@@ -31,7 +32,7 @@ class MeasuredRow:
     Args:
         key: of the row.
         label: of the row.
-        family: "ast" or "mast".
+        model: "ast", "mast" or a registered name.
         recipe_name: recipe that the runs must have been trained by.
         targets: variant -> its column alone, as a target: "balanced" and "full".
         runs: variant -> its runs.
@@ -39,14 +40,14 @@ class MeasuredRow:
 
     key: str
     label: str
-    family: str
+    model: str
     recipe_name: str
     targets: Mapping[str, Target]
     runs: Mapping[str, Runs]
 
     def not_run(self, variant: str) -> str:
         """Reason of the empty cell."""
-        return self.targets[variant].not_run(self.family, variant, self.recipe_name)
+        return self.targets[variant].not_run(self.model, variant, self.recipe_name)
 
     def cells(self, paper: Mapping[str, float | None]) -> dict[str, Cell]:
         """The mAP of every variant."""
@@ -60,8 +61,8 @@ class MeasuredRow:
 def table5(inputs: TableInputs) -> Table:
     """Table 5: mAP on balanced and full AudioSet, MACs and parameters.
 
-    "(Our AS)" is AST by its own authors' recipe, as the paper says it was rerun. AST under MAST's protocol has its own
-    row.
+    "(Our AS)" is AST by its own authors' recipe, as the paper says it was rerun. AST under MAST's protocol and MBT's
+    audio branch have their own rows.
     """
     printed = inputs.paper.table(NAME)
     studies = [study for study in studies_of(NAME) if study.table == NAME]
@@ -82,6 +83,7 @@ def table5(inputs: TableInputs) -> Table:
         *COUNTING_NOTES,
         *(f"{label}: {run_conditions(*runs)}." for label, runs in trained),
         *tests,
+        *_stronger_notes(columns, fillable),
         *interval_notes(rows, columns, used),
         *([] if demo else [demo_note(target)]),
     ]
@@ -96,31 +98,40 @@ def table5(inputs: TableInputs) -> Table:
 
 
 def _measured_rows(target: Target, columns: Mapping[Column, str], lines: Sequence[QuotedRow]) -> dict[str, MeasuredRow]:
-    """Rows by key: the paper's own two, and AST under MAST's protocol."""
-    wanted = [(line.key, line.label, line.measured_as, line.measured_as) for line in lines if line.measured_as]
-    wanted.append((OWN_AST, "AST, MAST's protocol", "ast", "mast"))
+    """Rows by key: the paper's own two, and the baselines."""
+    wanted = [Baseline(line.key, line.label, line.measured_as, line.measured_as) for line in lines if line.measured_as]
     targets = {
         column.key: Target(name=NAME, dataset=target.dataset, columns={column: metric}, inputs=target.inputs)
         for column, metric in columns.items()
     }
     return {
-        key: MeasuredRow(
-            key=key,
-            label=label,
-            family=family,
-            recipe_name=recipe_name,
+        row.key: MeasuredRow(
+            key=row.key,
+            label=row.label,
+            model=row.model,
+            recipe_name=row.recipe_name,
             targets=targets,
-            runs={variant: target.runs(family, variant, recipe_name) for variant in targets},
+            runs={variant: target.runs(row.model, variant, row.recipe_name) for variant in targets},
         )
-        for key, label, family, recipe_name in wanted
+        for row in (*wanted, *BASELINES)
     }
+
+
+def _stronger_notes(columns: Mapping[Column, str], fillable: Mapping[str, MeasuredRow]) -> list[str]:
+    """Which AST claims compare with, on the balanced and on the full set."""
+    by_recipe = [row for row in fillable.values() if row.model == "ast"]
+    return [
+        note
+        for column, metric in columns.items()
+        for note in stronger_note({row.label: row.runs[column.key] for row in by_recipe}, metric, column.title)
+    ]
 
 
 def _rows(
     inputs: TableInputs, lines: Sequence[QuotedRow], fillable: Mapping[str, MeasuredRow]
 ) -> tuple[list[Row], list[str]]:
-    """The paper's lines, AST under MAST's protocol, the differences and the ratio; and the notes of the tests."""
-    columns = tuple(column for target in fillable[OWN_AST].targets.values() for column in target.columns)
+    """The paper's lines, the baselines, the differences and the ratio; and the notes of the tests."""
+    columns = tuple(column for target in fillable["mast"].targets.values() for column in target.columns)
     by_key: dict[str, Row] = {}
     for line in lines:
         if line.measured_as:
@@ -130,15 +141,16 @@ def _rows(
             by_key[line.key] = Row(line.key, line.label, cells)
         else:
             by_key[line.key] = _quoted_row(line, columns)
-    ast = fillable[OWN_AST]
-    by_key[ast.key] = Row(ast.key, ast.label, ast.cells({}))
+    for row in (fillable[baseline.key] for baseline in BASELINES):
+        by_key[row.key] = Row(row.key, row.label, row.cells({}))
     rows, tests = [*by_key.values()], []
     for key, label in (("ast_our_as", "AST (Our AS) - paper"), ("mast", "MAST - paper")):
         to_paper = paper_difference_row(f"{key}_minus_paper", label, by_key[key], columns)
         rows += [to_paper] if to_paper else []
-    for key, label in (("ast_our_as", "MAST - AST (Our AS)"), (OWN_AST, "MAST - AST, MAST's protocol")):
-        row, notes = _difference(label, fillable["mast"], fillable[key])
-        rows.append(row)
+    labels = {"ast_our_as": "AST (Our AS)", **{baseline.key: baseline.label for baseline in BASELINES}}
+    for key, label in labels.items():
+        difference, notes = _difference(f"MAST - {label}", fillable["mast"], fillable[key])
+        rows.append(difference)
         tests += notes
     rows.append(ratio_row("AST : MAST", by_key["ast_our_as"].cells, by_key["mast"].cells, COST_COLUMNS))
     return rows, tests

@@ -1,4 +1,4 @@
-"""Table 6 and the numbers of Figure 2: how the test clips of VGGSound cluster. From records alone."""
+"""Table 6: how the test clips of VGGSound cluster. From records alone."""
 
 from __future__ import annotations
 
@@ -12,43 +12,52 @@ from reproduce.experiments.families import LABELS
 from reproduce.metrics.bootstrap import mean_and_sd
 from reproduce.paper import MODELS
 from reproduce.records.clusterings import (
+    BLOCK,
     CLUSTERING_SEEDS,
     DATASET,
-    FIGURE_SEED,
+    INPUT,
     KMEANS_N_INIT,
     PRIMARY,
+    PROBE_C,
+    PROBE_FOLDS,
+    PROBE_NEIGHBOURS,
     PROTOCOLS,
+    READINGS,
     WITH_KMEANS,
     clusterings_of,
-    figure_classes,
-    figure_runs,
     has_predictions,
-    projection_of,
+    probe_of,
     runs_to_cluster,
     umap_params,
 )
 from reproduce.records.runs import ClusteringRun, TrainedRun
-from reproduce.tables.base import Cell, Column, Row, Table, TableInputs, measured, not_run, register_table
+from reproduce.tables.base import Cell, Column, Row, Table, TableInputs, not_run, register_table
+from reproduce.tables.blocks import present
 from reproduce.tables.conditions import run_conditions
+from reproduce.tables.notes import standin_notes
 from reproduce.tables.score_cells import score_cell
 from reproduce.tables.target import Target
 
 Runs = Mapping[str, Sequence[TrainedRun]]  # model -> its runs, by training seed
 
 TOP1 = Column("top1", "Top-1 of the same runs", "%", 1)
-SILHOUETTES = (
-    Column("silhouette", "Silhouette, UMAP's plane", "", 3),
-    Column("silhouette_features", "Silhouette, features", "", 3),
-)
 ALTERNATES = tuple(protocol for protocol in PROTOCOLS if protocol != PRIMARY)
 FEATURES_NOTE = (
-    'Features: the input of the final linear layer (AST: mean of both prefix tokens; MAST: mean over tokens). "Second '
-    'last layer" may also mean the output of the second-last block, which is not measured here.'
+    f'Features: {READINGS[INPUT]}. The paper\'s "second last layer" may also mean {READINGS[BLOCK]}: in a block of '
+    "its own where the runs stored it."
+)
+PROBE_COLUMNS = (Column("knn", "kNN", "%", 1), Column("linear", "Linear probe", "%", 1))
+PROBE_NOTE = (
+    f"Accuracies on the test clips themselves by cross-validation in {PROBE_FOLDS} folds, stratified by class: each "
+    "clip is classified once, from the clips of the other folds; clips of one recording are in one fold. kNN: "
+    f"{PROBE_NEIGHBOURS} neighbours by cosine. There are no more folds and neighbours than the commonest class has "
+    f"clips. Linear probe: multinomial logistic regression on standardised features, C = {PROBE_C:g}. Both by "
+    "scikit-learn. They measure the features, not the model's own classifier, whose top-1 is beside them."
 )
 # P1 on points spread evenly over a disc: the same for the paper's 12,790 clips and 309 clusters as for a tenth of both.
 STRUCTURELESS_SILHOUETTE = 0.34
 SILHOUETTE_NOTE = (
-    f"A silhouette near {STRUCTURELESS_SILHOUETTE} means no structure under {PRIMARY}: KMeans gives as much for points "
+    f"A silhouette near {STRUCTURELESS_SILHOUETTE} shows no structure under {PRIMARY}: KMeans gives as much for points "
     "spread evenly over a disc, with many clips per cluster. Only ARI and homogeneity use the labels; homogeneity is "
     "not corrected for chance, and is well above 0 for any clusters of few clips."
 )
@@ -68,33 +77,89 @@ def table6(inputs: TableInputs) -> Table:
         model = str(line.measured_as)
         clustered = Clustered(inputs=inputs, model=model, runs=runs[model], protocol=PRIMARY)
         cells = {column.key: clustered.cell(column, line.cells[column.key]) for column in columns}
-        rows.append(Row(line.key, line.label, {**cells, TOP1.key: _top1(inputs, model, runs[model])}))
-    notes = (_p1_note(), SILHOUETTE_NOTE, FEATURES_NOTE, ACCURACY_NOTE, *_coverage_notes(runs))
-    blocks = []
-    if any(clusterings_of(inputs.records, run, p) for group in runs.values() for run in group for p in ALTERNATES):
-        title = "Paper scale, VGGSound: the other readings of Table 6, for which the paper has no number"
-        empty = Table("table6 alternates", title, (*columns, TOP1))
-        blocks.append(_protocols_block(inputs, empty, runs, ALTERNATES))
+        rows.append(Row(line.key, line.label, {**cells, TOP1.key: top1(inputs, model, runs[model])}))
+    notes = (_p1_note(), SILHOUETTE_NOTE, FEATURES_NOTE, ACCURACY_NOTE, *_ast_note(runs["ast"]), *_coverage_notes(runs))
+    title = "Paper scale, VGGSound: the other protocols of Table 6, for which the paper has no number"
+    blocks = [
+        _protocols_block(inputs, Table("table6 alternates", title, (*columns, TOP1)), runs, ALTERNATES),
+        *_further_blocks(inputs, "table6", "Paper scale, VGGSound", columns, runs),
+    ]
     demo = {model: group for model, group in runs_to_cluster(inputs.records, "demo").items() if group}
     if demo:
-        empty = Table("table6 demo", demo_title(demo), (*columns, TOP1))
-        blocks.append(_protocols_block(inputs, empty, demo, tuple(PROTOCOLS)))
-    return Table("table6", printed.title, (*columns, TOP1), tuple(rows), notes=notes, blocks=tuple(blocks))
+        title = demo_title(demo)
+        empty = Table("table6 demo", title, (*columns, TOP1))
+        blocks.append(_protocols_block(inputs, empty, demo, tuple(PROTOCOLS), even_empty=True))
+        blocks += _further_blocks(inputs, "table6 demo", title, columns, demo)
+    shown = (*columns, TOP1)
+    return Table("table6", printed.title, shown, tuple(rows), notes=notes, blocks=present(*blocks))
 
 
-def _protocols_block(inputs: TableInputs, empty: Table, runs: Runs, protocols: Sequence[str]) -> Table:
-    """The table `empty` with a row per protocol and model, without a number of the paper."""
+def _further_blocks(
+    inputs: TableInputs, name: str, title: str, columns: Sequence[Column], runs: Runs
+) -> tuple[Table | None, Table | None]:
+    """The clusterings by the second reading of the features, and both probes; None where nothing is measured."""
+    empty = Table(f"{name} second-last block", f"{title}: features of the second-last block", (*columns, TOP1))
+    return (
+        _protocols_block(inputs, empty, runs, tuple(PROTOCOLS), BLOCK),
+        _probes_block(inputs, Table(f"{name} probes", f"{title}: kNN and linear probe", (*PROBE_COLUMNS, TOP1)), runs),
+    )
+
+
+def _probes_block(inputs: TableInputs, empty: Table, runs: Runs) -> Table | None:
+    """A row per reading and model; None where no run has a probe."""
+    rows = []
+    for reading in READINGS:
+        for model, group in runs.items():
+            probes = [probe for run in group if (probe := probe_of(inputs.records, run, reading)) is not None]
+            if probes:
+                cells = {column.key: _probe_cell(probes, column, group) for column in PROBE_COLUMNS}
+                cells[TOP1.key] = top1(inputs, model, group)
+                rows.append(Row(f"{model} {reading}", f"{model_name(model, group)}, {reading}", cells))
+    behind = tuple(run for group in runs.values() for run in group)
+    notes = [*(standin_notes(behind) if behind else ()), PROBE_NOTE, *_coverage_notes(runs)]
+    return replace(empty, rows=tuple(rows), notes=tuple(notes), runs=behind) if rows else None
+
+
+def _probe_cell(probes: Sequence[ClusteringRun], column: Column, runs: Sequence[TrainedRun]) -> Cell:
+    """Mean and sd over training runs."""
+    mean, sd = mean_and_sd([probe.metric(column.key) for probe in probes])
+    version = probes[0].environment.libraries["scikit-learn"]
+    return Cell(
+        measured=mean,
+        unit=column.unit,
+        conditions=f"{run_conditions(*runs)}; {probes[0].metric('folds'):.0f} folds of the test clips, scikit-learn "
+        f"{version}",
+        n=int(probes[0].metric("clips")),
+        sd=sd,
+    )
+
+
+def _protocols_block(
+    inputs: TableInputs,
+    empty: Table,
+    runs: Runs,
+    protocols: Sequence[str],
+    reading: str = INPUT,
+    even_empty: bool = False,
+) -> Table | None:
+    """The table `empty` with a row per protocol and model, without a number of the paper; None if none is measured."""
+    trained = [run for group in runs.values() for run in group]
+    if not even_empty and not any(
+        clusterings_of(inputs.records, run, p, reading) for run in trained for p in protocols
+    ):
+        return None
     rows = []
     for protocol in protocols:
         shown = [c for c in empty.columns[:-1] if protocol in WITH_KMEANS or c.key == "silhouette"]
         for model, group in runs.items():
-            clustered = Clustered(inputs=inputs, model=model, runs=group, protocol=protocol)
+            clustered = Clustered(inputs=inputs, model=model, runs=group, protocol=protocol, reading=reading)
             cells = {column.key: clustered.cell(column) for column in shown}
-            cells[TOP1.key] = _top1(inputs, model, group)
-            rows.append(Row(f"{model} {protocol}", f"{protocol}, {_name(model, group)}", cells))
-    notes = [f"{protocol}: {PROTOCOLS[protocol]}." for protocol in protocols]
-    notes += [*_coverage_notes(runs), *_absence_notes(runs)]
-    behind = tuple(run for group in runs.values() for run in group)
+            cells[TOP1.key] = top1(inputs, model, group)
+            rows.append(Row(f"{model} {protocol}", f"{protocol}, {model_name(model, group)}", cells))
+    behind = tuple(trained)
+    features = [] if reading == INPUT else [f"Features: {READINGS[reading]}."]
+    notes = [*standin_notes(behind), *features, *(f"{protocol}: {PROTOCOLS[protocol]}." for protocol in protocols)]
+    notes += [*_coverage_notes(runs), *absence_notes(runs)]
     return replace(empty, rows=tuple(rows), notes=tuple(notes), runs=behind)
 
 
@@ -106,23 +171,25 @@ class Clustered:
         inputs: of the table.
         model: "ast" or "mast".
         runs: trained runs, by seed.
-        protocol: reading of Table 6.
+        protocol: of Table 6.
+        reading: of the features.
     """
 
     inputs: TableInputs
     model: str
     runs: Sequence[TrainedRun]
     protocol: str
+    reading: str = INPUT
 
     def cell(self, column: Column, paper: float | None = None) -> Cell:
         """Mean of one metric over clustering seeds, and over training runs where there are several.
 
         The sd is that over clustering seeds, pooled over runs: the spread of UMAP and KMeans, not of training.
         """
-        by_run = {run.key: clusterings_of(self.inputs.records, run, self.protocol) for run in self.runs}
+        by_run = {run.key: clusterings_of(self.inputs.records, run, self.protocol, self.reading) for run in self.runs}
         clustered = [run for run in self.runs if by_run[run.key]]
         if not clustered:
-            return not_run(column.unit, _why_not(self.inputs, self.model, self.runs), paper)
+            return not_run(column.unit, why_not(self.inputs, self.model, self.runs), paper)
         values = [[clustering.metrics[column.key] for clustering in by_run[run.key]] for run in clustered]
         if any(math.isnan(value) for group in values for value in group):
             return not_run(column.unit, f"not run: {column.title} of {self.model} was not a number", paper)
@@ -144,11 +211,20 @@ class Clustered:
         )
 
 
-def _top1(inputs: TableInputs, model: str, runs: Sequence[TrainedRun]) -> Cell:
-    return score_cell(inputs.scores, runs, TOP1, "top1", why="" if runs else _why_not(inputs, model, runs))
+def top1(inputs: TableInputs, model: str, runs: Sequence[TrainedRun]) -> Cell:
+    return score_cell(inputs.scores, runs, TOP1, "top1", why="" if runs else why_not(inputs, model, runs))
 
 
-def _why_not(inputs: TableInputs, model: str, runs: Sequence[TrainedRun], target: str = "table6") -> str:
+def _ast_note(runs: Sequence[TrainedRun]) -> list[str]:
+    """By which recipe AST was trained."""
+    recipes = dict.fromkeys(run.recipe_name for run in runs)
+    return [
+        f'AST is trained by recipe "{name}", of the recipes that were run the one with the higher top-1.'
+        for name in recipes
+    ]
+
+
+def why_not(inputs: TableInputs, model: str, runs: Sequence[TrainedRun], target: str = "table6") -> str:
     """Why nothing is clustered, and the command that does it."""
     if not runs:
         missing = Target(name=target, dataset=DATASET, columns={}, inputs=inputs)
@@ -167,25 +243,25 @@ def _coverage_notes(runs: Runs) -> list[str]:
     return ["Warning: the two models were tested on different clips."] if len(tested) > 1 else []
 
 
-def _absence_notes(runs: Mapping[str, object]) -> list[str]:
+def absence_notes(runs: Mapping[str, object]) -> list[str]:
     """The models that a demo block has no row of."""
     return [f"Not run at demo scale: {LABELS[model]}." for model in MODELS if model not in runs]
 
 
-def _name(model: str, runs: Sequence[TrainedRun]) -> str:
+def model_name(model: str, runs: Sequence[TrainedRun]) -> str:
     return runs[0].model if runs else model
 
 
 def _p1_note() -> str:
     return (
         "The paper states neither the clustering algorithm, nor k, the space, or the labels behind the silhouette. "
-        f"{PRIMARY} is what its numbers point to: UMAP of all test clips ({_umap_text()}), KMeans there with k = the "
-        f"classes among them ({KMEANS_N_INIT} starts), silhouette of the clusters in that plane; mean and sd over "
-        f"{len(CLUSTERING_SEEDS)} seeds of UMAP and KMeans."
+        f"{PRIMARY} is what its numbers suggest, which is no proof: UMAP of all test clips ({umap_text()}), KMeans "
+        f"there with k = the classes among them ({KMEANS_N_INIT} starts), their silhouette in that plane; mean "
+        f"and sd over {len(CLUSTERING_SEEDS)} seeds of UMAP and KMeans."
     )
 
 
-def _umap_text() -> str:
+def umap_text() -> str:
     params = umap_params()
     return f"{params['n_neighbors']} neighbours, minimal distance {params['min_dist']}"
 
@@ -196,52 +272,3 @@ def demo_title(runs: Runs) -> str:
     corpus = "synthetic STAND-IN of VGGSound" if run.standin else "VGGSound"
     classes = len(run.classes[DEFAULT_HEAD])
     return f"Demo scale, {corpus}, {classes} classes, {run.test_kept} test clips: not the paper's experiment"
-
-
-@register_table("figure2", "VGGSound: the first classes' embeddings in UMAP's plane, AST left, MAST right")
-def figure2(inputs: TableInputs) -> Table:
-    """The numbers under the panels of Figure 2, and the files of their coordinates. The paper prints none of them."""
-    columns = (Column("clips", "Clips", "", 0), Column("classes", "Classes", "", 0), *SILHOUETTES, TOP1)
-    notes = (
-        f"UMAP of the test clips of the first {figure_classes()} classes by sorted label ({_umap_text()}, seed "
-        f"{FIGURE_SEED}). Silhouettes are those of the true labels: the plane raises those of "
-        "separate classes and lowers those of mixed classes, so the silhouette of the features is shown too.",
-        FEATURES_NOTE,
-        'The paper circles classes by eye ("more separable"), and prints no number for the figure.',
-    )
-    paper = {model: [run] for model, run in figure_runs(inputs.records, "paper").items()}
-    demo = {model: [run] for model, run in figure_runs(inputs.records, "demo").items()}
-    rows, files = _panel_rows(inputs, {model: paper.get(model, []) for model in MODELS})
-    blocks = []
-    if demo:
-        demo_rows, demo_files = _panel_rows(inputs, demo)
-        demo_notes = (*demo_files, *_absence_notes(demo))
-        blocks.append(Table("figure2 demo", demo_title(demo), columns, tuple(demo_rows), notes=demo_notes))
-    title = "Figure 2: VGGSound test embeddings in UMAP's plane"
-    return Table("figure2", title, columns, tuple(rows), notes=(*notes, *files), blocks=tuple(blocks))
-
-
-def _panel_rows(inputs: TableInputs, runs: Runs) -> tuple[list[Row], list[str]]:
-    """A row per model, and a note per file of coordinates."""
-    rows, files = [], []
-    for model, group in runs.items():
-        projection = projection_of(inputs.records, group[0]) if group else None
-        if projection is None:
-            why = _why_not(inputs, model, group, "figure2")
-            cells = {column.key: not_run(column.unit, why) for column in SILHOUETTES}
-        else:
-            cells = _panel_cells(projection, run_conditions(*group))
-            files.append(f"Coordinates of {_name(model, group)}: {inputs.records_dir / str(projection.coordinates)}.")
-        rows.append(Row(model, _name(model, group), {**cells, TOP1.key: _top1(inputs, model, group)}))
-    return rows, files
-
-
-def _panel_cells(projection: ClusteringRun, where: str) -> dict[str, Cell]:
-    clips = int(projection.metric("clips"))
-    cells = {key: measured(projection.metric(key), "", where) for key in ("clips", "classes")}
-    for column in SILHOUETTES:
-        value = projection.metrics[column.key]
-        missing = not_run(column.unit, f"not run: {column.title} was not a number")
-        cell = missing if math.isnan(value) else measured(value, column.unit, where)
-        cells[column.key] = replace(cell, n=clips)
-    return cells

@@ -1,24 +1,25 @@
 """Tables 2 to 4: accuracies on Kinetics-Sounds, VGGSound and EPIC-KITCHENS-100.
 
-The paper's "AST [28]" there is MBT's audio branch: quoted, never measured. An AST trained here under MAST's own
-protocol has its own row below the paper's.
+The paper's "AST [28]" there is MBT's audio branch: quoted, never measured. Below the paper's rows are an AST by MAST's
+protocol, an AST by its authors' recipe, and that network trained anew.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from reproduce.experiments.paper_recipes import MAST
 from reproduce.experiments.paper_studies import PaperStudy, studies_of
 from reproduce.paper import QuotedRow
 from reproduce.tables.base import Column, Row, Table, TableInputs, quoted, register_table
+from reproduce.tables.baselines import AST_BY_AUTHORS, AST_BY_MAST, RETRAINED_MBT, Baseline, stronger_note
 from reproduce.tables.blocks import demo_blocks, demo_note, other_runs_blocks, present, selection_block
 from reproduce.tables.conditions import run_conditions
 from reproduce.tables.score_cells import CLIPS_COLUMN, clips_cell, interval_notes, paper_difference_row
 from reproduce.tables.scores import Runs
 from reproduce.tables.target import Target
 
-RECIPE = "mast"  # the paper's protocol, for both models
-OWN_AST = "AST, MAST's protocol"
+ROWS = (AST_BY_MAST, AST_BY_AUTHORS, RETRAINED_MBT)
 EPIC_KITCHENS_NOTE = (
     "Top-1; an action is correct only if its verb and its noun are. Measured on the validation set, the only labelled "
     "one; the paper does not say which set its rows are of."
@@ -49,52 +50,66 @@ def _accuracy_table(inputs: TableInputs, name: str, remark: str = "") -> Table:
     printed = inputs.paper.table(name)
     columns = {Column(c.key, c.title, c.unit, c.decimals): study.metrics[c.key] for c in printed.columns}
     target = Target(name=name, dataset=study.dataset, columns=columns, inputs=inputs)
-    runs = {family: target.runs(family, study.variant, RECIPE) for family in ("ast", "mast")}
-    rows, tests = _rows(target, study, printed.rows, runs)
+    mast = target.runs("mast", study.variant, MAST)
+    baselines = {row: target.runs(row.model, study.variant, row.recipe_name) for row in ROWS}
+    rows, tests = _rows(target, study, printed.rows, mast, baselines)
     ours = next(row.label for row in printed.rows if row.measured_as == "mast")
-    measured_rows = ((ours, runs["mast"]), (OWN_AST, runs["ast"]))
+    measured_rows = ((ours, mast), *((row.label, runs) for row, runs in baselines.items()))
+    used = [run for _, runs in measured_rows for run in runs]
     demo = demo_blocks(target)
     notes = [
         *(f"{line.label}: {line.note}" for line in printed.rows if line.note),
         *([remark] if remark else []),
         *(f"{label}: {run_conditions(*group)}." for label, group in measured_rows if group),
         *tests,
-        *interval_notes(rows, columns, (*runs["mast"], *runs["ast"])),
+        *_stronger_note(target, baselines),
+        *interval_notes(rows, columns, used),
         *([] if demo else [demo_note(target)]),
     ]
     blocks = present(
         selection_block(target, measured_rows, name),
-        *other_runs_blocks(target, (*runs["mast"], *runs["ast"])),
+        *other_runs_blocks(target, used),
         *demo,
     )
-    used = (*runs["mast"], *runs["ast"])
     shown = (*columns, CLIPS_COLUMN)
-    return Table(name, printed.title, shown, tuple(rows), notes=tuple(notes), blocks=blocks, runs=used)
+    return Table(name, printed.title, shown, tuple(rows), notes=tuple(notes), blocks=blocks, runs=tuple(used))
+
+
+def _stronger_note(target: Target, baselines: Mapping[Baseline, Runs]) -> list[str]:
+    """By the column that claims are about: the first, or actions."""
+    column = next((column for column in target.columns if column.key == "action"), next(iter(target.columns)))
+    by_label = {row.label: runs for row, runs in baselines.items() if row.model == "ast"}
+    return stronger_note(by_label, target.columns[column], column.title)
 
 
 def _rows(
-    target: Target, study: PaperStudy, lines: Sequence[QuotedRow], runs: Mapping[str, Runs]
+    target: Target, study: PaperStudy, lines: Sequence[QuotedRow], mast: Runs, baselines: Mapping[Baseline, Runs]
 ) -> tuple[list[Row], list[str]]:
-    """The paper's lines, AST under MAST's protocol and the differences; and the notes of the tests."""
-    why = {family: target.not_run(family, study.variant, RECIPE) for family in runs}
+    """The paper's lines, the baselines, and MAST minus each of them; and the notes of the tests."""
+    without_mast = target.not_run("mast", study.variant, MAST)
     rows = []
     for line in lines:
         if line.measured_as:
-            cells = target.cells(runs["mast"], line.cells, why["mast"])
-            if runs["mast"]:
-                cells[CLIPS_COLUMN.key] = clips_cell(runs["mast"], _paper_clips(target, study))
+            cells = target.cells(mast, line.cells, without_mast)
+            if mast:
+                cells[CLIPS_COLUMN.key] = clips_cell(mast, _paper_clips(target, study))
             ours = Row(line.key, line.label, cells)
             rows.append(ours)
         else:
             rows.append(quoted_row(line, tuple(target.columns)))
-    cells_of_ast = target.cells(runs["ast"], why=why["ast"])
-    if runs["ast"]:
-        cells_of_ast[CLIPS_COLUMN.key] = clips_cell(runs["ast"])
-    rows.append(Row("ast_same_protocol", OWN_AST, cells_of_ast))
+    differences, tests = list[Row](), list[str]()
+    for baseline, runs in baselines.items():
+        why = target.not_run(baseline.model, study.variant, baseline.recipe_name)
+        cells = target.cells(runs, why=why)
+        if runs:
+            cells[CLIPS_COLUMN.key] = clips_cell(runs)
+        rows.append(Row(baseline.key, baseline.label, cells))
+        label = f"MAST - {baseline.label}"
+        row, notes = target.difference(f"mast_minus_{baseline.key}", label, mast, runs, why if mast else without_mast)
+        differences.append(row)
+        tests += notes
     to_paper = paper_difference_row("mast_minus_paper", "MAST - paper", ours, tuple(target.columns))
-    missing = why["ast"] if runs["mast"] else why["mast"]
-    difference, tests = target.difference("mast_minus_ast", "MAST - AST", runs["mast"], runs["ast"], missing)
-    return [*rows, *([to_paper] if to_paper else []), difference], tests
+    return [*rows, *([to_paper] if to_paper else []), *differences], tests
 
 
 def _paper_clips(target: Target, study: PaperStudy) -> float | None:

@@ -29,22 +29,21 @@ class Target:
     columns: Mapping[Column, str]
     inputs: TableInputs
 
-    def runs(self, family: str, variant: str, recipe_name: str) -> list[TrainedRun]:
-        """The paper-scale runs of "ast" or "mast" that may fill a cell, by seed."""
-        return paper_runs(
-            self.inputs.records, PAPER_MODELS[family], self.dataset, variant=variant, recipe_name=recipe_name
-        )
+    def runs(self, model: str, variant: str, recipe_name: str) -> list[TrainedRun]:
+        """The paper-scale runs that may fill a cell, by seed; `model`: "ast", "mast" or a registered name."""
+        preset = PAPER_MODELS.get(model, model)
+        return paper_runs(self.inputs.records, preset, self.dataset, variant=variant, recipe_name=recipe_name)
 
     def fill_with(self) -> str:
         """The command that trains what is missing at paper scale."""
         return f"python -m reproduce {self.name} --data {self.dataset}=DIR"
 
-    def not_run(self, family: str, variant: str, recipe_name: str) -> str:
+    def not_run(self, model: str, variant: str, recipe_name: str) -> str:
         """Reason of an empty cell, with the remedy."""
         where = f"{self.dataset} ({variant})" if variant else self.dataset
         return (
-            f'not run: no paper-scale record of {PAPER_MODELS[family]} on {where} by recipe "{recipe_name}" under '
-            f"{self.inputs.records_dir}: {self.fill_with()}"
+            f'not run: no paper-scale record of {PAPER_MODELS.get(model, model)} on {where} by recipe "{recipe_name}" '
+            f"under {self.inputs.records_dir}: {self.fill_with()}"
         )
 
     def cells(self, runs: Runs, paper: Mapping[str, float | None] | None = None, why: str = "") -> dict[str, Cell]:

@@ -5,7 +5,8 @@
 
 Two layers are kept apart. `by_tables` is the verdict of the paper's own numbers; `verdict` needs a measurement too,
 wherever a sentence is about accuracy, clustering or cost. Costs come from cost records, everything else from
-paper-scale runs by the paper's recipes. Demo-scale numbers are shown and never decide.
+paper-scale runs by the paper's recipes. Demo-scale numbers on real recordings are shown and never decide; synthetic
+stand-ins give none.
 """
 
 from __future__ import annotations
@@ -17,14 +18,14 @@ from dataclasses import dataclass, replace
 from reproduce.paper import Claim, Paper
 from reproduce.records.clusterings import PRIMARY, PROTOCOLS, runs_to_cluster
 from reproduce.records.records import Records
-from reproduce.records.runs import CostRun
+from reproduce.records.runs import CostRun, TrainedRun
 from reproduce.tables.claim_values import (
     PAPER_RULE,
     PLAIN_RULE,
     Value,
+    absent_baselines,
     cost_value,
     demo_value,
-    is_standin,
     run_value,
     values_of,
 )
@@ -244,12 +245,15 @@ def _with_runs(judgement: Judgement, records: Records, scores: RunScores) -> Jud
     by_ref = dict(zip(claim.refs, values, strict=True))
     margins = {pair: margin(by_ref[pair[0]], by_ref[pair[1]], scores) for pair in claim.pairs()}
     by_runs, reason = _by_runs(margins, judgement.stated)
+    absent = absent_baselines(claim, records) if claim.kind != "ablation_order" else []
+    if by_runs == HOLDS and absent:
+        by_runs, reason = UNDECIDED, f"{reason}; {'; '.join(absent)}, and may be stronger"
     verdict = judgement.by_tables if by_runs == HOLDS or contradicted else by_runs
     why.append(reason)
     if claim.kind == "clustering" and verdict == HOLDS:
         verdict = BY_CONVENTION
         why += _under([f"Table 6 means protocol {PRIMARY}: {PROTOCOLS[PRIMARY]}"])
-    conditions = f"paper scale, {_runs_text(values)}"
+    conditions = f"paper scale, {_runs_text(values)}{_baseline_text(by_ref)}"
     return replace(judgement, measured=measured, verdict=verdict, why=_sentences(*why), conditions=conditions)
 
 
@@ -296,14 +300,25 @@ def _runs_text(values: Sequence[Value]) -> str:
     return f"{shown} record{'' if shown == '1' else 's'} per number"
 
 
+def _baseline_text(by_ref: Mapping[str, Value]) -> str:
+    """By which recipe the AST of each number was trained: the stronger of those that were run."""
+    recipes = {
+        ref: record.recipe_name
+        for ref, value in by_ref.items()
+        for record in value.records
+        if isinstance(record, TrainedRun) and record.family == "ast"
+    }
+    named = ", ".join(f'{ref} by recipe "{recipe}"' for ref, recipe in recipes.items())
+    return f"; AST is the stronger of its recipes that were run: {named}" if named else ""
+
+
 def _with_demo(judgement: Judgement, records: Records) -> Judgement:
     values = values_of(judgement.claim, lambda ref: demo_value(ref, records))
     if values is None:
         return judgement
     models = ", ".join(dict.fromkeys(record.model for value in values for record in value.records))
-    data = "synthetic stand-ins" if any(map(is_standin, values)) else "other data or a part of the real data"
     return replace(
         judgement,
         demo=judgement.claim.implied([v.value for v in values]),
-        demo_conditions=f"demo scale, {models}, {data}: decides nothing",
+        demo_conditions=f"demo scale, {models}, other data or a part of the real data: decides nothing",
     )

@@ -111,7 +111,8 @@ def train_one_epoch(
         # Only the last micro-batch's backward pass waits for the other processes' gradients.
         with nullcontext() if batch.last else accelerator.no_sync(model):
             logits = as_heads(model(batch.inputs))
-            losses = per_clip_losses(logits, batch.targets, context.multilabel, recipe.label_smoothing) * batch.weights
+            losses = per_clip_losses(logits, batch.targets, context.multilabel, recipe.label_smoothing, recipe.bce)
+            losses = losses * batch.weights
             # Gradients are averaged over processes: their number makes the sum over the global batch a mean again.
             accelerator.backward(losses.sum() * (accelerator.num_processes / batch.clips))
         step.add(batch, losses.detach(), (begin, ready, clock.mark()))

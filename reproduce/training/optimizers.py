@@ -14,7 +14,7 @@ from reproduce.experiments.recipe import Recipe
 def make_optimizer(model: SpectrogramClassifier, recipe: Recipe, fused: bool = False) -> torch.optim.Optimizer:
     """AdamW with weight decay on matrices only: none on 1-D tensors and on what the model itself exempts.
 
-    Or AST's Adam, whose weight decay is an L2 term on every parameter.
+    Or AST's Adam, or MBT's SGD with momentum, whose weight decay is an L2 term on every parameter.
 
     Args:
         model: whose parameters are updated.
@@ -27,6 +27,10 @@ def make_optimizer(model: SpectrogramClassifier, recipe: Recipe, fused: bool = F
         "betas": recipe.betas,
         "fused": fused or None,
     }  # None: torch chooses among the others
+    if recipe.optimizer == "sgd":
+        return torch.optim.SGD(
+            model.parameters(), recipe.lr, momentum=recipe.betas[0], weight_decay=recipe.weight_decay
+        )
     if recipe.optimizer == "adam":
         return torch.optim.Adam(model.parameters(), weight_decay=recipe.weight_decay, **options)
     exempt = model.no_weight_decay()

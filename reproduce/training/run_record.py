@@ -132,6 +132,7 @@ def as_stored(predictions: Predictions, test: WaveformStore) -> StoredPrediction
         predictions.embeddings,
         groups,
         test.digests[predictions.positions] if test.digests is not None and test.has_content else None,
+        predictions.second_last,
     )
 
 

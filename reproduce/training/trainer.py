@@ -27,6 +27,7 @@ from reproduce.errors import InputError
 from reproduce.evaluation.predict import Predictions, drop_not_finite, merge, predict, score_predictions
 from reproduce.experiments.experiment import Experiment
 from reproduce.metrics.headline import headline
+from reproduce.records.clusterings import DATASET as CLUSTERED_DATASET
 from reproduce.training.checkpointer import Checkpointer
 from reproduce.training.engine import EpochContext, TrainingDiverged, train_one_epoch
 from reproduce.training.epoch_log import EpochLogger
@@ -229,7 +230,8 @@ class Trainer:
             batches = evaluation_batches(clips, EVALUATION_BATCH, device, crops, share, self.execution.workers)
             with weights(self.run.model, state):
                 batches = self._until_stopped(batches)
-                part = predict(self.run.model, batches, clips.index.multilabel, self.accelerator.autocast)
+                clustered = self.run.experiment.dataset == CLUSTERED_DATASET  # Table 6 has two readings of features
+                part = predict(self.run.model, batches, clips.index.multilabel, self.accelerator.autocast, clustered)
         reports = gather([(bool(self.received), part)])
         if any(stop for stop, _ in reports):
             self._stop()
