@@ -19,7 +19,7 @@ from reproduce.tables import TableSpec, table_specs
 from reproduce.tables.render import ALL_FORMATS
 
 # Comparison on a folder in ESC-50's layout -> its default preset.
-STUDIES = {"esc50": "demo", "tune": "demo", "equal_macs": "demo", "pooling": "coarse"}
+STUDIES = {"esc50": "demo", "tune": "demo", "equal_macs": "demo", "pooling": "coarse", "components": "coarse"}
 START_HERE = ("table5", "claims", "esc50")
 PAPER_TABLES = ("table1", "claims")  # in addition to the trained targets
 
@@ -68,6 +68,8 @@ def _study_options(name: str, parser: argparse.ArgumentParser) -> None:
         add_tune(parser)
     else:
         add_study(parser, STUDIES[name])
+    if name == "components":
+        parser.add_argument("--without", action="store_true", help="also MAST without one component each")
 
 
 def _scaling_options(parser: argparse.ArgumentParser) -> None:

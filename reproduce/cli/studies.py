@@ -37,6 +37,7 @@ from reproduce.experiments.comparisons import (
     learning_rate_search,
     pooling_variants,
 )
+from reproduce.experiments.components import component_variants
 from reproduce.experiments.experiment import Experiment
 from reproduce.experiments.families import family
 from reproduce.experiments.preset_files import ChosenPreset, apply_changes, choose_preset
@@ -196,6 +197,8 @@ def _plan(asked: StudyOptions, preset: ComparisonPreset, index: ClipIndex) -> li
         experiments = pooling_variants(experiments)
         if asked.training.run != "none":
             _warn_of_costly_variants(experiments, preset, index, asked.training.records)
+    if asked.study == "components":
+        experiments = component_variants(experiments, preset, asked.without)
     if asked.study == "equal_macs":
         experiments += at_equal_macs(experiments, _macs(experiments, preset, index, asked.training.records))
     return experiments

@@ -24,7 +24,7 @@ class StudyOptions:
     """What the user asks of a study.
 
     Args:
-        study: "train", or the table that the study fills: "esc50", "tune", "equal_macs", "pooling".
+        study: "train", or the table that the study fills: "esc50", "tune", "equal_macs", "pooling", ...
         dataset: registered name.
         path: folder or CSV of the data set, or folder of its shards.
         name: of the corpus in tables and records.
@@ -40,6 +40,7 @@ class StudyOptions:
         folds: test folds at most; None for all.
         seeds: number of seeds.
         fold: fold that scores the rates of `tune`; "" for the preset's.
+        without: whether `components` trains MAST without one component each too.
         dry_run: describe the data and the settings, and stop.
         format: of the table.
         training: see there.
@@ -61,6 +62,7 @@ class StudyOptions:
     folds: int | None
     seeds: int
     fold: str
+    without: bool
     dry_run: bool
     format: str
     training: o.TrainingOptions
@@ -98,6 +100,7 @@ class StudyOptions:
             folds=getattr(options, "folds", None),
             seeds=getattr(options, "seeds", 1),
             fold=getattr(options, "fold", None) or "",
+            without=getattr(options, "without", False),
             dry_run=options.dry_run,
             format=options.format,
             training=o.TrainingOptions.of(options),

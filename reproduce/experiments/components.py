@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from reproduce.errors import InputError
 from reproduce.experiments.experiment import Experiment
 from reproduce.experiments.families import family, size
 from reproduce.experiments.presets import ComparisonPreset
@@ -130,12 +131,16 @@ def component_variants(
         experiments: runs of the plain comparison; those of other models are left out.
         preset: of the comparison.
         without: also MAST without one component each.
+
+    Raises:
+        InputError: no MAST among the models.
     """
+    experiments = [experiment for experiment in experiments if family(experiment.model) == "mast"]
+    if not experiments:
+        raise InputError("components leads from AST to MAST: name a MAST of ours in --models, or omit --models")
     rate = common_rate(preset)
     unique: dict[str, Experiment] = {}
     for experiment in experiments:
-        if family(experiment.model) != "mast":
-            continue
         for variant in variants_of(size(experiment.model), without):
             run = replace(
                 experiment,

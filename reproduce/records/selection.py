@@ -13,6 +13,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from reproduce.experiments.comparisons import EQUAL_MACS, POOLING
+from reproduce.experiments.components import COMPONENTS
 from reproduce.records.records import Records, latest
 from reproduce.records.runs import CostRun, SearchRun, TrainedRun, canonical_config
 
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 Trained = TypeVar("Trained", bound=TrainedRun)
 Groups = list[list[Trained]]
 
+STUDIES = (EQUAL_MACS, POOLING, COMPONENTS)  # recipe names that are in no plain comparison
 PAPER_INPUT, PAPER_CLASSES = (128, 1024), 527  # input and classes of the paper's costs: AudioSet
 
 # Columns of `_table` that runs share when they differ only in the seed.
@@ -139,12 +141,12 @@ def comparisons(records: Records, dataset: str) -> Groups[TrainedRun]:
     A group has one learning rate per model, the one with the most folds and seeds; later groups have the runs at other
     rates.
     """
-    return _side_by_side(_on(records, dataset, without=(EQUAL_MACS, POOLING)), ("model",))
+    return _side_by_side(_on(records, dataset, without=STUDIES), ("model",))
 
 
 def equal_macs_groups(records: Records, dataset: str) -> Groups[TrainedRun]:
     """Return the groups of `comparisons`, each with the longer EQUAL_MACS runs of equal total MACs."""
-    table = _on(records, dataset, without=(POOLING,))
+    table = _on(records, dataset, without=())
     longer = table[table.recipe_name == EQUAL_MACS]
     differ = ("model", "recipe_name", "recipe_but_lr")
     groups = []
@@ -164,6 +166,12 @@ def pooling_groups(records: Records, dataset: str) -> Groups[TrainedRun]:
     """Group the POOLING runs on `dataset`: only model, pooling, learning rate, fold and seed differ."""
     table = _on(records, dataset, without=())
     return _side_by_side(table[table.recipe_name == POOLING], ("model", "config"))
+
+
+def component_groups(records: Records, dataset: str) -> Groups[TrainedRun]:
+    """Group the COMPONENTS runs on `dataset`: only model, config, learning rate, fold and seed differ."""
+    table = _on(records, dataset, without=())
+    return _side_by_side(table[table.recipe_name == COMPONENTS], ("model", "config"))
 
 
 def searches(records: Records, dataset: str) -> list[SearchRun]:

@@ -15,6 +15,7 @@ from reproduce.tables import (  # noqa: F401, I001  (the order is the listing's)
     speed,
     comparison,
     studies,
+    components,
 )
 from reproduce.tables.base import (
     CLIPS,

@@ -105,7 +105,7 @@ def _comparison(inputs: TableInputs, group: Sequence[TrainedRun], name: str) -> 
     return compared(inputs, by_model, name)
 
 
-def compared(inputs: TableInputs, by_row: Rows, name: str, reference: str = "") -> Table:
+def compared(inputs: TableInputs, by_row: Rows, name: str, reference: str = "", tests: bool = True) -> Table:
     """Runs that may be compared, a row per label, with the paired tests on the clips that rows share.
 
     Args:
@@ -113,6 +113,7 @@ def compared(inputs: TableInputs, by_row: Rows, name: str, reference: str = "") 
         by_row: label -> its runs, over folds and seeds; only folds and seeds that every row has are shown.
         name: of the table.
         reference: label of the row that all others are tested against; by default the first.
+        tests: add a note per row with its test against the reference.
     """
     every = sum(map(len, by_row.values()))
     shown = {label: runs for label, runs in runs_of_all(by_row).items() if runs}
@@ -129,7 +130,7 @@ def compared(inputs: TableInputs, by_row: Rows, name: str, reference: str = "") 
         notes.append(
             f"Left out, of folds or seeds that not every row has run yet: {left_out} run{'s' * (left_out > 1)}."
         )
-    notes += pairing_notes(inputs, by_row, reference)
+    notes += pairing_notes(inputs, by_row, reference) if tests else []
     notes += search_notes(inputs, by_row, scores[0])
     notes += class_notes(group)
     notes += problem_notes(group)
