@@ -2,6 +2,7 @@
 
 from reports.plots.architecture import draw_architecture
 from reports.plots.base import Drawn, Plot, use_style
+from reports.plots.beyond import draw_calibration, draw_robustness, draw_transfer
 from reports.plots.budget import draw_accuracy_cost
 from reports.plots.classes import draw_class_differences, draw_confusion
 from reports.plots.components import draw_components
@@ -40,6 +41,24 @@ PLOTS: dict[str, Plot] = {
             draw=draw_components,
             needs="runs of the models between AST and MAST",
             command="python -m reproduce components --data esc50=DIR",
+        ),
+        Plot(
+            name="calibration",
+            draw=draw_calibration,
+            needs="stored predictions of both models",
+            command="python -m reproduce esc50 --data esc50=DIR",
+        ),
+        Plot(
+            name="robustness",
+            draw=draw_robustness,
+            needs="trained models under noise, low-pass and shift",
+            command="python -m reproduce robustness --data esc50=DIR",
+        ),
+        Plot(
+            name="transfer",
+            draw=draw_transfer,
+            needs="trained models on clips of other lengths",
+            command="python -m reproduce transfer --data esc50=DIR",
         ),
         Plot(name="class_differences", draw=draw_class_differences, **_RUNS),
         Plot(name="confusion", draw=draw_confusion, **_RUNS),

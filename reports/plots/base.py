@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import os
 import re
-import zlib
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -17,7 +16,6 @@ from matplotlib.figure import Figure
 from reports.document import visible
 from reproduce.datasets import dataset_spec
 from reproduce.datasets.index import DEFAULT_HEAD
-from reproduce.experiments.families import LABELS, family
 from reproduce.figures import style
 from reproduce.records.pooled import runs_of_all
 from reproduce.records.records import Records
@@ -27,10 +25,7 @@ from reproduce.tables import TableInputs
 
 PAGE_WIDTH = 6.7  # inches of text on the printed page: figures are drawn at the size at which they are printed
 GREY = "0.35"
-# Beside colour and mark, the dashes tell the models apart: in grey and for every kind of colour vision.
-DASHES: dict[str, Any] = {"ast": "-", "mast": (0, (5, 1.5))}
-OTHER_COLOURS = ("#009E73", "#CC79A7", "#56B4E9", "#D55E00")  # of Okabe & Ito, for models of neither family
-OTHER_MARKER, OTHER_DASHES = "D", ":"
+label_of, colour_of, marker_of, dashes_of = style.label_of, style.colour_of, style.marker_of, style.dashes_of
 STYLE: Any = {
     **style.STYLE,
     "font.size": 8.5,
@@ -75,30 +70,6 @@ class Plot:
     draw: Callable[[TableInputs], Drawn | None]
     needs: str
     command: str
-
-
-def label_of(model: str) -> str:
-    """ "MAST (tiny)" of "mast_tiny"; the name itself of a model of neither family."""
-    name, _, size = model.partition("_")
-    if name not in LABELS:
-        return model
-    return f"{LABELS[name]} ({size})" if size else LABELS[name]
-
-
-def colour_of(model: str) -> str:
-    """The model's colour, the same in every figure."""
-    known = style.COLOURS.get(family(model))
-    return known or OTHER_COLOURS[zlib.crc32(model.encode()) % len(OTHER_COLOURS)]
-
-
-def marker_of(model: str) -> str:
-    """The model's mark, the same in every figure."""
-    return style.MARKERS.get(family(model), OTHER_MARKER)
-
-
-def dashes_of(model: str) -> Any:
-    """The dashes of the model's lines, the same in every figure."""
-    return DASHES.get(family(model), OTHER_DASHES)
 
 
 def plain(text: str) -> str:

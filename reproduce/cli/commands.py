@@ -14,12 +14,14 @@ from reproduce.cli import options as o
 from reproduce.cli.command import PROGRAM, Command
 from reproduce.cli.datasets import DATA_COMMANDS
 from reproduce.cli.study_options import TUNE, add_study, add_train, add_tune
+from reproduce.experiments.conditions import STUDIES as CONDITION_STUDIES
 from reproduce.experiments.paper_studies import studies_of, trained_targets
 from reproduce.tables import TableSpec, table_specs
 from reproduce.tables.render import ALL_FORMATS
 
 # Comparison on a folder in ESC-50's layout -> its default preset.
 STUDIES = {"esc50": "demo", "tune": "demo", "equal_macs": "demo", "pooling": "coarse", "components": "coarse"}
+CONDITIONS = tuple(CONDITION_STUDIES)  # trained models, tested again under other conditions
 START_HERE = ("table5", "claims", "esc50")
 PAPER_TABLES = ("table1", "claims")  # in addition to the trained targets
 
@@ -39,6 +41,10 @@ def _table_command(spec: TableSpec) -> Command:
         group, add_options, run = "paper", o.add_target, "reproduce.cli.targets:run_target"
     elif spec.name == "scaling":
         add_options, run = _scaling_options, "reproduce.cli.targets:run_scaling"
+    elif spec.name == "calibration":
+        add_options, run = _drawn_options, "reproduce.cli.beyond:run_calibration"
+    elif spec.name in CONDITIONS:
+        add_options, run = _conditions_options, "reproduce.cli.beyond:run_conditions"
     else:
         add_options, run = o.add_measured, "reproduce.cli.tables:run_table"
     if spec.name in PAPER_TABLES:
@@ -57,7 +63,7 @@ def _table_command(spec: TableSpec) -> Command:
 
 
 def _data_example(table: str) -> str:
-    if table in STUDIES:
+    if table in STUDIES or table in CONDITIONS:
         return " --data esc50=ESC-50-master"
     names = dict.fromkeys(study.dataset for study in studies_of(table))
     return "".join(f" --data {name}=DIR" for name in names)
@@ -70,6 +76,27 @@ def _study_options(name: str, parser: argparse.ArgumentParser) -> None:
         add_study(parser, STUDIES[name])
     if name == "components":
         parser.add_argument("--without", action="store_true", help="also MAST without one component each")
+
+
+def _drawn_options(parser: argparse.ArgumentParser) -> None:
+    o.add_measured(parser)
+    o.add_figures(parser)
+
+
+def _conditions_options(parser: argparse.ArgumentParser) -> None:
+    _drawn_options(parser)
+    o.add_locations(parser)
+    o.add_run(parser)
+    o.add_device(parser)
+    o.add_runs(parser)
+    parser.add_argument(
+        "--model",
+        type=Path,
+        action="append",
+        default=[],
+        metavar="FILE",
+        help="weights of one training run, runs/KEY.safetensors; repeatable (default: all recorded runs under --runs)",
+    )
 
 
 def _scaling_options(parser: argparse.ArgumentParser) -> None:

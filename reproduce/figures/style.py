@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+import zlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from reproduce.experiments.families import LABELS, family
 from reproduce.files import write_whole
 from reproduce.keys import hash_key
 from reproduce.records.runs import Run, ScalingRun
@@ -20,6 +22,10 @@ if TYPE_CHECKING:  # matplotlib takes a second to import, and tables do without 
 # Okabe & Ito's blue and orange: distinct in every common colour blindness, and by lightness in grey.
 COLOURS = {"ast": "#0072B2", "mast": "#E69F00"}
 MARKERS = {"ast": "o", "mast": "s"}
+# Beside colour and mark, the dashes tell the models apart: in grey and for every kind of colour vision.
+DASHES: dict[str, Any] = {"ast": "-", "mast": (0, (5, 1.5))}
+OTHER_COLOURS = ("#009E73", "#CC79A7", "#56B4E9", "#D55E00")  # of Okabe & Ito, for models of neither family
+OTHER_MARKER, OTHER_DASHES = "D", ":"
 STYLE: Any = {
     "font.size": 10,
     "axes.spines.top": False,
@@ -30,6 +36,30 @@ STYLE: Any = {
 METADATA: Any = {"png": {"Software": None}, "svg": {"Date": None}}  # left out, for the same reason
 DPI = 160
 LEGEND_BELOW: Any = {"loc": "upper center", "bbox_to_anchor": (0.5, -0.16), "fontsize": 9, "ncols": 2}
+
+
+def label_of(model: str) -> str:
+    """ "MAST (tiny)" of "mast_tiny"; the name itself of a model of neither family."""
+    name, _, size = model.partition("_")
+    if name not in LABELS:
+        return model
+    return f"{LABELS[name]} ({size})" if size else LABELS[name]
+
+
+def colour_of(model: str) -> str:
+    """The model's colour, the same in every figure."""
+    known = COLOURS.get(family(model))
+    return known or OTHER_COLOURS[zlib.crc32(model.encode()) % len(OTHER_COLOURS)]
+
+
+def marker_of(model: str) -> str:
+    """The model's mark, the same in every figure."""
+    return MARKERS.get(family(model), OTHER_MARKER)
+
+
+def dashes_of(model: str) -> Any:
+    """The dashes of the model's lines, the same in every figure."""
+    return DASHES.get(family(model), OTHER_DASHES)
 
 
 @contextmanager

@@ -16,6 +16,8 @@ from reproduce.tables import (  # noqa: F401, I001  (the order is the listing's)
     comparison,
     studies,
     components,
+    calibration,
+    robustness,
 )
 from reproduce.tables.base import (
     CLIPS,

@@ -89,7 +89,7 @@ def _path(inputs: TableInputs, group: Sequence[TrainedRun], name: str) -> Table:
     table = compared(inputs, rows, name, tests=False)
     steps = path_steps(inputs, group)
     table = _with_steps(table, rows, steps, STEP)
-    notes = (*table.notes, *NOTES, *_verdict(steps.values(), "their component"))
+    notes = (*table.notes, *NOTES, *_verdict(steps.values(), "the added component"))
     return replace(table, notes=notes, blocks=_without_block(inputs, group, name))
 
 
