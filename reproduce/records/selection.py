@@ -12,7 +12,7 @@ from dataclasses import replace
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from reproduce.experiments.comparisons import EQUAL_MACS, POOLING
+from reproduce.experiments.comparisons import EQUAL_MACS, POOLING, equal_macs_lengths
 from reproduce.experiments.components import COMPONENTS
 from reproduce.records.records import Records, latest
 from reproduce.records.runs import CostRun, SearchRun, TrainedRun, canonical_config
@@ -145,20 +145,22 @@ def comparisons(records: Records, dataset: str) -> Groups[TrainedRun]:
 
 
 def equal_macs_groups(records: Records, dataset: str) -> Groups[TrainedRun]:
-    """Return the groups of `comparisons`, each with the longer EQUAL_MACS runs of equal total MACs."""
+    """Return the groups of `comparisons` that have longer runs of equal total MACs, each with the runs of that length.
+
+    These are runs of every model: plain ones, or EQUAL_MACS as earlier versions named those of the cheaper model.
+    """
     table = _on(records, dataset, without=())
-    longer = table[table.recipe_name == EQUAL_MACS]
+    longer = table[table.recipe_name.isin((EQUAL_MACS, ""))].assign(recipe_name="")
     differ = ("model", "recipe_name", "recipe_but_lr")
     groups = []
     for group in comparisons(records, dataset):
-        highest = max(run.metric("macs_full") for run in group)
+        lengths = equal_macs_lengths(group[0].epochs, [run.metric("macs_full") for run in group])
         first = _table(group[:1]).iloc[0]
         same = longer
         for name in (*(name for name in SIDE_BY_SIDE if name not in differ), "recipe_but_lr_epochs"):
             same = same[same[name].map(lambda value, wanted=first[name]: value == wanted).astype(bool)]
-        budget = group[0].epochs * highest
-        equal = [run.epochs == round(budget / run.metric("macs_full")) for run in same.run]
-        groups += [group + further for further in _side_by_side(same.loc[equal], ("model",))]
+        equal = [run.epochs in lengths for run in same.run]
+        groups += [group + further for further in _side_by_side(same.loc[equal], ("model", "recipe_but_lr"))]
     return groups
 
 
