@@ -13,6 +13,7 @@ from sklearn.metrics import balanced_accuracy_score, log_loss
 
 from reproduce.__main__ import main
 from reproduce.figures.calibration import largest_pooled, write_calibration_figure
+from reproduce.figures.classes import write_classes_figure
 from reproduce.metrics.calibration import (
     balanced_accuracy,
     brier_scores,
@@ -125,18 +126,32 @@ def test_both_models_are_scored_on_the_clips_that_both_have(tmp_path: Path) -> N
     assert pooled["ast_debug"].correct.sum() == 3
 
 
-def test_the_command_prints_the_table_and_writes_the_figure(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_classes_are_scored_and_compared_on_their_own_clips(tmp_path: Path) -> None:
+    # Clips are of dog, rain, clock and saw in turn: AST misses every second clock, MAST every second rain.
+    table = build("classes", inputs_of(tmp_path, pair(tmp_path, "11011111", "10111111")))
+    assert column(table, "ast_debug") == {"clock": 50, "dog": 100, "saw": 100, "rain": 100, "balanced accuracy": 87.5}
+    assert column(table, "mast_debug - ast_debug") == {"clock": 50, "dog": 0, "saw": 0, "rain": -50}
+    assert list(column(table, "clips").values()) == [4] * 4
+    assert "0 classes are better and 0 worse" in table.notes[1]
+
+
+@pytest.mark.parametrize("name", ["calibration", "classes"])
+def test_the_command_prints_the_table_and_writes_the_figure(
+    name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     for run in pair(tmp_path, "11101110", "11111111"):
         append_record(tmp_path, run)
     figures = tmp_path / "figures"
-    command = ["calibration", "--records", str(tmp_path), "--figures", str(figures), "--format", "json"]
+    command = [name, "--records", str(tmp_path), "--figures", str(figures), "--format", "json"]
     assert main(command) == 0
     printed = capsys.readouterr()
-    assert {cell["row"] for cell in json.loads(printed.out)["rows"]} >= {"ast_debug", "mast_debug"}
+    shown = {"ast_debug", "mast_debug"} if name == "calibration" else {"dog", "balanced accuracy"}
+    assert {cell["row"] for cell in json.loads(printed.out)["rows"]} >= shown
     assert printed.err.count("wrote") == 2
-    assert {path.name for path in figures.iterdir()} == {"calibration.png", "calibration.svg"}
+    assert {path.name for path in figures.iterdir()} == {f"{name}.png", f"{name}.svg"}
 
 
 def test_nothing_is_drawn_of_nothing(tmp_path: Path) -> None:
     assert largest_pooled(inputs_of(tmp_path, [])) is None
-    assert write_calibration_figure(inputs_of(tmp_path, []), tmp_path / "figures") == []
+    for write in (write_calibration_figure, write_classes_figure):
+        assert write(inputs_of(tmp_path, []), tmp_path / "figures") == []

@@ -2,7 +2,7 @@
 
 from reports.plots.architecture import draw_architecture
 from reports.plots.base import Drawn, Plot, use_style
-from reports.plots.beyond import draw_calibration, draw_robustness, draw_transfer
+from reports.plots.beyond import draw_calibration, draw_data_efficiency, draw_robustness, draw_transfer
 from reports.plots.budget import draw_accuracy_cost
 from reports.plots.classes import draw_class_differences, draw_confusion
 from reports.plots.components import draw_components
@@ -59,6 +59,12 @@ PLOTS: dict[str, Plot] = {
             draw=draw_transfer,
             needs="trained models on clips of other lengths",
             command="python -m reproduce transfer --data esc50=DIR",
+        ),
+        Plot(
+            name="data_efficiency",
+            draw=draw_data_efficiency,
+            needs="runs of both models on parts of the training clips",
+            command="python -m reproduce data_efficiency --data esc50=DIR",
         ),
         Plot(name="class_differences", draw=draw_class_differences, **_RUNS),
         Plot(name="confusion", draw=draw_confusion, **_RUNS),

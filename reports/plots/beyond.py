@@ -5,6 +5,7 @@ from __future__ import annotations
 from reports.plots.base import PAGE_WIDTH, Drawn, finish, legend_above, line_handles, plain
 from reproduce.figures.calibration import largest_pooled, plot_confidences, plot_reliability
 from reproduce.figures.conditions import kinds_of, plot_condition
+from reproduce.figures.data_efficiency import largest_parts, plot_data_efficiency
 from reproduce.metrics.calibration import BINS
 from reproduce.records.condition_runs import ConditionsRun, RobustnessRun, TransferRun
 from reproduce.tables import TableInputs
@@ -53,6 +54,33 @@ def draw_transfer(inputs: TableInputs) -> Drawn | None:
         "shorter clip is the start of the clip, a longer one the clip repeated."
     )
     return _draw(inputs, TransferRun, what)
+
+
+def draw_data_efficiency(inputs: TableInputs) -> Drawn | None:
+    """Top-1 by the number of training clips."""
+    found = largest_parts(inputs.records)
+    if found is None:
+        return None
+    from matplotlib import pyplot
+
+    title, parts = found
+    figure, axes = pyplot.subplots(figsize=(0.6 * PAGE_WIDTH, PANEL_HEIGHT + 0.3), layout="constrained")
+    plot_data_efficiency(axes, parts)
+    axes.set_ylabel("top-1 (%)")
+    axes.set_title(plain(title), fontsize=7.5)
+    models = list(parts[-1].scores)
+    legend_above(figure, line_handles(models, marks=True))
+    values = "; ".join(
+        f"{100 * part.fraction:g} % "
+        + ", ".join(f"{model} {score.value:.1f} %" for model, score in part.scores.items())
+        for part in parts
+    )
+    return finish(
+        figure,
+        "Accuracy by the number of training clips, for equally many optimiser steps on the same parts of the clips. "
+        "Bars: 95 % Wilson intervals over test clips.",
+        f"Top-1 by part of the training clips: {values}.",
+    )
 
 
 def _draw(inputs: TableInputs, kind: type[ConditionsRun], what: str) -> Drawn | None:

@@ -1,4 +1,4 @@
-"""Run `calibration`, `robustness` and `transfer`: what trained models are worth beyond top-1 accuracy."""
+"""Run `calibration`, `classes`, `robustness` and `transfer`: what trained models are worth beyond top-1 accuracy."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from reproduce.datasets import parse_locations
 from reproduce.errors import InputError
 from reproduce.experiments.conditions import AS_TRAINED, STUDIES
 from reproduce.figures.calibration import write_calibration_figure
+from reproduce.figures.classes import write_classes_figure
 from reproduce.figures.conditions import write_conditions_figure
 from reproduce.records.condition_runs import CONDITION_KINDS
 from reproduce.records.records import Records
@@ -26,11 +27,12 @@ from reproduce.tables.robustness import condition_scores
 SUFFIX = ".safetensors"
 
 
-def run_calibration(options: argparse.Namespace) -> int:
-    """Print how far the probabilities of recorded runs can be trusted, and draw their reliability."""
-    inputs = table_inputs(["calibration"], options.records)
-    print_table(build("calibration", inputs), options.format)
-    log_files(write_calibration_figure(inputs, options.figures))
+def run_drawn(options: argparse.Namespace) -> int:
+    """Print a table of stored predictions, and draw its figure."""
+    inputs = table_inputs([options.target], options.records)
+    print_table(build(options.target, inputs), options.format)
+    write = {"calibration": write_calibration_figure, "classes": write_classes_figure}[options.target]
+    log_files(write(inputs, options.figures))
     return 0
 
 

@@ -20,7 +20,15 @@ from reproduce.tables import TableSpec, table_specs
 from reproduce.tables.render import ALL_FORMATS
 
 # Comparison on a folder in ESC-50's layout -> its default preset.
-STUDIES = {"esc50": "demo", "tune": "demo", "equal_macs": "demo", "pooling": "coarse", "components": "coarse"}
+STUDIES = {
+    "esc50": "demo",
+    "tune": "demo",
+    "equal_macs": "demo",
+    "pooling": "coarse",
+    "components": "coarse",
+    "data_efficiency": "coarse",
+}
+DRAWN = ("calibration", "classes")  # tables of stored predictions, with a figure each
 CONDITIONS = tuple(CONDITION_STUDIES)  # trained models, tested again under other conditions
 START_HERE = ("table5", "claims", "esc50")
 PAPER_TABLES = ("table1", "claims")  # in addition to the trained targets
@@ -41,8 +49,8 @@ def _table_command(spec: TableSpec) -> Command:
         group, add_options, run = "paper", o.add_target, "reproduce.cli.targets:run_target"
     elif spec.name == "scaling":
         add_options, run = _scaling_options, "reproduce.cli.targets:run_scaling"
-    elif spec.name == "calibration":
-        add_options, run = _drawn_options, "reproduce.cli.beyond:run_calibration"
+    elif spec.name in DRAWN:
+        add_options, run = _drawn_options, "reproduce.cli.beyond:run_drawn"
     elif spec.name in CONDITIONS:
         add_options, run = _conditions_options, "reproduce.cli.beyond:run_conditions"
     else:
@@ -74,6 +82,8 @@ def _study_options(name: str, parser: argparse.ArgumentParser) -> None:
         add_tune(parser)
     else:
         add_study(parser, STUDIES[name])
+    if name == "data_efficiency":
+        o.add_figures(parser)
     if name == "components":
         parser.add_argument("--without", action="store_true", help="also MAST without one component each")
 

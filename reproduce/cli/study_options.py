@@ -41,6 +41,7 @@ class StudyOptions:
         seeds: number of seeds.
         fold: fold that scores the rates of `tune`; "" for the preset's.
         without: whether `components` trains MAST without one component each too.
+        figures: folder of the figure of `data_efficiency`; None for the other studies, which draw none.
         dry_run: describe the data and the settings, and stop.
         format: of the table.
         training: see there.
@@ -63,6 +64,7 @@ class StudyOptions:
     seeds: int
     fold: str
     without: bool
+    figures: Path | None
     dry_run: bool
     format: str
     training: o.TrainingOptions
@@ -101,6 +103,7 @@ class StudyOptions:
             seeds=getattr(options, "seeds", 1),
             fold=getattr(options, "fold", None) or "",
             without=getattr(options, "without", False),
+            figures=getattr(options, "figures", None),
             dry_run=options.dry_run,
             format=options.format,
             training=o.TrainingOptions.of(options),

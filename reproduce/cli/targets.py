@@ -31,8 +31,8 @@ from reproduce.tables.plan import plan_table
 from reproduce.tables.scaling import by_machine
 
 NOT_OF_THE_PAPER = (
-    "costs", "speed", "esc50", "tune", "equal_macs", "pooling", "components", "calibration", "robustness", "transfer",
-    "data_efficiency",
+    "costs", "speed", "esc50", "tune", "equal_macs", "pooling", "components", "calibration", "classes", "robustness",
+    "transfer", "data_efficiency",
 )  # fmt: skip
 
 

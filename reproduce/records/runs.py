@@ -259,6 +259,11 @@ class TrainedRun(DataRun):
         return self.recipe.epochs
 
     @property
+    def train_fraction(self) -> float:
+        """Part of the training clips that it was trained on."""
+        return float(self.record.experiment.get("train_fraction", 1.0))
+
+    @property
     def is_cross_validation(self) -> bool:
         """Whether the scored splits are folds. Numbers name folds, words name official splits."""
         return all(split.isdecimal() for split in self.test_splits)

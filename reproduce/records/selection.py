@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from reproduce.experiments.comparisons import EQUAL_MACS, POOLING, equal_macs_lengths
 from reproduce.experiments.components import COMPONENTS
+from reproduce.experiments.data_efficiency import DATA_EFFICIENCY
 from reproduce.records.records import Records, latest
 from reproduce.records.runs import CostRun, SearchRun, TrainedRun, canonical_config
 
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 Trained = TypeVar("Trained", bound=TrainedRun)
 Groups = list[list[Trained]]
 
-STUDIES = (EQUAL_MACS, POOLING, COMPONENTS)  # recipe names that are in no plain comparison
+STUDIES = (EQUAL_MACS, POOLING, COMPONENTS, DATA_EFFICIENCY)  # recipe names that are in no plain comparison
 PAPER_INPUT, PAPER_CLASSES = (128, 1024), 527  # input and classes of the paper's costs: AudioSet
 
 # Columns of `_table` that runs share when they differ only in the seed.
@@ -176,6 +177,18 @@ def component_groups(records: Records, dataset: str) -> Groups[TrainedRun]:
     return _side_by_side(table[table.recipe_name == COMPONENTS], ("model", "config"))
 
 
+def data_efficiency_groups(records: Records, dataset: str) -> Groups[TrainedRun]:
+    """Group the DATA_EFFICIENCY runs on `dataset`: only model, part, epochs, learning rate, fold and seed differ."""
+    table = _on(records, dataset, without=())
+    table = table[table.recipe_name == DATA_EFFICIENCY]
+    groups = [
+        group
+        for _, part in _grouped(table, ("recipe_but_lr_epochs",))
+        for group in _side_by_side(part, ("model", "recipe_but_lr", "train_fraction"))
+    ]
+    return sorted(groups, key=len, reverse=True)
+
+
 def searches(records: Records, dataset: str) -> list[SearchRun]:
     """Return the newest search run of each key on `dataset`, sorted by learning rate and model."""
     runs = (run for run in records.newest(SearchRun) if run.dataset == dataset)
@@ -208,7 +221,8 @@ def _table(runs: Iterable[TrainedRun]) -> pandas.DataFrame:
         contents.setdefault(run.data_key, set()).update([run.content] if run.content else [])
     only = {key: next(iter(known)) if len(known) == 1 else () for key, known in contents.items()}
     columns = (
-        "run", "key", "created", "size", "standin", "seed", "lr", "fold", "recipe_but_lr_epochs", *BUT_SEED,
+        "run", "key", "created", "size", "standin", "seed", "lr", "fold", "recipe_but_lr_epochs", "train_fraction",
+        *BUT_SEED,
         *(name for name in SIDE_BY_SIDE if name not in BUT_SEED),
     )  # fmt: skip
     rows = [{**_row(run), "data": (run.data_key, run.content or only[run.data_key])} for run in runs]
@@ -229,6 +243,7 @@ def _row(run: TrainedRun) -> dict[str, Any]:
         "front_end": run.front_end,
         "recipe": run.recipe,
         "recipe_but_lr": recipe_but_lr,
+        "train_fraction": run.train_fraction,
         "recipe_but_lr_epochs": replace(recipe_but_lr, epochs=0),
         "recipe_name": run.recipe_name,
         "classes": run.classes_key,

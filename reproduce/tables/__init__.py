@@ -17,7 +17,9 @@ from reproduce.tables import (  # noqa: F401, I001  (the order is the listing's)
     studies,
     components,
     calibration,
+    classes,
     robustness,
+    data_efficiency,
 )
 from reproduce.tables.base import (
     CLIPS,
