@@ -124,7 +124,8 @@ def _with_steps(
             cells[column.key] = _step_cell(steps[row.label])
         rows.append(Row(row.key, row.label, cells))
     scores = sum(c.unit == "%" for c in table.columns)
-    columns = (*table.columns[:scores], column, *table.columns[scores:], ACTIVATIONS)
+    costs = [replace(c, decimals=3) if c.unit == "G" else c for c in table.columns[scores:]]  # small models
+    columns = (*table.columns[:scores], column, *costs, ACTIVATIONS)
     return replace(table, columns=columns, rows=tuple(rows))
 
 
