@@ -11,6 +11,7 @@ from reproduce.cli.session import make_execution
 from reproduce.datasets import ClipIndex
 from reproduce.efficiency.training_speed import training_speed
 from reproduce.experiments.experiment import Experiment
+from reproduce.experiments.training_subset import training_positions
 from reproduce.records.store import load_records
 
 
@@ -40,12 +41,9 @@ def time_lines(experiments: Sequence[Experiment], index: ClipIndex, options: Tra
 def _seconds(experiment: Experiment, index: ClipIndex, speed: _Speed) -> float:
     clips = {
         name: len(index.positions_of(*splits))
-        for name, splits in (
-            ("train", experiment.train_splits),
-            ("val", experiment.val_splits),
-            ("test", experiment.test_splits),
-        )
+        for name, splits in (("val", experiment.val_splits), ("test", experiment.test_splits))
     }
+    clips["train"] = len(training_positions(experiment, index))
     recipe = experiment.recipe
     predicted = (
         clips["test"] + recipe.epochs * clips["val"] + (recipe.epochs * clips["test"] if recipe.report_best else 0)

@@ -203,18 +203,16 @@ def match_recorded(experiments: Sequence[Experiment], index: ClipIndex, runs: Se
 
 
 def _keys(experiments: Iterable[Experiment], index: ClipIndex) -> dict[str, Experiment]:
-    """The experiments by key, each split hashed once."""
+    """The experiments by key, each set of clips hashed once."""
 
     @cache
-    def identity(splits: tuple[str, ...]) -> str:
-        return index.where_split(*splits).identity_sha256()
+    def identity(positions: bytes) -> str:
+        return index.take(np.frombuffer(positions, np.int64)).identity_sha256()
 
-    def trained_on(e: Experiment) -> str:
-        if e.train_fraction == 1:
-            return identity(e.train_splits)
-        return index.take(training_positions(e, index)).identity_sha256()
+    def clips(e: Experiment) -> tuple[np.ndarray, np.ndarray]:
+        return training_positions(e, index), index.positions_of(*e.test_splits)
 
-    return {e.key(trained_on(e), identity(e.test_splits)): e for e in experiments}
+    return {e.key(*(identity(own.astype(np.int64).tobytes()) for own in clips(e))): e for e in experiments}
 
 
 def _open_shards(request: StoreRequest, stream: bool) -> WaveformStore:
