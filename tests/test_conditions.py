@@ -14,7 +14,11 @@ from make_studies import column, inputs_of, make_predictions, make_stored_run
 from reports.plots.beyond import draw_calibration, draw_robustness, draw_transfer
 from reproduce.__main__ import main
 from reproduce.audio.corruptions import add_noise, low_pass, repeated, shift
+from reproduce.audio.spec import AudioSpec
+from reproduce.data.waveform_store import load_waveforms
+from reproduce.datasets import read_dataset
 from reproduce.errors import InputError
+from reproduce.evaluation.conditions import under_condition
 from reproduce.experiments.conditions import AS_TRAINED, NOISE, ROBUSTNESS, TRANSFER, Condition
 from reproduce.figures.conditions import draw_conditions
 from reproduce.records.condition_runs import RobustnessRun, TransferRun
@@ -236,3 +240,21 @@ def test_weights_of_another_run_are_refused(work: Path, capsys: pytest.CaptureFi
     command = ["robustness", "--run", "all", *_where(work)[:4], "--runs", str(swapped)]
     assert main(command) != 0
     assert "not the weights of record" in capsys.readouterr().err
+
+
+def test_a_run_of_several_crops_is_tested_on_whole_clips_and_one_of_one_crop_on_their_start(tmp_path: Path) -> None:
+    store = load_waveforms(
+        read_dataset("esc50", make_esc50_folder(tmp_path / "esc50", per_fold=1, folds=1)),
+        AudioSpec(mels=32, frames=32, frame_shift_ms=10.0),
+        whole=True,
+    )
+    length = len(store.waveforms[0])
+    assert length > store.spec.samples
+    noise = Condition(NOISE, 10.0)
+    assert len(under_condition(store, noise, whole=True).waveforms[0]) == length
+    start = under_condition(store, noise).waveforms[0]
+    assert np.array_equal(
+        start, add_noise(store.waveforms[0][: store.spec.samples], 10.0, str(store.index.clip_ids[0]))
+    )
+    longer = under_condition(store, Condition("length", 2.0))
+    assert longer.spec.frames == 64 and len(longer.waveforms[0]) == longer.spec.samples

@@ -58,6 +58,7 @@ class ConditionedWaveforms:
         spec: of the front end that they go to.
         trained: of the front end that the model was trained with.
         condition: what is done to them.
+        whole: keep longer clips whole, for several crops.
     """
 
     waveforms: Waveforms
@@ -65,13 +66,14 @@ class ConditionedWaveforms:
     spec: AudioSpec
     trained: AudioSpec
     condition: Condition
+    whole: bool
 
     def __len__(self) -> int:
         return len(self.waveforms)
 
     def __getitem__(self, position: int, /) -> np.ndarray:
         waveform = self.waveforms[position]
-        if len(waveform) > self.trained.samples:
+        if len(waveform) > self.trained.samples and not self.whole:
             waveform = crop(waveform, self.trained.samples, 0)
         kind, level = self.condition.kind, self.condition.level
         if kind == NOISE:
@@ -94,13 +96,19 @@ class ConditionedWaveforms:
         return self.waveforms.memory_bytes(spec, whole)
 
 
-def under_condition(store: WaveformStore, condition: Condition) -> WaveformStore:
-    """The clips of a store under a condition; of another length, with the front end of that length."""
+def under_condition(store: WaveformStore, condition: Condition, whole: bool = False) -> WaveformStore:
+    """The clips of a store under a condition; of another length, with the front end of that length.
+
+    Args:
+        store: the clips, with the front end that the model was trained with.
+        condition: see there.
+        whole: keep longer clips whole, for several crops.
+    """
     spec = store.spec
     if condition.kind == LENGTH:
         spec = replace(spec, frames=max(1, round(spec.frames * condition.level)))
     ids = tuple(map(str, store.index.clip_ids.tolist()))
-    waveforms = ConditionedWaveforms(store.waveforms, ids, spec, store.spec, condition)
+    waveforms = ConditionedWaveforms(store.waveforms, ids, spec, store.spec, condition, whole)
     return replace(store, spec=spec, waveforms=waveforms)
 
 
@@ -132,15 +140,15 @@ def measure_conditions(
         InputError: the weights are not the run's or cannot be read, a clip could not be used, or a file cannot be
             written.
     """
-    trained = _load(job)
+    trained, options = _load(job), InferenceOptions(device=job.device, crops=job.run.recipe.test_crops)
     rows, positions = [], np.empty(0, np.int64)
     targets = job.store.index.targets(DEFAULT_HEAD, np.arange(len(job.store))).argmax(axis=1)
     for number, condition in enumerate(STUDIES[job.kind]):
-        store = under_condition(job.store, condition)
+        store = under_condition(job.store, condition, whole=options.crops > 1)
         fitting = trained
         if store.spec.frames != job.store.spec.frames:
             fitting = load_trained_model(str(job.weights), job.device, frames=store.spec.frames)
-        predictions = predict_store(fitting, store, InferenceOptions(device=job.device))
+        predictions = predict_store(fitting, store, options)
         if number and not np.array_equal(predictions.positions, positions):
             raise InputError(f"{job.weights}: under {condition.name} other clips could be used than without")
         positions = predictions.positions
