@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from math import prod
 from typing import Any, ClassVar
 
@@ -33,17 +32,18 @@ from models.layers import (
     DropPath,
     Mlp,
     at_least_float32,
-    check_config,
     drop_path_rates,
     init_linear_weights,
 )
-from models.pooling_attention import ATTENTION_PATHS, BlockPlan, PoolingAttention, pooled_grid
+from models.mast_config import MASTConfig, plan_blocks
+from models.pooling_attention import ATTENTION_PATHS, BlockPlan, PoolingAttention
+from models.position_embedding import PREFIX_TOKENS, position_grid, resize_position_embedding
 from models.recompute import is_recomputed
 from models.registry import register_presets
 from models.weight_files import CheckpointError
 from models.weight_formats import Action, Grid, PublishedWeights, WeightFormat, WeightSource
 
-PATCH_KERNEL, PATCH_STRIDE, PATCH_PADDING = 7, 4, 3
+HEAD_NORM_EPS = 1e-5  # of the LayerNorm before AST's classifier
 
 REL_POS_RULES = ((r"\.rel_pos_h$", ".rel_pos_freq"), (r"\.rel_pos_w$", ".rel_pos_time"))
 PRETRAINED_FORMATS = {
@@ -67,79 +67,6 @@ PUBLISHED = {
         fields=("embed_dim", "depths", "num_heads", "mlp_ratio"),
     ),
 }
-
-
-@dataclass(frozen=True)
-class MASTConfig:
-    """Everything that defines a MAST. The defaults are the paper's `mast_base` at 128 x 1024.
-
-    Args:
-        num_classes: int, or {head name: classes}.
-        input_size: (mels, frames).
-        in_chans: spectrogram channels.
-        embed_dim: width of the first stage; doubles with every stage.
-        num_heads: heads of the first stage; doubles with every stage, so the head size is the same everywhere.
-        depths: blocks per stage; the first block of stages 2, 3, 4 (blocks 2, 5, 21) widens and pools.
-        pool_strides: query pooling (frequency, time) of those blocks; (1, 1) removes a pooling, keeps the widening.
-        kv_stride: key/value pooling of the first stage; every query pooling divides it per axis, down to 1
-            (FAIR's POOL_KV_STRIDE_ADAPTIVE).
-        mlp_ratio: hidden width over width.
-        drop_path_rate: linear over the blocks, on both branches; MViTv2-B trains with 0.3.
-        norm_eps: LayerNorm epsilon.
-        attention: one of `ATTENTION_PATHS`, or "auto", the one for the device; outputs agree.
-
-    Raises:
-        ValueError: sizes that cannot be built.
-    """
-
-    num_classes: int | Mapping[str, int] = 527
-    input_size: tuple[int, int] = (128, 1024)
-    in_chans: int = 1
-    embed_dim: int = 96
-    num_heads: int = 1
-    depths: tuple[int, ...] = (2, 3, 16, 3)
-    pool_strides: tuple[Grid, ...] = ((2, 2), (2, 2), (1, 2))
-    kv_stride: Grid = (4, 4)
-    mlp_ratio: float = 4.0
-    drop_path_rate: float = 0.0
-    norm_eps: float = 1e-6
-    attention: str = "auto"
-
-    def __post_init__(self) -> None:
-        # JSON gives lists back; a frozen config compares by value only with tuples.
-        object.__setattr__(self, "input_size", tuple(self.input_size))
-        object.__setattr__(self, "depths", tuple(self.depths))
-        object.__setattr__(self, "pool_strides", tuple((int(f), int(t)) for f, t in self.pool_strides))
-        object.__setattr__(self, "kv_stride", tuple(self.kv_stride))
-        check_config(self, sum(self.depths))
-        if len(self.pool_strides) != len(self.depths) - 1:
-            raise ValueError(f"{len(self.depths)} depths need one pool_stride less, got {self.pool_strides}")
-        if any(min(stride) < 1 for stride in (*self.pool_strides, self.kv_stride)):
-            raise ValueError(f"strides must be at least 1, got pool {self.pool_strides} and kv {self.kv_stride}")
-        if self.attention not in ("auto", *ATTENTION_PATHS):
-            raise ValueError(f"attention must be auto or one of {ATTENTION_PATHS}, got {self.attention!r}")
-
-    @property
-    def grid(self) -> Grid:
-        """Tokens along (frequency, time) after the patch embedding: 32 x 256 at 128 x 1024."""
-        return pooled_grid(self.input_size, (PATCH_STRIDE, PATCH_STRIDE))
-
-
-def plan_blocks(config: MASTConfig) -> list[BlockPlan]:
-    """Sizes of every block, in order."""
-    plans: list[BlockPlan] = []
-    dim, grid, stride_kv = config.embed_dim, config.grid, config.kv_stride
-    for stage, depth in enumerate(config.depths):
-        dim_out, num_heads = config.embed_dim * 2**stage, config.num_heads * 2**stage
-        for position in range(depth):
-            stride_q = config.pool_strides[stage - 1] if stage and position == 0 else (1, 1)
-            stride_kv = (max(stride_kv[0] // stride_q[0], 1), max(stride_kv[1] // stride_q[1], 1))
-            plan = BlockPlan(
-                dim=dim, dim_out=dim_out, num_heads=num_heads, grid=grid, stride_q=stride_q, stride_kv=stride_kv
-            )
-            plans.append(plan)
-            dim, grid = dim_out, plan.grid_out
-    return plans
 
 
 class Block(nn.Module):
@@ -166,9 +93,10 @@ class Block(nn.Module):
         """(B, tokens, dim_out) to (B, pooled tokens, dim_out)."""
         if self.pool_skip is None:
             return x
-        B, _, C = x.shape
-        grid = self.pool_skip(x.reshape(B, *self.plan.grid, C).permute(0, 3, 1, 2))
-        return grid.permute(0, 2, 3, 1).reshape(B, -1, C)
+        (B, _, C), before = x.shape, self.plan.prefix_tokens
+        grid = self.pool_skip(x[:, before:].reshape(B, *self.plan.grid, C).permute(0, 3, 1, 2))
+        pooled = grid.permute(0, 2, 3, 1).reshape(B, -1, C)
+        return torch.cat((x[:, :before], pooled), dim=1) if before else pooled
 
     def forward(self, x: Tensor) -> Tensor:
         normed = self.norm1(x)
@@ -179,63 +107,72 @@ class Block(nn.Module):
     def cost_items(self, name: str) -> Iterator[CostItem]:
         """MACs of the block named `name`."""
         attn, plan = self.attn, self.plan
-        tokens, queries, keys = prod(plan.grid), prod(plan.grid_out), prod(plan.key_grid)
-        pooled = queries + 2 * keys  # positions of q, k and v after pooling, each dim_out wide over all heads
-        yield CostItem(name, "norm", norm_macs(tokens * plan.dim + (pooled + queries) * plan.dim_out))
+        tokens, queries, keys = plan.tokens, plan.queries, plan.keys
+        # Positions of q, k and v that go through a LayerNorm, and those that come from a convolution.
+        normed = plan.pool_q * queries + 2 * plan.pool_kv * keys
+        convolved = plan.pool_q * prod(plan.grid_out) + 2 * plan.pool_kv * prod(plan.key_grid)
+        yield CostItem(name, "norm", norm_macs(tokens * plan.dim + (normed + queries) * plan.dim_out))
         yield from linear_items(name, attn.qkv, tokens)
         yield from linear_items(name, attn.proj, queries)
-        yield CostItem(name, "conv", plan.num_heads * conv_macs(attn.pool_q, pooled))
+        pool = attn.pool_q or attn.pool_k
+        if pool is not None:
+            yield CostItem(name, "conv", plan.num_heads * conv_macs(pool, convolved))
         yield CostItem(name, "attention", 2 * queries * keys * plan.dim_out)
-        yield CostItem(name, "relative position", queries * sum(plan.key_grid) * plan.dim_out)
+        if plan.relative:
+            yield CostItem(name, "relative position", prod(plan.grid_out) * sum(plan.key_grid) * plan.dim_out)
         if self.proj is not None:
             yield from linear_items(name, self.proj, tokens)
         if self.pool_skip is not None:
-            yield CostItem(name, "pool", tokens * plan.dim_out)
+            yield CostItem(name, "pool", prod(plan.grid) * plan.dim_out)
         yield from mlp_items(name, self.mlp, queries)
 
     def saved_activations(self, name: str, batch: int, device: torch.device) -> SavedActivations:
         """Activations that autograd saves of one clip of `batch` in the block named `name`."""
         plan, path = self.plan, self.attn.path_on(device)
-        tokens, queries, keys = prod(plan.grid), prod(plan.grid_out), prod(plan.key_grid)
-        entering, leaving = tokens * plan.dim, queries * plan.dim_out
-        recomputed = is_recomputed(batch * tokens * plan.dim_out, device.type, self.attn.recompute_from)
+        entering, leaving = plan.tokens * plan.dim, plan.queries * plan.dim_out
+        before, keys = plan.tokens * plan.dim_out, plan.keys * plan.dim_out  # of k or v before and after pooling
+        recomputed = is_recomputed(batch * before, device.type, self.attn.recompute_from)
         # What pooling gives to the LayerNorms of q, k and v.
-        pooled = 0 if recomputed else leaving + 2 * keys * plan.dim_out
+        pooled = 0 if recomputed else plan.pool_q * leaving + 2 * plan.pool_kv * keys
         # The normed input; q, k and v before pooling; the projection's input.
-        saved = entering + 3 * tokens * plan.dim_out + leaving
+        saved = entering + (plan.pool_q + 2 * plan.pool_kv) * before + leaving
         if not (recomputed and path == "chunked"):  # whose inputs are recomputed with the pooling
             saved += self._saved_by_product(path)
         if self.pool_skip is not None:
-            saved += tokens * plan.dim_out
+            saved += prod(plan.grid) * plan.dim_out
         return SavedActivations(
             block=name,
             inputs=entering,
             float32=entering + pooled + leaving,
-            autocast=saved + mlp_saved(self.mlp, queries, batch, device.type),
-            indices=leaving if self.pool_skip is not None else 0,
+            autocast=saved + mlp_saved(self.mlp, plan.queries, batch, device.type),
+            indices=prod(plan.grid_out) * plan.dim_out if self.pool_skip is not None else 0,
         )
 
     def _saved_by_product(self, path: str) -> int:
         """Elements that the attention product saves of q, k and v, and of the tables' products with q."""
         plan = self.plan
-        queries, keys = prod(plan.grid_out), prod(plan.key_grid)
+        queries, keys = plan.queries, plan.keys
         if path == "chunked":  # q, k and v alone
             return plan.dim_out * (queries + 2 * keys)
-        copies = 2 * plan.dim_out * queries  # of q, for its products with both tables
+        copies = 2 * plan.dim_out * queries if plan.relative else 0  # of q, for its products with both tables
         if path == "folded":  # q, k, v and the result, padded to one head size
             return copies + plan.num_heads * 2 * (queries + keys) * self.attn.folded_head_dim
         if path == "flex":  # q, k, v, the result, and the tables' products
             return copies + 2 * (queries + keys) * plan.dim_out + plan.num_heads * queries * sum(plan.key_grid)
-        # q, k, v, the result, and a (queries x keys) bias or probabilities per head
-        return copies + 2 * (queries + keys) * plan.dim_out + plan.num_heads * queries * keys
+        # q, k, v; the result, unless it is the projection's input itself; with a bias or by plain products, a
+        # (queries x keys) tensor per head.
+        saved = copies + (queries * (1 + plan.residual) + 2 * keys) * plan.dim_out
+        return saved + (plan.num_heads * queries * keys if plan.relative or path == "reference" else 0)
 
 
 class PatchEmbed(nn.Module):
-    """7x7 patches at stride 4, (B, in_chans, mels, frames) to (B, F*T, C), frequency-major."""
+    """Overlapping patches, 7x7 at stride 4, (B, in_chans, mels, frames) to (B, F*T, C), frequency-major."""
 
     def __init__(self, config: MASTConfig) -> None:
         super().__init__()
-        self.proj = nn.Conv2d(config.in_chans, config.embed_dim, PATCH_KERNEL, PATCH_STRIDE, PATCH_PADDING)
+        self.proj = nn.Conv2d(
+            config.in_chans, config.embed_dim, config.patch_size, config.patch_stride, config.patch_padding
+        )
 
     def forward(self, x: Tensor) -> Tensor:
         # Contiguous; otherwise every sum of the first stage keeps the convolution's layout and every LayerNorm copies.
@@ -246,7 +183,7 @@ class MAST(SpectrogramTransformer):
     """The model. `forward`: (B, in_chans, mels, frames) to (B, classes), or to {head: (B, classes)}.
 
     The embedding is the mean over tokens after the last LayerNorm. Logits are raw in training and evaluation alike
-    (FAIR's head applies softmax in evaluation).
+    (FAIR's head applies softmax in evaluation). The switches of `MASTConfig` replace parts of it by AST's.
     """
 
     config: MASTConfig
@@ -255,6 +192,9 @@ class MAST(SpectrogramTransformer):
     pretrained_formats = PRETRAINED_FORMATS
     published = PUBLISHED
     retired_fields: ClassVar[Mapping[str, Any]] = {"cls_token": False}
+    cls_token: nn.Parameter  # with AST's readout
+    dist_token: nn.Parameter
+    pos_embed: nn.Parameter  # with absolute positions
 
     def __init__(self, config: MASTConfig) -> None:
         super().__init__(config)
@@ -263,24 +203,48 @@ class MAST(SpectrogramTransformer):
         rates = drop_path_rates(config.drop_path_rate, len(plans))
         self.blocks = nn.ModuleList(Block(plan, config, rate) for plan, rate in zip(plans, rates, strict=True))
         self.norm = nn.LayerNorm(self.embedding_dim, eps=config.norm_eps)
+        if config.readout == "tokens":
+            self.head_norm = nn.LayerNorm(self.embedding_dim, eps=HEAD_NORM_EPS)
         self.head = ClassifierHead(self.embedding_dim, config.num_classes)
         self.apply(init_linear_weights)
+        names = ("cls_token", "dist_token") if config.readout == "tokens" else ()
+        if config.positions == "absolute":
+            names = (*names, "pos_embed")
+        for name in names:
+            tokens = config.prefix_tokens + prod(config.grid) if name == "pos_embed" else 1
+            setattr(self, name, nn.Parameter(torch.empty(1, tokens, config.embed_dim)))
+            nn.init.trunc_normal_(getattr(self, name), std=0.02)
+        self._undecayed = set(names)
 
     @property
     def embedding_dim(self) -> int:
-        return self.config.embed_dim * 2 ** (len(self.config.depths) - 1)
+        return self.config.embedding_dim
 
     def no_weight_decay(self) -> set[str]:
-        """None besides biases and norms: FAIR decays the relative positions (ZERO_DECAY_POS_CLS False)."""
-        return set()
+        """None besides biases and norms: FAIR decays the relative positions (ZERO_DECAY_POS_CLS False).
+
+        AST's tokens and position embedding, where they are switched on, are not decayed, as in AST.
+        """
+        return set(self._undecayed)
 
     def embed(self, x: Tensor) -> Tensor:
-        """(B, in_chans, mels, frames) to tokens (B, F*T, C)."""
-        return self.patch_embed(x)
+        """(B, in_chans, mels, frames) to tokens (B, prefix + F*T, C)."""
+        x = self.patch_embed(x)
+        if self.config.readout == "tokens":
+            prefix = torch.cat((self.cls_token, self.dist_token), dim=1).expand(x.shape[0], -1, -1)
+            x = torch.cat((prefix, x), dim=1)
+        return x + self.pos_embed if self.config.positions == "absolute" else x
 
     def pool(self, tokens: Tensor) -> Tensor:
-        """Mean over tokens, (B, C)."""
-        return at_least_float32(tokens).mean(dim=1)
+        """Mean over tokens, or of the class and the distillation token, (B, C)."""
+        if self.config.readout == "mean":
+            return at_least_float32(tokens).mean(dim=1)
+        class_token, distillation_token = at_least_float32(tokens[:, :PREFIX_TOKENS]).unbind(dim=1)
+        return (class_token + distillation_token) / 2
+
+    def head_logits(self, embedding: Tensor) -> Tensor | dict[str, Tensor]:
+        """Embedding (B, C) to logits, with AST's readout through its LayerNorm."""
+        return self.head(self.head_norm(embedding) if self.config.readout == "tokens" else embedding)
 
     # --- Cost of one clip
 
@@ -288,7 +252,8 @@ class MAST(SpectrogramTransformer):
         yield CostItem("patch embedding", "conv", conv_macs(self.patch_embed.proj, prod(self.config.grid)))
         for number, block in enumerate(self.blocks):
             yield from block.cost_items(f"block {number}")
-        yield CostItem("head", "norm", norm_macs(prod(self.blocks[-1].plan.grid_out) * self.embedding_dim))
+        normed = self.blocks[-1].plan.queries + (self.config.readout == "tokens")
+        yield CostItem("head", "norm", norm_macs(normed * self.embedding_dim))
         yield from head_items(self.head)
 
     def block_shapes(self) -> Iterator[BlockShape]:
@@ -296,16 +261,18 @@ class MAST(SpectrogramTransformer):
         yield BlockShape("patch embedding", prod(grid), grid, self.config.embed_dim)
         for number, block in enumerate(self.blocks):
             grid = block.plan.grid_out
-            yield BlockShape(f"block {number}", prod(grid), grid, block.plan.dim_out)
+            yield BlockShape(f"block {number}", prod(grid), grid, block.plan.dim_out, block.plan.prefix_tokens)
 
     def saved_activations(self, batch: int, device: torch.device) -> Iterator[SavedActivations]:
         for number, block in enumerate(self.blocks):
             yield block.saved_activations(f"block {number}", batch, device)
-        elements = prod(self.blocks[-1].plan.grid_out) * self.embedding_dim
+        elements = self.blocks[-1].plan.queries * self.embedding_dim
         inputs = prod(self.config.input_size) * self.config.in_chans
         yield SavedActivations(block="head", inputs=elements, float32=elements, autocast=inputs)
 
     def relative_position_terms(self, x: Tensor) -> list[tuple[Tensor, Tensor]]:
+        if self.config.positions != "relative":
+            return []
         means: list[tuple[Tensor, Tensor]] = []
 
         def collect(attn: PoolingAttention, q: Tensor) -> None:
@@ -336,7 +303,19 @@ class MAST(SpectrogramTransformer):
             return key
         return f"blocks.{sum(depths[:stage]) + block}.{key[stage_block.end() :]}"
 
+    @classmethod
+    def grid_of_config(cls, config: MASTConfig) -> Grid | None:
+        return config.grid if config.positions == "absolute" else None
+
     def adapt(self, key: str, tensor: Tensor, target: Tensor, source: WeightSource) -> tuple[Tensor, Action]:
+        if key == "pos_embed":
+            grid = position_grid(tensor, source, self.config.prefix_tokens)
+            if grid == self.config.grid:
+                return tensor, "matched"
+            before = self.config.prefix_tokens
+            return resize_position_embedding(tensor.to(target.dtype), grid, self.config.grid, before), "resized"
+        if self.config.positions == "absolute":
+            return super().adapt(key, tensor, target, source)
         if source.grid is not None:
             raise CheckpointError(f"{source.name}: source_grid is for AST, MAST's tables need none: leave it out")
         if tensor.ndim == 5 and tensor.shape[2] == 1:

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import lru_cache
+from math import prod
 
 import numpy as np
 import torch
@@ -49,6 +50,11 @@ class BlockPlan:
         grid: (frequency, time) of the tokens that enter.
         stride_q: query pooling along (frequency, time).
         stride_kv: key and value pooling along (frequency, time).
+        prefix_tokens: class and distillation token before those of the grid; neither pooled nor with positions.
+        pool_q: queries go through a convolution and a LayerNorm; otherwise they stay as they are.
+        pool_kv: keys and values do.
+        relative: scores have relative positions.
+        residual: the queries are added to the result.
     """
 
     dim: int
@@ -57,6 +63,11 @@ class BlockPlan:
     grid: Grid
     stride_q: Grid = (1, 1)
     stride_kv: Grid = (1, 1)
+    prefix_tokens: int = 0
+    pool_q: bool = True
+    pool_kv: bool = True
+    relative: bool = True
+    residual: bool = True
 
     @property
     def head_dim(self) -> int:
@@ -72,6 +83,26 @@ class BlockPlan:
     def key_grid(self) -> Grid:
         """Grid of the keys and values."""
         return pooled_grid(self.grid, self.stride_kv)
+
+    @property
+    def tokens(self) -> int:
+        """Tokens that enter, those before the grid included."""
+        return self.prefix_tokens + prod(self.grid)
+
+    @property
+    def queries(self) -> int:
+        """Queries, and so tokens that leave, those before the grid included."""
+        return self.prefix_tokens + prod(self.grid_out)
+
+    @property
+    def keys(self) -> int:
+        """Keys and values, those before the grid included."""
+        return self.prefix_tokens + prod(self.key_grid)
+
+    @property
+    def is_multiscale(self) -> bool:
+        """Whether this is MViTv2's attention over a grid: the folded and the chunked path compute no other."""
+        return self.relative and self.residual and not self.prefix_tokens
 
 
 # On torch's meta device the same sums import sympy, which takes 1.2 s; blocks of equal grids share the memory.
@@ -101,9 +132,9 @@ def relative_index(queries: int, keys: int) -> Tensor:
 class PoolingAttention(nn.Module):
     """Attention whose queries, keys and values are each pooled by a strided depthwise 3x3 convolution + LayerNorm.
 
-    `forward`: (B, tokens of plan.grid, dim) to (B, N, dim_out).
+    `forward`: (B, plan.tokens, dim) to (B, plan.queries, dim_out). The plan switches parts off.
 
-    Paths, which all agree:
+    Paths, which all agree; without relative positions or residual, or with prefix tokens, the last two are sdpa:
         reference: scores and bias are plain tensors, so MAC counters see every product.
         sdpa: the fused kernel with the bias as its mask.
         folded: the fused kernel without a mask; the bias is part of the product,
@@ -140,10 +171,18 @@ class PoolingAttention(nn.Module):
             # In MViTv2 stride 1 convolves too: the 3x3 kernel is never skipped.
             return nn.Conv2d(head_dim, head_dim, 3, stride, 1, groups=head_dim, bias=False)
 
-        self.pool_q, self.pool_k, self.pool_v = pool(plan.stride_q), pool(plan.stride_kv), pool(plan.stride_kv)
-        self.norm_q, self.norm_k, self.norm_v = (nn.LayerNorm(head_dim, eps=norm_eps) for _ in range(3))
+        def norm(pooled: bool) -> nn.Module:
+            return nn.LayerNorm(head_dim, eps=norm_eps) if pooled else nn.Identity()
 
-        (F_, T), (f, t) = self.q_grid, self.k_grid
+        self.pool_q = pool(plan.stride_q) if plan.pool_q else None
+        self.pool_k, self.pool_v = (pool(plan.stride_kv) if plan.pool_kv else None for _ in range(2))
+        self.norm_q, self.norm_k, self.norm_v = norm(plan.pool_q), norm(plan.pool_kv), norm(plan.pool_kv)
+        if plan.relative:
+            self._add_tables()
+
+    def _add_tables(self) -> None:
+        """The relative-position tables of both axes, and the row of every (query, key) pair."""
+        (F_, T), (f, t), head_dim = self.q_grid, self.k_grid, self.plan.head_dim
         self.rel_pos_freq = nn.Parameter(torch.empty(2 * max(F_, f) - 1, head_dim))
         self.rel_pos_time = nn.Parameter(torch.empty(2 * max(T, t) - 1, head_dim))
         nn.init.trunc_normal_(self.rel_pos_freq, std=0.02)
@@ -165,6 +204,8 @@ class PoolingAttention(nn.Module):
         FLASH_HEAD_SIZE, then "sdpa", which has a (queries x keys) mask but works on the true head size; "folded" would
         take less memory, by a slower kernel on a head several times as large. Neither was measured, nor was "flex".
         """
+        if not self.plan.is_multiscale:
+            return "reference" if self.path == "reference" else "sdpa"
         if self.path == "flex" and device.type == "cpu" and torch.is_grad_enabled():
             return "sdpa"
         if self.path != "auto":
@@ -174,9 +215,14 @@ class PoolingAttention(nn.Module):
         (F_, T), (f, t) = self.q_grid, self.k_grid
         return "chunked" if self.plan.num_heads * F_ * T * f * t > CHUNKED_FROM else "sdpa"
 
-    def _pool(self, x: Tensor, pool: nn.Conv2d, norm: nn.LayerNorm) -> Tensor:
+    def _pool(self, x: Tensor, pool: nn.Conv2d | None, norm: nn.Module) -> Tensor:
         """(B, tokens, H*D) to (B, pooled tokens, H, D)."""
-        pooled = pool_tokens(x, self.plan.grid, pool, self.plan.num_heads, self.pool_layout)
+        prefix = self.plan.prefix_tokens
+        pooled = x
+        if pool is not None:
+            pooled = pool_tokens(x[:, prefix:], self.plan.grid, pool, self.plan.num_heads, self.pool_layout)
+            if prefix:
+                pooled = torch.cat((x[:, :prefix], pooled), dim=1)
         return norm(pooled.unflatten(-1, (self.plan.num_heads, self.plan.head_dim)))
 
     def _indices(self) -> tuple[Tensor, Tensor]:
@@ -184,19 +230,32 @@ class PoolingAttention(nn.Module):
         return self.freq_index.to(self.rel_pos_freq.device), self.time_index.to(self.rel_pos_time.device)
 
     def relative_terms(self, q: Tensor) -> tuple[Tensor, Tensor]:
-        """Unscaled q.R per axis for q (B, H, N, D): (B, H, F, T, f) and (B, H, F, T, t)."""
+        """Unscaled q.R per axis for q (B, H, N, D): (B, H, F, T, f) and (B, H, F, T, t), of the grid's tokens."""
         B, H, _, D = q.shape
-        grid = q.reshape(B, H, *self.q_grid, D)
+        grid = q[:, :, self.plan.prefix_tokens :].reshape(B, H, *self.q_grid, D)
         freq_index, time_index = self._indices()
         freq_table, time_table = self.rel_pos_freq[freq_index], self.rel_pos_time[time_index]
         freq = torch.einsum("bhyxd,yfd->bhyxf", grid, freq_table)
         time = torch.einsum("bhyxd,xtd->bhyxt", grid, time_table)
         return freq, time
 
-    def relative_bias(self, q: Tensor) -> Tensor:
-        """The whole additive bias for q (B, H, N, D), (B, H, N, M)."""
+    def relative_bias(self, q: Tensor) -> Tensor | None:
+        """The whole additive bias for q (B, H, N, D), (B, H, N, M), 0 for prefix tokens; None without positions."""
+        if not self.plan.relative:
+            return None
         freq, time = self.relative_terms(q)
-        return (freq.unsqueeze(-1) + time.unsqueeze(-2)).flatten(4).flatten(2, 3)
+        bias, before = (freq.unsqueeze(-1) + time.unsqueeze(-2)).flatten(4).flatten(2, 3), self.plan.prefix_tokens
+        return F.pad(bias, (before, 0, before, 0)) if before else bias
+
+    def _reference(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        """Attention by plain products."""
+        scores, bias = torch.matmul(q * self.plan.head_dim**-0.5, k.transpose(-2, -1)), self.relative_bias(q)
+        return torch.matmul((scores if bias is None else scores + bias).softmax(dim=-1), v)
+
+    def _add_residual(self, y: Tensor, q: Tensor) -> Tensor:
+        """Residual pooling: the queries, except those of prefix tokens, are added to the result (B, H, N, D)."""
+        before = self.plan.prefix_tokens
+        return torch.cat((y[:, :, :before], y[:, :, before:] + q[:, :, before:]), dim=2) if before else y + q
 
     def _folded(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         """Attention with the bias as extra dimensions of the product; needs no (N, M) bias tensor."""
@@ -242,7 +301,7 @@ class PoolingAttention(nn.Module):
         elif path == "sdpa":
             y = F.scaled_dot_product_attention(q, k, v, attn_mask=self.relative_bias(q))
         else:
-            scores = torch.matmul(q * self.plan.head_dim**-0.5, k.transpose(-2, -1)) + self.relative_bias(q)
-            y = torch.matmul(scores.softmax(dim=-1), v)
-        y = y + q  # residual pooling
+            y = self._reference(q, k, v)
+        if self.plan.residual:
+            y = self._add_residual(y, q)
         return self.proj(y.transpose(1, 2).flatten(2))

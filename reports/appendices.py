@@ -10,11 +10,14 @@ from reports.data import clip_blocks, environment_blocks, paper_clips
 from reports.document import Block, Bullets, Paragraph, Section, Sounds, reference, strong, with_code, words
 from reports.figures import drawn_figures
 from reports.grids import blocks_of, grid_of, notes_of, readable, with_blocks
+from reports.plots import PLOTS
 from reports.sounds import SECONDS
 from reports.source import Source
 from reproduce.tables import Table
 from reproduce.tables.recipes import recipes_table
 from reproduce.tables.speed import is_main_part
+
+BEYOND = ("components", "calibration", "classes", "robustness", "transfer", "data_efficiency")
 
 
 def appendices(source: Source, sounds: Iterable[tuple[str, str]]) -> tuple[Section, ...]:
@@ -27,6 +30,7 @@ def appendices(source: Source, sounds: Iterable[tuple[str, str]]) -> tuple[Secti
     sections = (
         Section(key="notes", title="Notes on the tables of the body", blocks=_notes(source)),
         Section(key="further-runs", title="Further runs on real audio", blocks=_further_runs(source)),
+        Section(key="components", title="From AST to MAST, and beyond top-1", blocks=_components_and_beyond(source)),
         Section(key="cost-details", title="Cost in detail", blocks=_cost_details(source)),
         Section(key="time-details", title="Time and memory in detail", blocks=_time_details(source)),
         Section(key="stand-ins", title="Synthetic stand-ins", blocks=_stand_ins(source, tuple(sounds))),
@@ -62,6 +66,16 @@ def _further_runs(source: Source) -> tuple[Block, ...]:
         *(grid_of(part, command=command_of("tune")) for part in search),
         *drawn_figures(source, "confusion", "log_mel", "relative_positions"),
     )
+
+
+def _components_and_beyond(source: Source) -> tuple[Block, ...]:
+    """Every part that was run, each table before its figure."""
+    blocks: list[Block] = []
+    for name in BEYOND:
+        table = source.table(name)
+        blocks += [grid_of(part, command=command_of(name)) for part in with_blocks(table) if part.rows]
+        blocks += drawn_figures(source, name) if name in PLOTS else ()
+    return tuple(blocks)
 
 
 def _cost_details(source: Source) -> tuple[Block, ...]:

@@ -19,7 +19,7 @@ PAPER_TABLES = ("table2", "table3", "table4", "table5", "ablations", "table6")
 # Table -> what to see in it.
 SEE = {
     "esc50": "Both models on the same folds, by the same recipe.",
-    "equal_macs": "MAST trained until it has cost as many MACs as AST; AST has its own epochs only.",
+    "equal_macs": "Both models trained for equal epochs, and longer, until MAST has cost as many MACs as AST at first.",
     "pooling": "MAST with the paper's five poolings, trained on the same folds.",
     "costs": "The ratio depends on what is counted: compare the last column.",
     "table5": "MACs and parameters are counted live and match the paper; mAP needs AudioSet.",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from reproduce.experiments.paper_studies import studies_of
 
-ON_ESC50 = ("esc50", "tune", "equal_macs", "pooling")
+ON_ESC50 = ("esc50", "tune", "equal_macs", "pooling", "components", "robustness", "transfer", "data_efficiency")
 
 
 def command_of(target: str) -> str:

@@ -18,8 +18,8 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from models import create_model
-from models.ast_model import resize_position_embedding
 from models.checkpoints import load_checkpoint, save_checkpoint, weights_sha256
+from models.position_embedding import resize_position_embedding
 from models.pretrained import load_pretrained
 from models.weight_files import CheckpointError
 

@@ -12,7 +12,7 @@ from torch import nn
 
 from bench.peers import timm_names
 from models import MASTConfig, create_model
-from models.mast_model import plan_blocks
+from models.mast_config import plan_blocks
 from models.pooling_attention import ATTENTION_PATHS
 
 SIZE = (32, 96)

@@ -25,7 +25,7 @@ from make_weights import (
 from torch import Tensor, nn
 
 from models import create_model
-from models.ast_model import resize_position_embedding
+from models.position_embedding import resize_position_embedding
 from models.pretrained import load_pretrained
 from models.weight_files import CheckpointError
 

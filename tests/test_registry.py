@@ -57,7 +57,7 @@ def test_unknown_name_is_an_error_that_lists_the_known(name: str) -> None:
 @pytest.mark.parametrize(
     ("name", "override"),
     [(name, field) for name in ("ast_debug", "mast_debug") for field in ("drop_path", "img_size", "Depth")]
-    + [("ast_debug", "pool_strides"), ("mast_debug", "patch_stride")],
+    + [("ast_debug", "pool_strides"), ("mast_debug", "depth")],
 )
 def test_unknown_override_is_an_error_that_names_it(name: str, override: str) -> None:
     overrides: dict[str, Any] = {override: 1}

@@ -32,12 +32,19 @@ from reproduce.tables import TableInputs, table_specs
 BOTH = cross_validation(PRESETS["demo"], "esc50", ("1", "2", "3"), ("1", "2"), seeds=(0,))
 
 
-def test_the_cheaper_model_trains_longer_until_it_has_cost_as_much() -> None:
-    (first, second) = at_equal_macs(BOTH, {"ast_tiny": 3.0e8, "mast_tiny": 1.0e8})
-    assert [e.model for e in (first, second)] == ["mast_tiny"] * 2
-    assert [e.test_splits for e in (first, second)] == [("1",), ("2",)]
-    assert first.recipe.epochs == 3 * BOTH[0].recipe.epochs
-    assert first.recipe_name == EQUAL_MACS
+def test_both_models_train_longer_until_the_cheaper_has_cost_as_much() -> None:
+    longer = at_equal_macs(BOTH, {"ast_tiny": 3.0e8, "mast_tiny": 1.0e8})
+    assert [(e.model, e.test_splits) for e in longer] == [(e.model, e.test_splits) for e in BOTH]
+    assert {e.recipe.epochs for e in longer} == {3 * BOTH[0].recipe.epochs}
+    # A plain comparison of this length is the same runs.
+    assert longer == [replace(e, recipe=replace(e.recipe, epochs=3 * e.recipe.epochs)) for e in BOTH]
+
+
+def test_of_several_models_each_cheaper_one_has_its_own_length_and_the_dearest_all() -> None:
+    third = [replace(e, model="third") for e in BOTH if e.model == "mast_tiny"]
+    longer = at_equal_macs([*BOTH, *third], {"ast_tiny": 4e8, "mast_tiny": 2e8, "third": 1e8})
+    epochs = {(e.model, e.recipe.epochs // BOTH[0].recipe.epochs) for e in longer}
+    assert epochs == {("ast_tiny", 2), ("ast_tiny", 4), ("mast_tiny", 2), ("third", 4)}
 
 
 def test_models_of_equal_cost_train_no_longer() -> None:
@@ -82,6 +89,21 @@ def test_runs_of_an_earlier_length_stay_out_of_todays_table() -> None:
     assert [record.key for record in group] == [record.key for record in today]
 
 
+def test_plain_comparisons_of_both_lengths_are_the_table_of_equal_macs() -> None:
+    kept = {"train_kept": 50}
+    models = (("ast_debug", 3e8), ("mast_debug", 1e8))
+    runs = [trained(model, macs, epochs, dataset=kept) for epochs in (2, 6) for model, macs in models]
+    records = Records.of(runs)
+    (group,) = equal_macs_groups(records, "esc50")
+    assert {(run.model, run.epochs) for run in group} == {(m, e) for m in ("ast_debug", "mast_debug") for e in (2, 6)}
+    table = table_specs()["equal_macs"].build(TableInputs(load_paper(), records, Path("nowhere")))
+    assert sum(note.startswith("At equal epochs, ") for note in table.notes) == 2
+    assert sum(note.startswith("At equal MACs, ") for note in table.notes) == 1
+    assert cells({"rows": list(table.cell_dicts())}, "training_macs")["mast_debug, 6 epochs"] == pytest.approx(
+        cells({"rows": list(table.cell_dicts())}, "training_macs")["ast_debug, 2 epochs"]
+    )
+
+
 def test_folds_that_not_every_row_has_run_are_neither_scored_nor_claimed() -> None:
     pools = {"recipe_name": POOLING, "model_config": {"pool_strides": [[1, 1]] * 3}}
     paper = {"recipe_name": POOLING}
@@ -117,16 +139,18 @@ def cells(table: dict, column: str) -> dict[str, float]:
 def test_equal_macs_from_audio_to_table(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     table = run("equal_macs", 2, folder, tmp_path, capsys)
     epochs, macs = cells(table, "epochs"), cells(table, "training_macs")
-    (longer,) = [row for row in epochs if epochs[row] > 1]
+    longer, longest = sorted((row for row in epochs if epochs[row] > 1), key=lambda row: macs[row])
     cheap, dear = sorted((row for row in epochs if epochs[row] == 1), key=lambda row: macs[row])
-    assert longer.partition(",")[0] == cheap.partition(",")[0]
+    assert [row.partition(",")[0] for row in (longer, longest)] == [row.partition(",")[0] for row in (cheap, dear)]
+    assert epochs[longer] == epochs[longest]
+    assert all(minutes > 0 for minutes in cells(table, "training_minutes").values())
     assert macs[longer] == pytest.approx(epochs[longer] * macs[cheap])
     # Whole epochs: the budgets agree within half an epoch of the cheaper model.
     assert abs(macs[longer] - macs[dear]) <= macs[cheap] / 2
     assert any("Mean over 2 seeds" in note for note in table["notes"])
     again = run("equal_macs", 2, folder, tmp_path, capsys)
     assert again["rows"] == table["rows"]
-    assert len(load_records(tmp_path / "records").of_kind(TrainedRun)) == 2 * 3
+    assert len(load_records(tmp_path / "records").of_kind(TrainedRun)) == 2 * 4
 
 
 def test_pooling_from_audio_to_table(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

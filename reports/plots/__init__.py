@@ -2,8 +2,10 @@
 
 from reports.plots.architecture import draw_architecture
 from reports.plots.base import Drawn, Plot, use_style
+from reports.plots.beyond import draw_calibration, draw_data_efficiency, draw_robustness, draw_transfer
 from reports.plots.budget import draw_accuracy_cost
 from reports.plots.classes import draw_class_differences, draw_confusion
+from reports.plots.components import draw_components
 from reports.plots.curves import draw_curves
 from reports.plots.embeddings import draw_figure2, draw_figure2_demo
 from reports.plots.inspections import draw_log_mel, draw_relative_positions
@@ -33,6 +35,36 @@ PLOTS: dict[str, Plot] = {
             draw=draw_pooling,
             needs="runs of the pooling variants",
             command="python -m reproduce pooling --data esc50=DIR",
+        ),
+        Plot(
+            name="components",
+            draw=draw_components,
+            needs="runs of the models between AST and MAST",
+            command="python -m reproduce components --data esc50=DIR",
+        ),
+        Plot(
+            name="calibration",
+            draw=draw_calibration,
+            needs="stored predictions of both models",
+            command="python -m reproduce esc50 --data esc50=DIR",
+        ),
+        Plot(
+            name="robustness",
+            draw=draw_robustness,
+            needs="trained models under noise, low-pass and shift",
+            command="python -m reproduce robustness --data esc50=DIR",
+        ),
+        Plot(
+            name="transfer",
+            draw=draw_transfer,
+            needs="trained models on clips of other lengths",
+            command="python -m reproduce transfer --data esc50=DIR",
+        ),
+        Plot(
+            name="data_efficiency",
+            draw=draw_data_efficiency,
+            needs="runs of both models on parts of the training clips",
+            command="python -m reproduce data_efficiency --data esc50=DIR",
         ),
         Plot(name="class_differences", draw=draw_class_differences, **_RUNS),
         Plot(name="confusion", draw=draw_confusion, **_RUNS),

@@ -16,7 +16,6 @@ from matplotlib.figure import Figure
 from reports.document import visible
 from reproduce.datasets import dataset_spec
 from reproduce.datasets.index import DEFAULT_HEAD
-from reproduce.experiments.families import LABELS, family
 from reproduce.figures import style
 from reproduce.records.pooled import runs_of_all
 from reproduce.records.records import Records
@@ -27,9 +26,7 @@ from reproduce.tables import TableInputs
 PAGE_WIDTH = 6.7  # inches of text on the printed page: figures are drawn at the size at which they are printed
 GREY = "0.35"
 LEGEND_WIDTH, HANDLE_WIDTH = 100, 8  # of the page and of a mark with its space, in characters of a legend's label
-# Beside colour and mark, the dashes tell the models apart: in grey and for every kind of colour vision.
-DASHES: dict[str, Any] = {"ast": "-", "mast": (0, (5, 1.5))}
-OTHER_DASHES = ":"
+label_of, colour_of, marker_of, dashes_of = style.label_of, style.colour_of, style.marker_of, style.dashes_of
 STYLE: Any = {
     **style.STYLE,
     "font.size": 8.5,
@@ -74,29 +71,6 @@ class Plot:
     draw: Callable[[TableInputs], Drawn | None]
     needs: str
     command: str
-
-
-def label_of(model: str) -> str:
-    """ "MAST (tiny)" of "mast_tiny"; the name itself of a model of neither family."""
-    name, _, size = model.partition("_")
-    if name not in LABELS:
-        return model
-    return f"{LABELS[name]} ({size})" if size else LABELS[name]
-
-
-def colour_of(model: str) -> str:
-    """The model's colour, the same in every figure."""
-    return style.colour_of(model)
-
-
-def marker_of(model: str) -> str:
-    """The model's mark, the same in every figure."""
-    return style.marker_of(model)
-
-
-def dashes_of(model: str) -> Any:
-    """The dashes of the model's lines, the same in every figure."""
-    return DASHES.get(family(model), OTHER_DASHES)
 
 
 def plain(text: str) -> str:

@@ -1,4 +1,4 @@
-"""Accuracy against what training cost: multiply-accumulates and time, for every model and length of training."""
+"""Accuracy against what training cost: multiply-accumulates, time and epochs, for every model and length of it."""
 
 from __future__ import annotations
 
@@ -36,7 +36,11 @@ from reproduce.tables.studies import training_macs
 MINUTE = 60.0
 MOST_ROWS = 3  # data sets of one figure
 # Field of `BudgetPoint` -> label of its axis.
-COSTS = {"macs": "MACs of one training run (10¹²)", "minutes": "minutes of one training run ({machine})"}
+COSTS = {
+    "macs": "MACs of one training run (10¹²)",
+    "minutes": "minutes of one run",
+    "epochs": "epochs",
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,7 +105,7 @@ def _size(points: Sequence[BudgetPoint]) -> tuple[int, int]:
 
 
 def draw_accuracy_cost(inputs: TableInputs) -> Drawn | None:
-    """Two panels per corpus: accuracy against training MACs and against training time."""
+    """Three panels per corpus: accuracy against training MACs, training time and epochs."""
     budgets = real_budgets(inputs)[:MOST_ROWS]
     if not budgets:
         return None
@@ -120,28 +124,29 @@ def draw_accuracy_cost(inputs: TableInputs) -> Drawn | None:
     for row, points in zip(rows, budgets, strict=True):
         for axes, cost in zip(row, costs, strict=False):
             plot_budgets(axes, points, cost)
-            axes.set_xlabel(COSTS[cost].format(machine=points[0].runs[0].environment.machine))
+            axes.set_xlabel(COSTS[cost])
         row[0].set_ylabel(f"{points[0].score.title} (%)")
         row[0].set_title(plain(data_title(points[0].runs[0])))
     legend_above(figure, line_handles(dict.fromkeys(p.model for points in budgets for p in points), marks=True))
     first = budgets[0]
+    machines = ", ".join(sorted({p.runs[0].environment.machine for points in budgets for p in points}))
     scores = "; ".join(f"{label_of(p.model)} after {plural(p.epochs, 'epoch')} {p.score.text}" for p in first)
     return finish(
         figure,
         "Accuracy against the cost of training, on real recordings. A line joins one model's lengths of training; bars "
         f"are {first[0].score.interval_name} over test clips and exclude the spread over training runs "
-        f"({runs_text(first[0].runs)}). Up and to the left is better.",
+        f"({runs_text(first[0].runs)}). Times on {machines}. Up and to the left is better.",
         f"Scores against training cost: {scores}.",
     )
 
 
 def plot_budgets(axes: Axes, points: Sequence[BudgetPoint], cost: str) -> Axes:
-    """A mark per point with its interval, joined per model, against "macs" or "minutes" on a logarithmic axis.
+    """A mark per point with its interval, joined per model, on a logarithmic axis.
 
     Args:
         axes: drawn into and returned.
         points: of one corpus.
-        cost: field of `BudgetPoint` on the horizontal axis.
+        cost: field of `BudgetPoint` on the horizontal axis, "macs", "minutes" or "epochs".
     """
     for model in dict.fromkeys(point.model for point in points):
         series = [point for point in points if point.model == model]
@@ -161,9 +166,10 @@ def plot_budgets(axes: Axes, points: Sequence[BudgetPoint], cost: str) -> Axes:
             )
             keys = f"{len(point.runs)} runs, the first {point.runs[0].key}"
             tip(bars.lines[0], label_of(model), plural(point.epochs, "epoch"), point.score.text, keys)
-            label_beside(axes, plural(point.epochs, "epoch"), (x, point.score.value), (6, -10))
+            if cost != "epochs":
+                label_beside(axes, plural(point.epochs, "epoch"), (x, point.score.value), (6, -10))
     log_ticks(axes)
     low, high = axes.get_xlim()
-    axes.set_xlim(low, high * (high / low) ** 0.25)  # space for the last point's label
+    axes.set_xlim(low, high * (high / low) ** 0.4)  # space for the last point's label
     axes.grid(axis="y")
     return axes

@@ -15,12 +15,22 @@ from reproduce.cli.command import PROGRAM, Command
 from reproduce.cli.datasets import DATA_COMMANDS
 from reproduce.cli.own_runs import RUN_COMMANDS
 from reproduce.cli.study_options import TUNE, add_study, add_train, add_tune
+from reproduce.experiments.conditions import STUDIES as CONDITION_STUDIES
 from reproduce.experiments.paper_studies import studies_of, trained_targets
 from reproduce.tables import TableSpec, table_specs
 from reproduce.tables.render import ALL_FORMATS
 
 # Comparison on a folder in ESC-50's layout -> its default preset.
-STUDIES = {"esc50": "demo", "tune": "demo", "equal_macs": "demo", "pooling": "coarse"}
+STUDIES = {
+    "esc50": "demo",
+    "tune": "demo",
+    "equal_macs": "demo",
+    "pooling": "coarse",
+    "components": "coarse",
+    "data_efficiency": "coarse",
+}
+DRAWN = ("calibration", "classes")  # tables of stored predictions, with a figure each
+CONDITIONS = tuple(CONDITION_STUDIES)  # trained models, tested again under other conditions
 START_HERE = ("table5", "claims", "esc50")
 PAPER_TABLES = ("table1", "claims")  # in addition to the trained targets
 
@@ -44,6 +54,10 @@ def _table_command(spec: TableSpec) -> Command:
         add_options, run = _costs_options, "reproduce.cli.tables:run_costs"
     elif spec.name == "speed":
         add_options, run = _speed_options, "reproduce.cli.tables:run_speed"
+    elif spec.name in DRAWN:
+        add_options, run = _drawn_options, "reproduce.cli.beyond:run_drawn"
+    elif spec.name in CONDITIONS:
+        add_options, run = _conditions_options, "reproduce.cli.beyond:run_conditions"
     else:
         add_options, run = o.add_measured, "reproduce.cli.tables:run_table"
     if spec.name in PAPER_TABLES:
@@ -62,7 +76,7 @@ def _table_command(spec: TableSpec) -> Command:
 
 
 def _data_example(table: str) -> str:
-    if table in STUDIES:
+    if table in STUDIES or table in CONDITIONS:
         return " --data esc50=ESC-50-master"
     names = dict.fromkeys(study.dataset for study in studies_of(table))
     return "".join(f" --data {name}=DIR" for name in names)
@@ -73,6 +87,31 @@ def _study_options(name: str, parser: argparse.ArgumentParser) -> None:
         add_tune(parser)
     else:
         add_study(parser, STUDIES[name])
+    if name == "data_efficiency":
+        o.add_figures(parser)
+    if name == "components":
+        parser.add_argument("--without", action="store_true", help="also MAST without one component each")
+
+
+def _drawn_options(parser: argparse.ArgumentParser) -> None:
+    o.add_measured(parser)
+    o.add_figures(parser)
+
+
+def _conditions_options(parser: argparse.ArgumentParser) -> None:
+    _drawn_options(parser)
+    o.add_locations(parser)
+    o.add_run(parser)
+    o.add_device(parser)
+    o.add_runs(parser)
+    parser.add_argument(
+        "--model",
+        type=Path,
+        action="append",
+        default=[],
+        metavar="FILE",
+        help="weights of one training run, runs/KEY.safetensors; repeatable (default: all recorded runs under --runs)",
+    )
 
 
 def _costs_options(parser: argparse.ArgumentParser) -> None:

@@ -221,13 +221,18 @@ def add_run(parser: argparse._ActionsContainer) -> None:
     )
 
 
+def add_runs(parser: argparse.ArgumentParser) -> None:
+    """Add `--runs`."""
+    parser.add_argument(
+        "--runs", type=Path, default=Path("runs"), metavar="DIR", help=f"folder of weights and checkpoints {DEFAULT}"
+    )
+
+
 def add_training(parser: argparse.ArgumentParser) -> None:
     """Add the options of data, runs and execution; `TrainingOptions.of` reads them."""
     add_locations(parser)
     add_run(parser)
-    parser.add_argument(
-        "--runs", type=Path, default=Path("runs"), metavar="DIR", help=f"folder of weights and checkpoints {DEFAULT}"
-    )
+    add_runs(parser)
     execution = parser.add_argument_group("execution", "settings of the machine: no option here changes a run's key")
     add_device(execution)
     add_precision(execution)

@@ -12,6 +12,7 @@ from reproduce.cli.session import make_execution
 from reproduce.datasets import ClipIndex
 from reproduce.efficiency.training_speed import training_speed
 from reproduce.experiments.experiment import Experiment
+from reproduce.experiments.training_subset import training_positions
 from reproduce.machine import usable_cores
 from reproduce.records.store import load_records
 
@@ -54,12 +55,9 @@ def _load_text() -> str:
 def _seconds(experiment: Experiment, index: ClipIndex, speed: _Speed) -> float:
     clips = {
         name: len(index.positions_of(*splits))
-        for name, splits in (
-            ("train", experiment.train_splits),
-            ("val", experiment.val_splits),
-            ("test", experiment.test_splits),
-        )
+        for name, splits in (("val", experiment.val_splits), ("test", experiment.test_splits))
     }
+    clips["train"] = len(training_positions(experiment, index))
     recipe = experiment.recipe
     predicted = (
         clips["test"] + recipe.epochs * clips["val"] + (recipe.epochs * clips["test"] if recipe.report_best else 0)

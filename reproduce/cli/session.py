@@ -25,6 +25,7 @@ from reproduce.efficiency.plan import WHOLE_BATCH
 from reproduce.errors import InputError
 from reproduce.experiments.experiment import Experiment
 from reproduce.experiments.recipe import SCRATCH
+from reproduce.experiments.training_subset import training_positions
 from reproduce.machine import reading_workers
 from reproduce.metrics.headline import HEADLINES, headline
 from reproduce.records.runs import Run, TrainedRun
@@ -203,13 +204,16 @@ def match_recorded(experiments: Sequence[Experiment], index: ClipIndex, runs: Se
 
 
 def _keys(experiments: Iterable[Experiment], index: ClipIndex) -> dict[str, Experiment]:
-    """The experiments by key, each split hashed once."""
+    """The experiments by key, each set of clips hashed once."""
 
     @cache
-    def identity(splits: tuple[str, ...]) -> str:
-        return index.where_split(*splits).identity_sha256()
+    def identity(positions: bytes) -> str:
+        return index.take(np.frombuffer(positions, np.int64)).identity_sha256()
 
-    return {e.key(identity(e.train_splits), identity(e.test_splits)): e for e in experiments}
+    def clips(e: Experiment) -> tuple[np.ndarray, np.ndarray]:
+        return training_positions(e, index), index.positions_of(*e.test_splits)
+
+    return {e.key(*(identity(own.astype(np.int64).tobytes()) for own in clips(e))): e for e in experiments}
 
 
 def _open_shards(request: StoreRequest, stream: bool) -> WaveformStore:
@@ -334,7 +338,7 @@ def _fit_device(name: str, experiment: Experiment, execution: Execution) -> Exec
 def _report_progress(name: str, experiment: Experiment, store: WaveformStore, bar: tqdm) -> Progress:
     """Return callbacks that update a bar over all clips of all epochs and log a line per epoch."""
     epochs = experiment.recipe.epochs
-    bar.total = len(store.where_split(*experiment.train_splits)) * epochs
+    bar.total = len(training_positions(experiment, store.index)) * epochs
 
     def on_resume(epochs_done: int, clips_done: int) -> None:
         log(f"{name}: resuming after epoch {epochs_done}, {clips_done} clips seen")
@@ -368,7 +372,8 @@ def run_name(experiment: Experiment) -> str:
     """Return a name that distinguishes a run in a log."""
     scored, lr = ",".join(experiment.test_splits), experiment.recipe.lr
     config = "".join(f" {name} {value}" for name, value in experiment.model_config.items())
-    return f"{experiment.model}{config} tested on {scored} seed {experiment.seed} lr {lr:g}"
+    part = "" if experiment.train_fraction == 1 else f" on {100 * experiment.train_fraction:g} % of the clips"
+    return f"{experiment.model}{config}{part} tested on {scored} seed {experiment.seed} lr {lr:g}"
 
 
 def fit_splits(experiment: Experiment, listed: Iterable[str]) -> Experiment:

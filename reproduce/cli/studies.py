@@ -14,7 +14,7 @@ from reproduce.cli.models import check_input_size, choose_models
 from reproduce.cli.next_steps import next_steps
 from reproduce.cli.options import TrainingOptions
 from reproduce.cli.own_data import Prepared, normalised, prepare_own, with_validation
-from reproduce.cli.progress import log, print_result, print_table
+from reproduce.cli.progress import log, log_files, print_result, print_table
 from reproduce.cli.session import (
     StoreRequest,
     is_sharded,
@@ -39,13 +39,16 @@ from reproduce.experiments.comparisons import (
     learning_rate_search,
     pooling_variants,
 )
+from reproduce.experiments.components import component_variants
+from reproduce.experiments.data_efficiency import on_parts
 from reproduce.experiments.experiment import Experiment
 from reproduce.experiments.families import family
 from reproduce.experiments.preset_files import ChosenPreset, apply_changes, choose_preset
 from reproduce.experiments.presets import ComparisonPreset, fit_front_end
+from reproduce.figures.data_efficiency import write_data_efficiency_figure
 from reproduce.paper import load_paper
 from reproduce.records.records import Records
-from reproduce.records.runs import BaselineRun, Run, SearchRun
+from reproduce.records.runs import BaselineRun, SearchRun
 from reproduce.records.store import load_records
 from reproduce.tables import Table, TableInputs, build
 from reproduce.tables.comparison import comparison_table, tune_table
@@ -176,15 +179,17 @@ def _print_study(asked: StudyOptions, keys: Mapping[str, Experiment]) -> int:
     context = () if asked.study == TUNE else (SearchRun, BaselineRun)  # a table shows only baselines on its clips
     runs = [run for run in stored if run.key in keys or isinstance(run, context)]
     log_missing(keys, {run.key for run in runs})
-    print_table(_table(asked, runs), asked.format)
+    inputs = TableInputs(load_paper(), Records(tuple(runs)), asked.training.records)
+    print_table(_table(asked, inputs), asked.format)
+    if asked.figures is not None:
+        log_files(write_data_efficiency_figure(inputs.records, asked.figures))
     if asked.is_own and asked.study != TUNE and asked.training.run != "none":
         for line in next_steps(keys, runs, asked.training.runs, asked.training.records):
             log(line)
     return 0
 
 
-def _table(asked: StudyOptions, runs: Sequence[Run]) -> Table:
-    inputs = TableInputs(load_paper(), Records(tuple(runs)), asked.training.records)
+def _table(asked: StudyOptions, inputs: TableInputs) -> Table:
     if asked.study in COMPARISONS:
         return comparison_table(inputs, asked.dataset)
     return tune_table(inputs, asked.dataset) if asked.study == TUNE else build(asked.study, inputs)
@@ -216,6 +221,10 @@ def _plan(asked: StudyOptions, preset: ComparisonPreset, index: ClipIndex) -> li
         experiments = pooling_variants(experiments)
         if asked.training.run != "none":
             _warn_of_costly_variants(experiments, preset, index, asked.training.records)
+    if asked.study == "components":
+        experiments = component_variants(experiments, preset, asked.without)
+    if asked.study == "data_efficiency":
+        experiments = on_parts(experiments)
     if asked.study == "equal_macs":
         experiments += at_equal_macs(experiments, _macs(experiments, preset, index, asked.training.records))
     return experiments

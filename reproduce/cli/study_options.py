@@ -25,7 +25,7 @@ class StudyOptions:
     """What the user asks of a study.
 
     Args:
-        study: "train", or the table that the study fills: "esc50", "tune", "equal_macs", "pooling".
+        study: "train", or the table that the study fills: "esc50", "tune", "equal_macs", "pooling", ...
         dataset: registered name.
         path: folder or CSV of the data set, or folder of its shards.
         name: of the corpus in tables and records.
@@ -41,6 +41,8 @@ class StudyOptions:
         folds: test folds at most; None for all.
         seeds: number of seeds.
         fold: fold that scores the rates of `tune`; "" for the preset's.
+        without: whether `components` trains MAST without one component each too.
+        figures: folder of the figure of `data_efficiency`; None for the other studies, which draw none.
         dry_run: describe the data and the settings, and stop.
         format: of the table.
         training: see there.
@@ -62,6 +64,8 @@ class StudyOptions:
     folds: int | None
     seeds: int
     fold: str
+    without: bool
+    figures: Path | None
     dry_run: bool
     format: str
     training: o.TrainingOptions
@@ -100,6 +104,8 @@ class StudyOptions:
             folds=getattr(options, "folds", None),
             seeds=getattr(options, "seeds", 1),
             fold=getattr(options, "fold", None) or "",
+            without=getattr(options, "without", False),
+            figures=getattr(options, "figures", None),
             dry_run=options.dry_run,
             format=options.format,
             training=replace(o.TrainingOptions.of(options), name=name),

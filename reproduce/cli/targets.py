@@ -30,7 +30,10 @@ from reproduce.tables import build, table_specs
 from reproduce.tables.plan import plan_table
 from reproduce.tables.scaling import by_machine, scaling_of
 
-NOT_OF_THE_PAPER = ("costs", "speed", "esc50", "tune", "equal_macs", "pooling")
+NOT_OF_THE_PAPER = (
+    "costs", "speed", "esc50", "tune", "equal_macs", "pooling", "components", "calibration", "classes", "robustness",
+    "transfer", "data_efficiency",
+)  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -145,6 +145,10 @@ class WaveformStore:
                 f"{self.index.root}: none of the {listed} listed clips in split {', '.join(names)} can be used; "
                 "mend or replace their files"
             )
+        return self.take(positions)
+
+    def take(self, positions: np.ndarray) -> WaveformStore:
+        """The clips at `positions`, in that order; the problems stay those of the whole corpus."""
         return replace(
             self,
             index=self.index.take(positions),

@@ -15,6 +15,7 @@ from scipy.special import expit
 from models import ModelError, SpectrogramClassifier, create_model
 from models.checkpoints import load_checkpoint
 from models.pretrained import load_by_name
+from models.self_description import read_description
 from models.weight_files import CheckpointError
 from reproduce.audio.spec import AudioSpec
 from reproduce.audio.waveforms import SHORT_SECONDS
@@ -89,13 +90,16 @@ class InferenceOptions:
         return computing_in(self.precision, self.device)
 
 
-def load_trained_model(source: str, device: str, function: str | None = None) -> TrainedModel:
+def load_trained_model(
+    source: str, device: str, function: str | None = None, frames: int | None = None
+) -> TrainedModel:
     """Load a `.safetensors` file that a training run wrote, "demo", or "audioset": AST's published weights.
 
     Args:
-        source: the file, or "audioset".
+        source: the file, or the name.
         device: of the model.
         function: "package.module:function" that may be run to build the model of the file.
+        frames: another length of a file's input, to which positions are resized; None for its own.
 
     Raises:
         InputError: the weights cannot be had or read.
@@ -107,12 +111,15 @@ def load_trained_model(source: str, device: str, function: str | None = None) ->
             published = model.eval().to(device)
             labels = {DEFAULT_HEAD: audioset_classes()}
             return TrainedModel(model=published, name="ast_base", front_end=AudioSpec(), labels=labels, multilabel=True)
-        loaded = load_checkpoint(demo_weights(source) or source, function=function)
+        size = _with_frames(source, frames)
+        loaded = load_checkpoint(demo_weights(source) or source, function=function, input_size=size)
     except (CheckpointError, ModelError) as error:
         raise InputError(str(error)) from None
     try:
         experiment = loaded.metadata.get("experiment", {})
         front_end = AudioSpec.from_dict(loaded.front_end)
+        if frames is not None:
+            front_end = replace(front_end, frames=frames)
         if (front_end.mels, front_end.frames) != tuple(loaded.config.input_size):
             raise ValueError(f"the front end gives {front_end.mels} x {front_end.frames}, not the model's input")
         return TrainedModel(
@@ -128,6 +135,17 @@ def load_trained_model(source: str, device: str, function: str | None = None) ->
         )
     except (ValueError, TypeError, AttributeError, ArithmeticError) as error:
         raise InputError(f"{source}: damaged description ({error}): save or copy it again") from None
+
+
+def _with_frames(source: str, frames: int | None) -> tuple[int, int] | None:
+    """The input size of a file's model with another number of frames; None for its own."""
+    if frames is None:
+        return None
+    description = read_description(Path(source))
+    if description is None:
+        raise CheckpointError(f"{source}: does not describe its model: give the weights of a training run")
+    mels, _ = description.parse_config().input_size
+    return int(mels), frames
 
 
 def find_audio_files(

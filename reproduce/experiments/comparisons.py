@@ -11,7 +11,7 @@ from reproduce.experiments.experiment import Experiment
 from reproduce.experiments.families import family
 from reproduce.experiments.presets import ComparisonPreset
 
-# Recipe names of the studies with a separate table.
+# Recipe names of the studies with a separate table. Longer runs of equal MACs had a name of their own once.
 EQUAL_MACS, POOLING = "equal MACs", "pooling"
 # Row of the paper's ablation -> query pooling (frequency, time) at blocks 2, 5 and 21 (sec. 4; RECIPES 3.11).
 POOLING_ABLATIONS: dict[str, tuple[tuple[int, int], ...]] = {
@@ -101,20 +101,33 @@ def cross_validation(
 
 
 def at_equal_macs(experiments: Iterable[Experiment], macs: Mapping[str, float]) -> list[Experiment]:
-    """Return longer runs of the models with fewer MACs: their training takes as many MACs as that of the largest model.
+    """Return longer runs: of each cheaper model until it has taken the training MACs of the dearest one, and of that.
+
+    So models are compared at equal epochs, short and long, and at equal MACs. The runs are those of a plain comparison
+    of that length, and serve it too.
 
     Args:
         experiments: runs of all models with equal epochs.
         macs: model -> MACs per clip.
     """
-    highest = max(macs.values())
-    longer = []
+    highest, longer = max(macs.values()), []
     for experiment in experiments:
-        epochs = round(experiment.recipe.epochs * highest / macs[experiment.model])
-        if epochs > experiment.recipe.epochs:
-            recipe = replace(experiment.recipe, epochs=epochs)
-            longer.append(replace(experiment, recipe=recipe, recipe_name=EQUAL_MACS))
+        own = macs[experiment.model]
+        compared = macs.values() if own == highest else (own, highest)
+        for epochs in sorted(equal_macs_lengths(experiment.recipe.epochs, compared)):
+            longer.append(replace(experiment, recipe=replace(experiment.recipe, epochs=epochs)))
     return longer
+
+
+def equal_macs_lengths(epochs: int, macs: Iterable[float]) -> set[int]:
+    """Return the longer trainings at which a cheaper model has taken the MACs of the dearest one in `epochs` epochs.
+
+    Args:
+        epochs: of the short training.
+        macs: MACs per clip of every model.
+    """
+    costs = list(macs)
+    return {round(epochs * max(costs) / cost) for cost in costs} - {epochs} if costs else set()
 
 
 def pooling_variants(experiments: Iterable[Experiment]) -> list[Experiment]:

@@ -34,11 +34,15 @@ class Experiment:
         model_config: overrides of the model's config, such as pool_strides.
         seed: seed of initialisation, order and augmentation.
         recipe_name: name of the recipe in tables: "mast" or "ast" (the protocols of the paper and of AST's authors),
-            "demo", EQUAL_MACS, POOLING, or "" for the comparisons of `esc50` and `train`. Overridden fields follow
-            it: "mast, batch_size=12".
+            "demo", POOLING, COMPONENTS, DATA_EFFICIENCY, or "" for the comparisons of `esc50` and `train`. Overridden
+            fields follow it: "mast, batch_size=12".
         normalise: MEASURED if mean and deviation of the front end are those of this run's training clips, else "":
             published ones.
         val_splits: splits that are scored after every epoch; neither trained on nor tested.
+        train_fraction: part of the training clips to train on, see `training_positions`.
+
+    Raises:
+        ValueError: a fraction outside (0, 1].
     """
 
     model: str
@@ -55,6 +59,11 @@ class Experiment:
     recipe_name: str = later("")
     normalise: str = later("")
     val_splits: tuple[str, ...] = later(())
+    train_fraction: float = later(1.0)
+
+    def __post_init__(self) -> None:
+        if not 0 < self.train_fraction <= 1:
+            raise ValueError(f"train_fraction must be above 0 and at most 1, got {self.train_fraction}")
 
     def to_dict(self) -> dict[str, Any]:
         """Convert to JSON values under their stored names, without `later` fields at their defaults."""

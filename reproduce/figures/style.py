@@ -9,7 +9,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from reproduce.experiments.families import family, in_order
+from reproduce.experiments.families import LABELS, family, in_order
 from reproduce.files import write_whole
 from reproduce.keys import hash_key
 from reproduce.records.runs import Run, ScalingRun
@@ -26,6 +26,9 @@ MARKERS = {"ast": "o", "mast": "s"}
 # For models of neither family: the others of Okabe & Ito, and four of Paul Tol's muted ones.
 OTHER_COLOURS = ("#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#332288", "#882255", "#999933", "#44AA99")
 OTHER_MARKERS = ("D", "^", "v", "P", "X")
+# Beside colour and mark, the dashes tell the models apart: in grey and for every kind of colour vision.
+DASHES: dict[str, Any] = {"ast": "-", "mast": (0, (5, 1.5))}
+OTHER_DASHES = ":"
 STYLE: Any = {
     "font.size": 10,
     "axes.spines.top": False,
@@ -37,6 +40,14 @@ METADATA: Any = {"png": {"Software": None}, "svg": {"Date": None}}  # left out, 
 DPI = 160
 SHORT_LABEL = 24  # characters of a label, two of which fit below a panel
 LEGEND_BELOW: Any = {"loc": "upper center", "bbox_to_anchor": (0.5, -0.16), "fontsize": 9, "ncols": 2}
+
+
+def label_of(model: str) -> str:
+    """ "MAST (tiny)" of "mast_tiny"; the name itself of a model of neither family."""
+    name, _, size = model.partition("_")
+    if name not in LABELS:
+        return model
+    return f"{LABELS[name]} ({size})" if size else LABELS[name]
 
 
 @contextmanager
@@ -98,6 +109,11 @@ def colour_of(model: str) -> str:
 def marker_of(model: str) -> str:
     """The model's mark, the same in every figure."""
     return MARKERS.get(family(model)) or OTHER_MARKERS[_number(model) // len(OTHER_COLOURS) % len(OTHER_MARKERS)]
+
+
+def dashes_of(model: str) -> Any:
+    """The dashes of the model's lines, the same in every figure."""
+    return DASHES.get(family(model), OTHER_DASHES)
 
 
 def _number(model: str) -> int:

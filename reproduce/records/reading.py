@@ -15,14 +15,17 @@ import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import fields
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
 from reproduce.audio.spec import AudioSpec
 from reproduce.datasets.index import Problem
 from reproduce.errors import InputError
+from reproduce.experiments.conditions import Condition
 from reproduce.experiments.experiment import KEY_VERSION
 from reproduce.experiments.recipe import Recipe
+from reproduce.records.condition_runs import CONDITION_KINDS, ConditionsRun
 from reproduce.records.record import RunRecord, whole_number
 from reproduce.records.runs import (
     BaselineRun,
@@ -280,6 +283,19 @@ def _inspection(record: RunRecord) -> InspectionRun:
     )
 
 
+def _conditions(record: RunRecord, kind: type[ConditionsRun]) -> ConditionsRun:
+    experiment = record.experiment
+    return kind(
+        **_run(record),
+        **_model(record),
+        **_data(record),
+        of=_text(experiment["of"]),
+        test_splits=_texts(experiment["test_splits"]),
+        conditions=tuple(Condition(_text(c["kind"]), float(c["level"])) for c in experiment["conditions"]),
+        outcomes=_text(record.details["outcomes"]),
+    )
+
+
 def _named(kind: Callable[..., Named], stored: Any, names: tuple[str, ...]) -> Named:
     """Build `kind` from an object with names, or from an older list of values in the order of `names`."""
     values = stored if isinstance(stored, Mapping) else dict(zip(names, stored, strict=True))
@@ -300,4 +316,5 @@ READERS: Mapping[str, Callable[[RunRecord], Run]] = {
     "speed": _speed,
     "clustering": _clustering,
     "inspection": _inspection,
+    **{name: partial(_conditions, kind=kind) for name, kind in CONDITION_KINDS.items()},
 }

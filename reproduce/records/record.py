@@ -17,9 +17,9 @@ class RunRecord:
     Args:
         kind: "cost" (parameters and MACs), "train" (training and test scores), "search" (training and validation
             scores, to choose a hyper-parameter; it fills no cell of a result), "baseline" (test scores of a simple
-            classifier), "clustering" (of a run's embeddings),
-            "scaling" (latency and memory by clip length), "speed" (a benchmark) or "inspection" (intermediate results
-            for one sound).
+            classifier), "clustering" (of a run's embeddings), "scaling" (latency and memory by clip length), "speed" (a
+            benchmark), "inspection" (intermediate results for one sound), "robustness" (test scores of a trained run
+            under noise, low-pass and shift) or "transfer" (on clips of other lengths).
         key: hash of what defines the measurement, without any path.
         experiment: the resolved config.
         scale: "paper" or "demo"; only paper-scale records fill cells of the paper.

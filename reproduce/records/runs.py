@@ -303,6 +303,11 @@ class TrainedRun(ScoredRun):
         """Epochs of training."""
         return self.recipe.epochs
 
+    @property
+    def train_fraction(self) -> float:
+        """Part of the training clips that it was trained on."""
+        return float(self.record.experiment.get("train_fraction", 1.0))
+
 
 @dataclass(frozen=True, kw_only=True)
 class SearchRun(TrainedRun):

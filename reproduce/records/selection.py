@@ -12,7 +12,9 @@ from dataclasses import replace
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from reproduce.experiments.comparisons import EQUAL_MACS, POOLING
+from reproduce.experiments.comparisons import EQUAL_MACS, POOLING, equal_macs_lengths
+from reproduce.experiments.components import COMPONENTS
+from reproduce.experiments.data_efficiency import DATA_EFFICIENCY
 from reproduce.records.records import Records, latest
 from reproduce.records.runs import CostRun, SearchRun, TrainedRun, canonical_config
 
@@ -22,6 +24,7 @@ if TYPE_CHECKING:
 Trained = TypeVar("Trained", bound=TrainedRun)
 Groups = list[list[Trained]]
 
+STUDIES = (EQUAL_MACS, POOLING, COMPONENTS, DATA_EFFICIENCY)  # recipe names that are in no plain comparison
 PAPER_INPUT, PAPER_CLASSES = (128, 1024), 527  # input and classes of the paper's costs: AudioSet
 
 # Columns of `_table` that runs share when they differ only in the seed.
@@ -144,24 +147,26 @@ def comparisons(records: Records, dataset: str) -> Groups[TrainedRun]:
     A group has one learning rate per model, the one with the most folds and seeds; later groups have the runs at other
     rates.
     """
-    return _side_by_side(_on(records, dataset, without=(EQUAL_MACS, POOLING)), ("model",))
+    return _side_by_side(_on(records, dataset, without=STUDIES), ("model",))
 
 
 def equal_macs_groups(records: Records, dataset: str) -> Groups[TrainedRun]:
-    """Return the groups of `comparisons`, each with the longer EQUAL_MACS runs of equal total MACs."""
-    table = _on(records, dataset, without=(POOLING,))
-    longer = table[table.recipe_name == EQUAL_MACS]
+    """Return the groups of `comparisons` that have longer runs of equal total MACs, each with the runs of that length.
+
+    These are runs of every model: plain ones, or EQUAL_MACS as earlier versions named those of the cheaper model.
+    """
+    table = _on(records, dataset, without=())
+    longer = table[table.recipe_name.isin((EQUAL_MACS, ""))].assign(recipe_name="")
     differ = ("model", "recipe_name", "recipe_but_lr")
     groups = []
     for group in comparisons(records, dataset):
-        highest = max(run.metric("macs_full") for run in group)
+        lengths = equal_macs_lengths(group[0].epochs, [run.metric("macs_full") for run in group])
         first = _table(group[:1]).iloc[0]
         same = longer
         for name in (*(name for name in SIDE_BY_SIDE if name not in differ), "recipe_but_lr_epochs"):
             same = same[same[name].map(lambda value, wanted=first[name]: value == wanted).astype(bool)]
-        budget = group[0].epochs * highest
-        equal = [run.epochs == round(budget / run.metric("macs_full")) for run in same.run]
-        groups += [group + further for further in _side_by_side(same.loc[equal], ("model",))]
+        equal = [run.epochs in lengths for run in same.run]
+        groups += [group + further for further in _side_by_side(same.loc[equal], ("model", "recipe_but_lr"))]
     return groups
 
 
@@ -169,6 +174,24 @@ def pooling_groups(records: Records, dataset: str) -> Groups[TrainedRun]:
     """Group the POOLING runs on `dataset`: only model, pooling, learning rate, fold and seed differ."""
     table = _on(records, dataset, without=())
     return _side_by_side(table[table.recipe_name == POOLING], ("model", "config"))
+
+
+def component_groups(records: Records, dataset: str) -> Groups[TrainedRun]:
+    """Group the COMPONENTS runs on `dataset`: only model, config, learning rate, fold and seed differ."""
+    table = _on(records, dataset, without=())
+    return _side_by_side(table[table.recipe_name == COMPONENTS], ("model", "config"))
+
+
+def data_efficiency_groups(records: Records, dataset: str) -> Groups[TrainedRun]:
+    """Group the DATA_EFFICIENCY runs on `dataset`: only model, part, epochs, learning rate, fold and seed differ."""
+    table = _on(records, dataset, without=())
+    table = table[table.recipe_name == DATA_EFFICIENCY]
+    groups = [
+        group
+        for _, part in _grouped(table, ("recipe_but_lr_epochs",))
+        for group in _side_by_side(part, ("model", "recipe_but_lr", "train_fraction"))
+    ]
+    return sorted(groups, key=len, reverse=True)
 
 
 def searches(records: Records, dataset: str) -> list[SearchRun]:
@@ -203,7 +226,8 @@ def _table(runs: Iterable[TrainedRun]) -> pandas.DataFrame:
         contents.setdefault(run.data_key, set()).update([run.content] if run.content else [])
     only = {key: next(iter(known)) if len(known) == 1 else () for key, known in contents.items()}
     columns = (
-        "run", "key", "created", "size", "standin", "seed", "lr", "fold", "recipe_but_lr_epochs", *BUT_SEED,
+        "run", "key", "created", "size", "standin", "seed", "lr", "fold", "recipe_but_lr_epochs", "train_fraction",
+        *BUT_SEED,
         *(name for name in SIDE_BY_SIDE if name not in BUT_SEED),
     )  # fmt: skip
     rows = [{**_row(run), "data": (run.data_key, run.content or only[run.data_key])} for run in runs]
@@ -228,6 +252,7 @@ def _row(run: TrainedRun) -> dict[str, Any]:
         "input": replace(run.front_end, mean=0.0, std=1.0) if run.normalise else run.front_end,
         "recipe": run.recipe,
         "recipe_but_lr": recipe_but_lr,
+        "train_fraction": run.train_fraction,
         "recipe_but_lr_epochs": replace(recipe_but_lr, epochs=0),
         "recipe_name": run.recipe_name,
         "classes": run.classes_key,

@@ -16,6 +16,11 @@ from reproduce.tables import (  # noqa: F401, I001  (the order is the listing's)
     speed,
     comparison,
     studies,
+    components,
+    calibration,
+    classes,
+    robustness,
+    data_efficiency,
 )
 from reproduce.tables.base import (
     CLIPS,

@@ -111,7 +111,7 @@ def _comparison(inputs: TableInputs, group: Sequence[TrainedRun], name: str) -> 
     return with_glance(table, inputs, [run for run in table.runs if isinstance(run, TrainedRun)])
 
 
-def compared(inputs: TableInputs, by_row: Rows, name: str, reference: str = "") -> Table:
+def compared(inputs: TableInputs, by_row: Rows, name: str, reference: str = "", tests: bool = True) -> Table:
     """Runs that may be compared, a row per label, with the paired tests on the clips that rows share.
 
     Args:
@@ -119,6 +119,7 @@ def compared(inputs: TableInputs, by_row: Rows, name: str, reference: str = "") 
         by_row: label -> its runs, over folds and seeds; only folds and seeds that every row has are shown.
         name: of the table.
         reference: label of the row that all others are tested against; by default the first.
+        tests: add a note per row with its test against the reference.
     """
     every = sum(map(len, by_row.values()))
     shown = {label: runs for label, runs in runs_of_all(by_row).items() if runs}
@@ -133,7 +134,7 @@ def compared(inputs: TableInputs, by_row: Rows, name: str, reference: str = "") 
         notes.append(
             f"Left out, of folds or seeds that not every row has run yet: {left_out} run{'s' * (left_out > 1)}."
         )
-    notes += [] if group[0].standin else pairing_notes(inputs, by_row, reference)
+    notes += pairing_notes(inputs, by_row, reference) if tests and not group[0].standin else []
     notes += search_notes(inputs, by_row, scores[0])
     notes += counter_notes(group)
     notes += class_notes(group)

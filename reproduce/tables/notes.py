@@ -289,7 +289,7 @@ def _paired_outcomes(inputs: TableInputs, first: Sequence[TrainedRun], second: S
         ours, theirs = (load_predictions(inputs.records_dir, run) for run in (a, b))
         if ours is None or theirs is None:
             return f"the stored predictions of {a.key} or {b.key} are absent"
-        sources |= _sources(a, ours)
+        sources |= sources_of(a, ours)
         for head in () if a.multilabel else ours.logits.keys() & theirs.logits.keys():
             metric = "top1" if head == DEFAULT_HEAD else f"{head}_top1"
             by_clip = [dict(zip(map(str, s.clip_ids), correct_clips(s, metric), strict=True)) for s in (ours, theirs)]
@@ -307,7 +307,7 @@ def _paired_outcomes(inputs: TableInputs, first: Sequence[TrainedRun], second: S
     return _Outcomes(correct=correct, sources=sources, by_run=by_run, test_to_train=ratio, unit=unit)
 
 
-def _sources(run: TrainedRun, stored: StoredPredictions) -> dict[str, str]:
+def sources_of(run: TrainedRun, stored: StoredPredictions) -> dict[str, str]:
     """Clip id -> the unit that it is cut from: as stored, or by the form of the data set's ids."""
     ids = [str(clip) for clip in stored.clip_ids]
     group_of = dataset_spec(run.dataset).group_of

@@ -1,4 +1,4 @@
-"""Two studies on real audio beside the plain comparison: equal MACs instead of equal clips, and the pooling variants.
+"""Two studies on real audio beside the plain comparison: equal epochs, MACs and time, and the pooling variants.
 
 Both are cross-validated on a folder in ESC-50's layout. The paper has neither table: nothing here is quoted but the
 variants' names.
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from itertools import combinations
 
 from reproduce.datasets import dataset_spec
 from reproduce.efficiency.plan import TRAINING_PASSES
@@ -21,26 +22,33 @@ from reproduce.tables.base import (
     Table,
     TableInputs,
     measured,
+    not_run,
     register_table,
 )
 from reproduce.tables.comparison import compared, one_or_blocks
 from reproduce.tables.conditions import epochs_text
-from reproduce.tables.notes import several_tests_notes
+from reproduce.tables.notes import pairing_notes, several_tests_notes
 
 DATASET = "esc50"
 TERA = 1e12
-BUDGET_COLUMNS = (Column("epochs", "Epochs", "", 0), Column("training_macs", "MACs of training", "T", 2))
+SAME_BUDGET = 0.1  # difference of training MACs up to which two trainings count as equal
+MINUTE = 60.0
+BUDGET_COLUMNS = (
+    Column("epochs", "Epochs", "", 0),
+    Column("training_macs", "MACs of training", "T", 2),
+    Column("training_minutes", "Time of training", "min", 1),
+)
 
 
-@register_table("equal_macs", "the comparison of esc50 with equal MACs: MAST trains until it has used as many as AST")
+@register_table("equal_macs", "the comparison of esc50 at equal epochs, short and long, and at equal training MACs")
 def equal_macs(inputs: TableInputs) -> Table:
-    """AST, MAST on the same clips, and MAST with AST's budget of multiply-accumulates."""
+    """Both models at the comparison's epochs and at those that give MAST the MACs of AST's short training."""
     groups = [_by_budget(group) for group in equal_macs_groups(inputs.records, DATASET)]
     tables = [
-        _with_budget(compared(inputs, rows, f"equal_macs {number}"), rows)
+        _with_budget(inputs, compared(inputs, rows, f"equal_macs {number}", tests=False), rows)
         for number, rows in enumerate(groups, start=1)
     ]
-    return _study("equal_macs", "equal MACs instead of equal clips", tables, inputs)
+    return _study("equal_macs", "at equal epochs and at equal MACs", tables, inputs)
 
 
 @register_table("pooling", "the paper's pooling ablations, trained on the folds of esc50")
@@ -86,16 +94,38 @@ def _by_budget(group: Sequence[TrainedRun]) -> dict[str, list[TrainedRun]]:
     return rows
 
 
-def _with_budget(table: Table, by_row: dict[str, list[TrainedRun]]) -> Table:
-    """Add the epochs and training MACs of every row."""
+def _with_budget(inputs: TableInputs, table: Table, by_row: dict[str, list[TrainedRun]]) -> Table:
+    """Add the epochs, training MACs and time of every row, and the pairs that are equal in something."""
     rows = [replace(row, cells=_budget_cells(by_row.get(row.label, []), row)) for row in table.rows]
+    labels = [row.label for row in table.rows]
     notes = (
         *table.notes,
         f"MACs of training: full MACs of a forward pass, times {TRAINING_PASSES} with the backward pass, times the "
         "clips seen; the epochs of the model with fewer MACs are rounded so that both train for equal MACs. Learning "
-        "rates are those of the short runs.",
+        "rates are those of the short runs. Time of training: of one run, its test included, on the machine of the "
+        "runs.",
+        *_equal_notes(inputs, {label: by_row[label] for label in labels if label in by_row}),
     )
     return replace(table, columns=(*table.columns, *BUDGET_COLUMNS), rows=tuple(rows), notes=notes)
+
+
+def _equal_notes(inputs: TableInputs, by_row: dict[str, list[TrainedRun]]) -> list[str]:
+    """The paired tests of all pairs of models that trained for equal epochs or for equal MACs."""
+    notes = []
+    for (first, ours), (second, theirs) in combinations(by_row.items(), 2):
+        if ours[0].model == theirs[0].model:
+            continue
+        ratio = _macs_of_epochs(theirs[0]) / _macs_of_epochs(ours[0])
+        what = "equal epochs" if ours[0].epochs == theirs[0].epochs else "equal MACs"
+        if what == "equal epochs" or abs(ratio - 1) <= SAME_BUDGET:
+            tests = pairing_notes(inputs, {first: ours, second: theirs}, first)
+            notes += [f"At {what}, {second} with {ratio:.2f} times the MACs of {first}: {test}" for test in tests]
+    return notes
+
+
+def _macs_of_epochs(run: TrainedRun) -> float:
+    """What all epochs cost per training clip; the clips are those of every row."""
+    return run.metric("macs_full") * run.epochs
 
 
 def training_macs(runs: Sequence[TrainedRun]) -> float:
@@ -115,7 +145,17 @@ def _budget_cells(runs: Sequence[TrainedRun], row: Row) -> dict[str, Cell]:
         **row.cells,
         "epochs": measured(runs[0].epochs, "", "recipe"),
         "training_macs": measured(training_macs(runs), "T", f"{_clips_seen(runs):,.0f} clips seen per run"),
+        "training_minutes": _minutes_cell(runs),
     }
+
+
+def _minutes_cell(runs: Sequence[TrainedRun]) -> Cell:
+    """Mean time of a run; of runs that state it."""
+    if not all(run.wall_time_s > 0 for run in runs):
+        return not_run("min", "not run: a record of these runs holds no time")
+    minutes = sum(run.wall_time_s for run in runs) / len(runs) / MINUTE
+    machines = ", ".join(sorted({run.environment.machine for run in runs}))
+    return measured(minutes, "min", f"mean of {len(runs)} runs, {machines}")
 
 
 def _by_pooling(group: Sequence[TrainedRun], labels: dict[str, str]) -> dict[str, list[TrainedRun]]:

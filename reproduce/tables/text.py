@@ -34,7 +34,8 @@ def _measured_text(cell: Cell, value: float, column: Column) -> str:
     if cell.sd is not None:
         text += f" ± {cell.sd:.{decimals}f}"
     if cell.ci is not None:
-        text += f" [{cell.ci[0]:{sign}.1f}, {cell.ci[1]:{sign}.1f}]"
+        shown = 1 if column.unit in ("%", POINTS) else decimals  # intervals of percentages never need more
+        text += f" [{cell.ci[0]:{sign}.{shown}f}, {cell.ci[1]:{sign}.{shown}f}]"
     return text
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -17,6 +18,7 @@ from models.checkpoints import CheckpointError, save_checkpoint, weights_sha256
 from models.complexity import measure_complexity
 from reproduce.data.waveform_store import WaveformStore
 from reproduce.datasets import ClipIndex, Problem
+from reproduce.efficiency.training_memory import training_memory
 from reproduce.environment import describe_environment
 from reproduce.errors import InputError
 from reproduce.evaluation.predict import Predictions, score_predictions
@@ -172,13 +174,16 @@ def macs_source(model: SpectrogramClassifier) -> dict[str, str]:
 
 
 def cost_metrics(model: SpectrogramClassifier) -> dict[str, int]:
-    """Parameters and MACs of one clip, so that accuracy and cost are in the same record."""
+    """Parameters, MACs and saved activations of one clip, so that accuracy and cost are in the same record."""
     complexity = measure_complexity(model)
-    return {
+    costs = {
         "parameters": complexity.parameters,
         "macs_module_only": complexity.macs_module_only,
         "macs_full": complexity.macs_full,
     }
+    with suppress(NotImplementedError):  # a model that does not state its activations
+        costs["activation_bytes"] = training_memory(model, 1, "cpu", mixed=False).saved
+    return costs
 
 
 def describe_data(

@@ -11,6 +11,7 @@ from torch import nn
 from reproduce.data.waveform_store import WaveformStore
 from reproduce.errors import InputError
 from reproduce.experiments.experiment import Experiment
+from reproduce.experiments.training_subset import training_positions
 from reproduce.records.record import RunRecord
 from reproduce.training.checkpoint_files import lock_run
 from reproduce.training.execution import Execution, RunSettings
@@ -45,7 +46,7 @@ def run_experiment(experiment: Experiment, store: WaveformStore, settings: RunSe
     execution = settings.execution
     # The statistics of a fold's training clips are the experiment's, not the store's.
     store = store if store.spec == experiment.front_end else replace(store, spec=experiment.front_end)
-    train, test = store.where_split(*experiment.train_splits), store.where_split(*experiment.test_splits)
+    train, test = training_store(store, experiment), store.where_split(*experiment.test_splits)
     val = store.where_split(*experiment.val_splits) if experiment.val_splits else None
     folder = settings.runs / _common_key(experiment, store, len(train), len(test))
     main = execution.accelerator.is_main_process
@@ -77,6 +78,16 @@ def run_experiment(experiment: Experiment, store: WaveformStore, settings: RunSe
             if stops := [number for number in gather(received[:1]) if number]:
                 raise Stopped(stops[0])
     return record
+
+
+def training_store(store: WaveformStore, experiment: Experiment) -> WaveformStore:
+    """The training clips of an experiment.
+
+    Raises:
+        InputError: none of them can be used.
+    """
+    positions = training_positions(experiment, store.index)
+    return store.take(positions) if len(positions) else store.where_split(*experiment.train_splits)
 
 
 def _batch_norm_remarks(experiment: Experiment, model: nn.Module, execution: Execution) -> list[str]:

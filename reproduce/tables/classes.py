@@ -1,0 +1,122 @@
+"""Accuracy by class of recorded runs, from their stored predictions, and the models' paired difference in each."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from reproduce.datasets.index import DEFAULT_HEAD
+from reproduce.metrics.bootstrap import RESAMPLES
+from reproduce.metrics.calibration import balanced_accuracy
+from reproduce.metrics.paired import clustered_difference
+from reproduce.records.runs import TrainedRun
+from reproduce.tables.base import CLIPS, POINTS, Cell, Column, Row, Table, TableInputs, measured, register_table
+from reproduce.tables.calibration import block_title, by_model, one_label_groups
+from reproduce.tables.comparison import one_or_blocks
+from reproduce.tables.pooled_clips import PooledClips, pool_clips
+
+NAME, TITLE = "classes", "top-1 by class"
+ALL = "balanced accuracy"  # label of the last row
+CONFIDENT = 0.05  # level of the tests over all classes together
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClassScores:
+    """One class.
+
+    Args:
+        name: of the class.
+        clips: its test clips.
+        values: model -> top-1 in per cent, the mean over seeds.
+        gains: model but the first -> (difference to the first in points, 95 % interval, p).
+    """
+
+    name: str
+    clips: int
+    values: Mapping[str, float]
+    gains: Mapping[str, tuple[float, tuple[float, float], float]]
+
+
+@register_table(NAME, "accuracy of recorded runs by class, and where the models differ")
+def classes(inputs: TableInputs) -> Table:
+    """A block for each comparison on real recordings whose clips have one label."""
+    blocks, why = list[Table](), f"not run: no comparison on real recordings under {inputs.records_dir}"
+    for group in one_label_groups(inputs):
+        pooled = pool_clips(inputs, by_model(group))
+        if isinstance(pooled, str):
+            why = f"not run: {pooled}"
+            continue
+        blocks.append(_block(group, pooled, f"{NAME} {len(blocks) + 1}"))
+    return one_or_blocks(NAME, f"Beyond top-1: {TITLE}", blocks, why)
+
+
+def class_scores(pooled: Mapping[str, PooledClips], names: Sequence[str]) -> list[ClassScores]:
+    """Every class with test clips, where the last model gains most first.
+
+    Args:
+        pooled: model -> its predictions of the same clips.
+        names: class names in the order of the logits.
+    """
+    first, *others = pooled
+    clips = pooled[first]
+    scored = []
+    for number in np.unique(clips.targets):
+        own = clips.targets == number
+        correct = {model: values.correct.mean(axis=0)[own] for model, values in pooled.items()}
+        gains = {}
+        for other in others:
+            difference = clustered_difference(correct[other] - correct[first], clips.units[own])
+            gains[other] = (difference.value, difference.ci, difference.p)
+        values = {model: 100.0 * float(shares.mean()) for model, shares in correct.items()}
+        scored.append(ClassScores(name=names[number], clips=int(own.sum()), values=values, gains=gains))
+    last = others[-1] if others else None
+    return sorted(scored, key=lambda row: (-row.gains[last][0] if last else 0.0, row.name))
+
+
+def _block(group: Sequence[TrainedRun], pooled: Mapping[str, PooledClips], name: str) -> Table:
+    first, *others = pooled
+    rows = class_scores(pooled, group[0].classes[DEFAULT_HEAD])
+    columns = [Column("clips", "Test clips", CLIPS, 0), *(Column(model, model, "%", 1) for model in pooled)]
+    columns += [Column(f"{other} - {first}", f"{other} - {first}", POINTS, 1) for other in others]
+    clips = pooled[first]
+    seeds = len(clips.probabilities)
+    of_seeds = f", mean over {seeds} seeds" if seeds > 1 else ""
+    notes = [
+        f"Every class on its own test clips{of_seeds}. Intervals: 95 % bootstrap of the paired difference over "
+        f"{clips.unit}s ({RESAMPLES:,} resamples).",
+    ]
+    for other in others:
+        level = CONFIDENT / len(rows)
+        certain = sum(row.gains[other][2] < level for row in rows)
+        found = [row for row in rows if row.gains[other][2] < CONFIDENT]
+        notes.append(
+            f"{other} against {first}: {sum(row.gains[other][0] > 0 for row in found)} classes are better and "
+            f"{sum(row.gains[other][0] < 0 for row in found)} worse with p < {CONFIDENT}; of {len(rows)} tests "
+            f"{CONFIDENT * len(rows):.1f} are expected by chance, and {certain} "
+            f"remain at p < {level:.2g} (Bonferroni)."
+        )
+    cells = [Row(row.name, row.name, _cells(row, first)) for row in rows]
+    cells.append(Row(ALL, ALL, _balanced(pooled)))
+    return Table(
+        name, f"{block_title(group)}: {TITLE}", tuple(columns), tuple(cells), notes=tuple(notes), runs=tuple(group)
+    )
+
+
+def _cells(row: ClassScores, first: str) -> dict[str, Cell]:
+    cells = {"clips": measured(row.clips, CLIPS, "test clips of the class")}
+    cells |= {model: measured(value, "%", f"{model}, {row.clips} clips") for model, value in row.values.items()}
+    for other, (value, interval, p) in row.gains.items():
+        where = f"paired, p = {p:.2g}"
+        cells[f"{other} - {first}"] = Cell(measured=value, unit=POINTS, conditions=where, n=row.clips, ci=interval)
+    return cells
+
+
+def _balanced(pooled: Mapping[str, PooledClips]) -> dict[str, Cell]:
+    cells = {}
+    for model, clips in pooled.items():
+        ones = np.ones((len(clips.targets), 1))
+        value = 100.0 * float(balanced_accuracy(clips.correct.mean(axis=0), clips.targets, ones)[0])
+        cells[model] = measured(value, "%", "mean over classes")
+    return cells

@@ -1,0 +1,160 @@
+"""From AST to MAST one component at a time, trained on the folds of esc50: what each adds, and what it costs.
+
+The paper has no such table: nothing here is quoted.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import pairwise
+
+from reproduce.datasets import dataset_spec
+from reproduce.experiments.components import MAST, MEANINGS, Variant, mast_without, path_to_mast
+from reproduce.records.runs import TrainedRun
+from reproduce.records.selection import component_groups
+from reproduce.tables.base import POINTS, Cell, Column, Row, Table, TableInputs, measured, not_run, register_table
+from reproduce.tables.cells import MIB
+from reproduce.tables.comparison import compared, one_or_blocks
+from reproduce.tables.notes import MeanDifference, mean_difference
+
+DATASET = "esc50"
+STEP = Column("step", "Gain over the row above", POINTS, 1)
+LOSS = Column("step", "Gain over MAST", POINTS, 1)
+ACTIVATIONS = Column("activations", "Activations", "MiB/clip", 2)
+TITLE = "from AST to MAST, one component at a time"
+NOTES = (
+    *MEANINGS,
+    "Every row has the learning rate between the two models' own; only the component changes from row to row.",
+    "Activations: what autograd keeps of one clip between forward and backward pass, in float32, by a closed form.",
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Step:
+    """One row against the row that lacks its component, or against MAST.
+
+    Args:
+        label: of the row.
+        difference: row minus reference, in points; None without stored predictions or common clips.
+    """
+
+    label: str
+    difference: MeanDifference | None
+
+
+@register_table("components", "from AST to MAST one component at a time, trained on the folds of esc50")
+def components(inputs: TableInputs) -> Table:
+    """A row per model on the path from AST to MAST, and a block of MAST without one component each."""
+    groups = component_groups(inputs.records, DATASET)
+    tables = [_path(inputs, group, f"components {number}") for number, group in enumerate(groups, start=1)]
+    if len(tables) == 1:
+        tables = [replace(tables[0], title=f"{tables[0].title}: {TITLE}")]
+    missing = f"not run: no such record on {DATASET} under {inputs.records_dir}"
+    return one_or_blocks("components", f"{dataset_spec(DATASET).title}: {TITLE}", tables, missing)
+
+
+def path_rows(group: Sequence[TrainedRun]) -> dict[str, list[TrainedRun]]:
+    """Rows of the path that the group has, in the order of the path."""
+    return _rows(group, path_to_mast(_size_of(group)))
+
+
+def path_steps(inputs: TableInputs, group: Sequence[TrainedRun]) -> dict[str, Step]:
+    """Each row of the path against the row before it, by label; without those whose row before has not been run."""
+    rows, order = path_rows(group), [variant.label for variant in path_to_mast(_size_of(group))]
+    return {
+        label: Step(label=label, difference=mean_difference(inputs, rows[before], rows[label]))
+        for before, label in pairwise(order)
+        if before in rows and label in rows
+    }
+
+
+def _size_of(group: Sequence[TrainedRun]) -> str:
+    return next(run.size for run in group)
+
+
+def _rows(group: Sequence[TrainedRun], variants: Sequence[Variant]) -> dict[str, list[TrainedRun]]:
+    rows: dict[str, list[TrainedRun]] = {}
+    for variant in variants:
+        config = json.dumps(json.loads(json.dumps(dict(variant.config))), sort_keys=True)
+        runs = [run for run in group if run.model == variant.model and run.config_key == config]
+        if runs:
+            rows[variant.label] = runs
+    return rows
+
+
+def _path(inputs: TableInputs, group: Sequence[TrainedRun], name: str) -> Table:
+    rows = path_rows(group)
+    table = compared(inputs, rows, name, tests=False)
+    steps = path_steps(inputs, group)
+    table = _with_steps(table, rows, steps, STEP)
+    notes = (*table.notes, *NOTES, *_verdict(steps.values(), "the added component"))
+    return replace(table, notes=notes, blocks=_without_block(inputs, group, name))
+
+
+def _without_block(inputs: TableInputs, group: Sequence[TrainedRun], name: str) -> tuple[Table, ...]:
+    """MAST, and MAST without one component each; nothing where fewer than two of these were run beside the path."""
+    size = _size_of(group)
+    whole = _rows(group, [replace(path_to_mast(size)[-1], label=MAST)])
+    rows = {**whole, **_rows(group, mast_without(size))}
+    on_path = {run.key for runs in path_rows(group).values() for run in runs}
+    if not whole or all(run.key in on_path for runs in rows.values() for run in runs):
+        return ()
+    steps = {
+        label: Step(label=label, difference=mean_difference(inputs, rows[MAST], runs))
+        for label, runs in rows.items()
+        if label != MAST
+    }
+    table = _with_steps(compared(inputs, rows, f"{name} without", tests=False), rows, steps, LOSS)
+    notes = (*table.notes, *_verdict(steps.values(), "the missing component"))
+    return (replace(table, title=f"{table.title}: MAST without one component", notes=notes),)
+
+
+def _with_steps(
+    table: Table, by_row: Mapping[str, Sequence[TrainedRun]], steps: Mapping[str, Step], column: Column
+) -> Table:
+    """Add the activations and the gain of every row, the gain behind the scores."""
+    rows = []
+    for row in table.rows:
+        if row.key == "ratio":  # of the first two models: the steps say more
+            continue
+        cells = {**row.cells, ACTIVATIONS.key: _activations(by_row[row.label][0])}
+        if row.label in steps:
+            cells[column.key] = _step_cell(steps[row.label])
+        rows.append(Row(row.key, row.label, cells))
+    scores = sum(c.unit == "%" for c in table.columns)
+    costs = [replace(c, decimals=3) if c.unit == "G" else c for c in table.columns[scores:]]  # small models
+    columns = (*table.columns[:scores], column, *costs, ACTIVATIONS)
+    return replace(table, columns=columns, rows=tuple(rows))
+
+
+def _activations(run: TrainedRun) -> Cell:
+    saved = run.metrics.get("activation_bytes")
+    if saved is None:
+        return not_run(ACTIVATIONS.unit, "not run: recorded before runs stored their activations")
+    return measured(saved / MIB, ACTIVATIONS.unit, "closed form, float32, on a CPU")
+
+
+def _step_cell(step: Step) -> Cell:
+    mean = step.difference
+    if mean is None:
+        return not_run(POINTS, "not run: the stored predictions are absent, or the rows share no test clip")
+    spread = "" if mean.over_runs is None else f"; [{mean.over_runs[0]:+.1f}, {mean.over_runs[1]:+.1f}] over runs"
+    where = f"paired, mean over {mean.seeds} seeds, bootstrap over {mean.units} {mean.unit}s{spread}"
+    return Cell(measured=mean.value, unit=POINTS, conditions=where, ci=(mean.low, mean.high))
+
+
+def _verdict(steps: Iterable[Step], what: str) -> list[str]:
+    """Which gains exceed the spread over training runs."""
+    known = [(s.label, s.difference) for s in steps if s.difference is not None and s.difference.over_runs is not None]
+    if not known:
+        return []
+    shown = [f"{label} ({mean.value:+.1f} points)" for label, mean in known if mean.is_shown]
+    tests = len(known)
+    return [
+        "Intervals of gains: 95 % bootstrap of the paired difference by recording. Beyond the spread over folds and "
+        f"seeds (corrected for overlapping training sets, Nadeau & Bengio 2003), {what} changes the score in "
+        f"{len(shown)} of {tests} rows: {', '.join(shown) or 'none'}. With {tests} tests one in twenty is expected by "
+        "chance."
+    ]
