@@ -39,8 +39,7 @@ LEFT_OUT = ("__pycache__", ".*_cache", ".git", ".tox", ".venv", ".hypothesis", "
 
 def floors() -> dict[str, str]:
     """Requirement -> lowest version, of the core and of `dev` with what it includes."""
-    extras = PROJECT["optional-dependencies"]
-    lines = [*PROJECT["dependencies"], *(line for name in ("hdf5", "shards", "report", "dev") for line in extras[name])]
+    lines = [*PROJECT["dependencies"], *(line for extra in PROJECT["optional-dependencies"].values() for line in extra)]
     found = (re.match(r"([\w-]+)>=([\w.]+)", line) for line in lines)
     return {match[1].lower().replace("_", "-"): match[2] for match in found if match}
 
