@@ -47,7 +47,7 @@ class SoftmaxShapes(TorchDispatchMode):
 
 
 def saved_sizes(call: Any, *known: Tensor) -> list[int]:
-    """Elements of every tensor that autograd saves in call(), besides empty ones and those that share `known` memory."""
+    """Elements of every tensor that autograd saves in call(), besides empty ones and those in memory of `known`."""
     excluded = {tensor.untyped_storage().data_ptr() for tensor in known}
     sizes: dict[int, int] = {}
 
