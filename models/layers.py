@@ -80,7 +80,8 @@ class ClassifierHead(nn.Module):
 
 def autocast_dtype(device_type: str) -> torch.dtype | None:
     """The dtype to which autocast casts matrix products on devices of this type; None where autocast is off."""
-    if torch.amp.is_autocast_available(device_type) and torch.is_autocast_enabled(device_type):
+    # Not `is_autocast_available`: torch.compile of torch 2.6 cannot trace it.
+    if device_type != "meta" and torch.is_autocast_enabled(device_type):
         return torch.get_autocast_dtype(device_type)
     return None
 

@@ -47,7 +47,7 @@ class SoftmaxShapes(TorchDispatchMode):
 
 
 def saved_sizes(call: Any, *known: Tensor) -> list[int]:
-    """Elements of every tensor that autograd saves in call(), besides those that share memory with `known`."""
+    """Elements of every tensor that autograd saves in call(), besides empty ones and those in memory of `known`."""
     excluded = {tensor.untyped_storage().data_ptr() for tensor in known}
     sizes: dict[int, int] = {}
 
@@ -58,4 +58,4 @@ def saved_sizes(call: Any, *known: Tensor) -> list[int]:
     with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
         result = call()  # keeps what was saved alive, so that no address is used twice
     assert result.requires_grad
-    return [size for address, size in sizes.items() if address not in excluded]
+    return [size for address, size in sizes.items() if size and address not in excluded]
