@@ -78,6 +78,13 @@ def hdf5_damage(path: str | Path) -> Iterator[None]:
         raise AudioError(path, "unreadable", "damaged pack: its sizes exceed the memory; copy it again") from None
 
 
+def own_names(file: Any) -> list[str]:
+    """Names in an HDF5 pack that are no links, which may lead out of it."""
+    import h5py
+
+    return [name for name in file if isinstance(file.get(name, getlink=True), h5py.HardLink)]
+
+
 def own_dataset(path: str | Path, file: Any, name: str) -> Any:
     """The HDF5 dataset `name` of a pack, whose values are inside the pack itself.
 
