@@ -136,6 +136,7 @@ def _data(record: RunRecord) -> dict[str, Any]:
 
 def _trained(record: RunRecord, kind: type[TrainedRun]) -> TrainedRun:
     experiment, data = record.experiment, record.dataset
+    _check_counts(record.metrics)
     return kind(
         **_run(record),
         **_model(record),
@@ -155,6 +156,15 @@ def _trained(record: RunRecord, kind: type[TrainedRun]) -> TrainedRun:
         normalise=_text(experiment.get("normalise", "")),
         val_splits=_texts(experiment.get("val_splits", ())),
     )
+
+
+def _check_counts(metrics: Mapping[str, float | int | None]) -> None:
+    """Raise ValueError unless each accuracy's number of correct clips is one of the clips."""
+    for name in metrics:
+        if name.endswith(("top1", "correct")):
+            correct, clips = metrics.get(name.replace("top1", "correct")), metrics.get("clips")
+            if not isinstance(correct, int) or not isinstance(clips, int) or not 0 <= correct <= clips:
+                raise ValueError(f"{correct!r:.20} of {clips!r:.20} clips correct")
 
 
 def _texts(stored: Any) -> tuple[str, ...]:

@@ -103,7 +103,7 @@ def _keys(writer: int) -> list[str]:
     return [f"{writer}-{number}" for number in range(RECORDS)]
 
 
-def _record(key: str):  # noqa: ANN202
+def _record(key: str):
     return make_record(key=key, history=tuple({"epoch": epoch, "loss": 1.0 / epoch} for epoch in range(1, HISTORY)))
 
 
