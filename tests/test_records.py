@@ -215,6 +215,8 @@ DAMAGED = {
     "counts that are words": {"dataset": {**make_record().dataset, "kept": "many"}},
     "metrics in a list": {"metrics": [1, 2]},
     "a time that is none": {"created": "yesterday"},
+    "more clips right than there are": {"metrics": {**make_record().metrics, "correct": 11}},
+    "right clips of none": {"metrics": {"correct": 1, "top1": 50.0}},
     "a seed in words": {"seed": "0"},
     "a duration in words": {"wall_time_s": "long"},
     "a scale in a list": {"scale": ["demo"]},

@@ -159,12 +159,11 @@ def _trained(record: RunRecord, kind: type[TrainedRun]) -> TrainedRun:
 
 
 def _check_counts(metrics: Mapping[str, float | int | None]) -> None:
-    """Raise ValueError unless each accuracy's number of correct clips is one of the clips."""
-    for name in metrics:
-        if name.endswith(("top1", "correct")):
-            correct, clips = metrics.get(name.replace("top1", "correct")), metrics.get("clips")
-            if not isinstance(correct, int) or not isinstance(clips, int) or not 0 <= correct <= clips:
-                raise ValueError(f"{correct!r:.20} of {clips!r:.20} clips correct")
+    """Raise ValueError unless each stored number of correct clips is one of the clips."""
+    clips = metrics.get("clips")
+    for correct in (value for name, value in metrics.items() if name.endswith("correct")):
+        if not isinstance(correct, int) or not isinstance(clips, int) or not 0 <= correct <= clips:
+            raise ValueError(f"{correct!r:.20} of {clips!r:.20} clips correct")
 
 
 def _texts(stored: Any) -> tuple[str, ...]:
