@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from reproduce.errors import InputError
-from reproduce.files import file_lock
+from reproduce.files import check_ordinary, file_lock
 from reproduce.records.reading import read_runs
 from reproduce.records.record import SCHEMA, RunRecord, whole_number
 from reproduce.records.records import Records
@@ -137,6 +137,7 @@ def load_records(folder: Path, warn: Callable[[str], object] = _warn) -> Records
 
 
 def _lines(path: Path, warn: Callable[[str], object]) -> list[tuple[int, bytes]]:
+    check_ordinary(path, "repair or move it")
     for attempt in range(2):
         try:
             content = path.read_bytes()
