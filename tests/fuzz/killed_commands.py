@@ -51,6 +51,7 @@ class Killed:
         prepare: fills `out` before the command runs.
         growing: files that a killed command may leave other than a finished one does.
         epochs: of the debug preset; 0 where nothing is trained.
+        needs_training: whether it uses a finished training.
     """
 
     name: str
@@ -60,6 +61,7 @@ class Killed:
     prepare: Callable[[Places], None] = _no_preparation
     growing: tuple[str, ...] = ()
     epochs: int = 0
+    needs_training: bool = False
 
 
 # --- results ----------------------------------------------------------------------------------------------------------
@@ -186,8 +188,9 @@ COMMANDS = (
         function="reports.__main__:main",
         arguments=lambda places: ["--records", str(places.trained / "records"), "--out", str(places.out)],
         result=files,
+        needs_training=True,
     ),
-    Killed(name="table", arguments=_table, prepare=_copy_records, result=files),
+    Killed(name="table", arguments=_table, prepare=_copy_records, result=files, needs_training=True),
     Killed(
         name="scaling",
         arguments=lambda places: [
@@ -196,5 +199,5 @@ COMMANDS = (
         ],
         result=_measured,
     ),
-    Killed(name="embed", arguments=_embed, result=files),
+    Killed(name="embed", arguments=_embed, result=files, needs_training=True),
 )

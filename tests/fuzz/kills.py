@@ -38,12 +38,13 @@ LATER_S = 0.3  # the most that a kill comes after its operation
 PRELOADED = ("torch", "fuzz.doomed", "fuzz.killed_commands", "make_runs", "reproduce.training.runner", "reports.build")
 
 
-def kill_names() -> list[str]:
-    """What can be killed."""
-    return [*(killed.name for killed in COMMANDS), APPENDS]
-
-
-def kill_commands(kills: int, session: Session, names: Sequence[str] = (), first: int = 0) -> Iterator[Outcome]:
+def kill_commands(
+    kills: int,
+    session: Session,
+    names: Sequence[str] = (),
+    first: int = 0,
+    commands: Sequence[Killed] = COMMANDS,
+) -> Iterator[Outcome]:
     """Kill the commands in turn, each from the start, until `kills` kills were tried.
 
     READ: the rerun gives the undisturbed result; CLEAR: the command ended before it could be killed; WRONG: a file is
@@ -52,24 +53,28 @@ def kill_commands(kills: int, session: Session, names: Sequence[str] = (), first
     Args:
         kills: how many.
         session: see there.
-        names: of what is killed, of `kill_names`; all by default.
+        names: of what is killed; all by default.
         first: number of the first kill; the same number and seed give the same kill.
+        commands: which can be killed, besides concurrent appends of records.
+
+    Raises:
+        InputError: an unknown name.
     """
     work = session.work / "kills"
     shutil.rmtree(work, ignore_errors=True)
     work.mkdir(parents=True)
     shared = _Shared(work)
-    chosen = list(names) or kill_names()
-    if unknown := {*chosen} - {*kill_names()}:
-        raise InputError(f"{', '.join(sorted(unknown))}: choose from {', '.join(kill_names())}")
+    known = {killed.name: killed for killed in commands}
+    chosen = list(names) or [*known, *([APPENDS] if commands is COMMANDS else [])]
+    if unknown := sorted({*chosen} - {*known, APPENDS}):
+        raise InputError(f"--kill {', '.join(unknown)}: choose from {', '.join((*known, APPENDS))}")
     for number in range(first, first + kills):
         name, random = chosen[number % len(chosen)], default_rng([session.seed, 9, number])
         out = work / f"{number}"
         if name == APPENDS:
             what, detail = kill_appends(out, random, processes())
         else:
-            killed = next(killed for killed in COMMANDS if killed.name == name)
-            what, detail = _kill_once(killed, out, random, shared)
+            what, detail = _kill_once(known[name], out, random, shared)
         if what == WRONG:
             shutil.copytree(
                 out, session.wrong / f"kill-{name.replace(' ', '-')}-{session.seed}-{number}", dirs_exist_ok=True
@@ -105,7 +110,7 @@ class _Shared:
     def places(self, killed: Killed, out: Path) -> Places:
         """Folders of a run; the training that the command needs is done first."""
         trained = self.work / "undisturbed train"
-        if killed is not TRAIN:
+        if killed.needs_training:
             self.undisturbed(TRAIN)
         return Places(data=self.data, trained=trained, out=out)
 
