@@ -117,6 +117,18 @@ def test_pack_without_labels_is_refused_where_it_is_the_list(tmp_path: Path) -> 
     assert_refused("audioset", root, "eval.h5: no dataset 'target'")
 
 
+def test_pack_with_fewer_labels_than_names_is_refused(tmp_path: Path) -> None:
+    h5py = pytest.importorskip("h5py")
+    root = audioset_root(tmp_path)
+    (root / "eval_segments.csv").unlink()
+    panns_pack(root / "eval.h5", [(f"Y{A}.wav", [0]), (f"Y{B}.wav", [1])])
+    with h5py.File(root / "eval.h5", "a") as file:
+        first = file["target"][:1]
+        del file["target"]
+        file["target"] = first
+    assert_refused("audioset", root, "eval.h5: 'target' has 1 rows, 'audio_name' at least 2")
+
+
 def asf_pack(path: Path, videos: dict[str, np.ndarray]) -> Path:
     h5py = pytest.importorskip("h5py")
     with h5py.File(path, "w") as file:
@@ -205,3 +217,10 @@ def test_a_link_to_another_file_is_not_listed_as_a_video(tmp_path: Path) -> None
     index = read_dataset("epic_kitchens", root)
     assert len(index) == 0
     assert "unknown-pack" in [problem.reason for problem in index.problems]
+
+
+def test_a_pack_that_is_replaced_is_read_anew(tmp_path: Path) -> None:
+    pack = asf_pack(tmp_path / "a.hdf5", {"v": np.zeros(24000, np.float32)})
+    assert len(read_packed(f"{pack}::v")[0]) == 24000
+    asf_pack(tmp_path / "b.hdf5", {"v": np.ones(12000, np.float32)}).replace(pack)
+    assert read_packed(f"{pack}::v")[0].tolist() == [[1.0]] * 12000

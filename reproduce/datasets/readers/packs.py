@@ -59,8 +59,14 @@ class Pack:
     def _labels(self, file: Any, classes: int) -> Labels:
         if "target" not in file:
             raise InputError(f"{self.path}: no dataset 'target', the clips' labels; make the pack again")
+        targets = own_dataset(self.path, file, "target")
+        if targets.ndim and len(targets) <= self.rows[-1]:
+            raise InputError(
+                f"{self.path}: 'target' has {len(targets)} rows, 'audio_name' at least {self.rows[-1] + 1}; "
+                "make the pack again"
+            )
         lengths, values = [], []
-        for block, target in _targets(self.path, own_dataset(self.path, file, "target"), self.kind, classes):
+        for block, target in _targets(self.path, targets, self.kind, classes):
             wanted = np.flatnonzero(np.isin(np.arange(block, block + len(target)), self.rows))
             clips, carried = np.nonzero(target[wanted])
             lengths.append(np.bincount(clips, minlength=len(wanted)))
