@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
+from dataclasses import fields
+from numbers import Real
 from typing import Any
 
 import torch
@@ -110,12 +113,17 @@ def check_config(config: Any, depth: int) -> None:
     """Check the fields that the models' configs share.
 
     Args:
-        config: has num_classes, input_size, in_chans, embed_dim and num_heads.
+        config: a dataclass with num_classes, input_size, in_chans, embed_dim and num_heads.
         depth: its number of blocks.
 
     Raises:
-        ValueError: sizes that cannot be built, or beyond `MAX_SIZE` and `MAX_BLOCKS`.
+        ValueError: sizes that cannot be built, or beyond `MAX_SIZE` and `MAX_BLOCKS`; or a field of real numbers that
+            holds something else, which a layer would refuse in its first forward pass only.
     """
+    for field in fields(config):
+        value = getattr(config, field.name)
+        if field.type == "float" and not (isinstance(value, Real) and math.isfinite(value)):
+            raise ValueError(f"{field.name} must be a finite number, got {value!r:.40}")
     check_heads(config.num_classes)
     if len(config.input_size) != 2 or min(config.input_size) < 1 or max(config.input_size) > MAX_SIZE:
         raise ValueError(f"input_size must be (mels, frames) from 1 to {MAX_SIZE}, got {config.input_size}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 import tempfile
 import zipfile
 import zlib
@@ -17,6 +18,20 @@ from reproduce.errors import InputError
 
 UMASK = os.umask(0)  # reading the process' file mode mask means setting it: once, before there are threads
 os.umask(UMASK)
+
+
+def check_ordinary(path: Path, remedy: str) -> None:
+    """Refuse a device, a pipe or a socket, from which reading may never end. What is absent or a folder passes.
+
+    Raises:
+        InputError: "PATH: not an ordinary file: REMEDY".
+    """
+    try:
+        mode = os.stat(path).st_mode
+    except (OSError, ValueError):
+        return
+    if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
+        raise InputError(f"{path}: not an ordinary file: {remedy}")
 
 
 def write_whole(path: Path, write: Callable[[IO[bytes]], object], failure: str, remedy: str) -> None:

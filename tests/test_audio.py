@@ -93,6 +93,8 @@ def test_spec_survives_a_dict_and_refuses_unknown_fields() -> None:
         {"low_hz": 5000.0, "high_hz": 4000.0},
         {"preemphasis": 1.5},
         {"pad": "repeat"},
+        {"frames": 64.0},
+        {"preemphasis": "0.97"},
     ],
 )
 def test_spec_refuses_what_cannot_be(change: dict[str, object]) -> None:

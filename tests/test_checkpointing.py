@@ -215,6 +215,11 @@ def drop_a_weight(content: dict[str, Any]) -> None:
     content["model"] = dict(list(content["model"].items())[1:])
 
 
+def make_a_weight_sparse(content: dict[str, Any]) -> None:
+    name, value = next(iter(content["model"].items()))
+    content["model"] = {**content["model"], name: value.to_sparse()}
+
+
 def drop_a_group(content: dict[str, Any]) -> None:
     content["optimizer"]["param_groups"].pop()
 
@@ -234,6 +239,7 @@ def drop_a_group(content: dict[str, Any]) -> None:
         put("model", make_model("mast_debug").state_dict()),
         reshape_a_moment,
         drop_a_weight,
+        make_a_weight_sparse,
         drop_a_group,
     ],
 )

@@ -196,6 +196,7 @@ def test_weights_without_a_description_are_no_checkpoint(tmp_path: Path) -> None
         (lambda d: d["config"].update(patch_stride=0), "cannot build 'ast_debug'"),
         (lambda d: d["config"].update(depth="2"), "cannot build 'ast_debug'"),
         (lambda d: d["config"].update(mlp_ratio=1e300), "cannot build 'ast_debug'"),
+        (lambda d: d["config"].update(norm_eps="1e-6"), "cannot build 'ast_debug' .*norm_eps must be a finite number"),
         (lambda d: d["config"].update(mlp_ratio=8), "'blocks.0.mlp.fc1.weight' is"),
         (lambda d: d.update(format_version=2), "not of format 1"),
         (lambda d: d.update(model_name="ast_huge"), "unknown model 'ast_huge'"),

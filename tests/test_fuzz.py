@@ -7,6 +7,8 @@ from pathlib import Path
 import pytest
 from fuzz.command import KINDS, parts_of
 from fuzz.job import Part
+from fuzz.killed_commands import Killed, files
+from fuzz.kills import kill_commands
 from fuzz.outcomes import CLEAR, READ, WRONG, Outcome, count_table
 from fuzz.runner import Limits, Session, try_inputs, try_saved
 
@@ -66,6 +68,28 @@ def test_the_same_seed_gives_the_same_inputs(tmp_path: Path) -> None:
         list(try_inputs([Part(target=KINDS["csv"][0], name="csv", first=first, stop=6)], session))
         texts.append((tmp_path / name / "csv/case/list.csv").read_bytes())
     assert texts[0] == texts[1]
+
+
+def test_a_killed_command_goes_on_and_gives_the_undisturbed_result(tmp_path: Path) -> None:
+    session = Session(seed=0, work=tmp_path / "work", wrong=tmp_path / "wrong")
+    outcomes = list(kill_commands(9, session, ["shard", "audit", "append"]))
+    assert [outcome.what for outcome in outcomes if outcome.what != READ] == []
+    assert {outcome.kind for outcome in outcomes} == {"kill shard", "kill audit", "kill append"}
+
+
+def test_the_kills_find_a_file_that_is_half_written(tmp_path: Path) -> None:
+    planted = Killed(
+        name="halves",
+        function="fuzz.planted:write_in_halves",
+        arguments=lambda places: [str(places.out)],
+        result=files,
+        needs_training=False,
+    )
+    session = Session(seed=0, work=tmp_path / "work", wrong=tmp_path / "wrong")
+    outcomes = list(kill_commands(8, session, commands=(planted,)))
+    wrong = [outcome for outcome in outcomes if outcome.what == WRONG]
+    assert wrong and all("half written" in outcome.detail for outcome in wrong)
+    assert len(list(session.wrong.iterdir())) == len(wrong)
 
 
 def test_the_table_counts_outcomes_by_kind() -> None:

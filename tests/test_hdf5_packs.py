@@ -117,6 +117,18 @@ def test_pack_without_labels_is_refused_where_it_is_the_list(tmp_path: Path) -> 
     assert_refused("audioset", root, "eval.h5: no dataset 'target'")
 
 
+def test_pack_with_fewer_labels_than_names_is_refused(tmp_path: Path) -> None:
+    h5py = pytest.importorskip("h5py")
+    root = audioset_root(tmp_path)
+    (root / "eval_segments.csv").unlink()
+    panns_pack(root / "eval.h5", [(f"Y{A}.wav", [0]), (f"Y{B}.wav", [1])])
+    with h5py.File(root / "eval.h5", "a") as file:
+        first = file["target"][:1]
+        del file["target"]
+        file["target"] = first
+    assert_refused("audioset", root, "eval.h5: 'target' has 1 rows, 'audio_name' at least 2")
+
+
 def asf_pack(path: Path, videos: dict[str, np.ndarray]) -> Path:
     h5py = pytest.importorskip("h5py")
     with h5py.File(path, "w") as file:
@@ -179,3 +191,36 @@ def test_float_packs_of_panns_are_read_too(tmp_path: Path) -> None:
     np.testing.assert_allclose(
         read_packed(f"{tmp_path / 'p.h5'}::0", 0.05)[0][:, 0], waveforms[0, 1600:] / 32767, atol=1e-6
     )
+
+
+@pytest.mark.parametrize("kind", ["panns", "asf"])
+def test_a_pack_whose_table_of_names_is_damaged_is_named_when_the_data_set_is_read(tmp_path: Path, kind: str) -> None:
+    """h5py opens it, and raises RuntimeError for the first name that is looked up."""
+    if kind == "panns":
+        root, name = audioset_root(tmp_path), "audioset"
+        panns_pack(path := root / "eval.h5", [(f"Y{A}.wav", [0])])
+    else:
+        root, name = epic_root(tmp_path), "epic_kitchens"
+        path = asf_pack(root / "EPIC_audio.hdf5", {"P01_01": np.zeros(72000, np.float32)})
+    content = path.read_bytes()
+    assert content.count(b"HEAP") == 1
+    path.write_bytes(content.replace(b"HEAP", b"HEAD"))
+    assert_refused(name, root, rf"{path.name}: unreadable \(damaged pack: .*copy it again\)")
+
+
+def test_a_link_to_another_file_is_not_listed_as_a_video(tmp_path: Path) -> None:
+    h5py = pytest.importorskip("h5py")
+    asf_pack(tmp_path / "outside.h5", {"v": np.zeros(72000, np.float32)})
+    root = epic_root(tmp_path / "root")
+    with h5py.File(root / "EPIC_audio.hdf5", "w") as file:
+        file["P01_01"] = h5py.ExternalLink(str(tmp_path / "outside.h5"), "v")
+    index = read_dataset("epic_kitchens", root)
+    assert len(index) == 0
+    assert "unknown-pack" in [problem.reason for problem in index.problems]
+
+
+def test_a_pack_that_is_replaced_is_read_anew(tmp_path: Path) -> None:
+    pack = asf_pack(tmp_path / "a.hdf5", {"v": np.zeros(24000, np.float32)})
+    assert len(read_packed(f"{pack}::v")[0]) == 24000
+    asf_pack(tmp_path / "b.hdf5", {"v": np.ones(12000, np.float32)}).replace(pack)
+    assert read_packed(f"{pack}::v")[0].tolist() == [[1.0]] * 12000

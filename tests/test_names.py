@@ -11,9 +11,11 @@ import soundfile
 from make_files import assert_refused, paths_of, reasons, touch, write
 
 from reproduce.datasets import read_dataset, read_variant
+from reproduce.datasets.locations import location_of
 from reproduce.datasets.readers.scan import media_files
 from reproduce.datasets.strings import Strings
 from reproduce.errors import InputError, displayable
+from reproduce.records.store import load_records
 
 NFC, NFD = "K\u00e4uzchen", "Ka\u0308uzchen"
 
@@ -175,3 +177,17 @@ def test_fixed_width_bytes_become_strings() -> None:
     assert Strings.from_bytes(np.array([b"abc", b"de", b""])).tolist() == ["abc", "de", ""]
     assert Strings.from_bytes(np.array([b"abc", b"def"])[::-1]).tolist() == ["def", "abc"]
     assert Strings.from_bytes(np.empty(0, "S11")).tolist() == []
+
+
+def test_a_pipe_where_a_list_should_be_is_one_line_and_never_waited_for(tmp_path: Path) -> None:
+    """As a device, it may never end."""
+    for name in ("list.csv", "sets.toml", "train.jsonl"):
+        os.mkfifo(tmp_path / name)
+    with pytest.raises(InputError, match=r"list\.csv: not an ordinary file"):
+        read_dataset("csv", tmp_path / "list.csv")
+    with pytest.raises(InputError, match=r"sets\.toml: not an ordinary file"):
+        location_of("csv", [], tmp_path / "sets.toml")
+    with pytest.raises(InputError, match=r"train\.jsonl: not an ordinary file"):
+        load_records(tmp_path)
+    with pytest.raises(InputError, match=r"/dev/zero: not an ordinary file"):
+        read_dataset("csv", Path("/dev/zero"))

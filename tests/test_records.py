@@ -191,6 +191,15 @@ def test_a_whole_line_without_its_newline_is_read(tmp_path: Path) -> None:
     assert [record.key for record in load_records(tmp_path)] == ["before"]
 
 
+def test_a_whole_line_without_its_newline_stays_when_another_is_appended(tmp_path: Path) -> None:
+    """As kill -9 leaves it in the middle of a write."""
+    path = append_record(tmp_path, make_record(key="first"))
+    path.write_bytes(path.read_bytes()[:-1])
+    append_record(tmp_path, make_record(key="second"))
+    assert [run.key for run in load_records(tmp_path)] == ["first", "second"]
+    assert not list(tmp_path.glob("*.torn"))
+
+
 def test_a_records_file_that_cannot_be_read_is_one_line(tmp_path: Path) -> None:
     (tmp_path / "train.jsonl").mkdir()
     with pytest.raises(InputError) as error:
@@ -206,6 +215,8 @@ DAMAGED = {
     "counts that are words": {"dataset": {**make_record().dataset, "kept": "many"}},
     "metrics in a list": {"metrics": [1, 2]},
     "a time that is none": {"created": "yesterday"},
+    "more clips right than there are": {"metrics": {**make_record().metrics, "correct": 11}},
+    "right clips of none": {"metrics": {"correct": 1, "top1": 50.0}},
     "a seed in words": {"seed": "0"},
     "a duration in words": {"wall_time_s": "long"},
     "a scale in a list": {"scale": ["demo"]},

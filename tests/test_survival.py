@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import multiprocessing
 import os
 import shutil
 import signal
@@ -16,6 +17,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from make_records import load_stored
 from make_runs import (
     ALWAYS_S,
@@ -32,8 +34,10 @@ from make_runs import (
     train_tones,
     train_tones_until,
     train_tones_until_write,
+    wait_for,
 )
 
+from reproduce.data.read_ahead import read_ahead
 from reproduce.data.waveform_store import FileWaveforms, WaveformStore, load_waveforms, stream_waveforms
 from reproduce.datasets import read_dataset
 from reproduce.experiments.recipe import Recipe
@@ -131,6 +135,41 @@ def stream_tones_until_killed(data: Path, folder: Path) -> None:
     kill = Progress(on_step=lambda clips, loss: os.kill(os.getpid(), signal.SIGKILL))
     streamed = stream_waveforms(read_dataset("esc50", data), SPEC)
     run(streamed, folder, recipe=replace(LONG, epochs=1, average_from=0), progress=kill, workers=2)
+
+
+def test_workers_end_with_a_run_that_is_killed_while_they_start(tmp_path: Path) -> None:
+    """Their parent is dead before they can know it."""
+    assert finish(start(read_ahead_until_killed, tmp_path)) == [-signal.SIGKILL]
+    workers = [int(path.name) for path in tmp_path.iterdir()]
+    assert len(workers) == 2
+    (tmp_path / "parent is dead").touch()
+    wait_for(lambda: not any(is_running(worker) for worker in workers))
+
+
+def is_running(process: int) -> bool:
+    """Whether it is there and has not ended; nobody may have asked for its status."""
+    try:
+        return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+def read_ahead_until_killed(folder: Path) -> None:
+    """Die when two workers have begun to start; they start no further before that."""
+
+    def started(threads: int) -> None:
+        (folder / str(os.getpid())).touch()
+        wait_for((folder / "parent is dead").exists)
+
+    def kill(number: int, frame: object) -> None:
+        if len(list(folder.iterdir())) == 2:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    multiprocessing.set_start_method("fork", force=True)  # so that the workers have what follows
+    torch.set_num_threads = started  # which a worker calls first; this process ends with the test
+    signal.signal(signal.SIGALRM, kill)  # a thread could hold a lock while the workers are forked
+    signal.setitimer(signal.ITIMER_REAL, 0.02, 0.02)
+    list(read_ahead(int, 8, "cpu", workers=2))
 
 
 # --- SIGTERM and SIGINT ---------------------------------------------------------------------------------------------

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -76,6 +77,13 @@ def hdf5_damage(path: str | Path) -> Iterator[None]:
         raise AudioError(path, "unreadable", f"damaged pack: {error}; copy it again") from None
     except MemoryError:
         raise AudioError(path, "unreadable", "damaged pack: its sizes exceed the memory; copy it again") from None
+
+
+def own_names(file: Any) -> list[str]:
+    """Names in an HDF5 pack that are no links, which may lead out of it."""
+    import h5py
+
+    return [name for name in file if isinstance(file.get(name, getlink=True), h5py.HardLink)]
 
 
 def own_dataset(path: str | Path, file: Any, name: str) -> Any:
@@ -161,26 +169,28 @@ def _decode_mp3(text: str, data: bytes, stretch: Stretch) -> Iterator[Block]:
 
 
 def open_hdf5(path: Path) -> Any:
-    """The open pack at `path`, one handle per process.
+    """The open pack at `path`, one handle per process and version of the file.
 
     Raises:
         AudioError: missing or unreadable.
         InputError: h5py is not installed.
     """
-    return _open_in_process(path, os.getpid())
+    try:
+        status = os.stat(path)
+    except (OSError, ValueError):
+        raise AudioError(path, "missing", "no such pack") from None
+    if not stat.S_ISREG(status.st_mode):
+        raise AudioError(path, "unreadable", "not a regular file")
+    return _open_in_process(path, (status.st_ino, status.st_size, status.st_mtime_ns), os.getpid())
 
 
 @lru_cache(maxsize=_OPEN_FILES)
-def _open_in_process(path: Path, process: int) -> Any:
+def _open_in_process(path: Path, version: tuple[int, ...], process: int) -> Any:
     # Keyed by process: an HDF5 handle must not be shared with forked loader workers.
     try:
         import h5py
     except ImportError:
         raise InputError(f"{path}: reading HDF5 packs needs h5py; run `pip install h5py`") from None
-    if not path.exists():
-        raise AudioError(path, "missing", "no such pack")
-    if not path.is_file():
-        raise AudioError(path, "unreadable", "not a regular file")
     with hdf5_damage(path):
         return h5py.File(path, "r")
 

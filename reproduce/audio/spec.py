@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
+from numbers import Integral, Real
 from typing import Any
 
 MILLISECOND = 0.001  # seconds
@@ -52,6 +53,11 @@ class AudioSpec:
     implementation: str = field(default=BATCHED, metadata={"later": True})  # as `experiments.recipe.later`
 
     def __post_init__(self) -> None:
+        kinds = {"int": (Integral, "a whole number"), "float": (Real, "a number"), "str": (str, "a text")}
+        for stated in fields(self):
+            value, (kind, what) = getattr(self, stated.name), kinds[str(stated.type)]
+            if not isinstance(value, kind):
+                raise ValueError(f"AudioSpec.{stated.name} must be {what}, not {value!r:.40}")
         for name in ("sample_rate", "mels", "frames", "frame_length_ms", "frame_shift_ms", "std"):
             if not getattr(self, name) > 0:
                 raise ValueError(f"AudioSpec.{name} must be positive, not {getattr(self, name)!r}")

@@ -45,12 +45,17 @@ def load_waveform(
     start: float | None = None,
     stop: float | None = None,
     max_samples: int | None = None,
+    warnings: list[AudioWarning] | None = None,
 ) -> np.ndarray:
     """Load a clip as AST takes it: (samples,) float32, mono, at `spec.sample_rate` Hz, its mean removed.
 
-    The clip keeps its length and is not scaled by 2**15. The arguments and errors are those of `load_clip`.
+    The clip keeps its length and is not scaled by 2**15. The arguments and errors are those of `load_clip`; `warnings`
+    receives the clip's.
     """
-    return _centre(load_clip(path, spec.sample_rate, start, stop, max_samples).waveform)
+    clip = load_clip(path, spec.sample_rate, start, stop, max_samples)
+    if warnings is not None:
+        warnings += clip.warnings
+    return _centre(clip.waveform)
 
 
 def load_clip(

@@ -197,4 +197,4 @@ def _predict_whole(trained: TrainedModel, index: ClipIndex, inference: Inference
 
 def _log_problems(predictions: Predictions) -> None:
     for problem in predictions.problems:
-        log(f"not used: {problem.message}")
+        log(f"{'not used' if problem.fatal else 'warning'}: {problem.message}")

@@ -63,7 +63,7 @@ class Batch:
         step: number of the step in its epoch.
         last: whether this is the rank's last micro-batch of the step.
         clips: clips of the whole step, over all ranks.
-        problems: clips that could not be used.
+        problems: clips that could not be used, and warnings about others (not fatal), read ahead perhaps.
     """
 
     inputs: torch.Tensor
@@ -155,7 +155,8 @@ def training_batches(
     reader = _MicroBatchReader(store, recipe, part)
     usable, problems = 0.0, 0
     for batch in read_ahead(reader.read, len(reader.micro_batches), device, workers):
-        usable, problems = usable + float(batch.weights.sum()), problems + len(batch.problems)
+        usable += float(batch.weights.sum())
+        problems += sum(problem.fatal for problem in batch.problems)
         yield _to_batch(batch, store.spec, device)
     if problems and not usable and part.share.world_size == 1:  # several ranks would have to ask each other
         raise InputError(
@@ -225,7 +226,7 @@ def _read_micro_batch(
         step=part.step,
         last=part.last,
         clips=len(draws.positions),
-        problems=tuple(problems),
+        problems=(*problems, *store.take_warnings()),
     )
 
 
@@ -282,7 +283,7 @@ class EvaluationBatch:
         inputs: (crops, 1, mels, frames), normalised.
         positions: (clips,) int64, positions in the store of the clips that could be used.
         crops: (clips,) int64, consecutive rows of `inputs` per clip.
-        problems: clips that could not be used.
+        problems: clips that could not be used, and warnings about others (not fatal), read ahead perhaps.
     """
 
     inputs: torch.Tensor
@@ -320,7 +321,7 @@ def evaluation_batches(
     clips = ordered_map(read, positions, threads, max(batch_size, 2 * threads)) if threads else map(read, positions)
     numbered = zip(positions, clips, strict=True)
     while batch := list(islice(numbered, batch_size)):
-        yield _to_evaluation_batch(batch, store.spec, device)
+        yield _to_evaluation_batch(batch, store, device)
 
 
 def _read_crops(store: WaveformStore, position: int, crops: int) -> list[np.ndarray] | Problem:
@@ -334,9 +335,10 @@ def _read_crops(store: WaveformStore, position: int, crops: int) -> list[np.ndar
 
 
 def _to_evaluation_batch(
-    clips: list[tuple[int, list[np.ndarray] | Problem]], spec: AudioSpec, device: str | torch.device
+    clips: list[tuple[int, list[np.ndarray] | Problem]], store: WaveformStore, device: str | torch.device
 ) -> EvaluationBatch:
     """Compute the log-mels of the crops of (position, crops) clips on `device`."""
+    spec = store.spec
     usable = [(position, crops) for position, crops in clips if not isinstance(crops, Problem)]
     inputs = torch.empty(0, 1, spec.mels, spec.frames, device=device)
     if usable:
@@ -346,5 +348,5 @@ def _to_evaluation_batch(
         inputs,
         np.array([position for position, _ in usable], np.int64),
         np.array([len(crops) for _, crops in usable], np.int64),
-        tuple(clip for _, clip in clips if isinstance(clip, Problem)),
+        (*(clip for _, clip in clips if isinstance(clip, Problem)), *store.take_warnings()),
     )

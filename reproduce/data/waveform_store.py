@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 import soundfile
 
-from reproduce.audio.errors import AudioError
+from reproduce.audio.errors import AudioError, AudioWarning
 from reproduce.audio.spec import AudioSpec
 from reproduce.audio.waveforms import decode_many, load_waveform
 from reproduce.data.clip_problems import clip_warnings, unusable_clip
@@ -63,21 +63,30 @@ class DecodedWaveforms(tuple[np.ndarray, ...]):
 
 @dataclass(frozen=True)
 class FileWaveforms:
-    """Waveforms that are decoded from the corpus' files on every access, for corpora larger than memory."""
+    """Waveforms that are decoded from the corpus' files on every access, for corpora larger than memory.
+
+    Args:
+        index: the clips.
+        spec: front end.
+        warned: receives what there is to know about clips that are read: silent, very short, and so on.
+    """
 
     index: ClipIndex
     spec: AudioSpec
+    warned: list[Problem] = field(default_factory=list, compare=False)
 
     def __len__(self) -> int:
         return len(self.index)
 
     def __getitem__(self, position: int, /) -> np.ndarray:
-        clip = self.index.clip(int(position))
-        return load_waveform(clip.path, self.spec, clip.start, clip.stop)
+        clip, warnings = self.index.clip(int(position)), list[AudioWarning]()
+        waveform = load_waveform(clip.path, self.spec, clip.start, clip.stop, warnings=warnings)
+        self.warned.extend(clip_warnings(clip.clip_id, warnings))
+        return waveform
 
     def take(self, positions: np.ndarray) -> FileWaveforms:
         """The waveforms at `positions`, in that order; nothing is read."""
-        return FileWaveforms(self.index.take(positions), self.spec)
+        return FileWaveforms(self.index.take(positions), self.spec, self.warned)
 
     def memory_bytes(self, spec: AudioSpec, whole: bool) -> int:
         """Bytes that all waveforms need in memory: an upper bound where clips are trimmed, an estimate where not.
@@ -116,6 +125,7 @@ class WaveformStore:
         problems: of the whole corpus, as far as they are known.
         standin: the `standin_marker` of a synthetic corpus, None for any other.
         digests: (n,) bytes, see `clip_digests`; None until `with_digests` or shards provide them.
+        warned: warnings about clips that were read since `take_warnings`; where `problems` cannot have them.
     """
 
     index: ClipIndex
@@ -124,6 +134,7 @@ class WaveformStore:
     problems: tuple[Problem, ...]
     standin: Mapping[str, Any] | None = None
     digests: np.ndarray | None = None
+    warned: list[Problem] = field(default_factory=list, compare=False)
 
     def __len__(self) -> int:
         return len(self.waveforms)
@@ -162,6 +173,11 @@ class WaveformStore:
             return self.waveforms[position]
         except AudioError as error:
             return unusable_clip(str(self.index.clip_ids[position]), error)
+
+    def take_warnings(self) -> list[Problem]:
+        """Warnings about the clips that were read since the last call, by name; threads may read on meanwhile."""
+        taken = [self.warned.pop() for _ in range(len(self.warned))]
+        return sorted(taken, key=lambda problem: problem.message)
 
     def with_digests(
         self, cache: Path | None, workers: int | None = None, on_file: Callable[[], object] = lambda: None
@@ -252,7 +268,9 @@ def stream_waveforms(index: ClipIndex, spec: AudioSpec) -> WaveformStore:
     """
     if not len(index):
         raise InputError(f"{index.root}: none of {sum(index.listed.values())} listed clips has a file")
-    return WaveformStore(index, spec, FileWaveforms(index, spec), index.problems, standin_marker(index.root))
+    waveforms = FileWaveforms(index, spec)
+    marker = standin_marker(index.root)
+    return WaveformStore(index, spec, waveforms, index.problems, marker, warned=waveforms.warned)
 
 
 def check_memory(clips: int, needed: int, limit: int | None) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from reproduce.datasets.registry import dataset_spec
 from reproduce.errors import InputError
+from reproduce.files import check_ordinary
 
 
 def expand_home(path: str | Path) -> Path:
@@ -62,6 +63,7 @@ def location_of(name: str, pairs: Iterable[str], toml_file: str | Path | None = 
 
 
 def _toml_locations(file: Path) -> dict[str, Path]:
+    check_ordinary(file, "--datasets needs a TOML file with a [datasets] table")
     try:
         with file.open("rb") as stream:
             content = tomllib.load(stream)

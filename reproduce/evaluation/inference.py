@@ -251,7 +251,7 @@ def predict_store(
 def _reporting(batches: Iterable[EvaluationBatch], on_clips: OnClips) -> Iterator[EvaluationBatch]:
     for batch in batches:
         yield batch
-        on_clips(len(batch.positions) + len(batch.problems))
+        on_clips(len(batch.positions) + sum(problem.fatal for problem in batch.problems))
 
 
 def probabilities(logits: np.ndarray, multilabel: bool) -> np.ndarray:

@@ -38,7 +38,7 @@ class Predictions:
         second_last: (n, dim), the same pooling of the tokens that leave the second-last block; None if not asked for.
         seconds: time of the model alone, for `timed` clips with all their crops.
         timed: clips behind `seconds`: the first batch warms up, and does not count where there are others.
-        problems: clips that could not be used.
+        problems: clips that could not be used, and warnings about others (not fatal).
         cut: clips longer than the model's input by more than `SHORT_SECONDS`; counted where whole sounds are read.
     """
 
@@ -156,7 +156,7 @@ def merge(parts: Iterable[Predictions]) -> Predictions:
     problems = tuple(problem for part in parts for problem in part.problems)
     parts = [part for part in parts if len(part)]
     if not parts:
-        first = f" (first: {problems[0].message})" if problems else ""
+        first = next((f" (first: {problem.message})" for problem in problems if problem.fatal), "")
         raise InputError(f"none of the clips to predict can be used{first}")
     order = np.argsort(np.concatenate([part.positions for part in parts]), kind="stable")
     heads = parts[0].logits

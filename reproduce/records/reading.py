@@ -165,6 +165,7 @@ def _baseline(record: RunRecord) -> BaselineRun:
 
 def _trained(record: RunRecord, kind: type[TrainedRun]) -> TrainedRun:
     experiment = record.experiment
+    _check_counts(record.metrics)
     return kind(
         **_run(record),
         **_model(record),
@@ -179,6 +180,14 @@ def _trained(record: RunRecord, kind: type[TrainedRun]) -> TrainedRun:
         normalise=_text(experiment.get("normalise", "")),
         val_splits=_texts(experiment.get("val_splits", ())),
     )
+
+
+def _check_counts(metrics: Mapping[str, float | int | None]) -> None:
+    """Raise ValueError unless each stored number of correct clips is one of the clips."""
+    clips = metrics.get("clips")
+    for correct in (value for name, value in metrics.items() if name.endswith("correct")):
+        if not isinstance(correct, int) or not isinstance(clips, int) or not 0 <= correct <= clips:
+            raise ValueError(f"{correct!r:.20} of {clips!r:.20} clips correct")
 
 
 def _texts(stored: Any) -> tuple[str, ...]:

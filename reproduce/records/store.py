@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from reproduce.errors import InputError
-from reproduce.files import file_lock, write_whole
+from reproduce.files import check_ordinary, file_lock, write_whole
 from reproduce.records.reading import read_runs
 from reproduce.records.record import SCHEMA, RunRecord, whole_number
 from reproduce.records.records import Records
@@ -58,7 +58,8 @@ def as_stored(record: RunRecord) -> RunRecord:
 def append_record(folder: Path, record: RunRecord) -> Path:
     """Append a record to `folder/<kind>.jsonl`, completely or not at all: one write under a lock, flushed to disk.
 
-    If the file ends in an incomplete line after a crash, move that line to `<kind>.jsonl.torn` first.
+    If the file ends in an incomplete line after a crash, move that line to `<kind>.jsonl.torn` first; a whole record
+    that lacks its newline alone gets it.
 
     Returns:
         The path of the file.
@@ -73,7 +74,7 @@ def append_record(folder: Path, record: RunRecord) -> Path:
         path.parent.mkdir(parents=True, exist_ok=True)
         # Unbuffered: after an error on a full disk, a buffer would write its content again on truncate and on close.
         with file_lock(path.parent / LOCK_NAME, busy, LOCK_WAIT_S), open(path, "a+b", buffering=0) as file:
-            _set_aside_torn_line(file.fileno(), path)
+            _end_last_line(file.fileno(), path)
             _append_whole(file.fileno(), line)
     except OSError as error:
         raise InputError(
@@ -82,12 +83,16 @@ def append_record(folder: Path, record: RunRecord) -> Path:
     return path
 
 
-def _set_aside_torn_line(descriptor: int, path: Path) -> None:
+def _end_last_line(descriptor: int, path: Path) -> None:
+    """End the file in whole lines; see `append_record`."""
     size = os.fstat(descriptor).st_size
     if not size or os.pread(descriptor, 1, size - 1) == b"\n":
         return
     content = os.pread(descriptor, size, 0)
     complete = content.rfind(b"\n") + 1
+    if _is_record(content[complete:]):
+        _append_whole(descriptor, b"\n")
+        return
     with open(f"{path}{TORN_SUFFIX}", "ab") as torn:
         torn.write(content[complete:] + b"\n")
         os.fsync(torn.fileno())
@@ -168,6 +173,7 @@ def load_records(folder: Path, warn: Callable[[str], object] = _warn) -> Records
 
 
 def _lines(path: Path, warn: Callable[[str], object]) -> list[tuple[int, bytes]]:
+    check_ordinary(path, "repair or move it")
     for attempt in range(2):
         try:
             content = path.read_bytes()

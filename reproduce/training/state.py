@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -118,6 +118,7 @@ def check_content(content: Mapping[str, Any], model: nn.Module, optimizer: torch
     for values in (content["model"], state.average.mean or ours):
         if {name: value.shape for name, value in values.items()} != {name: v.shape for name, v in ours.items()}:
             raise ValueError("the weights are of another model")
+        _check_dense(values.values())
     saved = content["optimizer"]
     counts = [[len(group["params"]) for group in groups] for groups in (saved["param_groups"], optimizer.param_groups)]
     if counts[0] != counts[1]:
@@ -126,3 +127,10 @@ def check_content(content: Mapping[str, Any], model: nn.Module, optimizer: torch
     for index, moments in saved["state"].items():
         if any(value.ndim and value.shape != parameters[index].shape for value in moments.values()):
             raise ValueError("the optimiser's state is of another model")
+        _check_dense(moments.values())
+
+
+def _check_dense(values: Iterable[Tensor]) -> None:
+    """Raise ValueError for a tensor that could not be copied into a model's or an optimiser's own."""
+    if any(value.layout != torch.strided or value.is_complex() for value in values):
+        raise ValueError("a tensor is sparse or complex")

@@ -160,7 +160,7 @@ class Trainer:
             for problem in batch.problems:
                 if problem.clip_id not in self.state.problems:
                     self.state.problems[problem.clip_id] = problem
-                    self.progress.on_warning(f"not used: {problem.message}")
+                    self.progress.on_warning(f"{'not used' if problem.fatal else 'warning'}: {problem.message}")
             yield batch
 
     def _with_clips(self, error: TrainingDiverged) -> TrainingDiverged:

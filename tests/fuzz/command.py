@@ -53,7 +53,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.kills:
         from fuzz.kills import kill_commands
 
-        for outcome in kill_commands(options.kills, session):
+        for outcome in kill_commands(options.kills, session, options.kill or (), options.first_kill):
             outcomes.append(outcome)
             print(f"{outcome.kind} {outcome.number}: {outcome.what}: {outcome.detail}", flush=True)
     print(count_table(outcomes, list(dict.fromkeys(outcome.kind for outcome in outcomes))))
@@ -79,6 +79,8 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     temporary = Path(tempfile.gettempdir())
     parser.add_argument("--n", type=int, default=2000, help="inputs over all kinds (default: %(default)s)")
     parser.add_argument("--kills", type=int, default=0, help="kills of running commands (default: none)")
+    parser.add_argument("--kill", action="append", metavar="NAME", help="kill this alone: train, shard ...; repeatable")
+    parser.add_argument("--first-kill", type=int, default=0, metavar="NUMBER", help="go on from here; default: 0")
     parser.add_argument("--seed", type=int, default=0, help="of all draws (default: %(default)s)")
     parser.add_argument("--kind", action="append", choices=list(KINDS), help="try this kind alone; repeatable")
     parser.add_argument("--only", type=int, metavar="NUMBER", help="try this input of each kind alone")

@@ -1,177 +1,215 @@
-"""Commands that are killed at random moments: a rerun completes, and gives what an undisturbed run gives."""
+"""Commands that are killed at one of their file operations: a rerun completes, and gives what an undisturbed run gives.
+
+Each kill is drawn from the operations that an undisturbed run does (see `fuzz.doomed`): first the name of an operation,
+so that rare ones come as often as frequent ones, then which of them. Some kills come a moment after the operation, and
+some reruns are killed again.
+"""
 
 from __future__ import annotations
 
-import hashlib
 import json
+import multiprocessing
 import os
 import shutil
 import signal
-import subprocess
-import sys
-import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import suppress
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 
-import numpy as np
+from fuzz import doomed
+from fuzz.appends import APPENDS, kill_appends
+from fuzz.doomed import Doom, Task
+from fuzz.killed_commands import COMMANDS, TRAIN, UNCOUNTED, Killed, Places, files
+from fuzz.mutators import pick
 from fuzz.outcomes import CLEAR, READ, WRONG, Outcome
 from fuzz.runner import TESTS, Session
 from make_audio import make_esc50_folder
+from numpy.random import Generator, default_rng
 
-PATIENCE_S = 300.0  # for a command on a busy machine
-SIGNALS = (signal.SIGKILL, signal.SIGTERM)
+from reproduce.errors import InputError
+from reproduce.records.store import load_records
+
+PATIENCE_S = 600.0  # for a command on a busy machine
+IN_FOLD = 12  # clips a class
 STOPPED = {-signal.SIGKILL, -signal.SIGTERM, 128 + signal.SIGTERM}  # statuses of a killed command
-CLIPS = "40"
-UNCOUNTED = (".tmp", ".lock", ".torn", "lock")  # leftovers that carry no result
+SIGTERM_SHARE, LATER_SHARE, AGAIN_SHARE = 0.3, 0.3, 0.25
+LATER_S = 0.3  # the most that a kill comes after its operation
+PRELOADED = ("torch", "fuzz.doomed", "fuzz.killed_commands", "make_runs", "reproduce.training.runner", "reports.build")
 
 
-@dataclass(frozen=True, kw_only=True)
-class Killed:
-    """A command to be killed.
+def kill_commands(
+    kills: int,
+    session: Session,
+    names: Sequence[str] = (),
+    first: int = 0,
+    commands: Sequence[Killed] = COMMANDS,
+) -> Iterator[Outcome]:
+    """Kill the commands in turn, each from the start, until `kills` kills were tried.
+
+    READ: the rerun gives the undisturbed result; CLEAR: the command ended before it could be killed; WRONG: a file is
+    half written, the rerun fails or gives another result, or the killed command printed a traceback.
 
     Args:
-        name: in the table of counts.
-        arguments: of Python, given the folder of sounds and the folder of results.
-        result: of a finished command, in a form that two runs share.
-    """
+        kills: how many.
+        session: see there.
+        names: of what is killed; all by default.
+        first: number of the first kill; the same number and seed give the same kill.
+        commands: which can be killed, besides concurrent appends of records.
 
-    name: str
-    arguments: Callable[[Path, Path], list[str]]
-    result: Callable[[Path], Mapping[str, str]]
-
-
-def _files(out: Path) -> dict[str, str]:
-    """The hash of every file."""
-    return {
-        path.relative_to(out).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()
-        for path in sorted(out.rglob("*"))
-        if path.is_file() and not path.name.endswith(UNCOUNTED)
-    }
-
-
-def _trained(out: Path) -> dict[str, str]:
-    """The hash of the weights of every record, and how many records there are."""
-    lines = [json.loads(line) for line in (out / "records/train.jsonl").read_text().splitlines()]
-    return {"lines": str(len(lines)), **{line["key"]: str(line["weights_sha256"]) for line in lines}}
-
-
-def _train(data: Path, out: Path) -> list[str]:
-    places = ["--records", str(out / "records"), "--runs", str(out / "runs")]
-    options = [
-        "--preset",
-        "debug",
-        "--folds",
-        "1",
-        "--device",
-        "cpu",
-        "--workers",
-        "0",
-        "--checkpoint-minutes",
-        "0.0001",
-    ]
-    return ["-m", "reproduce", "esc50", "--data", f"esc50={data}", *options, *places]
-
-
-COMMANDS = (
-    Killed(name="kill train", arguments=_train, result=_trained),
-    Killed(
-        name="kill shard",
-        arguments=lambda data, out: [
-            *("-m", "reproduce", "data", "shard", "esc50", str(out), "--data", f"esc50={data}"),
-            *("--clips-per-shard", "4", "--workers", "1"),
-        ],
-        result=_files,
-    ),
-    Killed(
-        name="kill standin",
-        arguments=lambda data, out: [
-            *("-m", "reproduce", "data", "standin", "vggsound", "--clips", CLIPS, "--out", str(out)),
-        ],
-        result=_files,
-    ),
-    Killed(name="kill report", arguments=lambda data, out: ["-m", "reports", "--out", str(out)], result=_files),
-)
-
-
-def kill_commands(kills: int, session: Session) -> Iterator[Outcome]:
-    """Kill the commands in turn, each time from the start.
-
-    READ: the rerun gives the undisturbed result; CLEAR: the command ended before it could be killed; WRONG: the rerun
-    fails or gives another result, or the killed command printed a traceback.
+    Raises:
+        InputError: an unknown name.
     """
     work = session.work / "kills"
     shutil.rmtree(work, ignore_errors=True)
     work.mkdir(parents=True)
-    random = np.random.default_rng([session.seed, 9])
-    data = make_esc50_folder(work / "data", per_fold=4, folds=2)
-    undisturbed: dict[str, tuple[float, Mapping[str, str]]] = {}
-    for number in range(kills):
-        killed = COMMANDS[number % len(COMMANDS)]
-        if killed.name not in undisturbed:
-            out = work / killed.name.replace(" ", "-") / "undisturbed"
-            done = _run(killed.arguments(data, out), work)
-            if done.status:
-                raise RuntimeError(f"{killed.name}: fails without a kill: {done.text[-500:]}")
-            undisturbed[killed.name] = done.seconds, killed.result(out)
-        seconds, expected = undisturbed[killed.name]
-        after_s, with_signal = random.uniform(0.2, 1.0) * seconds, SIGNALS[int(random.integers(len(SIGNALS)))]
-        out = work / killed.name.replace(" ", "-") / str(number)
-        what, detail = _kill_once(killed, (data, out), (after_s, with_signal), expected)
+    shared = _Shared(work)
+    known = {killed.name: killed for killed in commands}
+    chosen = list(names) or [*known, *([APPENDS] if commands is COMMANDS else [])]
+    if unknown := sorted({*chosen} - {*known, APPENDS}):
+        raise InputError(f"--kill {', '.join(unknown)}: choose from {', '.join((*known, APPENDS))}")
+    for number in range(first, first + kills):
+        name, random = chosen[number % len(chosen)], default_rng([session.seed, 9, number])
+        out = work / f"{number}"
+        if name == APPENDS:
+            what, detail = kill_appends(out, random, processes())
+        else:
+            what, detail = _kill_once(known[name], out, random, shared)
         if what == WRONG:
-            shutil.copytree(out, session.wrong / f"{killed.name.replace(' ', '-')}-{number}", dirs_exist_ok=True)
-        moment = f"{with_signal.name} after {after_s:.1f} of {seconds:.1f} s"
-        yield Outcome(kind=killed.name, number=number, what=what, detail=f"{moment}: {detail}")
+            shutil.copytree(
+                out, session.wrong / f"kill-{name.replace(' ', '-')}-{session.seed}-{number}", dirs_exist_ok=True
+            )
+        shutil.rmtree(out, ignore_errors=True)
+        yield Outcome(kind=f"kill {name}", number=number, what=what, detail=detail)
 
 
-def _kill_once(
-    killed: Killed, places: tuple[Path, Path], when: tuple[float, signal.Signals], expected: Mapping[str, str]
-) -> tuple[str, str]:
-    data, out = places
-    first = _run(killed.arguments(data, out), out.parent, when)
-    if "Traceback" in first.text and first.status != -signal.SIGKILL:
-        return WRONG, f"traceback of the killed command: {first.text[-300:]}"
-    again = _run(killed.arguments(data, out), out.parent)
-    if again.status:
-        return WRONG, f"the rerun ends with status {again.status}: {again.text[-300:]}"
-    result = killed.result(out)
-    if result != expected:
-        names = sorted({*result.items()} ^ {*expected.items()})[:4]
-        return WRONG, f"the rerun differs: {names}"
-    if first.status not in STOPPED:
-        return CLEAR, f"it had ended with status {first.status}"
-    return READ, "the rerun gives the undisturbed result"
+def processes() -> multiprocessing.context.ForkServerContext:
+    """Processes forked by a server that has imported what the commands need, before it has threads or state."""
+    context = multiprocessing.get_context("forkserver")
+    paths = [str(TESTS), str(TESTS.parent), os.environ.get("PYTHONPATH", "")]
+    os.environ["PYTHONPATH"] = os.pathsep.join(dict.fromkeys(filter(None, paths)))
+    context.set_forkserver_preload(list(PRELOADED))
+    return context
 
 
 @dataclass(frozen=True)
-class Done:
-    """An ended command: its status, a signal's negative; all it printed; and how long it took."""
+class _Undisturbed:
+    """A finished command: its result, and how often it does each operation."""
+
+    result: Mapping[str, str]
+    operations: Mapping[str, int]
+
+
+class _Shared:
+    """What the kills share: the sounds, a finished training, the undisturbed runs."""
+
+    def __init__(self, work: Path) -> None:
+        self.work, self.data = work, make_esc50_folder(work / "data", per_fold=IN_FOLD, folds=2, seconds=0.5)
+        self.known: dict[str, _Undisturbed] = {}
+
+    def places(self, killed: Killed, out: Path) -> Places:
+        """Folders of a run; the training that the command needs is done first."""
+        trained = self.work / "undisturbed train"
+        if killed.needs_training:
+            self.undisturbed(TRAIN)
+        return Places(data=self.data, trained=trained, out=out)
+
+    def undisturbed(self, killed: Killed) -> _Undisturbed:
+        """The command's undisturbed run, done once."""
+        if killed.name not in self.known:
+            places = self.places(killed, self.work / f"undisturbed {killed.name}")
+            done = _run(killed, places, None)
+            if done.status:
+                raise RuntimeError(f"{killed.name}: fails without a kill: {done.text[-500:]}")
+            counts = json.loads(Path(f"{places.out}.log.json").read_text())
+            self.known[killed.name] = _Undisturbed(killed.result(places.out), counts)
+        return self.known[killed.name]
+
+
+def _kill_once(killed: Killed, out: Path, random: Generator, shared: _Shared) -> tuple[str, str]:
+    places, undisturbed = shared.places(killed, out), shared.undisturbed(killed)
+    moments: list[str] = []
+    for _ in range(1 + int(random.random() < AGAIN_SHARE)):
+        doom = _draw(undisturbed.operations, random)
+        done = _run(killed, places, doom)
+        later = f", {doom.delay_s:.2f} s later" if doom.delay_s else ""
+        name = signal.Signals(doom.signal).name
+        of = undisturbed.operations[doom.operation]
+        moments.append(f"{name} at {doom.operation!r} {doom.number} of {of}{later} (status {done.status})")
+        if "Traceback" in done.text and done.status != -signal.SIGKILL:
+            return WRONG, f"{moments}: traceback of the killed command: {done.text[-300:]}"
+        if done.status not in {*STOPPED, 0}:
+            return WRONG, f"{moments}: {done.text[-300:]}"
+        if half := _half_written(killed, out, undisturbed.result):
+            return WRONG, f"{moments}: half written: {half}"
+        if done.status == 0:
+            break
+    stopped = "(status 0)" not in moments[0]
+    again = _run(killed, places, None)
+    if again.status:
+        return WRONG, f"{moments}: the rerun ends with status {again.status}: {again.text[-300:]}"
+    result = killed.result(out)
+    if result != undisturbed.result:
+        names = sorted({name for name, _ in {*result.items()} ^ {*undisturbed.result.items()}})[:4]
+        return WRONG, f"{moments}: the rerun differs: {names}"
+    return (READ if stopped else CLEAR), "; ".join(moments)
+
+
+def _draw(operations: Mapping[str, int], random: Generator) -> Doom:
+    operation = pick(sorted(operations), random)
+    return Doom(
+        operation=operation,
+        number=int(random.integers(operations[operation])) + 1,
+        signal=signal.SIGTERM if random.random() < SIGTERM_SHARE else signal.SIGKILL,
+        delay_s=float(random.uniform(0, LATER_S)) if random.random() < LATER_SHARE else 0.0,
+        cut=float(random.random()),
+    )
+
+
+def _half_written(killed: Killed, out: Path, expected: Mapping[str, str]) -> list[str]:
+    """Files of a killed command that are there under their names and are not those of a finished one."""
+    half = [name for name, digest in files(out).items() if digest != expected.get(name, digest)] if out.exists() else []
+    half = [name for name in half if not name.endswith(killed.growing or UNCOUNTED)]
+    if (out / "records").exists():
+        try:
+            load_records(out / "records", warn=lambda line: None)
+        except InputError as error:
+            half.append(str(error))
+    return half
+
+
+@dataclass(frozen=True)
+class _Done:
+    """An ended command: its status, a signal's negative; and all it printed."""
 
     status: int
     text: str
-    seconds: float
 
 
-def _run(arguments: list[str], cwd: Path, when: tuple[float, signal.Signals] | None = None) -> Done:
-    """Run Python on a command, at most for PATIENCE_S; send it a signal after some seconds."""
-    cwd.mkdir(parents=True, exist_ok=True)
-    paths = os.pathsep.join(filter(None, (str(TESTS.parent), os.environ.get("PYTHONPATH", ""))))
-    environment = {**os.environ, "PYTHONPATH": paths, "XDG_CACHE_HOME": str(cwd / "cache"), "OMP_NUM_THREADS": "1"}
-    log = cwd / "output.txt"
-    start = time.monotonic()
-    with open(log, "w") as file:
-        process = subprocess.Popen(
-            [sys.executable, *arguments], cwd=TESTS.parent, env=environment, stdout=file, stderr=subprocess.STDOUT
-        )
-        try:
-            if when is not None:
-                with suppress(subprocess.TimeoutExpired):
-                    process.wait(when[0])
-                process.send_signal(when[1])  # nothing where it has ended
-            process.wait(PATIENCE_S)
-        finally:
-            if process.poll() is None:
-                process.kill()
-                process.wait()
-    return Done(process.returncode, log.read_text(errors="replace"), time.monotonic() - start)
+def _run(killed: Killed, places: Places, doom: Doom | None) -> _Done:
+    if not places.out.exists():
+        places.out.mkdir(parents=True)
+        killed.prepare(places)
+    log, cache = f"{places.out}.log", places.out.with_name(f"{places.out.name}.cache")
+    task = Task(
+        function=killed.function,
+        arguments=tuple(killed.arguments(places)),
+        folders=(f"{places.out}{os.sep}", f"{places.data}{os.sep}", f"{cache}{os.sep}"),
+        log=log,
+        cache=str(cache),
+        epochs=killed.epochs,
+    )
+    process = processes().Process(target=doomed.run, args=(task, doom))
+    process.start()
+    status = _wait(process)
+    text = "".join(Path(f"{log}.{suffix}").read_text(errors="replace") for suffix in ("out", "err"))
+    return _Done(status, text)
+
+
+def _wait(process: BaseProcess) -> int:
+    process.join(PATIENCE_S)
+    if process.exitcode is None:
+        process.kill()
+        process.join()
+        raise TimeoutError(f"{process.name} did not end within {PATIENCE_S:.0f} s")
+    return process.exitcode

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 from pathlib import Path
@@ -135,6 +136,25 @@ FOLDER = Kind(
 # --- TOML -------------------------------------------------------------------------------------------------------------
 
 
+TOML_LINES = (
+    *("# caf\u00e9", "", "  ", "\t# x", 'vggsound = "/nowhere"', "audioset = '/data/\\x'", '"epic_kitchens" = "~/x"'),
+    *(
+        'kinetics_sounds = """/a b"""',
+        'folder = "\\u00e9"',
+        "esc50 = 5",
+        "folder = []",
+        "csv = true",
+        "[other]",
+        "x = 1",
+    ),
+    *('datasets.vggsound = "y"', 'vggsound = { a = "b" }', 'folder = "\\u001b[2J"', "date = 2026-01-01"),
+)
+TOML_PLACES = (
+    *('"plain.csv"', "'plain.csv'", '"./plain.csv"', '"sub/../plain.csv"', '"""plain.csv"""', '"pl\\u0061in.csv"'),
+    *('"~/plain.csv"', '"sub"', '""', '"plain.csv\\u0000"', "1", "[]", '"/dev/zero"', '"plain.csv/x"', '"*.csv"'),
+)
+
+
 def _prepare_toml(seeds: Path) -> None:
     _sounds(seeds)
     write(seeds / "plain.csv", *CSVS["plain.csv"])
@@ -144,12 +164,24 @@ def _prepare_toml(seeds: Path) -> None:
 def _mutate_toml(seeds: Path, case: Path, random: Generator) -> None:
     shutil.copytree(seeds, case, dirs_exist_ok=True, ignore=shutil.ignore_patterns("complete"))
     path = case / "sets.toml"
-    path.write_bytes(damage_fields(path.read_bytes(), random, separator=pick((b" ", b"=", b'"'), random)))
+    if random.random() < 0.5:
+        path.write_bytes(damage_fields(path.read_bytes(), random, separator=pick((b" ", b"=", b'"'), random)))
+        return
+    lines = path.read_text().splitlines()
+    for _ in range(int(random.integers(1, 3))):
+        lines.insert(int(random.integers(1, len(lines) + 1)), pick(TOML_LINES, random))
+    if random.random() < 0.5:
+        lines[lines.index('csv = "plain.csv"')] = f"csv = {pick(TOML_PLACES, random)}"
+    text = pick(("\n", "\r\n", "\n\n"), random).join(lines)
+    path.write_bytes(pick((b"", b"", b"\xef\xbb\xbf"), random) + text.encode())
 
 
 def _run_toml(case: Path, seeds: Path) -> Any:
     options = ("--format", "json", "--workers", "1", "--out", case / "audit")
-    return command("data", "audit", "csv", "--datasets", case / "sets.toml", *options)
+    report = command("data", "audit", "csv", "--datasets", case / "sets.toml", *options)
+    listed = sum(split["listed"] for split in json.loads(report)["splits"].values())
+    assert listed == len(CSVS["plain.csv"]) - 1, f"{listed} clips"
+    return report
 
 
 TOML = Kind(name="toml", prepare=_prepare_toml, mutate=_mutate_toml, run=_run_toml)

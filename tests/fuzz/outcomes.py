@@ -31,7 +31,7 @@ def count_table(outcomes: Iterable[Outcome], kinds: Sequence[str]) -> str:
     for outcome in outcomes:
         for kind in (outcome.kind, "all"):
             counts[kind][outcome.what] += 1
-    lines = [f"{'kind':<12} {'attempts':>8} {CLEAR:>8} {READ:>8} {WRONG:>8}"]
+    lines = [f"{'kind':<18} {'attempts':>8} {CLEAR:>8} {READ:>8} {WRONG:>8}"]
     for kind, of in counts.items():
-        lines.append(f"{kind:<12} {sum(of.values()):>8} {of[CLEAR]:>8} {of[READ]:>8} {of[WRONG]:>8}")
+        lines.append(f"{kind:<18} {sum(of.values()):>8} {of[CLEAR]:>8} {of[READ]:>8} {of[WRONG]:>8}")
     return "\n".join(lines)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import os
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -63,3 +64,14 @@ MEMORY = _planted("memory", _take_memory)
 NAN = _planted("nan", lambda: {"score": [float("nan")]})
 NAN_JSON = _planted("nan-json", lambda: '{"score": NaN}')
 SILENT = _planted("silent", _many_lines)
+
+
+def write_in_halves(arguments: list[str]) -> int:
+    """A bad command to kill: it leaves half a file under its name, and takes that for a whole one."""
+    path = Path(arguments[0]) / "result.json"
+    if not path.exists():
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT)
+        for half in (b'{"a": ', b"1}"):
+            os.write(descriptor, half)
+        os.close(descriptor)
+    return 0

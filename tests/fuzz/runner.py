@@ -143,7 +143,8 @@ def _run_worker(job: Job, limits: Limits) -> Iterator[Outcome]:
     if finished:
         return
     if current is None:
-        raise RuntimeError(f"a worker ended with status {worker.returncode} outside of an input: {job.work}/log.txt")
+        said = (Path(job.work) / "log.txt").read_text(errors="replace")[-800:]
+        raise RuntimeError(f"a worker ended with status {worker.returncode} outside of an input, {kind}: {said}")
     detail = f"crash: {_end_name(worker.returncode)}" if closed else HANG
     yield Outcome(kind=kind, number=current, what=WRONG, detail=detail)
 

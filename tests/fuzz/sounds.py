@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -10,13 +11,19 @@ from typing import Any
 import av
 import numpy as np
 import soundfile
+from fuzz.finite import check_finite
+from fuzz.flac import other_sound, same_sound
 from fuzz.kind import Kind, command
 from fuzz.mutators import damage, pick
 from fuzz.weights import save_debug_model
 from make_audio import RATE, tone
 from numpy.random import Generator
 
+from reproduce.audio.waveforms import load_clip
+
 MODEL = "model.safetensors"
+SAME = "same.txt"  # names the seed whose samples a damaged file must still have
+LONGEST_S = 80.0  # a second, doubled several times, at a sixteenth of its rate
 STEREO = np.stack([tone(300.0, seed=1), tone(500.0, seed=2)], axis=1)
 ABSURD = (np.nan, np.inf, -np.inf, 3e29, 1e300, 32767.0)
 
@@ -82,6 +89,13 @@ def _flacs() -> dict[str, bytes]:
 def _mutate(seeds: Path, case: Path, random: Generator) -> None:
     source = pick(sorted(path for path in seeds.iterdir() if path.suffix not in ("", ".safetensors")), random)
     data = source.read_bytes()
+    if source.suffix == ".flac" and random.random() < 0.7:
+        if random.random() < 0.4:
+            (case / SAME).write_text(source.name)
+            (case / source.name).write_bytes(same_sound(data, random))
+        else:
+            (case / source.name).write_bytes(other_sound(data, random))
+        return
     if source.name in ("float.wav", "double.wav") and random.random() < 0.5:
         samples, rate = soundfile.read(source, dtype="float64")
         samples[random.integers(len(samples), size=5)] = pick(ABSURD, random)
@@ -92,7 +106,15 @@ def _mutate(seeds: Path, case: Path, random: Generator) -> None:
 
 
 def _predict(case: Path, seeds: Path) -> Any:
-    return command("predict", "--model", seeds / MODEL, case, "--format", "json", "--device", "cpu")
+    predicted = command("predict", "--model", seeds / MODEL, case, "--format", "json", "--device", "cpu")
+    for row in json.loads(predicted):
+        sound = load_clip(row["file"], RATE).waveform
+        check_finite(sound)
+        assert 0 < len(sound) <= LONGEST_S * RATE, f"{len(sound)} samples"
+        if (case / SAME).exists():
+            before = load_clip(seeds / (case / SAME).read_text(), RATE).waveform
+            assert np.array_equal(sound, before), "other samples than those of the seed"
+    return predicted
 
 
 def _warm_up(seeds: Path) -> None:

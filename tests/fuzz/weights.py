@@ -20,7 +20,7 @@ from numpy.random import Generator
 from models import create_model
 from models.checkpoints import save_checkpoint
 from models.pretrained import load_pretrained
-from models.weight_files import CheckpointError
+from models.weight_files import CheckpointError, read_state_dict
 from reproduce.errors import InputError
 from reproduce.training.checkpoint_files import load_training_state, save_training_state
 from reproduce.training.state import TrainingState, check_content
@@ -53,6 +53,9 @@ def _prepare_ours(seeds: Path) -> None:
 
 def _mutate_ours(seeds: Path, case: Path, random: Generator) -> None:
     data = (seeds / "model.safetensors").read_bytes()
+    if random.random() < 0.25:
+        (case / "model.safetensors").write_bytes(_change_weights(data, random))
+        return
     if random.random() < 0.6:
         (size,) = struct.unpack("<Q", data[:8])
         header = json.loads(data[8 : 8 + size])
@@ -67,6 +70,16 @@ def _mutate_ours(seeds: Path, case: Path, random: Generator) -> None:
     else:
         data = damage(data, random)
     (case / "model.safetensors").write_bytes(data)
+
+
+def _change_weights(data: bytes, random: Generator) -> bytes:
+    """The file with single weights of other values."""
+    (size,) = struct.unpack("<Q", data[:8])
+    content = bytearray(data)
+    for _ in range(int(random.integers(1, 20))):
+        at = 8 + size + 4 * int(random.integers((len(data) - 8 - size) // 4))
+        content[at : at + 4] = struct.pack("<f", pick((0.0, -1.0, 100.0, 1e30, float("nan")), random))
+    return bytes(content)
 
 
 def _run_ours(case: Path, seeds: Path) -> Any:
@@ -190,10 +203,35 @@ def _prepare_published(seeds: Path) -> None:
 
 def _mutate_published(seeds: Path, case: Path, random: Generator) -> None:
     source = pick(sorted(seeds.glob("*.pth")), random)
-    if random.random() < 0.5:
+    if random.random() < 0.4:
+        torch.save(_change_gently(torch.load(source, weights_only=True), random), case / "weights.pth")
+    elif random.random() < 0.5:
         torch.save(_damage_tensors(dict(torch.load(source, weights_only=True)), random), case / "weights.pth")
     else:
         (case / "weights.pth").write_bytes(damage(source.read_bytes(), random))
+
+
+def _change_gently(content: Any, random: Generator) -> Any:
+    """Weights with single values changed, of another precision, or wrapped and named as other tools do."""
+    state = dict(content.get("model", content))
+    for key in [pick(sorted(state), random) for _ in range(int(random.integers(1, 4)))]:
+        value = state[key].clone()
+        match int(random.integers(5)):
+            case 0:
+                state[key] = value.to(pick((torch.float16, torch.bfloat16, torch.float64), random))
+            case 1:
+                state[key] = value.t() if value.ndim == 2 else value[None]
+            case 2 if random.random() < 0.3:
+                del state[key]
+                break
+            case _:
+                value.view(-1)[int(random.integers(value.numel()))] = pick((0.0, -1.0, 1e4, 1e30, float("nan")), random)
+                state[key] = value
+    if random.random() < 0.3:
+        state = {f"module.{key}": value for key, value in state.items()}
+    wrapper = pick(("", "model", "model_state", "state_dict"), random)
+    extra = pick(({}, {"epoch": 3}, {"cfg": {"a": [1]}}, {"optimizer": {"state": {}}}), random)
+    return {wrapper: state, **extra} if wrapper else state
 
 
 def _run_published(case: Path, seeds: Path) -> Any:
@@ -202,7 +240,13 @@ def _run_published(case: Path, seeds: Path) -> Any:
         load_pretrained(model, case / "weights.pth")
     except CheckpointError as error:  # the command line prints its line
         raise InputError(str(error)) from None
-    return [values.detach().numpy() for values in model.state_dict().values()]
+    stored, _ = read_state_dict(case / "weights.pth")
+    loaded = model.state_dict()
+    # A head that does not fit is left as it was made; all else is what the file holds.
+    for key, value in stored.items():
+        if key in loaded and not key.startswith("head") and value.shape == loaded[key].shape:
+            assert torch.equal(loaded[key], value.to(loaded[key].dtype)), f"{key} is not what the file holds"
+    return [values.detach().numpy() for values in loaded.values()]
 
 
 PTH = Kind(

@@ -45,6 +45,7 @@ def main() -> None:
     warnings.simplefilter("ignore")
     report = _take_over_output(Path(job.work) / "log.txt")
     for part in job.parts:
+        _bound_address_space(None)  # what the next kind imports may need much
         kind, folder = kind_of(part.target), Path(job.work) / part.name
         seeds, case = folder / "seeds", folder / "case"
         _prepare(kind, seeds)
@@ -64,7 +65,6 @@ def main() -> None:
 
 def _prepare(kind: Kind, seeds: Path) -> None:
     """Write the seeds where no earlier worker did, and load what the runs share."""
-    _bound_address_space(None)
     if not (seeds / "complete").exists():
         shutil.rmtree(seeds, ignore_errors=True)
         seeds.mkdir(parents=True)

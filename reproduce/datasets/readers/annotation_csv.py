@@ -9,6 +9,7 @@ from pathlib import Path
 
 from reproduce.datasets.locations import expand_home
 from reproduce.errors import InputError
+from reproduce.files import check_ordinary
 
 MAX_FIELD = 1 << 20  # a longer field means an unbalanced quote, not a label
 _MAX_DIGITS = 9
@@ -32,6 +33,7 @@ def read_rows(path: Path, *, skipinitialspace: bool = False) -> Iterator[tuple[i
 
     Raises InputError, while iterating, if the file cannot be opened, is not UTF-8 or is no CSV.
     """
+    check_ordinary(path, "an annotation CSV is needed here")
     csv.field_size_limit(MAX_FIELD)
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:

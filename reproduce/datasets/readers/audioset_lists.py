@@ -24,6 +24,7 @@ from reproduce.datasets.readers.scan import split_suffix
 from reproduce.datasets.readers.youtube_files import ID_DTYPE, is_video_id, parse_stem
 from reproduce.datasets.strings import Strings
 from reproduce.errors import InputError
+from reproduce.files import check_ordinary
 
 CLASS_TABLE = "class_labels_indices.csv"
 _FORM = 'YTID, start_seconds, end_seconds, "mid,mid"'
@@ -102,6 +103,7 @@ def _read_columns(table: Path, split: str, mids: Mapping[str, int]) -> tuple[Lis
 def _whole_lines(table: Path) -> Iterator[bytes]:
     """The bytes of a file in blocks that end with a line."""
     try:
+        check_ordinary(table, "a list of segments is needed here")
         with table.open("rb") as file:
             begun = file.read(3).removeprefix(b"\xef\xbb\xbf")
             while data := file.read(_CSV_BLOCK):
@@ -240,6 +242,7 @@ def iter_json_list(file: Path, key: str, block: int = _JSON_BLOCK) -> Iterator[A
     """
     decoder = json.JSONDecoder()
     try:
+        check_ordinary(file, "a list in JSON is needed here")
         with file.open(encoding="utf-8-sig") as stream:
             text = stream.read(block)
             head = re.match(r'\s*\{\s*"' + re.escape(key) + r'"\s*:\s*\[', text)

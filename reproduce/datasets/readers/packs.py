@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from reproduce.audio.packs import open_hdf5, own_dataset, pack_kind
+from reproduce.audio.packs import hdf5_damage, open_hdf5, own_dataset, own_names, pack_kind
 from reproduce.datasets.index import Labels
 from reproduce.datasets.readers.scan import split_suffix
 from reproduce.datasets.readers.youtube_files import ID_DTYPE, parse_stem
@@ -48,12 +48,25 @@ class Pack:
     rows: np.ndarray
 
     def labels(self, classes: int) -> Labels:
-        """Class indices of each clip, from the pack's targets; InputError for none, or another number of classes."""
-        file = open_hdf5(self.path)
+        """Class indices of each clip, from the pack's targets.
+
+        Raises:
+            InputError: none, another number of classes, or a damaged pack.
+        """
+        with hdf5_damage(self.path):
+            return self._labels(open_hdf5(self.path), classes)
+
+    def _labels(self, file: Any, classes: int) -> Labels:
         if "target" not in file:
             raise InputError(f"{self.path}: no dataset 'target', the clips' labels; make the pack again")
+        targets = own_dataset(self.path, file, "target")
+        if targets.ndim and len(targets) <= self.rows[-1]:
+            raise InputError(
+                f"{self.path}: 'target' has {len(targets)} rows, 'audio_name' at least {self.rows[-1] + 1}; "
+                "make the pack again"
+            )
         lengths, values = [], []
-        for block, target in _targets(self.path, own_dataset(self.path, file, "target"), self.kind, classes):
+        for block, target in _targets(self.path, targets, self.kind, classes):
             wanted = np.flatnonzero(np.isin(np.arange(block, block + len(target)), self.rows))
             clips, carried = np.nonzero(target[wanted])
             lengths.append(np.bincount(clips, minlength=len(wanted)))
@@ -66,8 +79,15 @@ def open_pack(path: Path) -> Pack | None:
     """The pack at `path`, or None if it holds no AudioSet clip (PANNs' index packs, say).
 
     Names are `Y<id>.wav`, `Y<id>.mp3` or `NN/Y<id>.mp3`; rows without a name (never downloaded) are left out.
+
+    Raises:
+        InputError: a name without an id, or a damaged pack.
     """
-    file = open_hdf5(path)
+    with hdf5_damage(path):
+        return _open_pack(path, open_hdf5(path))
+
+
+def _open_pack(path: Path, file: Any) -> Pack | None:
     kind = pack_kind(file)
     if kind not in ("panns", "passt"):
         return None
@@ -100,8 +120,13 @@ def _targets(path: Path, target: Any, kind: str, classes: int) -> Iterator[tuple
 
 
 def video_keys(path: Path) -> tuple[str, ...]:
-    """Ids of the videos in a pack of auditory-slow-fast; () if it is another kind of HDF5 file."""
+    """Ids of the videos in a pack of auditory-slow-fast; () if it is another kind of HDF5 file.
+
+    Raises:
+        InputError: a damaged pack.
+    """
     file = open_hdf5(path)
-    if pack_kind(file) != "asf":
-        return ()
-    return tuple(key for key in file if getattr(file[key], "ndim", 0) == 1)
+    with hdf5_damage(path):
+        if pack_kind(file) != "asf":
+            return ()
+        return tuple(key for key in own_names(file) if getattr(file[key], "ndim", 0) == 1)
