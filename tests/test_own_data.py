@@ -290,7 +290,7 @@ def test_a_search_on_any_clips_scores_no_test_clip(
     runs = load_records(Path("runs/records")).of_kind(SearchRun)
     assert len(runs) == 2 * len(PRESETS["debug"].search_lrs)
     tested = {split for run in runs for split in run.test_splits}
-    assert tested == ({"val"} if "val" in splits else {HELD_OUT} if splits else {"2"})
+    assert tested == ({"val"} if "val" in splits else {HELD_OUT} if splits else {"1"})
     assert not any("test" in (*run.train_splits, *run.test_splits) for run in runs)
 
 
