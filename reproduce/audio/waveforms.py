@@ -108,7 +108,7 @@ def load_clip(
     if kept.peak_to_peak < SILENCE if kept.is_head else is_silent(waveform):
         reason = "channels cancel" if signal.channels_sound else "silent"
         warnings.append(AudioWarning(Path(path), reason))
-    if len(waveform) < SHORT_SECONDS * sample_rate:
+    if not kept.is_head and len(waveform) < SHORT_SECONDS * sample_rate:
         warnings.append(AudioWarning(Path(path), "very short", f"{1000 * len(waveform) / sample_rate:.1f} ms"))
     return LoadedClip(waveform, tuple(warnings), kept.sum / kept.count if kept.is_head else None)
 
