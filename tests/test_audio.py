@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import subprocess
 import sys
+import tracemalloc
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,6 +14,7 @@ import pytest
 import soundfile
 import torch
 
+from reproduce.audio import waveforms
 from reproduce.audio.errors import AudioError
 from reproduce.audio.log_mel import (
     PADDING_LOG_MEL,
@@ -158,6 +160,40 @@ def test_the_first_samples_alone_equal_those_of_the_whole_clip(tmp_path: Path, r
     np.testing.assert_array_equal(load_clip(path, RATE, max_samples=5 * RATE).waveform, whole[: 5 * RATE])
     later = load_clip(path, RATE, 50.0, max_samples=20 * RATE).waveform
     assert len(later) == 10 * RATE
+
+
+@pytest.mark.parametrize("offset", [0.0, 0.25])
+def test_the_start_of_a_long_clip_is_what_the_whole_clip_gives_without_holding_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, offset: float
+) -> None:
+    monkeypatch.setattr(waveforms, "LONG_SAMPLES", 10 * RATE)
+    path, head = tmp_path / "long.wav", 2 * RATE
+    noise = 0.1 * np.random.default_rng(0).standard_normal(300 * RATE) + offset
+    soundfile.write(path, noise, RATE)
+    whole = load_waveform(path, SPEC)
+    tracemalloc.start()
+    start = load_waveform(path, SPEC, head=head)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    np.testing.assert_allclose(start, whole[:head], atol=1e-7)
+    assert peak < whole.nbytes
+    assert np.array_equal(load_waveform(path, SPEC, 0.0, 5.0, head=head), load_waveform(path, SPEC, 0.0, 5.0))
+
+
+def test_the_start_of_a_long_clip_brings_the_warnings_of_all_of_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(waveforms, "LONG_SAMPLES", RATE)
+    left = 0.1 * np.random.default_rng(0).standard_normal(9 * RATE)
+    sounds = {
+        "cancels": np.stack([left, -left], axis=1),
+        "silent": np.zeros(9 * RATE),
+        "late": np.append(0 * left, left),
+    }
+    for name, samples in sounds.items():
+        soundfile.write(tmp_path / f"{name}.wav", samples, RATE, subtype="FLOAT")
+    told = {name: [w.reason for w in load_clip(tmp_path / f"{name}.wav", RATE, head=100).warnings] for name in sounds}
+    assert told == {"cancels": ["channels cancel"], "silent": ["silent"], "late": []}
 
 
 def test_a_long_clip_resampled_in_blocks_equals_one_resampled_at_once(tmp_path: Path) -> None:

@@ -232,6 +232,7 @@ def drop_a_group(content: dict[str, Any]) -> None:
         drop("optimizer"),
         put("history", "[1, 2"),
         put("history", "[]"),
+        put("seconds", float("nan")),
         put("sums", {"clips": 1, "unknown": 2}),
         put("average", {"weight": torch.zeros(2)}),
         put("problems", '[{"clip_id": "a"}]'),

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -20,6 +21,7 @@ from reproduce.pool import ordered_map
 
 SILENCE = 2.0**-15  # one 16-bit step, peak to peak
 SHORT_SECONDS = 0.1
+LONG_SAMPLES = 4_800_000  # 18 MiB, 5 min at 16 kHz: what is shorter is held whole
 _MAX_SAMPLES = 120_000_000  # of a waveform: 458 MiB, the longest clip at 16 kHz
 _MARGIN_SECONDS = 0.5  # decoded past a bound, so that the resampling filter gives what it gives inside the whole file
 
@@ -30,10 +32,12 @@ class LoadedClip(NamedTuple):
     Args:
         waveform: (samples,) float32, mono.
         warnings: see `reproduce.audio.errors.WARNING_REASONS`.
+        mean: of the whole clip, where `waveform` is its start alone; otherwise None.
     """
 
     waveform: np.ndarray
     warnings: tuple[AudioWarning, ...] = ()
+    mean: float | None = None
 
 
 # --- load ---
@@ -45,6 +49,8 @@ def load_waveform(
     start: float | None = None,
     stop: float | None = None,
     max_samples: int | None = None,
+    *,
+    head: int | None = None,
     warnings: list[AudioWarning] | None = None,
 ) -> np.ndarray:
     """Load a clip as AST takes it: (samples,) float32, mono, at `spec.sample_rate` Hz, its mean removed.
@@ -52,10 +58,10 @@ def load_waveform(
     The clip keeps its length and is not scaled by 2**15. The arguments and errors are those of `load_clip`; `warnings`
     receives the clip's.
     """
-    clip = load_clip(path, spec.sample_rate, start, stop, max_samples)
+    clip = load_clip(path, spec.sample_rate, start, stop, max_samples, head=head)
     if warnings is not None:
         warnings += clip.warnings
-    return _centre(clip.waveform)
+    return _centre(clip.waveform) if clip.mean is None else clip.waveform - np.float32(clip.mean)
 
 
 def load_clip(
@@ -64,6 +70,8 @@ def load_clip(
     start: float | None = None,
     stop: float | None = None,
     max_samples: int | None = None,
+    *,
+    head: int | None = None,
 ) -> LoadedClip:
     """Load a clip block by block: mixed down to mono and resampled; shards store it so.
 
@@ -76,6 +84,8 @@ def load_clip(
         stop: seconds into the file.
         max_samples: keep the first so many samples of the result; little more is decoded. They are the very samples
             of the whole clip.
+        head: keep the first so many samples of a clip longer than LONG_SAMPLES; all of it is decoded, for its mean and
+            its warnings, but only a block is held.
 
     Raises:
         AudioError, InputError: as `stream_audio`; AudioError too long for more than 120 million samples.
@@ -85,23 +95,55 @@ def load_clip(
         bound = (start or 0.0) + max_samples / sample_rate + _MARGIN_SECONDS
         stop = bound if stop is None else min(stop, bound)
     signal = _MonoSignal(stream_audio(path, start, stop, warnings))
-    parts, count = [], 0
+    kept = _Kept(head)
     for part in _resampled(iter(signal), sample_rate):
-        parts.append(part)
-        count += len(part)
-        if count > _MAX_SAMPLES:
-            raise AudioError(path, "too long", f"more than {count // sample_rate // 60} min")
-    waveform = parts[0] if len(parts) == 1 else np.concatenate(parts)
+        kept.add(part)
+        if kept.count > _MAX_SAMPLES:
+            raise AudioError(path, "too long", f"more than {kept.count // sample_rate // 60} min")
+    waveform = kept.joined()
     if max_samples is not None:
         waveform = waveform[:max_samples]
     if not len(waveform):
         raise AudioError(path, "empty", f"{signal.samples} samples at {signal.rate} Hz leave none at {sample_rate} Hz")
-    if is_silent(waveform):
+    if kept.peak_to_peak < SILENCE if kept.is_head else is_silent(waveform):
         reason = "channels cancel" if signal.channels_sound else "silent"
         warnings.append(AudioWarning(Path(path), reason))
-    if len(waveform) < SHORT_SECONDS * sample_rate:
+    if not kept.is_head and len(waveform) < SHORT_SECONDS * sample_rate:
         warnings.append(AudioWarning(Path(path), "very short", f"{1000 * len(waveform) / sample_rate:.1f} ms"))
-    return LoadedClip(waveform, tuple(warnings))
+    return LoadedClip(waveform, tuple(warnings), kept.sum / kept.count if kept.is_head else None)
+
+
+class _Kept:
+    """The blocks of a clip; of one longer than LONG_SAMPLES its start, and what is to know about the rest.
+
+    Args:
+        head: samples of that start; None keeps all.
+    """
+
+    def __init__(self, head: int | None) -> None:
+        self.head, self.parts, self.count, self.is_head = head, list[np.ndarray](), 0, False
+        self.sum, self.low, self.high = 0.0, math.inf, -math.inf
+
+    def add(self, part: np.ndarray) -> None:
+        """Take the next block."""
+        self.count += len(part)
+        if not self.is_head:
+            self.parts.append(part)
+            if self.head is None or self.count <= max(LONG_SAMPLES, self.head):
+                return
+            self.is_head, part = True, np.concatenate(self.parts)
+            self.parts = [part[: self.head].copy()]
+        self.sum += float(part.sum(dtype=np.float64))
+        self.low, self.high = min(self.low, float(part.min())), max(self.high, float(part.max()))
+
+    @property
+    def peak_to_peak(self) -> float:
+        """Of the whole clip, where its start is kept."""
+        return self.high - self.low
+
+    def joined(self) -> np.ndarray:
+        """What is kept, as one array."""
+        return self.parts[0] if len(self.parts) == 1 else np.concatenate(self.parts)
 
 
 def stream_waveform(

@@ -148,7 +148,7 @@ class _Source:
 def _encode_clip(index: ClipIndex, position: int, source: str) -> _EncodedClip:
     clip, key = index.clip(position), f"{position:09d}"
     try:
-        waveform, warnings = load_clip(clip.path, SAMPLE_RATE, clip.start, clip.stop)
+        waveform, warnings, _ = load_clip(clip.path, SAMPLE_RATE, clip.start, clip.stop)
     except AudioError as error:
         return _EncodedClip(key, None, (_without_root(unusable_clip(clip.clip_id, error), index.root),))
     problems = tuple(_without_root(problem, index.root) for problem in clip_warnings(clip.clip_id, warnings))

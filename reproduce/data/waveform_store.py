@@ -69,24 +69,26 @@ class FileWaveforms:
         index: the clips.
         spec: front end.
         warned: receives what there is to know about clips that are read: silent, very short, and so on.
+        head: of a recording of more than minutes, only so many samples are kept; None keeps all.
     """
 
     index: ClipIndex
     spec: AudioSpec
     warned: list[Problem] = field(default_factory=list, compare=False)
+    head: int | None = None
 
     def __len__(self) -> int:
         return len(self.index)
 
     def __getitem__(self, position: int, /) -> np.ndarray:
         clip, warnings = self.index.clip(int(position)), list[AudioWarning]()
-        waveform = load_waveform(clip.path, self.spec, clip.start, clip.stop, warnings=warnings)
+        waveform = load_waveform(clip.path, self.spec, clip.start, clip.stop, head=self.head, warnings=warnings)
         self.warned.extend(clip_warnings(clip.clip_id, warnings))
         return waveform
 
     def take(self, positions: np.ndarray) -> FileWaveforms:
         """The waveforms at `positions`, in that order; nothing is read."""
-        return FileWaveforms(self.index.take(positions), self.spec, self.warned)
+        return FileWaveforms(self.index.take(positions), self.spec, self.warned, self.head)
 
     def memory_bytes(self, spec: AudioSpec, whole: bool) -> int:
         """Bytes that all waveforms need in memory: an upper bound where clips are trimmed, an estimate where not.
@@ -258,17 +260,22 @@ def trimmed(waveform: np.ndarray, spec: AudioSpec, whole: bool) -> np.ndarray:
     return waveform if whole or len(waveform) <= spec.samples else waveform[: spec.samples].copy()
 
 
-def stream_waveforms(index: ClipIndex, spec: AudioSpec) -> WaveformStore:
+def stream_waveforms(index: ClipIndex, spec: AudioSpec, head: int | None = None) -> WaveformStore:
     """Decode the clips of `index` on every access; nothing is read yet.
 
     A clip that turns out to be unusable has weight 0 in its batch and is reported with the run.
+
+    Args:
+        index: the clips.
+        spec: front end.
+        head: see `FileWaveforms`, for those who take a clip's start alone.
 
     Raises:
         InputError: `index` has no clip.
     """
     if not len(index):
         raise InputError(f"{index.root}: none of {sum(index.listed.values())} listed clips has a file")
-    waveforms = FileWaveforms(index, spec)
+    waveforms = FileWaveforms(index, spec, head=head)
     marker = standin_marker(index.root)
     return WaveformStore(index, spec, waveforms, index.problems, marker, warned=waveforms.warned)
 

@@ -88,6 +88,7 @@ def export_onnx(trained: TrainedModel, path: Path) -> Exported:
             input_names=["log_mels"],
             output_names=list(names),
             external_data=False,
+            optimize=False,  # takes minutes for MAST's 24 blocks; ONNX Runtime optimises when it loads the file
             verbose=False,
         )
         assert program is not None  # with dynamo=True

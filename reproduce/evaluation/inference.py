@@ -199,7 +199,9 @@ def predict_index(
     Raises:
         InputError: no clip could be used.
     """
-    store, cut = measured(stream_waveforms(index, trained.front_end))
+    spec = trained.front_end  # a second more than the input shows that a clip is cut
+    head = spec.samples + spec.sample_rate if options.crops == 1 else None
+    store, cut = measured(stream_waveforms(index, spec, head))
     return replace(predict_store(trained, store, options, on_clips), cut=len(cut))
 
 

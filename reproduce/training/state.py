@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
@@ -114,6 +115,8 @@ def check_content(content: Mapping[str, Any], model: nn.Module, optimizer: torch
         KeyError, TypeError, ValueError, AttributeError, IndexError: it is not.
     """
     state = TrainingState.from_dict(content)
+    if not 0 <= state.seconds < math.inf:
+        raise ValueError("the time spent is no time")
     ours = model.state_dict()
     for values in (content["model"], state.average.mean or ours):
         if {name: value.shape for name, value in values.items()} != {name: v.shape for name, v in ours.items()}:
