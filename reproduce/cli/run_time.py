@@ -32,8 +32,8 @@ def time_lines(experiments: Sequence[Experiment], index: ClipIndex, options: Tra
     """The time of all runs, in lines of text; decoding and log-mels are a small part of it and not counted."""
     speeds = {e.model: _speed_of(e, index, options) for e in {e.model: e for e in experiments}.values()}
     total = sum(_seconds(experiment, index, speeds[experiment.model]) for experiment in experiments)
-    several = "all runs together" if len(experiments) > 1 else "the run"
-    lines = [f"  {'time':<14}about {duration_text(total)} for {several}, one after another{_load_text()}"]
+    several = "all runs, one after another" if len(experiments) > 1 else "the run"
+    lines = [f"  {'time':<14}about {duration_text(total)} for {several}{_load_text()}"]
     for model, speed in speeds.items():
         of_model = [e for e in experiments if e.model == model]
         each = duration_text(_seconds(of_model[0], index, speed))

@@ -18,7 +18,7 @@ import numpy as np
 from reproduce.audio.spec import AudioSpec
 from reproduce.cli.options import ExecutionOptions, TrainingOptions
 from reproduce.cli.progress import is_distributed, log, progress_bar
-from reproduce.data.shard_index import INDEX_NAME, JOURNAL_NAME, read_shard_index
+from reproduce.data.shard_index import is_sharded, read_shard_index
 from reproduce.datasets import ClipIndex, read_variant
 from reproduce.datasets.readers.audioset import WHOLE_TRAIN
 from reproduce.efficiency.plan import WHOLE_BATCH
@@ -150,11 +150,6 @@ def _log_clips(store: WaveformStore, request: StoreRequest) -> None:
         log(f"{'not used' if problem.fatal else 'warning'}: {problem.message}")
     if len(store.problems) > PROBLEMS_SHOWN:
         log(f"... and {len(store.problems) - PROBLEMS_SHOWN} more problems; the record lists all")
-
-
-def is_sharded(path: Path) -> bool:
-    """Whether a folder holds shards, finished or not: reading unfinished ones raises an error that explains this."""
-    return any((path / file).is_file() for file in (INDEX_NAME, JOURNAL_NAME))
 
 
 def read_undecoded(request: StoreRequest) -> ClipIndex | None:

@@ -17,7 +17,6 @@ from reproduce.cli.own_data import Prepared, normalised, prepare_own, with_valid
 from reproduce.cli.progress import log, log_files, print_result, print_table
 from reproduce.cli.session import (
     StoreRequest,
-    is_sharded,
     log_missing,
     match_recorded,
     named_weights,
@@ -26,6 +25,7 @@ from reproduce.cli.session import (
     train_missing,
 )
 from reproduce.cli.study_options import TRAIN, TUNE, StudyOptions
+from reproduce.data.shard_index import is_sharded
 from reproduce.datasets import ClipIndex, dataset_spec, read_variant
 from reproduce.datasets.holdout import HELD_OUT
 from reproduce.datasets.readers.folds import FOLDS

@@ -119,6 +119,11 @@ def write_shard_index(path: Path, index: ShardIndex) -> None:
     write_text(path, text + "\n", "the index of the shards cannot be written", "free disk space and run again")
 
 
+def is_sharded(path: Path) -> bool:
+    """Whether a folder holds shards, finished or not: reading unfinished ones raises an error that explains this."""
+    return any((path / file).is_file() for file in (INDEX_NAME, JOURNAL_NAME))
+
+
 def read_shard_index(folder: str | Path) -> ShardIndex:
     """Read the index.json of a folder of shards.
 
