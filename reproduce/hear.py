@@ -120,8 +120,9 @@ def _columns(model: HearModel) -> tuple[float, float, int]:
         raise InputError("timestamp embeddings need a model with a grid of tokens: use mast_* or ast_*")
     *_, last = model.model.block_shapes()
     config, frames, columns = model.model.config, model.front_end.frames, last.grid[1]
-    if hasattr(config, "patch_stride"):  # overlapping patches leave the last frames out
-        return config.patch_size / 2, float(config.patch_stride), columns
+    size, step = getattr(config, "patch_size", frames), getattr(config, "patch_stride", frames)
+    if columns == (frames - size) // step + 1:  # patches that are not pooled; they leave the last frames out
+        return size / 2, float(step), columns
     return frames / columns / 2, frames / columns, columns
 
 

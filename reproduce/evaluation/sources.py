@@ -13,10 +13,9 @@ from models.weight_files import TORCH_SUFFIXES, CheckpointError
 from models.weight_formats import PublishedWeights
 from reproduce.audio.spec import AudioSpec
 from reproduce.errors import InputError
-from reproduce.evaluation.inference import TrainedModel, load_trained_model
+from reproduce.evaluation.inference import PUBLISHED, TrainedModel, load_trained_model
 
 AST_AUDIOSET = "ast:audioset"
-AST_REPOSITORY = "MIT/ast-finetuned-audioset-10-10-0.4593"
 PREPROCESSOR_FILE = "preprocessor_config.json"  # of transformers
 _REPOSITORY = re.compile(r"[\w][\w.-]*/[\w][\w.-]*")
 
@@ -34,7 +33,7 @@ def open_model(source: str, device: str, function: str | None = None) -> Trained
         InputError: the weights cannot be had or read.
     """
     if source == AST_AUDIOSET:
-        source = AST_REPOSITORY
+        return load_trained_model(PUBLISHED, device)
     path = Path(source)
     try:
         if _is_repository(source):
