@@ -162,7 +162,8 @@ def test_every_example_of_the_help_parses() -> None:
         assert arguments and build_parser().parse_args(arguments).run_command.name == command.name
 
 
-def test_python_in_readme_and_docs_runs_and_prints_what_it_says() -> None:
+def test_python_in_readme_and_docs_runs_and_prints_what_it_says(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)
     for page in (ROOT / "README.md", *DOCS):
         names: dict[str, object] = {}
         for block in blocks(page, "python"):
