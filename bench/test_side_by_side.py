@@ -22,7 +22,7 @@ from reproduce.efficiency.interleaved import Candidate
 from reproduce.efficiency.stopping import Budget
 from reproduce.machine import has_bfloat16
 from reproduce.records.contests import SQUARE, TIMM
-from reproduce.records.runs import MIXED
+from reproduce.records.measured_runs import MIXED
 
 SQUARE_SIDE, DEBUG_SIDE = 352, 64
 BATCHES = (1, 4)

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from datetime import date
 
-from reproduce.records.runs import CostRun, Run, TrainedRun
+from reproduce.records.measured_runs import CostRun
+from reproduce.records.runs import Run, TrainedRun
 
 
 def conditions_of(runs: Sequence[Run]) -> str:

@@ -14,8 +14,9 @@ from reports.plots.base import by_model, data_title, group_title, groups_of, lab
 from reports.plots.speed import SpeedUp, speed_ups
 from reports.scores import headline_score
 from reports.source import Source
+from reproduce.records.measured_runs import CostRun, SpeedRun
 from reproduce.records.records import Records
-from reproduce.records.runs import CostRun, SpeedRun, TrainedRun
+from reproduce.records.runs import TrainedRun
 from reproduce.tables import MEASURED, NOT_RUN
 from reproduce.tables.base import MEGA
 from reproduce.tables.notes import MeanDifference, mean_difference

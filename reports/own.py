@@ -14,8 +14,9 @@ from reports.plots.base import by_model, group_title, groups_of, label_of
 from reports.scores import headline_score
 from reports.source import Source
 from reports.summary import facts_of
+from reproduce.records.measured_runs import SpeedRun
 from reproduce.records.records import Records
-from reproduce.records.runs import DataRun, SpeedRun, TrainedRun
+from reproduce.records.runs import DataRun, TrainedRun
 from reproduce.tables.comparison import comparison_table
 
 OWN_DATASETS = ("csv", "folder")

@@ -16,8 +16,9 @@ from make_records import make_cost_record, make_record
 
 from reproduce.errors import InputError
 from reproduce.records import load_frame
+from reproduce.records.measured_runs import CostRun
 from reproduce.records.record import RunRecord
-from reproduce.records.runs import CostRun, SearchRun, TrainedRun
+from reproduce.records.runs import SearchRun, TrainedRun
 from reproduce.records.store import append_record, as_stored, to_line
 from reproduce.records.store import load_records as load_runs
 

@@ -25,10 +25,11 @@ from reports.plots.curves import plot_curves
 from reports.plots.speed import conditions_label, plot_speed_ups, speed_ups
 from reports.plots.variants import Variant, plot_variants
 from reproduce.paper import load_paper
+from reproduce.records.measured_runs import CostRun, SpeedRun
 from reproduce.records.predictions import StoredPredictions, save_predictions
 from reproduce.records.record import RunRecord
 from reproduce.records.records import Records
-from reproduce.records.runs import CostRun, SpeedRun, TrainedRun
+from reproduce.records.runs import TrainedRun
 from reproduce.tables import TableInputs
 from reproduce.tables.studies import training_macs
 

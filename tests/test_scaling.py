@@ -21,9 +21,9 @@ from reproduce.efficiency.stopping import Budget
 from reproduce.experiments.families import LENGTHS_S
 from reproduce.figures.scaling import write_scaling_figure
 from reproduce.paper import load_paper
+from reproduce.records.measured_runs import ScalingRun
 from reproduce.records.record import RunRecord
 from reproduce.records.records import Records
-from reproduce.records.runs import ScalingRun
 from reproduce.records.store import load_records
 from reproduce.tables import Cell, Table, TableInputs, table_specs
 

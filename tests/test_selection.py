@@ -12,12 +12,13 @@ from make_records import make_cost_record, make_paper_record, make_record
 
 from reproduce.experiments.comparisons import POOLING_ABLATIONS
 from reproduce.records import selection
+from reproduce.records.measured_runs import CostRun
 from reproduce.records.pooled import Pooled, common_runs
 from reproduce.records.pooled import pooled as pool
 from reproduce.records.reading import read_runs
 from reproduce.records.record import RunRecord
 from reproduce.records.records import Records, latest
-from reproduce.records.runs import CostRun, Run, TrainedRun, canonical_config
+from reproduce.records.runs import Run, TrainedRun, canonical_config
 
 POOLED = {"pool_strides": ((2, 2), (2, 2), (2, 2))}
 

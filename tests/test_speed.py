@@ -11,9 +11,9 @@ import pytest
 
 from reproduce.__main__ import main
 from reproduce.paper import load_paper
+from reproduce.records.measured_runs import SpeedRun
 from reproduce.records.record import RunRecord
 from reproduce.records.records import Records
-from reproduce.records.runs import SpeedRun
 from reproduce.records.store import append_record, as_stored
 from reproduce.tables import Cell, Table, TableInputs, table_specs
 from reproduce.tables.render import render

@@ -9,7 +9,7 @@ from matplotlib.patches import Patch, Rectangle
 
 from reports.plots.base import PAGE_WIDTH, Drawn, area_handles, colour_of, finish, legend_above, tip
 from reproduce.experiments.families import LABELS, PAPER_MODELS
-from reproduce.records.runs import CostRun
+from reproduce.records.measured_runs import CostRun
 from reproduce.records.selection import cost_of
 from reproduce.tables import TableInputs
 from reproduce.tables.base import GIGA

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from reports.plots.base import PAGE_WIDTH, Drawn, finish
 from reproduce.experiments.families import in_order, listed
 from reproduce.figures.scaling import plot_scaling, plot_scaling_ratio
-from reproduce.records.runs import ScalingRun
+from reproduce.records.measured_runs import ScalingRun
 from reproduce.tables import TableInputs
 from reproduce.tables.scaling import by_machine
 

@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from reports.plots.base import PAGE_WIDTH, Drawn, finish, label_of, plain, tip
 from reproduce.experiments.families import family
 from reproduce.records.contests import SQUARE, candidate_name, time_ratio
-from reproduce.records.runs import SpeedRun
+from reproduce.records.measured_runs import SpeedRun
 from reproduce.tables import TableInputs
 from reproduce.tables.speed import EXPECTED
 

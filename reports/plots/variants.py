@@ -23,8 +23,9 @@ from reports.scores import Score, headline_score
 from reproduce.experiments.comparisons import POOLING_ABLATIONS
 from reproduce.experiments.families import PAPER_MODELS
 from reproduce.paper import Paper
+from reproduce.records.measured_runs import CostRun
 from reproduce.records.pooled import runs_of_all
-from reproduce.records.runs import CostRun, TrainedRun
+from reproduce.records.runs import TrainedRun
 from reproduce.records.selection import cost_of, pooling_groups
 from reproduce.tables import TableInputs, build
 from reproduce.tables.base import GIGA

@@ -8,8 +8,8 @@ from typing import Any
 
 from reproduce.cli.progress import log
 from reproduce.efficiency.cost_identity import recorded_cost
+from reproduce.records.measured_runs import CostRun
 from reproduce.records.records import Records
-from reproduce.records.runs import CostRun
 from reproduce.records.store import append_record, as_stored
 
 

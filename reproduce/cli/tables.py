@@ -10,9 +10,9 @@ from reproduce.cli.costs import CostBook
 from reproduce.cli.progress import print_table
 from reproduce.efficiency.cost_identity import cost_experiment
 from reproduce.paper import load_paper
+from reproduce.records.measured_runs import CostRun
 from reproduce.records.naming import OWN_RECORDS_DIR, matching_runs, scored_runs
 from reproduce.records.records import Records
-from reproduce.records.runs import CostRun
 from reproduce.records.store import default_records, load_records
 from reproduce.tables import CostRequest, Table, TableInputs, build, table_specs
 from reproduce.tables.costs import cost_table

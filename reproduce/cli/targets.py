@@ -24,7 +24,7 @@ from reproduce.experiments.paper_studies import study_name
 from reproduce.experiments.targets import PAPER, demo, experiments_of
 from reproduce.figures.figure2 import write_figure2
 from reproduce.figures.scaling import write_scaling_figure
-from reproduce.records.runs import ScalingRun
+from reproduce.records.measured_runs import ScalingRun
 from reproduce.records.store import load_records
 from reproduce.tables import build, table_specs
 from reproduce.tables.plan import plan_table

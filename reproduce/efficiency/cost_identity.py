@@ -12,8 +12,8 @@ from typing import Any
 from reproduce.experiments.model_names import is_other
 from reproduce.keys import hash_key
 from reproduce.machine import library_versions
+from reproduce.records.measured_runs import CostRun
 from reproduce.records.records import Records, latest
-from reproduce.records.runs import CostRun
 from reproduce.records.selection import PAPER_CLASSES, PAPER_INPUT
 
 MODELS = Path(__file__).resolve().parents[2] / "models"

@@ -19,9 +19,10 @@ from reproduce.efficiency.stopping import Budget
 from reproduce.environment import describe_environment
 from reproduce.errors import InputError
 from reproduce.experiments.families import LENGTHS_S, PAPER_MODELS, reference_of, size
+from reproduce.records.measured_runs import ScalingRun
 from reproduce.records.reading import read_scaling
 from reproduce.records.record import RunRecord, now
-from reproduce.records.runs import CLOSED_FORM, ScalingRun
+from reproduce.records.runs import CLOSED_FORM
 from reproduce.records.store import append_record, as_stored, load_records
 
 MODELS = tuple(PAPER_MODELS.values())

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 import torch
@@ -85,18 +86,8 @@ def predict(
     problems: list[Problem] = []
     seconds: list[float] = []
 
-    def forward(inputs: Tensor) -> Outputs:
-        with torch.inference_mode(), autocast():
-            before = None
-            if second_last and isinstance(model, SpectrogramTransformer):  # other models may have no blocks
-                tokens, block = model.forward_two_layers(inputs)
-                before = model.pool(block)
-            else:
-                tokens = model.forward_features(inputs)
-            embedding = model.pool(tokens)
-            return Outputs(embedding=embedding, heads=as_heads(model.classify(embedding)), second_last=before)
-
     device = next((parameter.device for parameter in model.parameters()), torch.device("cpu"))
+    forward = partial(_forward, model, autocast, second_last)
     with by_parts(forward, device) as forward_batch:
         for batch in one_ahead(batches, device):
             problems += batch.problems
@@ -124,6 +115,24 @@ def predict(
         timed=sum(map(len, positions[first:])),
         problems=tuple(problems),
     )
+
+
+def _forward(
+    model: SpectrogramClassifier,
+    autocast: Callable[[], AbstractContextManager[None]],
+    second_last: bool,
+    inputs: Tensor,
+) -> Outputs:
+    """Log-mels (rows, 1, mels, frames) through the model, on any thread."""
+    with torch.inference_mode(), autocast():
+        before = None
+        if second_last and isinstance(model, SpectrogramTransformer):  # other models may have no blocks
+            tokens, block = model.forward_two_layers(inputs)
+            before = model.pool(block)
+        else:
+            tokens = model.forward_features(inputs)
+        embedding = model.pool(tokens)
+        return Outputs(embedding=embedding, heads=as_heads(model.classify(embedding)), second_last=before)
 
 
 def _mean_of_crops(logits: Tensor, crops: np.ndarray, multilabel: bool) -> Tensor:

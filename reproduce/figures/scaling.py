@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from reproduce.experiments.families import LABELS, PAPER_SECONDS, ShownModel, listed, ratios_of, shown_models
 from reproduce.figures.style import by_model, colour_of, figure_style, legend_below, marker_of, save_figure
-from reproduce.records.runs import ScalingRun
+from reproduce.records.measured_runs import ScalingRun
 from reproduce.tables.base import GIGA
 
 if TYPE_CHECKING:  # matplotlib takes a second to import, and tables do without it

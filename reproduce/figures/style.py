@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 from reproduce.experiments.families import LABELS, family, in_order
 from reproduce.files import write_whole
 from reproduce.keys import hash_key
-from reproduce.records.runs import Run, ScalingRun
+from reproduce.records.measured_runs import ScalingRun
+from reproduce.records.runs import Run
 from reproduce.records.store import to_line
 
 if TYPE_CHECKING:  # matplotlib takes a second to import, and tables do without it

@@ -6,7 +6,7 @@ import statistics
 from collections.abc import Sequence
 
 from reproduce.experiments.families import family
-from reproduce.records.runs import MIXED, SpeedRun
+from reproduce.records.measured_runs import MIXED, SpeedRun
 
 TIMM, SQUARE = "timm MViTv2", "square"  # names of candidates; the second is a word in that of our twin of timm's model
 

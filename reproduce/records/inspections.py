@@ -10,8 +10,8 @@ import numpy as np
 
 from reproduce.errors import InputError
 from reproduce.files import read_arrays, write_arrays
+from reproduce.records.measured_runs import InspectionRun
 from reproduce.records.records import Records, latest
-from reproduce.records.runs import InspectionRun
 
 KIND = "inspection"
 FOLDER = Path("inspections")

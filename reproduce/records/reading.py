@@ -26,21 +26,9 @@ from reproduce.experiments.conditions import Condition
 from reproduce.experiments.experiment import KEY_VERSION
 from reproduce.experiments.recipe import Recipe
 from reproduce.records.condition_runs import CONDITION_KINDS, ConditionsRun
+from reproduce.records.measured_runs import BlockShape, CostItem, CostRun, InspectionRun, ScalingRun, SpeedRun
 from reproduce.records.record import RunRecord, whole_number
-from reproduce.records.runs import (
-    BaselineRun,
-    BlockShape,
-    ClusteringRun,
-    CostItem,
-    CostRun,
-    Environment,
-    InspectionRun,
-    Run,
-    ScalingRun,
-    SearchRun,
-    SpeedRun,
-    TrainedRun,
-)
+from reproduce.records.runs import BaselineRun, ClusteringRun, Environment, Run, SearchRun, TrainedRun
 
 Named = TypeVar("Named")
 CONTENT = ("train_content_sha256", "test_content_sha256")  # in a record's `dataset`

@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from reproduce.records.measured_runs import CostRun, ScalingRun, SpeedRun
 from reproduce.records.reading import read_runs
 from reproduce.records.record import RunRecord
-from reproduce.records.runs import ClusteringRun, CostRun, DataRun, ModelRun, Run, ScalingRun, SpeedRun, TrainedRun
+from reproduce.records.runs import ClusteringRun, DataRun, ModelRun, Run, TrainedRun
 
 if TYPE_CHECKING:
     import pandas

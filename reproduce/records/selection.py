@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from reproduce.experiments.comparisons import EQUAL_MACS, POOLING, equal_macs_lengths
 from reproduce.experiments.components import COMPONENTS
 from reproduce.experiments.data_efficiency import DATA_EFFICIENCY
+from reproduce.records.measured_runs import CostRun
 from reproduce.records.records import Records, latest
-from reproduce.records.runs import CostRun, SearchRun, TrainedRun, canonical_config
+from reproduce.records.runs import SearchRun, TrainedRun, canonical_config
 
 if TYPE_CHECKING:
     import pandas

@@ -9,7 +9,8 @@ from reproduce.experiments.comparisons import POOLING_ABLATIONS
 from reproduce.experiments.families import PAPER_MODELS
 from reproduce.experiments.paper_studies import studies_of
 from reproduce.paper import QuotedRow
-from reproduce.records.runs import CostRun, Run, TrainedRun
+from reproduce.records.measured_runs import CostRun
+from reproduce.records.runs import Run, TrainedRun
 from reproduce.records.selection import cost_of, demo_groups, paper_runs
 from reproduce.tables.base import (
     GIGA,

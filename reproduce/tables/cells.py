@@ -6,7 +6,8 @@ import math
 from collections.abc import Iterable, Sequence
 
 from reproduce.experiments.families import listed
-from reproduce.records.runs import CLOSED_FORM, CostRun, ModelRun, Run, ScalingRun, SpeedRun, TrainedRun
+from reproduce.records.measured_runs import CostRun, ScalingRun, SpeedRun
+from reproduce.records.runs import CLOSED_FORM, ModelRun, Run, TrainedRun
 from reproduce.tables.base import GIGA, MEGA, Cell, Column, CostRequest, measured, not_run
 from reproduce.tables.conditions import cost_conditions
 

@@ -18,8 +18,9 @@ from reproduce.experiments.paper_studies import PaperStudy, paper_study, studies
 from reproduce.metrics.intervals import Z_95
 from reproduce.paper import Claim, Paper
 from reproduce.records.clusterings import DATASET, PRIMARY, clusterings_of, runs_to_cluster
+from reproduce.records.measured_runs import CostRun
 from reproduce.records.records import Records
-from reproduce.records.runs import ClusteringRun, CostRun, DataRun, ModelRun, TrainedRun, canonical_config
+from reproduce.records.runs import ClusteringRun, DataRun, ModelRun, TrainedRun, canonical_config
 from reproduce.records.selection import cost_of, demo_groups, paper_runs
 from reproduce.tables.base import GIGA, MEGA
 

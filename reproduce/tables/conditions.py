@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from reproduce.audio.spec import BATCHED, AudioSpec
 from reproduce.experiments.recipe import Recipe
-from reproduce.records.runs import CostRun, Run, TrainedRun
+from reproduce.records.measured_runs import CostRun
+from reproduce.records.runs import Run, TrainedRun
 
 
 def run_conditions(*runs: TrainedRun) -> str:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from reproduce.experiments.families import PAPER_MODELS, ShownModel, ratios_of, shown_models
-from reproduce.records.runs import CLOSED_FORM, CostRun
+from reproduce.records.measured_runs import CostRun
+from reproduce.records.runs import CLOSED_FORM
 from reproduce.records.selection import cost_of
 from reproduce.tables.base import GIGA, Column, CostRequest, Row, Table, TableInputs, measured, register_table
 from reproduce.tables.cells import COUNTING_NOTES, counter_notes

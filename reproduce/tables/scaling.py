@@ -17,7 +17,7 @@ from reproduce.experiments.families import (
     reference_of,
     shown_models,
 )
-from reproduce.records.runs import ScalingRun
+from reproduce.records.measured_runs import ScalingRun
 from reproduce.tables.base import GIGA, Cell, Column, Row, Table, TableInputs, measured, not_run, register_table
 from reproduce.tables.cells import MEMORY_NOTE, SPREAD_NOTE, counter_notes, failed_cell, memory_cell, spread_cell
 from reproduce.tables.conditions import attention_text

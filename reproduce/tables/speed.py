@@ -8,7 +8,8 @@ from typing import Any
 from reproduce.experiments.model_names import is_other
 from reproduce.precision import short_name
 from reproduce.records.contests import candidate_name, is_mixed, pairs, time_ratio
-from reproduce.records.runs import CLOSED_FORM, FLOP_COUNTER, MIXED, SpeedRun
+from reproduce.records.measured_runs import MIXED, SpeedRun
+from reproduce.records.runs import CLOSED_FORM, FLOP_COUNTER
 from reproduce.tables.base import (
     GIGA,
     MEASURED,

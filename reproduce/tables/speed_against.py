@@ -9,8 +9,8 @@ from pathlib import Path
 from reproduce.errors import InputError
 from reproduce.precision import short_name
 from reproduce.records.contests import candidate_name
+from reproduce.records.measured_runs import SpeedRun
 from reproduce.records.records import Records
-from reproduce.records.runs import SpeedRun
 from reproduce.tables.base import MEASURED, Cell, Column, Row, Table, measured, text_cell
 from reproduce.tables.speed import BENCHES, conditions_label, conditions_order
 

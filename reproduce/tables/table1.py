@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from reproduce.experiments.families import PAPER_MODELS
 from reproduce.paper import Layer
-from reproduce.records.runs import CostRun
+from reproduce.records.measured_runs import CostRun
 from reproduce.records.selection import cost_of
 from reproduce.tables.base import Cell, Column, Row, Table, TableInputs, measured, not_run, register_table
 from reproduce.tables.cells import BOTH_COSTS, NOT_MEASURED

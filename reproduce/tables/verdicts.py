@@ -17,8 +17,9 @@ from dataclasses import dataclass, replace
 
 from reproduce.paper import Claim, Paper
 from reproduce.records.clusterings import PRIMARY, PROTOCOLS, runs_to_cluster
+from reproduce.records.measured_runs import CostRun
 from reproduce.records.records import Records
-from reproduce.records.runs import CostRun, TrainedRun
+from reproduce.records.runs import TrainedRun
 from reproduce.tables.claim_values import (
     PAPER_RULE,
     PLAIN_RULE,
