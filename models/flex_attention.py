@@ -12,7 +12,6 @@ from typing import Any, cast
 
 import torch
 from torch import Tensor
-from torch.nn.attention.flex_attention import flex_attention
 
 
 def relative_flex_attention(q: Tensor, k: Tensor, v: Tensor, freq: Tensor, time: Tensor) -> Tensor:
@@ -33,13 +32,16 @@ def relative_flex_attention(q: Tensor, k: Tensor, v: Tensor, freq: Tensor, time:
     def add_positions(score: Tensor, clip: Tensor, head: Tensor, query: Tensor, key: Tensor) -> Tensor:
         return score + freq[clip, head, query, key // times] + time[clip, head, query, key % times]
 
-    kernel = _plain if q.device.type == "cpu" or torch.compiler.is_compiling() else _compiled()
+    kernel = _plain() if q.device.type == "cpu" or torch.compiler.is_compiling() else _compiled()
     return kernel(q, k, v, score_mod=add_positions, scale=q.shape[-1] ** -0.5)
 
 
-_plain: Callable[..., Tensor] = cast(Any, flex_attention)
+def _plain() -> Callable[..., Tensor]:
+    from torch.nn.attention.flex_attention import flex_attention  # late: it imports sympy
+
+    return cast(Any, flex_attention)
 
 
 @cache
 def _compiled() -> Callable[..., Tensor]:
-    return cast(Any, torch.compile(flex_attention))
+    return cast(Any, torch.compile(_plain()))

@@ -158,7 +158,9 @@ def own_record(folder: Path, model: str, fold: str, predicted: str) -> RunRecord
     key = f"{model}{fold}".encode().hex()
     experiment = {"dataset": "folder"}
     record = make_record(model, fold, experiment=experiment, dataset={"name": "folder", "corpus": "birds"}, clips=3)
-    return replace(record, key=key, predictions=save_predictions(folder, key, clips))
+    correct = sum(int(c) == i for i, c in enumerate(predicted))
+    metrics = {**record.metrics, "correct": correct}
+    return replace(record, key=key, metrics=metrics, predictions=save_predictions(folder, key, clips))
 
 
 @pytest.fixture
