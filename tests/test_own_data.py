@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import shlex
 from dataclasses import replace
 from pathlib import Path
 
@@ -278,6 +279,22 @@ def test_own_records_go_to_the_runs_folder_with_name_and_validation_curve(
     assert "2 recorded, 0 to train" in capsys.readouterr().err
     assert train("train", "csv", table, *options, "--run", "none") == 0
     assert json.loads(capsys.readouterr().out)["rows"] == result["rows"]
+
+
+def test_the_printed_comparison_works_whatever_was_trained_before(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    table = make_list(tmp_path / "birds", ("1", "2", "3"))
+    options = ("--preset", "debug", "--name", "tones")
+    assert train("train", "csv", table, *options, "--models", "ast_debug", "--folds", "2") == 0
+    capsys.readouterr()
+    for rate in (0.001, 0.002, 0.001):  # the last has records: the names then stand for the second
+        assert train("train", "csv", table, *options, "--folds", "1", "--set", f"lr={rate}") == 0
+        (line,) = [line for line in capsys.readouterr().err.splitlines() if " compare " in line]
+        assert train(*shlex.split(line)[3:], "--format", "json") == 0
+        compared = {row["row"] for row in json.loads(capsys.readouterr().out)["rows"]}
+        runs = load_records(Path("runs/records")).of_kind(TrainedRun)
+        assert compared == {run.key for run in runs if run.lr == rate and run.fold == "1"}
 
 
 @pytest.mark.parametrize("splits", [(), ("train", "test"), ("train", "train", "val", "test")])

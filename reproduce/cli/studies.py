@@ -184,7 +184,7 @@ def _print_study(asked: StudyOptions, keys: Mapping[str, Experiment]) -> int:
     if asked.figures is not None:
         log_files(write_data_efficiency_figure(inputs.records, asked.figures))
     if asked.is_own and asked.study != TUNE and asked.training.run != "none":
-        for line in next_steps(keys, runs, asked.training.runs, asked.training.records):
+        for line in next_steps(keys, stored, asked.training.runs, asked.training.records):
             log(line)
     return 0
 
