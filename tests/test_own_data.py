@@ -303,8 +303,17 @@ def test_a_search_on_any_clips_scores_no_test_clip(
 ) -> None:
     table = make_list(tmp_path / "birds", splits, per_class=12)
     assert train("tune", "csv", table, "--preset", "debug", "--format", "json") == 0
-    assert json.loads(capsys.readouterr().out)["rows"]
+    printed = capsys.readouterr()
+    assert json.loads(printed.out)["rows"]
     runs = load_records(Path("runs/records")).of_kind(SearchRun)
+    assert ("no test clip is read" in printed.err) == bool(splits)
+    assert ("`train` tests those clips too" in printed.err) == (not splits)
+    commands = [shlex.split(line)[3:] for line in printed.err.splitlines() if " train csv " in line]
+    for model in ("ast_debug", "mast_debug"):
+        best = max((run for run in runs if run.model == model), key=lambda run: (run.metric("top1"), -run.lr))
+        (command,) = [c for c in commands if f"lr={best.lr:g}" in c]
+        assert "--models" not in command or model in command[command.index("--models") + 1]
+        assert train(*command, "--dry-run") == 0
     assert len(runs) == 2 * len(PRESETS["debug"].search_lrs)
     tested = {split for run in runs for split in run.test_splits}
     assert tested == ({"val"} if "val" in splits else {HELD_OUT} if splits else {"1"})

@@ -129,14 +129,15 @@ def _path_of(dataset: str, options: argparse.Namespace) -> Path:
 def _name_of(dataset: str, path: Path, name: str | None) -> str:
     """The given name; that of the user's own folder or CSV; "" for a registered data set."""
     if name is None:
-        return _usual_name(path.absolute()) if dataset in OWN_DATASETS else ""
+        return usual_name(path) if dataset in OWN_DATASETS else ""
     if not name.strip() or len(name) > LONGEST_NAME or "/" in name or displayable(name) != name:
         raise InputError(f"--name {displayable(name)[:40]}: give up to {LONGEST_NAME} printable characters without /")
     return name.strip()
 
 
-def _usual_name(path: Path) -> str:
+def usual_name(path: Path) -> str:
     """The CSV's name, or its folder's where the CSV has a name that says nothing."""
+    path = path.absolute()
     is_csv = path.suffix.lower() == ".csv"
     name = path.stem if is_csv and path.stem.lower() not in GENERIC else (path.parent if is_csv else path).name
     return displayable(name or "root").replace("/", " ")[:LONGEST_NAME]
