@@ -357,3 +357,21 @@ def test_what_cannot_be_asked_is_one_line(
 def test_without_a_path_the_message_shows_where_it_goes(capsys: pytest.CaptureFixture[str]) -> None:
     assert train("train", "folder") == 2
     assert "train folder PATH" in capsys.readouterr().err
+
+
+def test_robustness_of_own_clips_says_which_command_works_and_it_does(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    table = make_list(tmp_path / "birds", ("train", "test"))
+    data = ("--data", f"csv={table}", "--figures", tmp_path)
+    assert train("robustness", *data) == 2
+    error = capsys.readouterr().err
+    assert "add --records runs/records, or train them: " in error and "esc50" not in error
+    command = shlex.split(error.strip().rpartition("train them: ")[2])[3:]
+    assert train(*command, "--preset", "debug", "--models", "ast_debug") == 0
+    capsys.readouterr()
+    assert train("robustness", *data, "--records", "runs/records", "--format", "json") == 0
+    assert "1 to measure" in capsys.readouterr().err
+    (weights,) = Path("runs").glob("*.safetensors")
+    assert train("robustness", *data, "--model", weights) == 2
+    assert "pass --records runs/records" in capsys.readouterr().err
