@@ -375,3 +375,34 @@ def test_robustness_of_own_clips_says_which_command_works_and_it_does(
     (weights,) = Path("runs").glob("*.safetensors")
     assert train("robustness", *data, "--model", weights) == 2
     assert "pass --records runs/records" in capsys.readouterr().err
+
+
+def test_a_path_in_place_of_a_name_is_told_the_word_that_is_missing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    make_list(tmp_path / "my-sounds", ("train", "test"))
+    for arguments, meant in (
+        (("train", "my-sounds"), "train folder my-sounds"),
+        (("tune", "my-sounds/list.csv"), "tune csv my-sounds/list.csv"),
+        (("train", "folder", "my-sounds/list.csv"), "train csv my-sounds/list.csv"),
+    ):
+        assert train(*arguments) == 2
+        assert capsys.readouterr().err.strip().endswith(f": write {meant}")
+
+
+def test_models_of_nearly_a_name_are_suggested(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    table = make_list(tmp_path / "birds", ("train", "test"))
+    for wrong, meant in (("resnet18", "timm:resnet18"), ("ast_tny", "ast_tiny")):
+        assert train("train", "csv", table, "--models", wrong) == 2
+        assert f"did you mean {meant}?" in capsys.readouterr().err
+    for wrong, meant in (("dmo", "demo"), ("demo:ast_tny", "demo:ast_tiny")):
+        assert train("predict", tmp_path / "birds/low0.wav", "--model", wrong) == 2
+        assert f"did you mean {meant}?" in capsys.readouterr().err
+
+
+def test_clips_of_one_class_alone_are_an_error(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for number in range(6):
+        write(tmp_path / f"data/dog/{number}.wav", 300.0, seed=number)
+    assert train("train", "folder", tmp_path / "data", "--preset", "debug") == 2
+    assert "one class, dog: there is nothing to tell apart" in capsys.readouterr().err

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 from pathlib import Path
 
 from reproduce.errors import InputError
@@ -9,15 +10,20 @@ from reproduce.errors import InputError
 DEMO = "demo"
 FOLDER = Path(__file__).resolve().parents[1] / DEMO
 MODELS = ("mast_tiny", "ast_tiny")  # the first is meant by "demo" alone
+OTHER_NAMES = ("audioset", "ast:audioset")  # of AST's published weights
 
 
 def demo_weights(source: str) -> Path | None:
     """Return the weights that "demo" or "demo:MODEL" names; None for another source, or a file of that name.
 
     Raises:
-        InputError: there is no such demo, or its file is not installed.
+        InputError: there is no such demo, its file is not installed, or a source that is no file is nearly its name.
     """
     name, _, model = source.partition(":")
+    names = [DEMO, *(f"{DEMO}:{known}" for known in MODELS), *OTHER_NAMES]
+    close = difflib.get_close_matches(source, names, n=1, cutoff=0.6)
+    if close and source not in names and "/" not in source and not (Path(source).exists() or Path(source).suffix):
+        raise InputError(f"--model {source}: no such file; did you mean {close[0]}?")
     if name != DEMO or Path(source).exists():
         return None
     model = model or MODELS[0]
