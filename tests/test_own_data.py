@@ -406,3 +406,19 @@ def test_clips_of_one_class_alone_are_an_error(tmp_path: Path, capsys: pytest.Ca
         write(tmp_path / f"data/dog/{number}.wav", 300.0, seed=number)
     assert train("train", "folder", tmp_path / "data", "--preset", "debug") == 2
     assert "one class, dog: there is nothing to tell apart" in capsys.readouterr().err
+
+
+def test_a_run_that_was_searched_and_trained_is_listed_once_with_both_kinds(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    table = make_list(tmp_path / "birds", ("1", "2", "3"))
+    options = ("--preset", "debug", "--models", "ast_debug")
+    assert train("tune", "csv", table, *options) == 0
+    assert train("train", "csv", table, *options, "--folds", "1") == 0
+    capsys.readouterr()
+    assert train("runs", "list", "--format", "json") == 0
+    rows = {cell["row"]: cell for cell in json.loads(capsys.readouterr().out)["rows"] if cell["column"] == "kind"}
+    (trained,) = load_records(Path("runs/records")).of_kind(TrainedRun)
+    assert sorted(map(str, (rows[key]["text"] for key in rows))) == ["baseline", "search", "train and search"]
+    assert rows[trained.key]["text"] == "train and search"
+    assert train("compare", trained.key, trained.key) == 0  # the key names one run
