@@ -10,7 +10,7 @@ from reproduce.errors import InputError
 DEMO = "demo"
 FOLDER = Path(__file__).resolve().parents[1] / DEMO
 MODELS = ("mast_tiny", "ast_tiny")  # the first is meant by "demo" alone
-OTHER_NAMES = ("audioset", "ast:audioset")  # of AST's published weights
+NAMES = (DEMO, *(f"{DEMO}:{model}" for model in MODELS), "audioset", "ast:audioset")  # all that `--model` knows
 
 
 def demo_weights(source: str) -> Path | None:
@@ -20,11 +20,12 @@ def demo_weights(source: str) -> Path | None:
         InputError: there is no such demo, its file is not installed, or a source that is no file is nearly its name.
     """
     name, _, model = source.partition(":")
-    names = [DEMO, *(f"{DEMO}:{known}" for known in MODELS), *OTHER_NAMES]
-    close = difflib.get_close_matches(source, names, n=1, cutoff=0.6)
-    if close and source not in names and "/" not in source and not (Path(source).exists() or Path(source).suffix):
-        raise InputError(f"--model {source}: no such file; did you mean {close[0]}?")
-    if name != DEMO or Path(source).exists():
+    if Path(source).exists():
+        return None
+    if name != DEMO:
+        close = difflib.get_close_matches(source, NAMES, n=1, cutoff=0.6)
+        if close and source not in NAMES and "/" not in source and not Path(source).suffix:
+            raise InputError(f"--model {source}: no such file; did you mean {close[0]}?")
         return None
     model = model or MODELS[0]
     if model not in MODELS:
