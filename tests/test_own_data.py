@@ -422,3 +422,16 @@ def test_a_run_that_was_searched_and_trained_is_listed_once_with_both_kinds(
     assert sorted(map(str, (rows[key]["text"] for key in rows))) == ["baseline", "search", "train and search"]
     assert rows[trained.key]["text"] == "train and search"
     assert train("compare", trained.key, trained.key) == 0  # the key names one run
+
+
+def test_a_search_on_clips_of_several_labels_ranks_the_rates_by_map(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    table = make_list(tmp_path / "birds", ("1", "2", "3"))
+    lines = table.read_text().splitlines()
+    table.write_text("\n".join([*lines[:-3], *(line.replace(",high,", ",high;low,") for line in lines[-3:])]) + "\n")
+    assert train("tune", "csv", table, "--preset", "debug", "--models", "ast_debug", "--format", "json") == 0
+    printed = capsys.readouterr()
+    rates = {row["row"]: row["measured"] for row in json.loads(printed.out)["rows"]}
+    best = max(rates, key=lambda name: rates[name])
+    assert f"--set {best} --models ast_debug" in printed.err
