@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from reproduce.errors import InputError
+from reproduce.records.naming import OWN_RECORDS_DIR
 from reproduce.records.store import default_records
 
 BUILD_DIR = Path("reports/build")
@@ -24,6 +25,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--out", type=Path, default=BUILD_DIR, metavar="DIR", help="default: %(default)s")
     options = parser.parse_args(arguments)
     try:
+        if not options.records.is_dir():
+            raise InputError(f"--records {options.records}: no such folder: your own runs are in {OWN_RECORDS_DIR}")
         from reports.build import build_report
 
         written, lacking = build_report(options.records, options.out)

@@ -104,6 +104,39 @@ def test_keys_may_be_cut_short_but_must_name_one_run(tmp_path: Path, capsys: pyt
     assert "100.0" in capsys.readouterr().out
 
 
+def store_fold(folder: Path, model: str, fold: str, *, lr: float = 0.001, day: int = 1) -> str:
+    """A run on a fold of two clips, all of them right; returns its key."""
+    key = f"{model[0]}{fold}{day}"
+    record = make_record(model=model, fold=fold, clips=2, correct=2, dataset={"corpus": "mine"})
+    recipe = {**record.experiment["recipe"], "lr": lr}
+    experiment = {**record.experiment, "recipe": recipe}
+    stored = save_predictions(folder, key, make_predictions(f"{fold}{chr(ord(fold) + 32)}", "01", "01"))
+    created = f"2026-01-0{day}T00:00:00+00:00"
+    append_record(folder, replace(record, key=key, experiment=experiment, predictions=stored, created=created))
+    return key
+
+
+def test_a_name_never_pools_runs_of_other_settings(tmp_path: Path) -> None:
+    for model in ("ast_debug", "mast_debug"):
+        store_fold(tmp_path, model, "1", lr=0.003, day=1)
+        store_fold(tmp_path, model, "2", lr=0.003, day=1)
+        store_fold(tmp_path, model, "2", lr=0.001, day=2)
+    table = compare(tmp_path, "mine/ast_debug", "mine/mast_debug", on_intersection=False)
+    assert [row.key for row in table.rows] == ["a22", "m22"]
+    (note,) = [note for note in table.notes if note.startswith("mine/ast_debug")]
+    assert "lr 0.001" in note and "a11 (lr 0.003, " in note and "a21 (lr 0.003, " in note
+
+
+def test_names_are_compared_on_the_folds_that_both_have(tmp_path: Path) -> None:
+    for fold in "12":
+        store_fold(tmp_path, "ast_debug", fold)
+    for fold in "23":
+        store_fold(tmp_path, "mast_debug", fold, lr=0.002)  # each model may have its own rate
+    table = compare(tmp_path, "mine/ast_debug", "mine/mast_debug", on_intersection=False)
+    assert [row.key for row in table.rows] == ["a21", "m21"]
+    assert any("not a11 (" in note for note in table.notes)
+
+
 def test_an_action_is_right_only_where_verb_and_noun_both_are() -> None:
     eye = np.eye(2)
     scores = score({"verb": eye, "noun": eye[[0, 0]]}, {"verb": eye, "noun": eye}, multilabel=False)

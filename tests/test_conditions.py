@@ -219,7 +219,7 @@ def test_a_command_without_clips_weights_or_record_says_what_to_do(
     assert "add --data esc50=DIR" in capsys.readouterr().err
     elsewhere = ["--data", f"esc50={work / 'esc50'}", "--records", str(work / "records")]
     assert main(["robustness", *elsewhere, "--runs", str(work / "nowhere")]) != 0
-    assert "no weights of the 2 recorded runs" in capsys.readouterr().err
+    assert "no weights of the 2 runs on esc50" in capsys.readouterr().err
     assert main(["robustness", *elsewhere, "--model", str(work / "none.safetensors")]) != 0
     assert "no such file" in capsys.readouterr().err
     (weights, *_) = sorted((work / "runs").glob("*.safetensors"))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import shlex
 from dataclasses import replace
 from pathlib import Path
 
@@ -280,14 +281,39 @@ def test_own_records_go_to_the_runs_folder_with_name_and_validation_curve(
     assert json.loads(capsys.readouterr().out)["rows"] == result["rows"]
 
 
+def test_the_printed_comparison_works_whatever_was_trained_before(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    table = make_list(tmp_path / "birds", ("1", "2", "3"))
+    options = ("--preset", "debug", "--name", "tones")
+    assert train("train", "csv", table, *options, "--models", "ast_debug", "--folds", "2") == 0
+    capsys.readouterr()
+    for rate in (0.001, 0.002, 0.001):  # the last has records: the names then stand for the second
+        assert train("train", "csv", table, *options, "--folds", "1", "--set", f"lr={rate}") == 0
+        (line,) = [line for line in capsys.readouterr().err.splitlines() if " compare " in line]
+        assert train(*shlex.split(line)[3:], "--format", "json") == 0
+        compared = {row["row"] for row in json.loads(capsys.readouterr().out)["rows"]}
+        runs = load_records(Path("runs/records")).of_kind(TrainedRun)
+        assert compared == {run.key for run in runs if run.lr == rate and run.fold == "1"}
+
+
 @pytest.mark.parametrize("splits", [(), ("train", "test"), ("train", "train", "val", "test")])
 def test_a_search_on_any_clips_scores_no_test_clip(
     splits: tuple[str, ...], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     table = make_list(tmp_path / "birds", splits, per_class=12)
     assert train("tune", "csv", table, "--preset", "debug", "--format", "json") == 0
-    assert json.loads(capsys.readouterr().out)["rows"]
+    printed = capsys.readouterr()
+    assert json.loads(printed.out)["rows"]
     runs = load_records(Path("runs/records")).of_kind(SearchRun)
+    assert ("no test clip is read" in printed.err) == bool(splits)
+    assert ("`train` tests those clips too" in printed.err) == (not splits)
+    commands = [shlex.split(line)[3:] for line in printed.err.splitlines() if " train csv " in line]
+    for model in ("ast_debug", "mast_debug"):
+        best = max((run for run in runs if run.model == model), key=lambda run: (run.metric("top1"), -run.lr))
+        (command,) = [c for c in commands if f"lr={best.lr:g}" in c]
+        assert "--models" not in command or model in command[command.index("--models") + 1]
+        assert train(*command, "--dry-run") == 0
     assert len(runs) == 2 * len(PRESETS["debug"].search_lrs)
     tested = {split for run in runs for split in run.test_splits}
     assert tested == ({"val"} if "val" in splits else {HELD_OUT} if splits else {"1"})
@@ -331,3 +357,81 @@ def test_what_cannot_be_asked_is_one_line(
 def test_without_a_path_the_message_shows_where_it_goes(capsys: pytest.CaptureFixture[str]) -> None:
     assert train("train", "folder") == 2
     assert "train folder PATH" in capsys.readouterr().err
+
+
+def test_robustness_of_own_clips_says_which_command_works_and_it_does(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    table = make_list(tmp_path / "birds", ("train", "test"))
+    data = ("--data", f"csv={table}", "--figures", tmp_path)
+    assert train("robustness", *data) == 2
+    error = capsys.readouterr().err
+    assert "add --records runs/records, or train them: " in error and "esc50" not in error
+    command = shlex.split(error.strip().rpartition("train them: ")[2])[3:]
+    assert train(*command, "--preset", "debug", "--models", "ast_debug") == 0
+    capsys.readouterr()
+    assert train("robustness", *data, "--records", "runs/records", "--format", "json") == 0
+    assert "1 to measure" in capsys.readouterr().err
+    (weights,) = Path("runs").glob("*.safetensors")
+    assert train("robustness", *data, "--model", weights) == 2
+    assert "pass --records runs/records" in capsys.readouterr().err
+
+
+def test_a_path_in_place_of_a_name_is_told_the_word_that_is_missing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    make_list(tmp_path / "my-sounds", ("train", "test"))
+    for arguments, meant in (
+        (("train", "my-sounds"), "train folder my-sounds"),
+        (("tune", "my-sounds/list.csv"), "tune csv my-sounds/list.csv"),
+        (("train", "folder", "my-sounds/list.csv"), "train csv my-sounds/list.csv"),
+    ):
+        assert train(*arguments) == 2
+        assert capsys.readouterr().err.strip().endswith(f": write {meant}")
+
+
+def test_models_of_nearly_a_name_are_suggested(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    table = make_list(tmp_path / "birds", ("train", "test"))
+    for wrong, meant in (("resnet18", "timm:resnet18"), ("ast_tny", "ast_tiny")):
+        assert train("train", "csv", table, "--models", wrong) == 2
+        assert f"did you mean {meant}?" in capsys.readouterr().err
+    for wrong, meant in (("dmo", "demo"), ("dem:ast_tiny", "demo:ast_tiny")):
+        assert train("predict", tmp_path / "birds/low0.wav", "--model", wrong) == 2
+        assert f"did you mean {meant}?" in capsys.readouterr().err
+
+
+def test_clips_of_one_class_alone_are_an_error(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for number in range(6):
+        write(tmp_path / f"data/dog/{number}.wav", 300.0, seed=number)
+    assert train("train", "folder", tmp_path / "data", "--preset", "debug") == 2
+    assert "one class, dog: there is nothing to tell apart" in capsys.readouterr().err
+
+
+def test_a_run_that_was_searched_and_trained_is_listed_once_with_both_kinds(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    table = make_list(tmp_path / "birds", ("1", "2", "3"))
+    options = ("--preset", "debug", "--models", "ast_debug")
+    assert train("tune", "csv", table, *options) == 0
+    assert train("train", "csv", table, *options, "--folds", "1") == 0
+    capsys.readouterr()
+    assert train("runs", "list", "--format", "json") == 0
+    rows = {cell["row"]: cell for cell in json.loads(capsys.readouterr().out)["rows"] if cell["column"] == "kind"}
+    (trained,) = load_records(Path("runs/records")).of_kind(TrainedRun)
+    assert sorted(map(str, (rows[key]["text"] for key in rows))) == ["baseline", "search", "train and search"]
+    assert rows[trained.key]["text"] == "train and search"
+    assert train("compare", trained.key, trained.key) == 0  # the key names one run
+
+
+def test_a_search_on_clips_of_several_labels_ranks_the_rates_by_map(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    table = make_list(tmp_path / "birds", ("1", "2", "3"))
+    lines = table.read_text().splitlines()
+    table.write_text("\n".join([*lines[:-3], *(line.replace(",high,", ",high;low,") for line in lines[-3:])]) + "\n")
+    assert train("tune", "csv", table, "--preset", "debug", "--models", "ast_debug", "--format", "json") == 0
+    printed = capsys.readouterr()
+    rates = {row["row"]: row["measured"] for row in json.loads(printed.out)["rows"]}
+    best = max(rates, key=lambda name: rates[name])
+    assert f"--set {best} --models ast_debug" in printed.err

@@ -147,9 +147,19 @@ def test_an_out_folder_that_cannot_be_made_is_one_line_and_status_2(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "file").write_text("in the way")
+    (tmp_path / "none").mkdir()
     assert main(["--records", str(tmp_path / "none"), "--out", str(tmp_path / "file/report")]) == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith("error: ") and "--out" in line
+
+
+def test_a_records_folder_that_is_absent_is_one_line_and_no_report(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["--records", str(tmp_path / "nosuch"), "--out", str(tmp_path / "out")]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"error: --records {tmp_path / 'nosuch'}: no such folder")
+    assert not (tmp_path / "out").exists()
 
 
 def test_without_typst_the_other_files_are_written_and_no_old_pdf_stays(
@@ -158,6 +168,7 @@ def test_without_typst_the_other_files_are_written_and_no_old_pdf_stays(
     """Without records, too: a slip in --records would otherwise look like a suite that measured nothing."""
     monkeypatch.setitem(sys.modules, "typst", None)
     (tmp_path / "report.pdf").write_bytes(b"of an earlier day")
+    (tmp_path / "none").mkdir()
     assert main(["--records", str(tmp_path / "none"), "--out", str(tmp_path)]) == 0
     absent, missing = capsys.readouterr().err.splitlines()
     assert absent.startswith(str(tmp_path / "none")) and "--records" in absent and missing == MISSING

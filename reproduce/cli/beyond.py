@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import argparse
+import shlex
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from reproduce.cli.command import PROGRAM
 from reproduce.cli.progress import log, log_files, print_table, progress_bar
 from reproduce.cli.session import StoreRequest, open_store
+from reproduce.cli.study_options import OWN_DATASETS
 from reproduce.cli.tables import table_inputs
 from reproduce.datasets import parse_locations
 from reproduce.errors import InputError
@@ -18,6 +21,7 @@ from reproduce.figures.calibration import write_calibration_figure
 from reproduce.figures.classes import write_classes_figure
 from reproduce.figures.conditions import write_conditions_figure
 from reproduce.records.condition_runs import CONDITION_KINDS
+from reproduce.records.naming import OWN_RECORDS_DIR
 from reproduce.records.records import Records
 from reproduce.records.runs import TrainedRun
 from reproduce.records.selection import comparisons
@@ -115,8 +119,8 @@ def _with_weights(records: Records, dataset: str, options: argparse.Namespace) -
         found = [_Weighted(run, path) for run in runs if (path := options.runs / f"{run.key}{SUFFIX}").is_file()]
         if not found:
             raise InputError(
-                f"{options.runs}: no weights of the {len(runs)} recorded runs on {dataset}: pass the folder where they "
-                f"were trained as --runs, or train them: python -m reproduce esc50 --data {dataset}=DIR"
+                f"{options.runs}: no weights of the {len(runs)} runs on {dataset} that {options.records} records: pass "
+                f"the folder where they were trained as --runs, {_or_train(dataset, options)}"
             )
         return found
     by_key = {run.key: run for run in runs}
@@ -124,8 +128,21 @@ def _with_weights(records: Records, dataset: str, options: argparse.Namespace) -
         if not path.is_file():
             raise InputError(f"{path}: no such file; --model takes weights of a training run, runs/KEY{SUFFIX}")
         if path.stem not in by_key:
-            raise InputError(f"{path}: no record of {path.stem} on {dataset} under {options.records}; pass --records")
+            where = OWN_RECORDS_DIR if dataset in OWN_DATASETS and options.records != OWN_RECORDS_DIR else "DIR"
+            raise InputError(
+                f"{path}: no record of {path.stem} on {dataset} under {options.records}; pass --records {where}"
+            )
     return [_Weighted(by_key[path.stem], path) for path in options.model]
+
+
+def _or_train(dataset: str, options: argparse.Namespace) -> str:
+    """What else gives weights on this data set."""
+    if dataset not in OWN_DATASETS:
+        train = f"esc50 --data {dataset}=DIR" if dataset == "esc50" else f"train {dataset} DIR"
+        return f"or train them: {PROGRAM} {train}"
+    path = parse_locations(options.data, options.datasets)[dataset]
+    recorded = "" if options.records == OWN_RECORDS_DIR else f"add --records {OWN_RECORDS_DIR}, "
+    return f"{recorded}or train them: {PROGRAM} train {dataset} {shlex.quote(str(path))}"
 
 
 def _alike(found: Iterable[_Weighted]) -> Sequence[list[_Weighted]]:

@@ -20,6 +20,7 @@ from reproduce.datasets import ClipIndex, dataset_spec, read_variant
 from reproduce.datasets.holdout import hold_out
 from reproduce.datasets.readers.scan import split_suffix
 from reproduce.datasets.splits import plan_splits
+from reproduce.errors import InputError
 from reproduce.experiments.experiment import MEASURED, Experiment
 from reproduce.experiments.own_settings import Asked, OwnClips, fit_preset
 from reproduce.experiments.preset_files import ChosenPreset, apply_changes
@@ -103,7 +104,19 @@ def _survey(asked: StudyOptions, index: ClipIndex) -> SurveyedClips:
     with progress_bar("looking at the clips", total=len(index)) as bar:
         survey = survey_clips(index, survey_folder(asked.training.runs), on_clip=bar.update)
     usable = usable_clips(index, survey)
+    _check_classes(usable)
     return SurveyedClips(name=asked.name, listed=index, usable=usable, survey=survey, hint=_hint(usable))
+
+
+def _check_classes(usable: ClipIndex) -> None:
+    """InputError unless there is something to tell apart: two classes, or labels that a clip may lack."""
+    found = {head: np.unique(usable.labels[head].values) for head in usable.classes}
+    if len(usable) and not usable.multilabel and all(len(classes) < 2 for classes in found.values()):
+        head, classes = next(iter(found.items()))
+        raise InputError(
+            f"{usable.root}: all {len(usable)} usable clips are of one class, {usable.classes[head][classes[0]]}: "
+            "there is nothing to tell apart; add clips of another class"
+        )
 
 
 def _hint(index: ClipIndex) -> GroupHint | None:

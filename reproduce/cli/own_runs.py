@@ -57,8 +57,12 @@ def _add_folders(parser: argparse.ArgumentParser) -> None:
 
 def run_list(options: argparse.Namespace) -> int:
     """Print a row per recorded run."""
-    runs = _chosen(options)
-    rows = tuple(_row(run) for run in sorted(runs, key=lambda run: (short_name(run), run.created)))
+    kinds: dict[str, list[str]] = {}
+    for run in (runs := _chosen(options)):
+        kinds.setdefault(run.key, []).append(run.kind)
+    # A search and a training of the same settings share a key, weights and predictions: one row.
+    once = {run.key: run for run in sorted(runs, key=lambda run: (short_name(run), run.created))}
+    rows = tuple(_row(run, " and ".join(kinds[key])) for key, run in once.items())
     missing = () if rows else (f"no run is recorded under {options.records}",)
     print_table(Table("runs", f"Runs recorded under {options.records}", COLUMNS, rows, notes=missing), options.format)
     return 0
@@ -73,7 +77,7 @@ def run_show(options: argparse.Namespace) -> int:
 
 def run_rm(options: argparse.Namespace) -> int:
     """Remove records, predictions, weights and checkpoints of the runs of a name."""
-    runs = _chosen(options)
+    runs = list({run.key: run for run in _chosen(options)}.values())
     if not options.yes:
         for run in runs:
             log(f"would remove {short_name(run)} ({run.key})")
@@ -94,10 +98,10 @@ def _chosen(options: argparse.Namespace) -> list[ScoredRun]:
     return find_runs(runs, options.name, options.records) if options.name else runs
 
 
-def _row(run: ScoredRun) -> Row:
+def _row(run: ScoredRun, kind: str) -> Row:
     cells = {
         "name": text_cell(short_name(run), MEASURED),
-        "kind": text_cell(run.kind, MEASURED),
+        "kind": text_cell(kind, MEASURED),
         "score": measured(run.metrics.get(run.headline, float("nan")), "%", HEADLINES[run.headline]),
         "clips": measured(run.test_kept, "", "test clips that were scored"),
         "day": text_cell(run.day, MEASURED),

@@ -187,7 +187,7 @@ def setting_lines(
             "augmentation",
             f"masks up to {recipe.freq_mask} mels and {recipe.time_mask} frames, mixup {recipe.mixup:g}",
         ),
-        _line("tested", _tested(experiments, study)),
+        _line("tested", _tested(experiments, study, preset.validation_fold)),
     ]
 
 
@@ -216,12 +216,15 @@ def _normalisation(experiments: Sequence[Experiment]) -> str:
     return f"{texts[0]}, AST's of AudioSet (--normalise)"
 
 
-def _tested(experiments: Sequence[Experiment], study: str) -> str:
+def _tested(experiments: Sequence[Experiment], study: str, never_tested: str) -> str:
     first = experiments[0]
     folds = sorted({",".join(e.test_splits) for e in experiments}, key=lambda name: (len(name), name))
     seeds = len({e.seed for e in experiments})
     if study == "tune":
-        return f"on {', '.join(folds)}, validation clips of the training part: no test clip is read"
+        if not all(map(is_fold, first.train_splits)) or folds == [never_tested]:
+            return f"on {', '.join(folds)}, validation clips of the training part: no test clip is read"
+        where = f"fold {folds[0]}" if is_fold(folds[0]) else f"a held-out part of fold {','.join(first.train_splits)}"
+        return f"on {where} alone, which chooses the rate; `train` tests those clips too, so its score is a little high"
     scored = f"; {', '.join(first.val_splits)} is scored every epoch" if first.val_splits else ""
     by_fold = all(map(is_fold, folds))
     where = f"{len(folds)} of {len(set(first.train_splits + first.test_splits))} folds" if by_fold else _more(folds)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from reproduce.cli.baselines import fit_missing_baselines
 from reproduce.cli.costs import CostBook
 from reproduce.cli.models import check_input_size, choose_models
-from reproduce.cli.next_steps import next_steps
+from reproduce.cli.next_steps import next_steps, steps_after_search
 from reproduce.cli.options import TrainingOptions
 from reproduce.cli.own_data import Prepared, normalised, prepare_own, with_validation
 from reproduce.cli.progress import log, log_files, print_result, print_table
@@ -183,10 +183,16 @@ def _print_study(asked: StudyOptions, keys: Mapping[str, Experiment]) -> int:
     print_table(_table(asked, inputs), asked.format)
     if asked.figures is not None:
         log_files(write_data_efficiency_figure(inputs.records, asked.figures))
-    if asked.is_own and asked.study != TUNE and asked.training.run != "none":
-        for line in next_steps(keys, runs, asked.training.runs, asked.training.records):
-            log(line)
+    if asked.is_own and asked.study == TUNE:
+        _log_lines(steps_after_search(keys, stored, asked))
+    elif asked.is_own and asked.training.run != "none":
+        _log_lines(next_steps(keys, stored, asked.training.runs, asked.training.records))
     return 0
+
+
+def _log_lines(lines: Iterable[str]) -> None:
+    for line in lines:
+        log(line)
 
 
 def _table(asked: StudyOptions, inputs: TableInputs) -> Table:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import shlex
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from reproduce.cli import options as o
-from reproduce.datasets import dataset_spec, location_of
+from reproduce.datasets import dataset_spec, list_datasets, location_of
 from reproduce.datasets.locations import expand_home
 from reproduce.errors import InputError, displayable
 from reproduce.experiments.model_names import ModelName
@@ -82,7 +83,7 @@ class StudyOptions:
         Raises:
             InputError: an unknown data set, no folder for it or two, or a field that cannot be changed so.
         """
-        dataset = dataset_spec(getattr(options, "name", "esc50")).name
+        dataset = _dataset_of(options)
         path = _path_of(dataset, options)
         if options.records is None:
             options.records = options.runs / "records" if dataset in OWN_DATASETS else default_records()
@@ -112,6 +113,17 @@ class StudyOptions:
         )
 
 
+def _dataset_of(options: argparse.Namespace) -> str:
+    """The registered data set; InputError for another name, and for a folder or CSV in its place."""
+    name = getattr(options, "name", "esc50")
+    if name not in list_datasets() and Path(name).exists():
+        dataset = "folder" if Path(name).is_dir() else "csv"
+        raise InputError(
+            f"{name}: this is a path, not the name of a data set: write {options.command} {dataset} {shlex.quote(name)}"
+        )
+    return dataset_spec(name).name
+
+
 def _path_of(dataset: str, options: argparse.Namespace) -> Path:
     path = getattr(options, "path", None)
     if path is None:
@@ -123,20 +135,27 @@ def _path_of(dataset: str, options: argparse.Namespace) -> Path:
             raise
     if any(pair.partition("=")[0] == dataset for pair in options.data):
         raise InputError(f"{path}: --data {dataset}=... names another path; keep one")
-    return expand_home(path)
+    path = expand_home(path)
+    if dataset == "folder" and path.is_file():
+        wanted = (
+            f"write {options.command} csv {shlex.quote(str(path))}" if path.suffix.lower() == ".csv" else "pass one"
+        )
+        raise InputError(f"{path}: this is a file, not a folder: {wanted}")
+    return path
 
 
 def _name_of(dataset: str, path: Path, name: str | None) -> str:
     """The given name; that of the user's own folder or CSV; "" for a registered data set."""
     if name is None:
-        return _usual_name(path.absolute()) if dataset in OWN_DATASETS else ""
+        return usual_name(path) if dataset in OWN_DATASETS else ""
     if not name.strip() or len(name) > LONGEST_NAME or "/" in name or displayable(name) != name:
         raise InputError(f"--name {displayable(name)[:40]}: give up to {LONGEST_NAME} printable characters without /")
     return name.strip()
 
 
-def _usual_name(path: Path) -> str:
+def usual_name(path: Path) -> str:
     """The CSV's name, or its folder's where the CSV has a name that says nothing."""
+    path = path.absolute()
     is_csv = path.suffix.lower() == ".csv"
     name = path.stem if is_csv and path.stem.lower() not in GENERIC else (path.parent if is_csv else path).name
     return displayable(name or "root").replace("/", " ")[:LONGEST_NAME]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 from pathlib import Path
 
 from reproduce.errors import InputError
@@ -9,16 +10,22 @@ from reproduce.errors import InputError
 DEMO = "demo"
 FOLDER = Path(__file__).resolve().parents[1] / DEMO
 MODELS = ("mast_tiny", "ast_tiny")  # the first is meant by "demo" alone
+NAMES = (DEMO, *(f"{DEMO}:{model}" for model in MODELS), "audioset", "ast:audioset")  # all that `--model` knows
 
 
 def demo_weights(source: str) -> Path | None:
     """Return the weights that "demo" or "demo:MODEL" names; None for another source, or a file of that name.
 
     Raises:
-        InputError: there is no such demo, or its file is not installed.
+        InputError: there is no such demo, its file is not installed, or a source that is no file is nearly its name.
     """
     name, _, model = source.partition(":")
-    if name != DEMO or Path(source).exists():
+    if Path(source).exists():
+        return None
+    if name != DEMO:
+        close = difflib.get_close_matches(source, NAMES, n=1, cutoff=0.6)
+        if close and source not in NAMES and "/" not in source and not Path(source).suffix:
+            raise InputError(f"--model {source}: no such file; did you mean {close[0]}?")
         return None
     model = model or MODELS[0]
     if model not in MODELS:

@@ -5,7 +5,8 @@ No torch here.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Hashable, Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from reproduce.errors import InputError
@@ -48,3 +49,43 @@ def find_runs(runs: Iterable[ScoredRun], text: str, where: Path) -> list[ScoredR
     names = sorted({f"{run.corpus or run.dataset}/{run.model}" for run in runs})
     known = ", ".join(names[:NAMES_SHOWN]) + (", ..." if len(names) > NAMES_SHOWN else "")
     raise InputError(f"{where}: no run called {text!r} (known: {known or 'none'}); `runs list` shows all")
+
+
+def settings_of(run: ScoredRun) -> Hashable:
+    """What runs must share to be pooled over folds: all but model, fold, seed and measured normalisation."""
+    shared = (run.config_key, run.classes_key, tuple(sorted(run.train_splits + run.test_splits)))
+    if not isinstance(run, TrainedRun):
+        return (*shared, run.front_end)
+    front_end = replace(run.front_end, mean=0.0, std=1.0) if run.normalise else run.front_end
+    return (*shared, front_end, run.recipe, run.recipe_name, run.weights, run.normalise, run.train_fraction)
+
+
+def by_settings(runs: Iterable[ScoredRun]) -> list[list[ScoredRun]]:
+    """Group the runs of one model by their settings; the group with the newest run first.
+
+    Searches are left out where there are other runs. Of runs that share fold and seed, the newest counts.
+    """
+    runs = sorted(runs, key=lambda run: run.created)
+    runs = [run for run in runs if not isinstance(run, SearchRun)] or runs
+    groups: dict[Hashable, dict[tuple[str, int], ScoredRun]] = {}
+    for run in runs:
+        newest = groups.pop(settings_of(run), {})
+        groups[settings_of(run)] = {**newest, (run.fold, run.seed): run}
+    return [list(group.values()) for group in reversed(groups.values())]
+
+
+def pair_by_fold(
+    first: Sequence[ScoredRun], second: Sequence[ScoredRun]
+) -> tuple[tuple[ScoredRun, ...], tuple[ScoredRun, ...]]:
+    """The runs of two models that share fold and seed, of the lowest such seed, by fold.
+
+    Without any such fold, all of each model's lowest seed: the clips may be the same under other names of the splits.
+    """
+    common = {(run.fold, run.seed) for run in first} & {(run.fold, run.seed) for run in second}
+    shared = [[run for run in runs if not common or (run.fold, run.seed) in common] for runs in (first, second)]
+    return _lowest_seed(shared[0]), _lowest_seed(shared[1])
+
+
+def _lowest_seed(runs: Sequence[ScoredRun]) -> tuple[ScoredRun, ...]:
+    seed = min(run.seed for run in runs)
+    return tuple(sorted((run for run in runs if run.seed == seed), key=lambda run: run.fold))

@@ -14,9 +14,9 @@ from reproduce.metrics.bootstrap import MAP_RESAMPLES
 from reproduce.metrics.headline import score
 from reproduce.metrics.intervals import wilson_interval
 from reproduce.metrics.paired import discordant_clips, paired_difference, resampled_map
-from reproduce.records.naming import matching_runs, scored_runs
+from reproduce.records.naming import by_settings, matching_runs, pair_by_fold, scored_runs
 from reproduce.records.predictions import StoredPredictions, load_predictions
-from reproduce.records.runs import ScoredRun, SearchRun
+from reproduce.records.runs import ScoredRun, SearchRun, TrainedRun
 from reproduce.records.store import load_records
 from reproduce.tables.base import Column, Row, Table, measured
 from reproduce.tables.score_cells import mcnemar_text, p_text
@@ -48,34 +48,58 @@ class Side:
         return sum(run.test_listed for run in self.runs)
 
 
+def with_predictions(records_dir: Path) -> list[ScoredRun]:
+    """The newest run of every key that stored its predictions."""
+    return [run for run in scored_runs(load_records(records_dir)) if run.predictions is not None]
+
+
 def find_record(records_dir: Path, key: str) -> ScoredRun:
-    """The newest run with predictions whose key begins with `key`; InputError if there is none or several."""
-    runs = [run for run in scored_runs(load_records(records_dir)) if run.predictions is not None]
+    """The newest run with predictions whose key begins with `key`; InputError if there is none or several.
+
+    A search and a training may share a key, which names the training.
+    """
+    runs = with_predictions(records_dir)
     matching = [run for run in runs if run.key.startswith(key)]
+    trained = {run.key for run in matching if not isinstance(run, SearchRun)}
+    matching = [run for run in matching if not (isinstance(run, SearchRun) and run.key in trained)]
     if len(matching) == 1:
         return matching[0]
     what = f"{len(matching)} records begin with {key!r}: give more digits" if matching else f"no run with key {key!r}"
-    known = ", ".join(sorted(run.key for run in runs)) or "none"
+    known = ", ".join(sorted({run.key for run in runs})) or "none"
     raise InputError(f"{records_dir}: {what} (runs with predictions: {known})")
 
 
-def find_side(records_dir: Path, text: str) -> tuple[ScoredRun, ...]:
-    """The run of a key, or those of one model that a name stands for, of its lowest seed, by fold.
+def find_side(records_dir: Path, text: str) -> list[list[ScoredRun]]:
+    """The run of a key, or those of the one model that a name stands for, by settings, the newest settings first.
 
     Raises:
         InputError: no run, several keys that begin so, or a name of several models.
     """
-    runs = [run for run in scored_runs(load_records(records_dir)) if run.predictions is not None]
+    runs = with_predictions(records_dir)
     named = [run for run in matching_runs(runs, text) if not run.key.startswith(text)]
     if not named:
-        return (find_record(records_dir, text),)
-    named = [run for run in named if not isinstance(run, SearchRun)] or named
+        return [[find_record(records_dir, text)]]
     models = sorted({f"{text.split('/')[0]}/{run.model}" for run in named})
     if len(models) > 1:
         raise InputError(f"{records_dir}: {text!r} has several models: name one, {' or '.join(models)}")
-    seed = min(run.seed for run in named)
-    newest = {run.fold: run for run in sorted(named, key=lambda run: run.created) if run.seed == seed}
-    return tuple(newest[fold] for fold in sorted(newest))
+    return by_settings(named)
+
+
+def _left_out_note(text: str, found: Sequence[Sequence[ScoredRun]], used: Sequence[ScoredRun]) -> list[str]:
+    """What else the name stands for; [] for nothing."""
+    keys = {run.key for run in used}
+    others = [run for group in found for run in group if run.key not in keys]
+    if not others:
+        return []
+    named = ", ".join(f"{run.key} ({_settings_text(run)})" for run in others[:CLIPS_NAMED])
+    more = f" and {len(others) - CLIPS_NAMED} more" if len(others) > CLIPS_NAMED else ""
+    return [f"{text}: compared is {_settings_text(*used)}; not {named}{more}, which `compare` takes by key."]
+
+
+def _settings_text(*runs: ScoredRun) -> str:
+    first = runs[0]
+    recipe = f"lr {first.lr:g}, epochs {first.epochs}, " if isinstance(first, TrainedRun) else ""
+    return f"{recipe}tested on {','.join(run.fold for run in runs)}, seed {first.seed}"
 
 
 def compare(records_dir: Path, first_key: str, second_key: str, on_intersection: bool) -> Table:
@@ -84,7 +108,8 @@ def compare(records_dir: Path, first_key: str, second_key: str, on_intersection:
     Args:
         records_dir: folder of the records.
         first_key: key of the first run or its first digits, or its name, see `records.naming`.
-        second_key: of the second.
+        second_key: of the second. A name stands for the runs of one model at its newest settings, on the folds
+            that the other has too.
         on_intersection: score both on the clips that both have, rather than insist on equal sets.
 
     Raises:
@@ -92,7 +117,8 @@ def compare(records_dir: Path, first_key: str, second_key: str, on_intersection:
             shared, or the shared clips carry other targets.
     """
     found = [find_side(records_dir, key) for key in (first_key, second_key)]
-    sides = [Side(runs=runs, stored=_joined([_stored(records_dir, run) for run in runs])) for runs in found]
+    pair = pair_by_fold(found[0][0], found[1][0])
+    sides = [Side(runs=runs, stored=_joined([_stored(records_dir, run) for run in runs])) for runs in pair]
     ids = [set(map(str, side.stored.clip_ids)) for side in sides]
     shared = np.array(sorted(ids[0] & ids[1]), dtype=np.str_)
     _check_sets(ids[0], ids[1], on_intersection)
@@ -111,6 +137,8 @@ def compare(records_dir: Path, first_key: str, second_key: str, on_intersection:
     notes = (
         f"{len(shared)} clips in both runs; {', '.join(coverage)}.",
         *(_paired_note(first, second, head, multilabel) for head in first.targets),
+        *_left_out_note(first_key, found[0], pair[0]),
+        *_left_out_note(second_key, found[1], pair[1]),
     )
     return Table("compare", f"Two runs on the same clips of {_data_name(runs)}", columns, rows, notes=notes)
 

@@ -8,6 +8,7 @@ from dataclasses import replace
 
 from reproduce.datasets import dataset_spec
 from reproduce.experiments.families import in_order, reference_of
+from reproduce.metrics.headline import HEADLINES
 from reproduce.metrics.intervals import wilson_interval
 from reproduce.records.pooled import Pooled, pooled, runs_of_all
 from reproduce.records.runs import SearchRun, TrainedRun
@@ -86,11 +87,14 @@ def tune_table(inputs: TableInputs, dataset: str) -> Table:
 def _search(group: Sequence[SearchRun], name: str, title: str) -> Table:
     rows: dict[float, dict[str, Cell]] = {}
     for run in group:
-        correct, clips = int(run.metric("correct")), int(run.metric("clips"))
+        clips, score = int(run.metric("clips")), run.headline
         where = f"{run_conditions(run)}, validation fold {run.test_splits[0]}"
-        cell = replace(measured(run.metric("top1"), "%", where), n=clips, ci=wilson_interval(correct, clips))
+        is_share = score.endswith("top1")  # of clips; a mean average precision is none
+        ci = wilson_interval(int(run.metric(score.replace("top1", "correct"))), clips) if is_share else None
+        cell = replace(measured(run.metric(score), "%", where), n=clips, ci=ci)
         rows.setdefault(run.lr, {})[run.model] = cell
     first = group[0]
+    title = title.replace("top-1", HEADLINES[first.headline])
     return Table(
         name,
         f"{title}: fold {', '.join(first.test_splits)}, {epochs_text(first.recipe)}, "

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from models import ModelError, SpectrogramClassifier, create_model
+from models import ModelError, SpectrogramClassifier, create_model, list_models
 from models.foreign_sources import SizeError
 from models.pretrained import load_by_name, load_pretrained
 from models.weight_files import CheckpointError
@@ -53,6 +54,19 @@ def build_model(
     return model.set_grad_checkpointing(grad_checkpointing)
 
 
+def _nearly(name: str) -> str:
+    """The model that a wrong name is nearly, ours or timm's; "" for a right name, and for one far from all."""
+    if ":" in name or name in list_models():
+        return ""
+    if close := difflib.get_close_matches(name, list_models(), n=1, cutoff=0.75):
+        return close[0]
+    try:
+        import timm
+    except ImportError:
+        return ""
+    return f"timm:{name}" if timm.is_model(name) else ""
+
+
 def check_models(names: Iterable[str], front_end: AudioSpec, *, any_size: bool = False) -> None:
     """Build every model once for this input, before data are read.
 
@@ -65,6 +79,8 @@ def check_models(names: Iterable[str], front_end: AudioSpec, *, any_size: bool =
         InputError: a model that cannot be had, or does not take such log-mels.
     """
     for name in names:
+        if meant := _nearly(name):
+            raise InputError(f"--models {name}: unknown model {name!r}; did you mean {meant}?")
         try:
             with torch.device("meta"):
                 create_model(name, num_classes=2, input_size=(front_end.mels, front_end.frames))
