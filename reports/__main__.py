@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from reproduce.errors import InputError
+from reproduce.pipes import until_reader_leaves
 from reproduce.records.store import default_records
 
 BUILD_DIR = Path("reports/build")
@@ -15,6 +16,10 @@ BUILD_DIR = Path("reports/build")
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Write the report; what stands in its way is one line and status 2."""
+    return until_reader_leaves(lambda: _run(arguments))
+
+
+def _run(arguments: Sequence[str] | None) -> int:
     parser = argparse.ArgumentParser(
         prog="python -m reports",
         allow_abbrev=False,
