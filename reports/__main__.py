@@ -7,8 +7,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from reproduce.broken_pipe import until_reader_leaves
 from reproduce.errors import InputError
-from reproduce.pipes import until_reader_leaves
 from reproduce.records.store import default_records
 
 BUILD_DIR = Path("reports/build")

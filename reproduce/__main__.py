@@ -6,9 +6,9 @@ import signal
 import sys
 from collections.abc import Sequence
 
+from reproduce.broken_pipe import until_reader_leaves
 from reproduce.cli.parser import build_parser
 from reproduce.errors import InputError
-from reproduce.pipes import until_reader_leaves
 from reproduce.shadowing import foreign_place, require_own
 from reproduce.training.signals import Stopped
 

@@ -462,6 +462,6 @@ def test_a_command_whose_reader_has_left_ends_silently(arguments: tuple[str, ...
 
 
 def test_another_broken_pipe_stays_an_error() -> None:
-    code = "from reproduce.pipes import until_reader_leaves\ndef fail(): raise BrokenPipeError\n"
+    code = "from reproduce.broken_pipe import until_reader_leaves\ndef fail(): raise BrokenPipeError\n"
     done = subprocess.run([sys.executable, "-c", f"{code}until_reader_leaves(fail)"], cwd=ROOT, capture_output=True)
     assert done.returncode == 1 and b"BrokenPipeError" in done.stderr
