@@ -333,7 +333,7 @@ def test_both_models_of_a_comparison_are_rows_with_their_ratio() -> None:
     assert cell(table, "ratio", "params").measured == 1.0
     assert "top1" not in next(row.cells for row in table.rows if row.key == "ratio")
     assert "Chance is 25.0 %" in note_with(table, "Wilson")
-    assert note_with(table, "Tested on") == "Tested on 1, trained on 2, 3, 4, 5 without the tested one."
+    assert note_with(table, "Tested on") == "Tested on fold 1, trained on folds 2, 3, 4, 5."
     assert "1 of 5 folds tested" in table.title
 
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from reproduce.datasets import dataset_spec
 from reproduce.datasets.index import DEFAULT_HEAD
+from reproduce.datasets.splits import is_fold
 from reproduce.experiments.recipe import Recipe
 from reproduce.metrics.intervals import corrected_interval
 from reproduce.metrics.paired import clustered_difference, discordant_clips
@@ -64,10 +65,10 @@ def protocol_notes(group: Sequence[TrainedRun], intervals: str = "") -> list[str
     """
     run = group[0]
     recipe, front_end = run.recipe, run.front_end
-    tested = ", ".join(sorted({r.fold for r in group}))
-    trained = ", ".join(sorted({split for r in group for split in r.train_splits}))
-    without = " without the tested one" if run.is_cross_validation else ""
-    notes = [f"Tested on {tested}, trained on {trained}{without}."]
+    tested = {split for r in group for split in r.test_splits}
+    trained = {split for r in group for split in r.train_splits}
+    without = " without the tested one" if tested & trained else ""
+    notes = [f"Tested on {_splits_text(tested)}, trained on {_splits_text(trained)}{without}."]
     if not run.multilabel:
         chance = " and ".join(
             f"{100 / len(names):.1f} %" + ("" if head == DEFAULT_HEAD else f" ({head})")
@@ -85,6 +86,13 @@ def protocol_notes(group: Sequence[TrainedRun], intervals: str = "") -> list[str
         f"{_crop_text(run)}weights of the last epoch."
     )
     return notes
+
+
+def _splits_text(splits: Collection[str]) -> str:
+    """ "fold 1", "folds 1, 2, 10", "train, val"."""
+    if not all(map(is_fold, splits)):
+        return ", ".join(sorted(splits))
+    return f"fold{'s' * (len(splits) > 1)} {', '.join(sorted(splits, key=int))}"
 
 
 def _crop_text(run: TrainedRun) -> str:
@@ -131,7 +139,7 @@ def search_notes(inputs: TableInputs, by_row: Rows, column: Column) -> list[str]
     }
     if not chosen_on:
         return []
-    text = f"Learning rates were chosen on the clips of fold {', '.join(sorted(chosen_on))} (`tune`)"
+    text = f"Learning rates were chosen on the clips of {_splits_text(chosen_on)} (`tune`)"
     if not chosen_on & {split for run in runs for split in run.test_splits}:
         return [f"{text}; no score here is of these clips."]
     others = {label: [run for run in group if not chosen_on & set(run.test_splits)] for label, group in by_row.items()}
