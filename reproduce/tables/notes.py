@@ -18,7 +18,7 @@ from reproduce.records.predictions import load_predictions
 from reproduce.records.runs import TrainedRun
 from reproduce.records.selection import searches
 from reproduce.tables.base import Column, TableInputs
-from reproduce.tables.conditions import epochs_text, input_text
+from reproduce.tables.conditions import counted, epochs_text, input_text
 from reproduce.tables.score_cells import mcnemar_text
 from reproduce.tables.scores import correct_clips
 from reproduce.tables.units import bootstrap_text, shared_unit, sources_of, unit_of, units_text
@@ -46,7 +46,7 @@ def run_title(group: Sequence[TrainedRun]) -> str:
     if run.standin:
         name += ", synthetic STAND-IN"
     classes = " and ".join(
-        f"{len(names)} classes" if head == DEFAULT_HEAD else f"{len(names)} {head}s"
+        counted(len(names), "class") if head == DEFAULT_HEAD else f"{len(names)} {head}s"
         for head, names in run.classes.items()
     )
     folds, every = len({r.fold for r in group}), len(run.train_splits + run.test_splits)
