@@ -7,6 +7,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from reproduce.broken_pipe import until_reader_leaves
 from reproduce.errors import InputError
 from reproduce.records.naming import OWN_RECORDS_DIR
 from reproduce.records.store import default_records
@@ -16,6 +17,10 @@ BUILD_DIR = Path("reports/build")
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Write the report; what stands in its way is one line and status 2."""
+    return until_reader_leaves(lambda: _run(arguments))
+
+
+def _run(arguments: Sequence[str] | None) -> int:
     parser = argparse.ArgumentParser(
         prog="python -m reports",
         allow_abbrev=False,

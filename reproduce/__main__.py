@@ -6,6 +6,7 @@ import signal
 import sys
 from collections.abc import Sequence
 
+from reproduce.broken_pipe import until_reader_leaves
 from reproduce.cli.parser import build_parser
 from reproduce.errors import InputError
 from reproduce.shadowing import foreign_place, require_own
@@ -17,6 +18,10 @@ EXIT_INTERRUPTED = EXIT_SIGNAL + signal.SIGINT
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit status. Bad input is one line on stderr and status 2."""
+    return until_reader_leaves(lambda: _run(arguments))
+
+
+def _run(arguments: Sequence[str] | None) -> int:
     options = build_parser().parse_args(arguments)
     try:
         require_own(["models"], "mast-vs-ast")

@@ -98,7 +98,7 @@ def test_zero_byte_file(tmp_path: Path) -> None:
 
 
 def test_folder_or_pipe_instead_of_a_file(tmp_path: Path) -> None:
-    assert_refused(tmp_path, "unreadable")
+    assert "(a folder); name a sound file" in assert_refused(tmp_path, "unreadable")
     os.mkfifo(tmp_path / "a.wav")
     assert "not a regular file" in assert_refused(tmp_path / "a.wav", "unreadable")
 
@@ -186,7 +186,8 @@ def damage(path: Path, seed: int = 0) -> Path:
 
 @pytest.mark.parametrize("name, subtype", [("a.flac", "PCM_16"), ("a.ogg", "VORBIS"), ("b.ogg", "OPUS")])
 def test_damage_that_costs_sound_is_named(tmp_path: Path, name: str, subtype: str) -> None:
-    assert "damaged" in assert_refused(damage(write(tmp_path / name, make_noise(9.0), subtype=subtype)), "unreadable")
+    message = assert_refused(damage(write(tmp_path / name, make_noise(9.0), subtype=subtype)), "unreadable")
+    assert "damaged" in message and "fetch it again" in message and "permissions" not in message
 
 
 def test_a_packet_that_cannot_be_decoded_is_a_warning(tmp_path: Path) -> None:
@@ -352,3 +353,5 @@ def test_error_survives_the_way_out_of_a_worker() -> None:
     again = pickle.load(io.BytesIO(pickle.dumps(error)))
     assert str(again) == str(error) == "a.wav: truncated (two lines); the download or copy was cut off: fetch it again"
     assert again.reason == "truncated" and again.path == Path("a.wav")
+    error = AudioError("a.wav", "unreadable", "damaged", "fetch it again")
+    assert str(pickle.loads(pickle.dumps(error))) == str(error) == "a.wav: unreadable (damaged); fetch it again"

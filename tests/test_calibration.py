@@ -9,11 +9,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 from make_studies import column, inputs_of, make_predictions, make_stored_run
+from matplotlib.colors import to_rgb
+from matplotlib.figure import Figure
 from sklearn.metrics import balanced_accuracy_score, log_loss
 
 from reproduce.__main__ import main
 from reproduce.figures.calibration import largest_pooled, write_calibration_figure
-from reproduce.figures.classes import write_classes_figure
+from reproduce.figures.classes import plot_classes, write_classes_figure
 from reproduce.metrics.calibration import (
     balanced_accuracy,
     brier_scores,
@@ -27,6 +29,7 @@ from reproduce.metrics.headline import softmax
 from reproduce.records.record import RunRecord
 from reproduce.records.store import append_record
 from reproduce.tables import build
+from reproduce.tables.classes import ClassScores
 from reproduce.tables.pooled_clips import pool_clips
 
 ONE = np.ones((4, 1))
@@ -155,3 +158,23 @@ def test_nothing_is_drawn_of_nothing(tmp_path: Path) -> None:
     assert largest_pooled(inputs_of(tmp_path, [])) is None
     for write in (write_calibration_figure, write_classes_figure):
         assert write(inputs_of(tmp_path, []), tmp_path / "figures") == []
+
+
+@pytest.mark.parametrize(
+    ("value", "interval", "p", "coloured"),
+    [
+        (50.0, (0.0, 100.0), 0.06, False),
+        (-40.0, (-75.0, 0.0), 0.05, False),
+        (50.0, (0.0, 100.0), 0.04, False),
+        (50.0, (10.0, 90.0), 0.01, True),
+        (-50.0, (-90.0, -10.0), 0.01, True),
+    ],
+)
+def test_a_class_whose_interval_holds_0_is_grey(
+    value: float, interval: tuple[float, float], p: float, coloured: bool
+) -> None:
+    gains = {"mast_debug": (value, interval, p)}
+    row = ClassScores(name="dog", clips=8, values={"ast_debug": 50.0, "mast_debug": 50.0 + value}, gains=gains)
+    axes = plot_classes(Figure().add_subplot(), [row], "ast_debug", "mast_debug")
+    red, green, blue = to_rgb(axes.lines[0].get_color())
+    assert (red == green == blue) is not coloured

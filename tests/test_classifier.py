@@ -137,6 +137,14 @@ def test_a_damaged_file_is_named(clf: Classifier, sound: Path) -> None:
             call(sound)
 
 
+def test_a_folder_is_refused_with_the_way_to_list_its_files(clf: Classifier, sound: Path) -> None:
+    folder = sound.parent
+    for call in (clf.predict, lambda path: clf.embed([sound, path]), lambda path: list(clf.predict_windows(str(path)))):
+        with pytest.raises(InputError, match=r": a folder: pass its files, such as sorted\(Path\(.*rglob") as error:
+            call(folder)
+        assert str(error.value).startswith(f"{folder}: ") and "permissions" not in str(error.value)
+
+
 def test_weights_that_are_not_there_are_one_line(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="no such file"):
         load_classifier(tmp_path / "absent.safetensors")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import os
 import re
 import subprocess
 import sys
@@ -438,3 +439,29 @@ def test_two_real_folds_of_esc_10_are_read_and_planned(esc10: Path, tmp_path: Pa
     assert done.status == 0
     assert "400 of 400 listed clips have a file; --run none decodes none of them" in done.err
     assert done.err.count("not run: ") == 4
+
+
+# --- output that nobody reads ---------------------------------------------------------------------------------------
+
+
+def status_without_reader(code: str, both: bool) -> tuple[int, bytes]:
+    """Status and stderr of Python code whose stdout (and stderr) is a pipe that nobody reads."""
+    read, write = os.pipe()
+    os.close(read)
+    errors = write if both else subprocess.PIPE
+    done = subprocess.run([sys.executable, "-c", code], stdout=write, stderr=errors, cwd=ROOT, check=False)
+    os.close(write)
+    return done.returncode, done.stderr or b""
+
+
+@pytest.mark.parametrize("both", [False, True])
+@pytest.mark.parametrize("arguments", [("list",), ("--help",), ("runs", "list")], ids=" ".join)
+def test_a_command_whose_reader_has_left_ends_silently(arguments: tuple[str, ...], both: bool) -> None:
+    code = f"import sys; from reproduce.__main__ import main; sys.exit(main({list(arguments)!r}))"
+    assert status_without_reader(code, both) == (0, b"")
+
+
+def test_another_broken_pipe_stays_an_error() -> None:
+    code = "from reproduce.broken_pipe import until_reader_leaves\ndef fail(): raise BrokenPipeError\n"
+    done = subprocess.run([sys.executable, "-c", f"{code}until_reader_leaves(fail)"], cwd=ROOT, capture_output=True)
+    assert done.returncode == 1 and b"BrokenPipeError" in done.stderr

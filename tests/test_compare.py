@@ -57,6 +57,24 @@ def test_runs_with_several_labels_a_clip_are_paired_by_their_map(tmp_path: Path)
     assert "p <= 0.004" in table.notes[1]  # as small as 500 resamples can tell
 
 
+def test_clips_of_one_speaker_are_named_and_drawn_together(tmp_path: Path) -> None:
+    speakers = np.array(["ann", "ann", "bob", "bob"])
+    for key, predicted in (("aa", "0100"), ("bb", "0101")):
+        predictions = replace(make_predictions("abcd", predicted, "0101"), groups=speakers)
+        record = make_record(correct=3, clips=4, dataset={"unit": "speaker"})
+        append_record(tmp_path, replace(record, key=key, predictions=save_predictions(tmp_path, key, predictions)))
+    note = compare(tmp_path, "aa", "bb", on_intersection=False).notes[1]
+    assert "p = 1 (as if clips of one speaker were independent)" in note
+    assert "the second - the first = +25.0 [+0.0, +50.0] points, bootstrap over the 2 speakers of these clips" in note
+
+
+def test_independent_clips_carry_no_caveat(tmp_path: Path) -> None:
+    store(tmp_path, "aa", make_predictions("abcd", "0120", "0121"))
+    store(tmp_path, "bb", make_predictions("abcd", "0121", "0121"))
+    note = compare(tmp_path, "aa", "bb", on_intersection=False).notes[1]
+    assert "as if" not in note and "bootstrap over these 4 clips" in note
+
+
 def test_unequal_sets_are_refused_unless_the_intersection_is_asked_for(tmp_path: Path) -> None:
     store(tmp_path, "aa", make_predictions("abc", "012", "012"))
     store(tmp_path, "bb", make_predictions("bcd", "122", "120"))

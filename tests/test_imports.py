@@ -20,6 +20,7 @@ COUNTING_LIBRARIES = {"fvcore", "ptflops"}  # in complexity.py alone
 ROOMS = (
     "errors",
     "shadowing",
+    "broken_pipe",
     "keys",
     "pool",
     "files",
@@ -100,7 +101,18 @@ TORCH_FREE = (
     "efficiency/stopping.py",
     "efficiency/training_speed.py",
 )
-REPORTS_MAY_USE = {"datasets", "errors", "experiments", "figures", "files", "metrics", "paper", "records", "tables"}
+REPORTS_MAY_USE = {
+    "datasets",
+    "errors",
+    "experiments",
+    "figures",
+    "files",
+    "metrics",
+    "paper",
+    "broken_pipe",
+    "records",
+    "tables",
+}
 NO_TORCH = {"torch", "timm", "torchvision", "models"}
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 import shlex
 from dataclasses import replace
 from pathlib import Path
@@ -255,6 +256,33 @@ def test_a_dry_run_tells_and_trains_nothing(tmp_path: Path, capsys: pytest.Captu
     ):
         assert words in out
     assert not Path("runs/records").exists()
+
+
+def test_folds_are_normalised_each_by_its_own_clips_and_one_run_is_no_runs(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for number in range(6):
+        for name, hz in (("dog", 300.0), ("rain", 2000.0)):
+            write(tmp_path / f"data/{name}/{number}.wav", hz, 0.3 + 0.1 * number, seed=number)
+    options = ("--preset", "debug", "--dry-run", "--models", "ast_debug")
+    assert train("train", "folder", tmp_path / "data", *options) == 0
+    out = capsys.readouterr().out
+    assert re.search(r"each fold by its own training clips: mean -?[\d.]+ to -?[\d.]+, deviation [\d.]+", out)
+    assert "at most 10.24 s" not in out
+    assert train("train", "folder", tmp_path / "data", *options, "--folds", "1") == 0
+    out = capsys.readouterr().out
+    assert "1 seed: 1 run, " in out and "1 epoch," in out
+
+
+def test_clips_beyond_the_longest_fitted_input_are_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for number in range(4):
+        for name, hz in (("dog", 300.0), ("rain", 2000.0)):
+            write(tmp_path / f"data/{name}/{number}.wav", hz, 11.5, seed=number)
+    options = ("train", "folder", tmp_path / "data", "--preset", "debug", "--dry-run")
+    assert train(*options) == 0
+    assert "the fitted input is at most 10.24 s (--seconds" in capsys.readouterr().out
+    assert train(*options, "--seconds", "2") == 0
+    assert "at most 10.24 s" not in capsys.readouterr().out
 
 
 def test_own_records_go_to_the_runs_folder_with_name_and_validation_curve(

@@ -111,7 +111,7 @@ def test_folds_that_not_every_row_has_run_are_neither_scored_nor_claimed() -> No
     records.append(make_record("mast_debug", "2", experiment=pools, key="none 2"))
     table = table_specs()["pooling"].build(TableInputs(load_paper(), Records.of(records), Path("nowhere")))
     assert "1 of 5 folds tested" in table.title
-    assert any(note.startswith("Tested on 2, ") for note in table.notes)
+    assert any(note.startswith("Tested on fold 2, ") for note in table.notes)
     assert any(note.startswith("Left out") and "2 runs" in note for note in table.notes)
 
 

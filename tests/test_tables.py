@@ -333,8 +333,43 @@ def test_both_models_of_a_comparison_are_rows_with_their_ratio() -> None:
     assert cell(table, "ratio", "params").measured == 1.0
     assert "top1" not in next(row.cells for row in table.rows if row.key == "ratio")
     assert "Chance is 25.0 %" in note_with(table, "Wilson")
-    assert note_with(table, "Tested on") == "Tested on 1, trained on 2, 3, 4, 5 without the tested one."
+    assert note_with(table, "Tested on") == "Tested on fold 1, trained on folds 2, 3, 4, 5."
     assert "1 of 5 folds tested" in table.title
+
+
+def two_folds(folder: Path, unit: str, groups: str | None, **metrics: float) -> list[RunRecord]:
+    """A run per fold on four clips of the user's own; a letter per clip names its unit."""
+    records = []
+    for fold in "12":
+        clips = ranked(" ".join(f"{fold}{i}" for i in range(4)), label="0000")
+        stored = replace(clips, groups=None if groups is None else np.array([fold + letter for letter in groups]))
+        record = make_record("ast_debug", fold, correct=4, clips=4, dataset={"unit": unit})
+        key = f"ast of {fold}"
+        record = replace(record, key=key, predictions=save_predictions(folder, key, stored))
+        records.append(replace(record, metrics={**record.metrics, **metrics}))
+    return records
+
+
+@pytest.mark.parametrize(
+    ("unit", "groups", "caveat"),
+    [
+        ("speaker", "aabb", "over test clips (as if clips of one speaker were independent); they do not"),
+        ("speaker", "abcd", "over test clips; they do not"),
+        ("speaker", None, "over test clips; they do not"),
+    ],
+)
+def test_wilson_intervals_name_the_unit_that_clips_share(
+    tmp_path: Path, unit: str, groups: str | None, caveat: str
+) -> None:
+    table = build("esc50", *two_folds(tmp_path, unit, groups), folder=tmp_path)
+    assert caveat in note_with(table, "Wilson")
+
+
+def test_classes_that_a_fold_does_not_show_are_said_of_folds_and_of_map_only_where_it_is(tmp_path: Path) -> None:
+    first, second = two_folds(tmp_path, "clip", None, classes_without_positives=2)
+    second = replace(second, metrics={**second.metrics, "classes_without_positives": 0})
+    note = note_with(build("esc50", first, second, folder=tmp_path), "no example")
+    assert note == "In 1 of 2 folds the test clips show no example of up to 2 of the 4 classes."
 
 
 def test_seeds_do_not_narrow_the_interval() -> None:

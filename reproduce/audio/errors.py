@@ -21,6 +21,10 @@ _REMEDIES = {
     "too long": "give a start and a stop, or split the file; predict and embed take any length with --window",
 }
 AUDIO_REASONS = tuple(_REMEDIES)
+OF_DAMAGE = (
+    "convert it again from its source, or fetch it again"  # remedies of unreadable files that disks do not cause
+)
+OF_NO_FILE = "name a sound file in its place"
 
 _ADVICE = {
     "silent": "check the recording",
@@ -34,19 +38,27 @@ WARNING_REASONS = tuple(_ADVICE)
 
 
 class AudioError(InputError):
-    """A clip that cannot be used. `reason` is one of AUDIO_REASONS; the message is one line with the remedy."""
+    """A clip that cannot be used. The message is one line with the remedy.
 
-    def __init__(self, path: str | Path, reason: str, detail: str = "") -> None:
+    Args:
+        path: the file.
+        reason: one of AUDIO_REASONS.
+        detail: figures, for the message.
+        remedy: by default that of the reason.
+    """
+
+    def __init__(self, path: str | Path, reason: str, detail: str = "", remedy: str = "") -> None:
         if reason not in _REMEDIES:
             raise ValueError(f"unknown reason {reason!r}: choose one of {', '.join(AUDIO_REASONS)}")
         # All arguments go to Exception, so that the error survives pickling on its way from a loader's worker.
-        super().__init__(path, reason, detail)
+        super().__init__(path, reason, detail, remedy)
         self.path = Path(path)
         self.reason = reason
         self.detail = " ".join(detail.split())
+        self.remedy = remedy or _REMEDIES[reason]
 
     def __str__(self) -> str:
-        return f"{_describe(self.path, self.reason, self.detail)}; {_REMEDIES[self.reason]}"
+        return f"{_describe(self.path, self.reason, self.detail)}; {self.remedy}"
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from typing import IO, Any
 import numpy as np
 
 from reproduce.audio.blocks import BLOCK_SAMPLES, Block, Stretch, check_format
-from reproduce.audio.errors import AudioError, AudioWarning
+from reproduce.audio.errors import OF_DAMAGE, AudioError, AudioWarning
 
 # Demuxers that read one file and open no other. Playlists (concat, hls, sdp, dash, ...) are not among them.
 _DEMUXERS = (
@@ -115,11 +115,13 @@ def _decode(path: Path | str, container: Any, stream: Any, warnings: list[AudioW
                 change = f"{rate} Hz, {channels} channels, to {form[0]} Hz, {form[1]} channels"
                 raise AudioError(path, "unsupported format", f"changes after {samples / rate:.2f} s from {change}")
             if holes.seconds_before(frame) > _CONTAINER_SLACK_S:
-                raise AudioError(path, "unreadable", f"damaged: sound is missing after {samples / rate:.2f} s")
+                raise AudioError(
+                    path, "unreadable", f"damaged: sound is missing after {samples / rate:.2f} s", OF_DAMAGE
+                )
             samples += frame.samples
             yield Block(_to_float(frame), rate)
     if not samples or len(damage) > max(_MAX_BAD_PACKETS, packets * _MAX_BAD_SHARE):
-        raise AudioError(path, "unreadable", f"{len(damage)} of {packets} packets cannot be decoded")
+        raise AudioError(path, "unreadable", f"{len(damage)} of {packets} packets cannot be decoded", OF_DAMAGE)
     promised = _promised_seconds(container, stream)
     if samples / rate < promised - _CONTAINER_SLACK_S:
         raise AudioError(path, "truncated", f"decodes to {samples / rate:.2f} s of {promised:.2f} s")

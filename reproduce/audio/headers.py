@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from io import FileIO
 from pathlib import Path
 
-from reproduce.audio.errors import AudioError
+from reproduce.audio.errors import OF_NO_FILE, AudioError
 from reproduce.audio.flac_tail import TAIL_BYTES, outlasts_header
 
 _HEAD_BYTES = 16
@@ -66,7 +66,9 @@ def open_regular(path: Path) -> FileIO:
     os.close(descriptor)
     if stat.S_ISREG(status.st_mode):
         raise AudioError(path, "zero-byte")
-    raise AudioError(path, "unreadable", "a folder" if stat.S_ISDIR(status.st_mode) else "not a regular file")
+    raise AudioError(
+        path, "unreadable", "a folder" if stat.S_ISDIR(status.st_mode) else "not a regular file", OF_NO_FILE
+    )
 
 
 def read_header(file: FileIO) -> Header:

@@ -10,7 +10,7 @@ from pathlib import Path
 import soundfile
 
 from reproduce.audio.blocks import BLOCK_SAMPLES, Block, Stretch, check_format, check_length
-from reproduce.audio.errors import AudioError
+from reproduce.audio.errors import OF_DAMAGE, AudioError
 
 _UNKNOWN_FRAMES = 1 << 62  # libsndfile's count for a flac written to a pipe is 2**63 - 1
 _VORBIS_BLOCK = 8192  # the largest: by so much may the position that the last page states exceed what decodes
@@ -59,13 +59,15 @@ def stream_sndfile(sound: soundfile.SoundFile, path: Path, stretch: Stretch) -> 
             if len(samples) < asked:
                 if sound.format == "OGG" and frames - position <= _VORBIS_BLOCK:
                     return
-                raise AudioError(path, "unreadable", f"damaged after {position / rate:.2f} of {frames / rate:.2f} s")
+                raise AudioError(
+                    path, "unreadable", f"damaged after {position / rate:.2f} of {frames / rate:.2f} s", OF_DAMAGE
+                )
     except soundfile.LibsndfileError as error:
         if sound.format == "FLAC":  # a decoder that has failed cannot seek any more: open the file anew
             os.lseek(sound.name, 0, os.SEEK_SET)
             with soundfile.SoundFile(sound.name, closefd=False) as again:
                 _read_last_sample(again, path)
-        raise AudioError(path, "unreadable", f"damaged: {error.error_string}") from None
+        raise AudioError(path, "unreadable", f"damaged: {error.error_string}", OF_DAMAGE) from None
 
 
 def _read_last_sample(sound: soundfile.SoundFile, path: Path) -> None:

@@ -27,6 +27,7 @@ from reproduce.records.runs import TrainedRun
 from reproduce.records.selection import comparisons
 from reproduce.records.store import load_records
 from reproduce.tables import build
+from reproduce.tables.conditions import counted
 from reproduce.tables.robustness import condition_scores
 
 SUFFIX = ".safetensors"
@@ -74,7 +75,8 @@ def _measure(study: str, dataset: str, folder: Path, options: argparse.Namespace
     found = _with_weights(records, dataset, options)
     known = [run.record.experiment for run in records.of_kind(CONDITION_KINDS[study])]
     missing = [w for w in found if options.run == "all" or condition_experiment(w.run, study) not in known]
-    log(f"{study}: {len(found)} runs with weights, {len(missing)} to measure under {len(STUDIES[study])} conditions")
+    runs, conditions = counted(len(found), "run"), counted(len(STUDIES[study]), "condition")
+    log(f"{study}: {runs} with weights, {len(missing)} to measure under {conditions}")
     device = choose_device(options.device)
     for group in _alike(missing):
         first = group[0].run

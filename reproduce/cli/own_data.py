@@ -22,7 +22,7 @@ from reproduce.datasets.readers.scan import split_suffix
 from reproduce.datasets.splits import plan_splits
 from reproduce.errors import InputError
 from reproduce.experiments.experiment import MEASURED, Experiment
-from reproduce.experiments.own_settings import Asked, OwnClips, fit_preset
+from reproduce.experiments.own_settings import Asked, OwnClips, fit_preset, is_capped
 from reproduce.experiments.preset_files import ChosenPreset, apply_changes
 from reproduce.experiments.presets import ComparisonPreset
 
@@ -65,9 +65,11 @@ def prepare_own(asked: StudyOptions, chosen: ChosenPreset, plan: Planner) -> Pre
     clips = _survey(asked, index)
     facts = _facts(clips, plan(chosen.preset, clips.usable)[0].train_splits)
     wanted = Asked(seconds=asked.seconds, class_balanced=asked.class_balanced)
-    preset = apply_changes(fit_preset(chosen.preset, facts, wanted), chosen.changes)
+    fitted = fit_preset(chosen.preset, facts, wanted)
+    preset = apply_changes(fitted, chosen.changes)
+    capped = is_capped(facts.seconds, wanted) and preset.front_end.seconds == fitted.front_end.seconds
     experiments = normalised(asked, plan(preset, clips.usable), clips.usable)
-    lines = [*clip_lines(clips), *setting_lines(clips, preset, experiments, asked.study)]
+    lines = [*clip_lines(clips), *setting_lines(clips, preset, experiments, asked.study, capped=capped)]
     return Prepared(index=index, usable=clips.usable, preset=preset, experiments=experiments, lines=lines)
 
 

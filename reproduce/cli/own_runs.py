@@ -16,6 +16,7 @@ from reproduce.records.naming import OWN_RECORDS_DIR, find_runs, scored_runs, sh
 from reproduce.records.runs import ScoredRun, SearchRun, TrainedRun
 from reproduce.records.store import load_records, remove_records
 from reproduce.tables.base import MEASURED, Column, Row, Table, measured, text_cell
+from reproduce.tables.conditions import counted, epochs_text
 
 COLUMNS = (
     Column("name", "Run"),
@@ -81,14 +82,14 @@ def run_rm(options: argparse.Namespace) -> int:
     if not options.yes:
         for run in runs:
             log(f"would remove {short_name(run)} ({run.key})")
-        raise InputError(f"{len(runs)} runs are not removed: add --yes")
+        raise InputError(f"{counted(len(runs), 'run')} not removed: add --yes")
     removed = remove_records(options.records, {run.key for run in runs})
     for run in runs:
         for weights in _weights(run, options.runs):
             weights.unlink(missing_ok=True)
         if run.key and (options.runs / run.key).is_dir():
             shutil.rmtree(options.runs / run.key)
-    print_result(f"removed {removed} records of {len(runs)} runs, with weights and predictions\n")
+    print_result(f"removed {counted(removed, 'record')} of {counted(len(runs), 'run')}, with weights and predictions\n")
     return 0
 
 
@@ -121,17 +122,18 @@ def _described(run: ScoredRun, options: argparse.Namespace) -> list[str]:
     scores = ", ".join(
         f"{name} {value:.1f}" for name, value in run.metrics.items() if name.endswith(("top1", "top5", "map", "mauc"))
     )
+    problems = counted(len(run.problems), "problem")
     lines = [
         f"{short_name(run)}  {run.key}  {run.created}",
         f"  scores    {scores} (%), {run.test_kept:,} of {run.test_listed:,} test clips",
-        f"  clips     {run.train_kept:,} in training ({', '.join(run.train_splits)}), {len(run.problems)} problems",
+        f"  clips     {run.train_kept:,} in training ({', '.join(run.train_splits)}), {problems}",
         f"  input     {spec.seconds:.2f} s: {spec.mels} mels x {spec.frames} frames, hop {spec.frame_shift_ms:.3g} ms",
         f"  machine   {run.environment.machine}, {run.wall_time_s:,.0f} s",
     ]
     if isinstance(run, TrainedRun):
         recipe = run.recipe
         kind = ", validation clips alone" if isinstance(run, SearchRun) else ""
-        lines.append(f"  training  {recipe.epochs} epochs, batch {recipe.batch_size}, lr {recipe.lr:g}{kind}")
+        lines.append(f"  training  {epochs_text(recipe)}, batch {recipe.batch_size}, lr {recipe.lr:g}{kind}")
         key = f"validation_{run.headline}"
         curve = [f"{epoch[key]:.1f}" for epoch in run.history if epoch.get(key) is not None]
         lines += [f"  val       {' '.join(curve)} (% by epoch)"] if curve else []

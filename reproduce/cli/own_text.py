@@ -13,12 +13,13 @@ from reproduce.data.survey import Survey
 from reproduce.datasets import ClipIndex, Problem
 from reproduce.datasets.splits import is_fold
 from reproduce.experiments.experiment import Experiment
-from reproduce.experiments.own_settings import FITTED, LONGER
+from reproduce.experiments.own_settings import FITTED, LONGER, LONGEST_S
 from reproduce.experiments.presets import ComparisonPreset
-from reproduce.tables.conditions import epochs_text
+from reproduce.tables.conditions import counted, epochs_text
 
 WIDTH = 14  # of the labels
 NAMED = 5  # classes or problems that are named
+CAPPED = f"clips are longer: the fitted input is at most {LONGEST_S:g} s (--seconds takes more of them)"
 FEW_CLIPS = 10  # of a class in training, below which little can be learnt
 
 
@@ -161,9 +162,22 @@ def _hint_lines(clips: SurveyedClips) -> list[str]:
 
 
 def setting_lines(
-    clips: SurveyedClips, preset: ComparisonPreset, experiments: Sequence[Experiment], study: str
+    clips: SurveyedClips,
+    preset: ComparisonPreset,
+    experiments: Sequence[Experiment],
+    study: str,
+    *,
+    capped: bool = False,
 ) -> list[str]:
-    """The settings of the runs, with the option that changes each."""
+    """The settings of the runs, with the option that changes each.
+
+    Args:
+        clips: surveyed.
+        preset: with all settings.
+        experiments: the runs.
+        study: "compare", "tune" and so on.
+        capped: whether the clips are longer than the longest input that is fitted to clips.
+    """
     spec, recipe = preset.front_end, preset.recipe
     seconds = clips.survey.seconds[clips.survey.usable]
     padding = 100 * float(np.mean(1 - np.minimum(seconds, spec.seconds) / spec.seconds))
@@ -179,6 +193,7 @@ def setting_lines(
             f"{spec.seconds:.2f} s, {padding:.0f} % of it padding on average: {spec.mels} mels x {spec.frames} frames, "
             f"hop {spec.frame_shift_ms:.3g} ms, window {spec.frame_length_ms:.3g} ms (--seconds)",
         ),
+        *([_line("", CAPPED)] if capped else []),
         *_crop_lines(seconds, preset),
         _line("normalise", _normalisation(experiments)),
         _line("sampling", f"{sampling} (--class-balanced, --no-class-balanced)"),
@@ -209,11 +224,19 @@ def _crop_lines(seconds: np.ndarray, preset: ComparisonPreset) -> list[str]:
 
 def _normalisation(experiments: Sequence[Experiment]) -> str:
     specs = list(dict.fromkeys(e.front_end for e in experiments))
-    texts = list(dict.fromkeys(f"mean {spec.mean:.2f}, deviation {spec.std:.2f}" for spec in specs))
-    if experiments[0].normalise:
-        each = " of each fold's training clips" if len(texts) > 1 else " of the training clips"
-        return f"{_more(texts, 2)}{each} (--normalise)"
-    return f"{texts[0]}, AST's of AudioSet (--normalise)"
+    mean = _range_text([f"{spec.mean:.2f}" for spec in sorted(specs, key=lambda spec: spec.mean)])
+    deviation = _range_text([f"{spec.std:.2f}" for spec in sorted(specs, key=lambda spec: spec.std)])
+    text = f"mean {mean}, deviation {deviation}"
+    if not experiments[0].normalise:
+        return f"{text}, AST's of AudioSet (--normalise)"
+    if len(specs) > 1:
+        return f"each fold by its own training clips: {text} (--normalise)"
+    return f"{text} of the training clips (--normalise)"
+
+
+def _range_text(values: Sequence[str]) -> str:
+    """ "5.19 to 5.22", or the one value."""
+    return values[0] if values[0] == values[-1] else f"{values[0]} to {values[-1]}"
 
 
 def _tested(experiments: Sequence[Experiment], study: str, never_tested: str) -> str:
@@ -228,4 +251,4 @@ def _tested(experiments: Sequence[Experiment], study: str, never_tested: str) ->
     scored = f"; {', '.join(first.val_splits)} is scored every epoch" if first.val_splits else ""
     by_fold = all(map(is_fold, folds))
     where = f"{len(folds)} of {len(set(first.train_splits + first.test_splits))} folds" if by_fold else _more(folds)
-    return f"{where}, {seeds} seed{'s' * (seeds > 1)}: {len(experiments)} runs, the last epoch counts{scored}"
+    return f"{where}, {counted(seeds, 'seed')}: {counted(len(experiments), 'run')}, the last epoch counts{scored}"

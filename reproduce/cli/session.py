@@ -29,6 +29,7 @@ from reproduce.experiments.training_subset import training_positions
 from reproduce.machine import reading_workers
 from reproduce.metrics.headline import HEADLINES, headline
 from reproduce.records.runs import Run, TrainedRun
+from reproduce.tables.conditions import counted
 from reproduce.training.execution import Execution, Progress, RunSettings
 
 if TYPE_CHECKING:
@@ -144,7 +145,7 @@ def open_store(request: StoreRequest, stream: bool) -> WaveformStore:
 
 
 def _log_clips(store: WaveformStore, request: StoreRequest) -> None:
-    classes = " and ".join(f"{len(names)} classes" for names in store.index.classes.values())
+    classes = " and ".join(counted(len(names), "class") for names in store.index.classes.values())
     log(f"{request.dataset}: {len(store)} of {sum(store.index.listed.values())} listed clips are usable, {classes}")
     for problem in store.problems[:PROBLEMS_SHOWN]:
         log(f"{'not used' if problem.fatal else 'warning'}: {problem.message}")
@@ -192,7 +193,7 @@ def match_recorded(experiments: Sequence[Experiment], index: ClipIndex, runs: Se
         found = [newest[key].created for key in keys if key in newest]
         candidates.append(((len(found), max(found, default="")), absent, keys))
     (recorded, _), absent, keys = max(candidates, key=lambda candidate: candidate[0])
-    log(f"{len(keys)} runs: {recorded} recorded, 0 to train")
+    log(f"{counted(len(keys), 'run')}: {recorded} recorded, 0 to train")
     if absent:
         log(f"{index.dataset}: the recorded runs left out {len(absent)} of these clips, which could not be used then")
     return {newest[key].key if key in newest else key: experiment for key, experiment in keys.items()}
@@ -256,7 +257,7 @@ def train_missing(
     keys = {run.key: experiment for run, experiment in zip(planned, experiments, strict=True)}
     missing = {run.key: run for run in planned if run.train}
     recorded = {run.key for run in planned if run.recorded}
-    log(f"{len(keys)} runs: {len(recorded)} recorded, {len(missing)} to train")
+    log(f"{counted(len(keys), 'run')}: {len(recorded)} recorded, {len(missing)} to train")
     if not missing:
         return keys
     from reproduce.training.runner import run_experiment  # late: it imports Accelerate

@@ -52,6 +52,7 @@ from reproduce.records.runs import BaselineRun, SearchRun
 from reproduce.records.store import load_records
 from reproduce.tables import Table, TableInputs, build
 from reproduce.tables.comparison import comparison_table, tune_table
+from reproduce.tables.conditions import counted, epochs_text
 
 if TYPE_CHECKING:
     from reproduce.data.waveform_store import WaveformStore
@@ -159,7 +160,7 @@ def _describe_registered(asked: StudyOptions, request: StoreRequest, preset: Com
     lines = [
         f"{asked.dataset}: {len(index):,} of {sum(index.listed.values()):,} listed clips have a file; {splits}",
         f"  {'input':<14}{spec.seconds:.2f} s: {spec.mels} mels x {spec.frames} frames, hop {spec.frame_shift_ms:g} ms",
-        f"  {'training':<14}{recipe.epochs} epochs, batch {recipe.batch_size}, {len(experiments)} runs",
+        f"  {'training':<14}{epochs_text(recipe)}, batch {recipe.batch_size}, {counted(len(experiments), 'run')}",
         *_time_lines(experiments, index, asked.training),
     ]
     print_result("\n".join(lines) + "\n")

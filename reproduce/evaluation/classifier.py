@@ -19,7 +19,7 @@ from reproduce.data.waveform_store import WaveformStore
 from reproduce.environment import choose_device, choose_precision
 from reproduce.errors import InputError
 from reproduce.evaluation.events import Choice, Detection, WindowDetections, merge_events
-from reproduce.evaluation.given_sounds import GivenSounds, are_several, name_of
+from reproduce.evaluation.given_sounds import GivenSounds, are_several, name_of, require_no_folder
 from reproduce.evaluation.inference import (
     InferenceOptions,
     TrainedModel,
@@ -256,6 +256,7 @@ class Classifier(SharedModel):
         listed = list(sounds) if several else [sounds]
         if not listed:
             raise InputError("no sound: pass at least one")
+        require_no_folder(listed)
         spec = self.trained.front_end
         named = index_of_sounds([name_of(sound, i) for i, sound in enumerate(listed)], self.trained)
         waveforms = GivenSounds(tuple(listed), sample_rate, spec)
@@ -276,6 +277,7 @@ class Classifier(SharedModel):
     ) -> Iterator[WindowPredictions]:
         if are_several(sound):
             raise InputError("windows are of one sound: call this for every sound")
+        require_no_folder([sound])
         spec = self.trained.front_end
         windows = Windows.fitted(spec, window, hop)
         index = index_of_sounds([name_of(sound, 0)], self.trained)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ from reproduce.audio.arrays import waveform_of_array
 from reproduce.audio.spec import AudioSpec
 from reproduce.audio.waveforms import load_waveform, stream_waveform
 from reproduce.data.waveform_store import FLOAT32_BYTES, Waveforms
+from reproduce.errors import InputError
 
 
 @dataclass(frozen=True)
@@ -73,6 +74,20 @@ def is_path(sound: Any) -> bool:
 def are_several(sounds: Any) -> bool:
     """Whether `sounds` is a list of sounds; a list of numbers is one sound."""
     return isinstance(sounds, (list, tuple)) and not (sounds and isinstance(sounds[0], (int, float)))
+
+
+def require_no_folder(sounds: Iterable[Any]) -> None:
+    """Check that no sound is the path of a folder.
+
+    Raises:
+        InputError: one is; the message says how to list its files.
+    """
+    for sound in sounds:
+        if is_path(sound) and os.path.isdir(sound):
+            raise InputError(
+                f"{os.fspath(sound)}: a folder: pass its files, such as "
+                f"sorted(Path({os.fspath(sound)!r}).rglob('*.wav'))"
+            )
 
 
 def name_of(sound: Any, position: int) -> Path:

@@ -60,6 +60,11 @@ def fitted_seconds(seconds: np.ndarray) -> float:
     return min(LONGEST_S, max(SHORTEST_S, math.ceil(round(100 * float(np.percentile(seconds, FITTED)), 6)) / 100))
 
 
+def is_capped(seconds: np.ndarray, asked: Asked) -> bool:
+    """Whether LONGEST_S, rather than the clips' lengths or the user, sets the length of the input."""
+    return asked.seconds is None and float(np.percentile(seconds, FITTED)) > LONGEST_S
+
+
 def fit_input(front_end: AudioSpec, seconds: float) -> AudioSpec:
     """Fit frames and hop to an input of `seconds`: the frames cover it, and it fills them.
 

@@ -16,6 +16,8 @@ if TYPE_CHECKING:  # matplotlib takes a second to import, and tables do without 
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+GREY = "0.5"
+
 
 def write_classes_figure(inputs: TableInputs, out: Path) -> list[Path]:
     """Write the first two models of the comparison with most runs as `out/classes.png` and `.svg`.
@@ -48,14 +50,14 @@ def draw_classes(rows: Sequence[ClassScores], first: str, second: str, title: st
 
 
 def plot_classes(axes: Axes, rows: Sequence[ClassScores], first: str, second: str) -> Axes:
-    """Second minus first per class with its interval, in the colour of the model that is ahead."""
+    """Second minus first per class with its interval, in the colour of the model ahead; grey without a difference."""
     for place, row in enumerate(rows):
         value, (low, high), _ = row.gains[second]
         axes.errorbar(
             value,
             place,
             xerr=[[max(value - low, 0.0)], [max(high - value, 0.0)]],
-            color=colour_of(second if value > 0 else first) if value else "0.5",
+            color=colour_of(second if value > 0 else first) if row.differs(second) else GREY,
             marker="o",
             markersize=3.5,
             linewidth=1,

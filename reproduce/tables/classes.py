@@ -38,6 +38,11 @@ class ClassScores:
     values: Mapping[str, float]
     gains: Mapping[str, tuple[float, tuple[float, float], float]]
 
+    def differs(self, other: str) -> bool:
+        """Whether the class tells a model from the first: p is small and the interval does not hold 0."""
+        _, (low, high), p = self.gains[other]
+        return p < CONFIDENT and not low <= 0 <= high
+
 
 @register_table(NAME, "accuracy of recorded runs by class, and where the models differ")
 def classes(inputs: TableInputs) -> Table:
@@ -90,7 +95,7 @@ def _block(group: Sequence[TrainedRun], pooled: Mapping[str, PooledClips], name:
     for other in others:
         level = CONFIDENT / len(rows)
         certain = sum(row.gains[other][2] < level for row in rows)
-        found = [row for row in rows if row.gains[other][2] < CONFIDENT]
+        found = [row for row in rows if row.differs(other)]
         notes.append(
             f"{other} against {first}: {sum(row.gains[other][0] > 0 for row in found)} classes are better and "
             f"{sum(row.gains[other][0] < 0 for row in found)} worse with p < {CONFIDENT}; of {len(rows)} tests "

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -13,7 +13,7 @@ from reproduce.errors import InputError
 from reproduce.metrics.bootstrap import MAP_RESAMPLES
 from reproduce.metrics.headline import score
 from reproduce.metrics.intervals import wilson_interval
-from reproduce.metrics.paired import discordant_clips, paired_difference, resampled_map
+from reproduce.metrics.paired import clustered_difference, discordant_clips, paired_difference, resampled_map
 from reproduce.records.naming import by_settings, matching_runs, pair_by_fold, scored_runs
 from reproduce.records.predictions import StoredPredictions, load_predictions
 from reproduce.records.runs import ScoredRun, SearchRun, TrainedRun
@@ -21,6 +21,7 @@ from reproduce.records.store import load_records
 from reproduce.tables.base import Column, Row, Table, measured
 from reproduce.tables.score_cells import mcnemar_text, p_text
 from reproduce.tables.scores import correct_clips
+from reproduce.tables.units import bootstrap_text, shared_unit, sources_of, unit_of, units_text
 
 CLIPS_NAMED = 5
 
@@ -117,14 +118,15 @@ def compare(records_dir: Path, first_key: str, second_key: str, on_intersection:
             shared, or the shared clips carry other targets.
     """
     found = [find_side(records_dir, key) for key in (first_key, second_key)]
-    pair = pair_by_fold(found[0][0], found[1][0])
-    sides = [Side(runs=runs, stored=_joined([_stored(records_dir, run) for run in runs])) for runs in pair]
+    chosen = pair_by_fold(found[0][0], found[1][0])
+    sides = [Side(runs=runs, stored=_joined([_stored(records_dir, run) for run in runs])) for runs in chosen]
     ids = [set(map(str, side.stored.clip_ids)) for side in sides]
     shared = np.array(sorted(ids[0] & ids[1]), dtype=np.str_)
     _check_sets(ids[0], ids[1], on_intersection)
     first, second = (side.stored.of_clips(shared) for side in sides)
     _check_targets(first, second)
     runs = [side.runs[0] for side in sides]
+    pair = _paired(runs, first, second)
     multilabel = runs[0].multilabel
     scores = [score(predictions.logits, predictions.targets, multilabel) for predictions in (first, second)]
     columns = tuple(
@@ -136,9 +138,9 @@ def compare(records_dir: Path, first_key: str, second_key: str, on_intersection:
     coverage = (f"{len(side.stored)} of {side.listed} listed in {side.name}" for side in sides)
     notes = (
         f"{len(shared)} clips in both runs; {', '.join(coverage)}.",
-        *(_paired_note(first, second, head, multilabel) for head in first.targets),
-        *_left_out_note(first_key, found[0], pair[0]),
-        *_left_out_note(second_key, found[1], pair[1]),
+        *(_paired_note(pair, head, multilabel) for head in first.targets),
+        *_left_out_note(first_key, found[0], chosen[0]),
+        *_left_out_note(second_key, found[1], chosen[1]),
     )
     return Table("compare", f"Two runs on the same clips of {_data_name(runs)}", columns, rows, notes=notes)
 
@@ -211,17 +213,61 @@ def _row(side: Side, scores: dict[str, float | int], columns: Sequence[Column]) 
     return Row(side.name, label, cells)
 
 
-def _paired_note(first: StoredPredictions, second: StoredPredictions, head: str, multilabel: bool) -> str:
+@dataclass(frozen=True, kw_only=True)
+class _Pair:
+    """The predictions of two sides on the same clips, in the same order.
+
+    Args:
+        first: of the first side.
+        second: of the second.
+        sources: clip id -> the unit that it is cut from.
+        unit: "recording", "video", "speaker", "group" or "clip".
+    """
+
+    first: StoredPredictions
+    second: StoredPredictions
+    sources: Mapping[str, str]
+    unit: str
+
+    @property
+    def clips(self) -> list[str]:
+        """(n,) clip ids."""
+        return [str(clip) for clip in self.first.clip_ids]
+
+    @property
+    def units(self) -> list[str]:
+        """(n,) the unit of each clip."""
+        return [self.sources[clip] for clip in self.clips]
+
+    @property
+    def over(self) -> str:
+        """What a bootstrap draws: "the 12 speakers of these clips"."""
+        return units_text(len(set(self.units)), self.unit)
+
+
+def _paired(runs: Sequence[ScoredRun], first: StoredPredictions, second: StoredPredictions) -> _Pair:
+    """A side that stored no units takes those of the other."""
+    run, stored = (runs[1], second) if first.groups is None else (runs[0], first)
+    sources = sources_of(run, stored)
+    return _Pair(first=first, second=second, sources=sources, unit=unit_of(run, sources))
+
+
+def _paired_note(pair: _Pair, head: str, multilabel: bool) -> str:
     """The paired test of one head: the bootstrap of the mAP for several labels per clip, McNemar's test for one."""
+    sides = pair.first, pair.second
     if multilabel:
-        ours, theirs = (resampled_map(s.targets[head], s.logits[head], first.groups) for s in (first, second))
+        ours, theirs = (resampled_map(s.targets[head], s.logits[head], np.array(pair.units)) for s in sides)
         difference = paired_difference(theirs, ours)
         low, high = difference.ci
-        over = "clips" if first.groups is None else "the units that clips are cut from"
         return (
             f"{head}: mAP of the second minus that of the first {difference.value:+.1f} points [{low:+.1f}, "
-            f"{high:+.1f}], paired bootstrap over {over}, {MAP_RESAMPLES} resamples, {p_text(difference)}."
+            f"{high:+.1f}], paired bootstrap over {pair.over}, {MAP_RESAMPLES} resamples, {p_text(difference)}."
         )
     metric = "top1" if head == DEFAULT_HEAD else f"{head}_top1"
-    clips = discordant_clips(correct_clips(first, metric), correct_clips(second, metric))
-    return f"{head}: {mcnemar_text('the first', 'the second', clips)}."
+    right = [correct_clips(side, metric) for side in sides]
+    shared = shared_unit(pair.unit, pair.sources)
+    text = f"{head}: {mcnemar_text('the first', 'the second', discordant_clips(*right), shared)}"
+    if len(set(pair.units)) > 1:  # one unit has no spread
+        difference = clustered_difference(right[1].astype(float) - right[0], pair.units)
+        text += f"; {bootstrap_text(('the first', 'the second'), difference.value, difference.ci, pair.over)}"
+    return text + "."

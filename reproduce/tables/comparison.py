@@ -18,7 +18,6 @@ from reproduce.tables.cells import counter_notes, run_cost_cells
 from reproduce.tables.conditions import epochs_text, run_conditions
 from reproduce.tables.glance import with_glance
 from reproduce.tables.notes import (
-    WILSON_NOTE,
     Rows,
     class_notes,
     pairing_notes,
@@ -29,6 +28,7 @@ from reproduce.tables.notes import (
     several_tests_notes,
     standin_notes,
 )
+from reproduce.tables.units import wilson_note
 
 SCORE_COLUMNS = (
     Column("top1", "Top-1", "%", 1),
@@ -133,7 +133,7 @@ def compared(inputs: TableInputs, by_row: Rows, name: str, reference: str = "", 
     scores = _score_columns(group[0])
     rows = [_comparison_row(label, runs, scores) for label, runs in by_row.items()]
     rows += _ratio_rows(rows, {label: runs[0].model for label, runs in by_row.items()})
-    notes = standin_notes(group) + protocol_notes(group, WILSON_NOTE)
+    notes = standin_notes(group) + protocol_notes(group, wilson_note(inputs, group))
     if left_out := every - len(group):
         notes.append(
             f"Left out, of folds or seeds that not every row has run yet: {left_out} run{'s' * (left_out > 1)}."

@@ -40,4 +40,9 @@ def attention_text(run: Run) -> str:
 
 def epochs_text(recipe: Recipe) -> str:
     """ "1 epoch", "20 epochs"."""
-    return f"{recipe.epochs} epoch{'s' if recipe.epochs > 1 else ''}"
+    return counted(recipe.epochs, "epoch")
+
+
+def counted(count: int, noun: str) -> str:
+    """ "1 run", "2,000 runs", "2 classes"."""
+    return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}{'es' if noun.endswith('s') else 's'}"

@@ -12,7 +12,8 @@ from reproduce.records.runs import TrainedRun
 from reproduce.records.selection import data_efficiency_groups
 from reproduce.tables.base import POINTS, Cell, Column, Row, Table, TableInputs, measured, not_run, register_table
 from reproduce.tables.comparison import one_or_blocks
-from reproduce.tables.notes import WILSON_NOTE, mean_difference, problem_notes, protocol_notes, run_title
+from reproduce.tables.notes import mean_difference, problem_notes, protocol_notes, run_title
+from reproduce.tables.units import wilson_note
 
 DATASET = "esc50"
 NAME, TITLE = "data_efficiency", "top-1 by training clips"
@@ -85,7 +86,7 @@ def _block(inputs: TableInputs, group: Sequence[TrainedRun], name: str) -> Table
     )
     whole = [run for run in group if run.train_fraction == parts[-1].fraction] if parts else list(group)
     notes = (
-        *protocol_notes(whole, WILSON_NOTE),
+        *protocol_notes(whole, wilson_note(inputs, whole)),
         NOTE,
         "Differences: 95 % bootstrap of the paired difference by recording, of the means over seeds.",
         *problem_notes(group),

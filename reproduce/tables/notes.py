@@ -2,32 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from reproduce.datasets import dataset_spec
 from reproduce.datasets.index import DEFAULT_HEAD
+from reproduce.datasets.splits import is_fold
 from reproduce.experiments.recipe import Recipe
 from reproduce.metrics.intervals import corrected_interval
 from reproduce.metrics.paired import clustered_difference, discordant_clips
 from reproduce.records.pooled import common_runs, pooled
-from reproduce.records.predictions import StoredPredictions, load_predictions
+from reproduce.records.predictions import load_predictions
 from reproduce.records.runs import TrainedRun
 from reproduce.records.selection import searches
 from reproduce.tables.base import Column, TableInputs
-from reproduce.tables.conditions import epochs_text, input_text
+from reproduce.tables.conditions import counted, epochs_text, input_text
 from reproduce.tables.score_cells import mcnemar_text
 from reproduce.tables.scores import correct_clips
+from reproduce.tables.units import bootstrap_text, shared_unit, sources_of, unit_of, units_text
 
 Rows = Mapping[str, Sequence[TrainedRun]]  # label -> the runs of a row
 
 PROBLEMS_NAMED = 10
-WILSON_NOTE = (
-    "Intervals are 95 % Wilson intervals over test clips, taken as independent although some are cut from one "
-    "recording; they do not include the spread over training runs."
-)
 
 STANDIN_NOTE = (
     "Synthetic stand-in: these runs show that the data path, the training and this table work. They are no comparison "
@@ -48,7 +46,7 @@ def run_title(group: Sequence[TrainedRun]) -> str:
     if run.standin:
         name += ", synthetic STAND-IN"
     classes = " and ".join(
-        f"{len(names)} classes" if head == DEFAULT_HEAD else f"{len(names)} {head}s"
+        counted(len(names), "class") if head == DEFAULT_HEAD else f"{len(names)} {head}s"
         for head, names in run.classes.items()
     )
     folds, every = len({r.fold for r in group}), len(run.train_splits + run.test_splits)
@@ -67,10 +65,10 @@ def protocol_notes(group: Sequence[TrainedRun], intervals: str = "") -> list[str
     """
     run = group[0]
     recipe, front_end = run.recipe, run.front_end
-    tested = ", ".join(sorted({r.fold for r in group}))
-    trained = ", ".join(sorted({split for r in group for split in r.train_splits}))
-    without = " without the tested one" if run.is_cross_validation else ""
-    notes = [f"Tested on {tested}, trained on {trained}{without}."]
+    tested = {split for r in group for split in r.test_splits}
+    trained = {split for r in group for split in r.train_splits}
+    without = " without the tested one" if tested & trained else ""
+    notes = [f"Tested on {_splits_text(tested)}, trained on {_splits_text(trained)}{without}."]
     if not run.multilabel:
         chance = " and ".join(
             f"{100 / len(names):.1f} %" + ("" if head == DEFAULT_HEAD else f" ({head})")
@@ -88,6 +86,13 @@ def protocol_notes(group: Sequence[TrainedRun], intervals: str = "") -> list[str
         f"{_crop_text(run)}weights of the last epoch."
     )
     return notes
+
+
+def _splits_text(splits: Collection[str]) -> str:
+    """ "fold 1", "folds 1, 2, 10", "train, val"."""
+    if not all(map(is_fold, splits)):
+        return ", ".join(sorted(splits))
+    return f"fold{'s' * (len(splits) > 1)} {', '.join(sorted(splits, key=int))}"
 
 
 def _crop_text(run: TrainedRun) -> str:
@@ -134,7 +139,7 @@ def search_notes(inputs: TableInputs, by_row: Rows, column: Column) -> list[str]
     }
     if not chosen_on:
         return []
-    text = f"Learning rates were chosen on the clips of fold {', '.join(sorted(chosen_on))} (`tune`)"
+    text = f"Learning rates were chosen on the clips of {_splits_text(chosen_on)} (`tune`)"
     if not chosen_on & {split for run in runs for split in run.test_splits}:
         return [f"{text}; no score here is of these clips."]
     others = {label: [run for run in group if not chosen_on & set(run.test_splits)] for label, group in by_row.items()}
@@ -185,10 +190,9 @@ def _pair_notes(
         shared = sorted(set.intersection(*(set(pairs) for pairs in seeds.values())))
         mean = outcomes.difference(head) if len(seeds) > 1 else None
         if mean is not None:
-            tests[-1] += (
-                f". Mean over {mean.seeds} seeds: {name_b} - {name_a} = {mean.value:+.1f} [{mean.low:+.1f}, "
-                f"{mean.high:+.1f}] points, bootstrap over the {mean.units:,} {mean.unit}s of these clips"
-            )
+            over = units_text(mean.units, mean.unit)
+            found = bootstrap_text((name_a, name_b), mean.value, (mean.low, mean.high), over)
+            tests[-1] += f". Mean over {mean.seeds} seeds: {found}"
             if mean.over_runs is not None:
                 low, high = mean.over_runs
                 tests[-1] += (
@@ -256,7 +260,7 @@ class _Outcomes:
     @property
     def shared_unit(self) -> str:
         """The unit, where several clips are cut from one; otherwise ""."""
-        return self.unit if len(set(self.sources.values())) < len(self.sources) else ""
+        return shared_unit(self.unit, self.sources)
 
     def difference(self, head: str) -> MeanDifference | None:
         """Of the means over seeds, resampled by units: seeds repeat the clips, they add none."""
@@ -301,32 +305,25 @@ def _paired_outcomes(inputs: TableInputs, first: Sequence[TrainedRun], second: S
                 by_run.setdefault(head, []).append(100.0 * float(np.mean(gain)))
         ratios.append(a.test_kept / a.train_kept if a.train_kept else 0.0)
     ratio = float(np.mean(ratios)) if ratios else 0.0
-    unit = first[0].unit
-    if unit == "clip" and any(clip != source for clip, source in sources.items()):
-        unit = dataset_spec(first[0].dataset).unit  # of records before runs stored their unit
+    unit = unit_of(first[0], sources)
     return _Outcomes(correct=correct, sources=sources, by_run=by_run, test_to_train=ratio, unit=unit)
 
 
-def sources_of(run: TrainedRun, stored: StoredPredictions) -> dict[str, str]:
-    """Clip id -> the unit that it is cut from: as stored, or by the form of the data set's ids."""
-    ids = [str(clip) for clip in stored.clip_ids]
-    group_of = dataset_spec(run.dataset).group_of
-    groups = [group_of(clip) for clip in ids] if stored.groups is None else map(str, stored.groups)
-    return dict(zip(ids, groups, strict=True))
-
-
 def class_notes(group: Sequence[TrainedRun]) -> list[str]:
-    """How many classes mAP is a mean of, where the test clips do not show them all."""
+    """How many classes the test clips do not show, of some folds or of all; for a mAP, what it is the mean of."""
     notes = []
     for head, names in group[0].classes.items():
         prefix = "" if head == DEFAULT_HEAD else f"{head}_"
         key = f"{prefix}classes_without_positives"
-        empty = {int(run.metric(key)) for run in group if key in run.metrics} - {0}
-        if empty:
-            notes.append(
-                f"The test clips show no example of {max(empty)} of the {len(names)} {prefix.replace('_', ' ')}classes;"
-                " mAP is the mean over the others."
-            )
+        empty = {run.fold: int(run.metric(key)) for run in group if key in run.metrics}
+        if most := max(empty.values(), default=0):
+            folds = len({run.fold for run in group})
+            lacking = sum(map(bool, empty.values()))
+            where = "The test clips show no example of"
+            if folds > 1:
+                where = f"In {lacking} of {folds} folds the test clips show no example of up to"
+            mean = "; mAP is the mean over the others" if group[0].multilabel else ""
+            notes.append(f"{where} {most} of the {len(names)} {prefix.replace('_', ' ')}classes{mean}.")
     return notes
 
 

@@ -7,14 +7,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from reproduce.datasets import dataset_spec
 from reproduce.datasets.index import DEFAULT_HEAD
 from reproduce.metrics.headline import softmax
 from reproduce.records.pooled import runs_of_all
 from reproduce.records.predictions import load_predictions
 from reproduce.records.runs import TrainedRun
 from reproduce.tables.base import TableInputs
-from reproduce.tables.notes import Rows, sources_of
+from reproduce.tables.notes import Rows
+from reproduce.tables.units import sources_of, unit_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,13 +78,10 @@ def _pooled(
     runs: tuple[TrainedRun, ...],
 ) -> PooledClips:
     units = np.array([sources[clip] for clip in ids])
-    unit = runs[0].unit
-    if unit == "clip" and list(units) != ids:
-        unit = dataset_spec(runs[0].dataset).unit  # of records before runs stored their unit
     return PooledClips(
         clip_ids=np.array(ids),
         units=units,
-        unit=unit,
+        unit=unit_of(runs[0], dict(zip(ids, units, strict=True))),
         targets=np.array([int(seeds[0][clip][1]) for clip in ids]),
         probabilities=np.array([[clips[clip][0] for clip in ids] for clips in seeds]),
         runs=runs,

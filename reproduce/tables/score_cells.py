@@ -143,11 +143,15 @@ def mcnemar_text(first: str, second: str, clips: Discordant, shared_unit: str = 
         clips: of the test.
         shared_unit: what several clips are cut from, such as "video"; "" where they are independent.
     """
-    warning = f" (as if clips of one {shared_unit} were independent)" if shared_unit else ""
     return (
         f"only {first} is correct on {clips.only_first:,}, only {second} on {clips.only_second:,}, exact McNemar "
-        f"p = {clips.p:.3g}{warning}"
+        f"p = {clips.p:.3g}{as_if_independent(shared_unit)}"
     )
+
+
+def as_if_independent(shared_unit: str) -> str:
+    """The caveat of a count over clips, where several are cut from one `shared_unit`; "" where none are."""
+    return f" (as if clips of one {shared_unit} were independent)" if shared_unit else ""
 
 
 def _paired_note(what: str, paired: PairedScores) -> str:
