@@ -62,6 +62,13 @@ def test_a_folder_of_sounds_is_cross_validated(tmp_path: Path, capsys: pytest.Ca
     assert "1 of 5 folds tested" in table["title"]
     rows = {cell["row"] for cell in table["rows"]}
     assert rows == {"ast_debug", "mast_debug", "baseline", "majority class", "ratio"}
+    (run,) = (run for run in load_records(tmp_path / "records").of_kind(TrainedRun) if run.model == "mast_debug")
+    weights = str(tmp_path / f"runs/{run.key}.safetensors")
+    capsys.readouterr()
+    assert main(["evaluate", "folder", str(tmp_path / "sounds"), "--model", weights]) == 2
+    assert "from 1, 2, 3, 4, 5; the model was not trained on 1" in capsys.readouterr().err
+    assert main(["evaluate", "folder", str(tmp_path / "sounds"), "--model", weights, "--split", "1"]) == 0
+    assert f"top1         {run.metric('top1'):8.3f} %" in capsys.readouterr().out
 
 
 def test_folds_of_a_data_set_with_a_split_of_its_own_are_refused(

@@ -14,7 +14,7 @@ from reproduce.cli import options as o
 from reproduce.cli.command import PROGRAM, Command
 from reproduce.cli.datasets import DATA_COMMANDS
 from reproduce.cli.own_runs import RUN_COMMANDS
-from reproduce.cli.study_options import TUNE, add_study, add_train, add_tune
+from reproduce.cli.study_options import TUNE, add_path, add_study, add_train, add_tune
 from reproduce.experiments.conditions import STUDIES as CONDITION_STUDIES
 from reproduce.experiments.paper_studies import studies_of, trained_targets
 from reproduce.tables import TableSpec, table_specs
@@ -256,6 +256,7 @@ def _embed_options(parser: argparse.ArgumentParser) -> None:
 
 def _evaluate_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("name", metavar="NAME", help="data set, see `list`")
+    add_path(parser)
     o.add_locations(parser)
     o.add_variant(parser)
     parser.add_argument("--split", metavar="S", help="split or fold (default: the data set's test split)")

@@ -11,6 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from reproduce.cli.progress import log, print_result, progress_bar
+from reproduce.cli.study_options import path_of
 from reproduce.cli.windows import asks_for_windows, predict_in_windows, window_batches
 from reproduce.datasets import ClipIndex, dataset_spec, location_of, read_variant
 from reproduce.efficiency.compilation import compile_model
@@ -110,11 +111,12 @@ def run_evaluate(options: argparse.Namespace) -> int:
     inference = _inference_options(options)
     trained = _load(options, inference.device, options.compile)
     spec = dataset_spec(options.name)
-    folder = location_of(spec.name, options.data, options.datasets)
-    index = read_variant(spec.name, folder, options.variant, follow_outside=options.follow_outside)
+    index = read_variant(spec.name, path_of(spec.name, options), options.variant, follow_outside=options.follow_outside)
     splits = (options.split,) if options.split else spec.test_splits
     if not splits or not len(test := index.where_split(*splits)):
-        raise InputError(f"--split: choose the splits to evaluate from {', '.join(sorted(index.listed))}")
+        unseen = sorted({*index.listed} - {*trained.trained_on})
+        advice = f"; the model was not trained on {', '.join(unseen)}" if trained.trained_on and unseen else ""
+        raise InputError(f"--split: choose the splits to evaluate from {', '.join(sorted(index.listed))}{advice}")
     if seen := sorted({*splits} & {*trained.trained_on}):
         log(f"warning: the model was trained on {', '.join(seen)}: the score does not apply to other clips")
     with progress_bar("evaluate", total=len(test)) as bar:

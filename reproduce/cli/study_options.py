@@ -84,7 +84,7 @@ class StudyOptions:
             InputError: an unknown data set, no folder for it or two, or a field that cannot be changed so.
         """
         dataset = _dataset_of(options)
-        path = _path_of(dataset, options)
+        path = path_of(dataset, options)
         if options.records is None:
             options.records = options.runs / "records" if dataset in OWN_DATASETS else default_records()
         name = _name_of(dataset, path, options.corpus)
@@ -124,7 +124,12 @@ def _dataset_of(options: argparse.Namespace) -> str:
     return dataset_spec(name).name
 
 
-def _path_of(dataset: str, options: argparse.Namespace) -> Path:
+def path_of(dataset: str, options: argparse.Namespace) -> Path:
+    """Return the folder or CSV of a data set: PATH after its name, or that of `--data` or `--datasets`.
+
+    Raises:
+        InputError: there is none, or two, or it is of another kind.
+    """
     path = getattr(options, "path", None)
     if path is None:
         try:
@@ -175,7 +180,7 @@ def seconds(text: str) -> float:
 def add_train(parser: argparse.ArgumentParser) -> None:
     """Add the options of `train`."""
     parser.add_argument("name", metavar="NAME", help="data set, see `list`; `csv` and `folder` read your own sounds")
-    _add_path(parser)
+    add_path(parser)
     o.add_variant(parser)
     _add_shared(parser, "demo")
     o.add_comparison(parser)
@@ -184,7 +189,7 @@ def add_train(parser: argparse.ArgumentParser) -> None:
 def add_tune(parser: argparse.ArgumentParser) -> None:
     """Add the options of `tune`."""
     parser.add_argument("name", nargs="?", default="esc50", metavar="NAME", help=f"data set, see `list` {o.DEFAULT}")
-    _add_path(parser)
+    add_path(parser)
     o.add_variant(parser)
     _add_shared(parser, "demo")
     parser.add_argument("--fold", metavar="F", help="fold that scores the rates (default: the preset's)")
@@ -196,7 +201,8 @@ def add_study(parser: argparse.ArgumentParser, preset: str) -> None:
     o.add_comparison(parser)
 
 
-def _add_path(parser: argparse.ArgumentParser) -> None:
+def add_path(parser: argparse.ArgumentParser) -> None:
+    """Add PATH, which `path_of` reads."""
     parser.add_argument(
         "path", nargs="?", type=Path, metavar="PATH", help="its folder or CSV; the same as --data NAME=PATH"
     )
