@@ -89,7 +89,14 @@ def test_list_names_targets_datasets_and_presets() -> None:
 
 def test_help_lists_every_command_by_group_with_an_example() -> None:
     text = call("--help").out
-    titles = ("start here:", "the paper's tables and figures:", "your own sounds:", "data sets:", "costs, speed and")
+    titles = (
+        "start here:",
+        "the paper's tables and figures:",
+        "your own sounds:",
+        "studies on a folder",
+        "data sets:",
+        "costs, speed and",
+    )
     assert [text.index(title) for title in titles] == sorted(text.index(title) for title in titles)
     assert text.count("e.g. python -m reproduce ") == len(titles)
     assert max(map(len, text.splitlines())) <= 120

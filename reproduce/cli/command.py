@@ -14,6 +14,7 @@ GROUPS = {
     "start": ("start here", "table5"),
     "paper": ("the paper's tables and figures", "all"),
     "sounds": ("your own sounds", "train"),
+    "folds": ("studies on a folder in ESC-50's layout", "equal_macs"),
     "data": ("data sets", "data audit"),
     "records": ("costs, speed and stored runs", "compare"),
 }

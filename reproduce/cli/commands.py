@@ -45,7 +45,8 @@ def _table_command(spec: TableSpec) -> Command:
     group = "records"
     add_options: Callable[[argparse.ArgumentParser], None]
     if spec.name in STUDIES:
-        group, add_options, run = "sounds", partial(_study_options, spec.name), "reproduce.cli.studies:run_study"
+        group = "sounds" if spec.name == TUNE else "folds"
+        add_options, run = partial(_study_options, spec.name), "reproduce.cli.studies:run_study"
     elif spec.name in trained:
         group, add_options, run = "paper", o.add_target, "reproduce.cli.targets:run_target"
     elif spec.name == "scaling":
