@@ -19,6 +19,7 @@ from reproduce.records.records import Records
 from reproduce.records.runs import TrainedRun
 from reproduce.tables import MEASURED, NOT_RUN
 from reproduce.tables.base import MEGA
+from reproduce.tables.glance import baselines_of
 from reproduce.tables.notes import MeanDifference, mean_difference
 from reproduce.tables.speed import EXPECTED
 
@@ -108,7 +109,28 @@ def accuracy_finding(source: Source) -> Words:
     pairs = comparisons_of(source.inputs.records)
     if not pairs:
         return words(strong("Real audio:"), " not run; ", code(command_of("esc50")), " trains both models.")
-    return words(strong("Real audio:"), " ", comparison_text(source, pairs[0]))
+    return words(strong("Real audio:"), " ", comparison_text(source, pairs[0]), baseline_text(source, pairs[0]))
+
+
+def baseline_text(source: Source, runs: Mapping[str, Sequence[TrainedRun]]) -> str:
+    """What the recorded baseline reaches on the same clips, and what it means where it beats both models.
+
+    "" without a baseline on every fold.
+    """
+    group = [run for of_model in runs.values() for run in of_model]
+    baselines = baselines_of(source.inputs.records, group)
+    metric = group[0].headline
+    if {run.test_splits for run in baselines} != {run.test_splits for run in group}:
+        return ""
+    value = sum(run.metric(metric) * run.metric("clips") for run in baselines)
+    value /= sum(run.metric("clips") for run in baselines)
+    reached = f"logistic regression on statistics of the log-mels reaches {value:.1f} % on the same clips"
+    if value <= max(headline_score(of_model).value for of_model in runs.values()):
+        return f" A {reached}."
+    return (
+        f" A {reached}: trained from scratch on so few clips, no model here has learnt what these statistics tell. On "
+        "own sounds, start from published weights."
+    )
 
 
 def comparison_text(source: Source, runs: Mapping[str, Sequence[TrainedRun]]) -> Words:
@@ -162,5 +184,6 @@ def real_audio_findings(source: Source) -> list[Words]:
     for runs in comparisons_of(source.inputs.records):
         text = comparison_text(source, runs)
         title = group_title([run for of_model in runs.values() for run in of_model])
-        paragraphs.append(words(strong(f"{title}:"), " ", text, f" {training_text(runs)}"))
+        baseline = baseline_text(source, runs)
+        paragraphs.append(words(strong(f"{title}:"), " ", text, baseline, f" {training_text(runs)}"))
     return paragraphs

@@ -8,7 +8,7 @@ from reports.data import clip_blocks, environment_blocks
 from reports.document import Block, Bullets, Report, Section, Words, words
 from reports.errors import mistakes_grid
 from reports.figures import drawn_figures
-from reports.findings import comparison_text, comparisons_of, training_text
+from reports.findings import real_audio_findings
 from reports.grids import grid_of, with_blocks
 from reports.plots.base import by_model, group_title, groups_of, label_of
 from reports.scores import headline_score
@@ -54,8 +54,7 @@ def own_tables(source: Source) -> tuple[Block, ...]:
 
 
 def _summary(source: Source) -> tuple[Block, ...]:
-    pairs = comparisons_of(source.inputs.records)
-    sentences = tuple(words("Both are ", *comparison_text(source, runs), f" {training_text(runs)}") for runs in pairs)
+    sentences = tuple(real_audio_findings(source))
     figures = drawn_figures(source, "accuracy_cost")
     others = tuple(_scores_text(group) for group in groups_of(source.inputs.records) if len(by_model(group)) != 2)
     return (Bullets(items=(*sentences, *others)), *figures)

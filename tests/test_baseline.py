@@ -12,13 +12,19 @@ from make_audio import make_esc50_folder, tone
 from make_records import make_record
 from sklearn.metrics import balanced_accuracy_score, recall_score
 
+from reports.document import plain_text
+from reports.findings import accuracy_finding
+from reports.source import Source
 from reproduce.__main__ import main
 from reproduce.errors import InputError
 from reproduce.metrics.balanced import balanced_accuracy, balanced_interval, recalls
+from reproduce.paper import load_paper
 from reproduce.records.predictions import StoredPredictions, save_predictions
 from reproduce.records.record import RunRecord
+from reproduce.records.records import Records
 from reproduce.records.runs import BaselineRun, TrainedRun
 from reproduce.records.store import RECORDS_DIR, append_record, load_records, remove_records
+from reproduce.tables import TableInputs
 from reproduce.training.baseline_features import FRONT_END, STATISTICS, log_mel_statistics
 from reproduce.training.logistic import TrainingRows, fit_and_score
 
@@ -145,6 +151,22 @@ def test_without_a_baseline_the_table_is_as_before(trained: Path, capsys: pytest
         (trained / "records/baseline.away").rename(trained / "records/baseline.jsonl")
     assert {cell["row"] for cell in table["rows"]} == {"ast_debug", "mast_debug", "ratio"}
     assert not table["blocks"]
+
+
+def test_the_report_says_first_where_the_baseline_beats_the_models(trained: Path) -> None:
+    records = load_records(trained / "records")
+    runs = [
+        replace(run, metrics={**run.metrics, "correct": 1, "top1": 100 / run.metric("clips")})
+        if isinstance(run, TrainedRun)
+        else run
+        for run in records
+    ]
+    told = [
+        plain_text(accuracy_finding(Source(TableInputs(load_paper(), Records(tuple(shown)), trained / "records"))))
+        for shown in (runs, [run for run in runs if isinstance(run, TrainedRun)])
+    ]
+    assert "reaches 100.0 % on the same clips: trained from scratch on so few clips, no model here" in told[0]
+    assert "start from published weights" in told[0] and "logistic regression" not in told[1]
 
 
 # --- runs by name ---
