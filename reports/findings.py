@@ -19,7 +19,7 @@ from reproduce.records.records import Records
 from reproduce.records.runs import TrainedRun
 from reproduce.tables import MEASURED, NOT_RUN
 from reproduce.tables.base import MEGA
-from reproduce.tables.glance import baselines_of
+from reproduce.tables.glance import baseline_score, baselines_of
 from reproduce.tables.notes import MeanDifference, mean_difference
 from reproduce.tables.speed import EXPECTED
 
@@ -119,11 +119,9 @@ def baseline_text(source: Source, runs: Mapping[str, Sequence[TrainedRun]]) -> s
     """
     group = [run for of_model in runs.values() for run in of_model]
     baselines = baselines_of(source.inputs.records, group)
-    metric = group[0].headline
-    if {run.test_splits for run in baselines} != {run.test_splits for run in group}:
+    if not baselines:
         return ""
-    value = sum(run.metric(metric) * run.metric("clips") for run in baselines)
-    value /= sum(run.metric("clips") for run in baselines)
+    value = baseline_score(baselines, group[0].headline)
     reached = f"logistic regression on statistics of the log-mels reaches {value:.1f} % on the same clips"
     if value <= max(headline_score(of_model).value for of_model in runs.values()):
         return f" A {reached}."

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from reproduce.experiments.conditions import AS_TRAINED, LENGTH, TITLES, Condition
-from reproduce.figures.style import colour_of, dashes_of, figure_style, label_of, marker_of, save_figure
+from reproduce.figures.style import figure_style, save_figure, score_line
 from reproduce.tables.robustness import ConditionScores
 
 if TYPE_CHECKING:  # matplotlib takes a second to import, and tables do without it
@@ -61,21 +61,7 @@ def plot_condition(axes: Axes, scores: ConditionScores, kind: str) -> Axes:
         heights = [100.0 * float(own.mean()) for own in values]
         bounds = [scores.interval(own) for own in values]
         places = [place + 0.06 * number for place in range(len(shown))]  # beside each other, not over each other
-        axes.errorbar(
-            places,
-            heights,
-            yerr=[
-                [max(height - low, 0.0) for height, (low, _) in zip(heights, bounds, strict=True)],
-                [max(high - height, 0.0) for height, (_, high) in zip(heights, bounds, strict=True)],
-            ],
-            color=colour_of(model),
-            linestyle=dashes_of(model),
-            marker=marker_of(model),
-            markersize=5,
-            capsize=2,
-            linewidth=1.3,
-            label=label_of(model),
-        )
+        score_line(axes, model, places, heights, bounds)
     axes.set_xticks(range(len(shown)), [_tick(c, kind) for c in shown])
     axes.set_xlabel(TITLES[kind])
     axes.set_ylim(bottom=0)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from reproduce.figures.style import colour_of, dashes_of, figure_style, label_of, marker_of, save_figure
+from reproduce.figures.style import figure_style, save_figure, score_line
 from reproduce.metrics.intervals import wilson_interval
 from reproduce.records.records import Records
 from reproduce.records.selection import data_efficiency_groups
@@ -64,21 +64,7 @@ def plot_data_efficiency(axes: Axes, parts: Sequence[Part]) -> Axes:
         shown = [part for part in parts if model in part.scores]
         scores = [part.scores[model] for part in shown]
         bounds = [(0.0, 0.0) if s.correct is None else wilson_interval(s.correct, s.clips) for s in scores]
-        axes.errorbar(
-            [part.clips for part in shown],
-            [score.value for score in scores],
-            yerr=[
-                [max(score.value - low, 0.0) for score, (low, _) in zip(scores, bounds, strict=True)],
-                [max(high - score.value, 0.0) for score, (_, high) in zip(scores, bounds, strict=True)],
-            ],
-            color=colour_of(model),
-            linestyle=dashes_of(model),
-            marker=marker_of(model),
-            markersize=5,
-            capsize=2,
-            linewidth=1.3,
-            label=label_of(model),
-        )
+        score_line(axes, model, [part.clips for part in shown], [score.value for score in scores], bounds)
     axes.set_xscale("log")
     axes.set_xticks([part.clips for part in parts], [f"{part.clips:,.0f}" for part in parts])
     axes.set_xticks([], minor=True)

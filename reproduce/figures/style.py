@@ -122,6 +122,31 @@ def _number(model: str) -> int:
     return hashlib.sha256(model.encode()).digest()[0]
 
 
+def score_line(
+    axes: Axes,
+    model: str,
+    places: Sequence[float],
+    scores: Sequence[float],
+    bounds: Sequence[tuple[float, float]],
+) -> None:
+    """Draw a model's scores in per cent with their intervals, in its colour, mark and dashes."""
+    axes.errorbar(
+        places,
+        scores,
+        yerr=[
+            [max(score - low, 0.0) for score, (low, _) in zip(scores, bounds, strict=True)],
+            [max(high - score, 0.0) for score, (_, high) in zip(scores, bounds, strict=True)],
+        ],
+        color=colour_of(model),
+        linestyle=dashes_of(model),
+        marker=marker_of(model),
+        markersize=5,
+        capsize=2,
+        linewidth=1.3,
+        label=label_of(model),
+    )
+
+
 def legend_below(axes: Axes, handles: Sequence[Artist], labels: Sequence[str]) -> None:
     """A legend below a panel, in one column where the labels are long."""
     columns = 2 if max(map(len, labels), default=0) <= SHORT_LABEL else 1

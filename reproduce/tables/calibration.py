@@ -25,6 +25,8 @@ from reproduce.tables.conditions import epochs_text
 from reproduce.tables.notes import run_title
 from reproduce.tables.pooled_clips import PooledClips, pool_clips
 
+Block = Callable[[Sequence[TrainedRun], Mapping[str, PooledClips], str], Table]
+
 NAME = "calibration"
 TITLE = "calibration of the models' probabilities"
 COLUMNS = (
@@ -74,15 +76,27 @@ def _mean_error(clips: PooledClips, weights: np.ndarray) -> np.ndarray:
 @register_table(NAME, "ECE, Brier score and balanced accuracy of recorded runs, from their stored predictions")
 def calibration(inputs: TableInputs) -> Table:
     """A block for each comparison on real recordings whose clips have one label."""
+    table = comparison_blocks(inputs, NAME, TITLE, _block)
+    return replace(table, notes=(*table.notes, *NOTES)) if table.rows or table.blocks else table
+
+
+def comparison_blocks(inputs: TableInputs, name: str, title: str, block: Block) -> Table:
+    """A block for each comparison on real recordings whose clips have one label.
+
+    Args:
+        inputs: of the table.
+        name: of the table.
+        title: what it shows.
+        block: makes a block of the runs of a comparison, their predictions by model, and the block's name.
+    """
     blocks, why = list[Table](), f"not run: no comparison on real recordings under {inputs.records_dir}"
     for group in one_label_groups(inputs):
         pooled = pool_clips(inputs, by_model(group))
         if isinstance(pooled, str):
             why = f"not run: {pooled}"
             continue
-        blocks.append(_block(group, pooled, f"{NAME} {len(blocks) + 1}"))
-    table = one_or_blocks(NAME, f"Beyond top-1: {TITLE}", blocks, why)
-    return replace(table, notes=(*table.notes, *NOTES)) if blocks else table
+        blocks.append(block(group, pooled, f"{name} {len(blocks) + 1}"))
+    return one_or_blocks(name, f"Beyond top-1: {title}", blocks, why)
 
 
 def one_label_groups(inputs: TableInputs) -> list[list[TrainedRun]]:

@@ -13,9 +13,8 @@ from reproduce.metrics.calibration import balanced_accuracy
 from reproduce.metrics.paired import clustered_difference
 from reproduce.records.runs import TrainedRun
 from reproduce.tables.base import CLIPS, POINTS, Cell, Column, Row, Table, TableInputs, measured, register_table
-from reproduce.tables.calibration import block_title, by_model, one_label_groups
-from reproduce.tables.comparison import one_or_blocks
-from reproduce.tables.pooled_clips import PooledClips, pool_clips
+from reproduce.tables.calibration import block_title, comparison_blocks
+from reproduce.tables.pooled_clips import PooledClips
 
 NAME, TITLE = "classes", "top-1 by class"
 ALL = "balanced accuracy"  # label of the last row
@@ -47,14 +46,7 @@ class ClassScores:
 @register_table(NAME, "accuracy of recorded runs by class, and where the models differ")
 def classes(inputs: TableInputs) -> Table:
     """A block for each comparison on real recordings whose clips have one label."""
-    blocks, why = list[Table](), f"not run: no comparison on real recordings under {inputs.records_dir}"
-    for group in one_label_groups(inputs):
-        pooled = pool_clips(inputs, by_model(group))
-        if isinstance(pooled, str):
-            why = f"not run: {pooled}"
-            continue
-        blocks.append(_block(group, pooled, f"{NAME} {len(blocks) + 1}"))
-    return one_or_blocks(NAME, f"Beyond top-1: {TITLE}", blocks, why)
+    return comparison_blocks(inputs, NAME, TITLE, _block)
 
 
 def class_scores(pooled: Mapping[str, PooledClips], names: Sequence[str]) -> list[ClassScores]:

@@ -29,7 +29,7 @@ METRICS = ("top1", "top5", "verb_top1", "noun_top1", "action_top1", "map", "mauc
 
 
 def baselines_of(records: Records, group: Sequence[TrainedRun]) -> list[BaselineRun]:
-    """The newest baseline on the very clips of each fold of a group, by fold."""
+    """The newest baseline on the very clips of each fold of a group, by fold; empty where a fold has none."""
     wanted = {(run.data_key, run.test_splits): run for run in group}
     newest: dict[tuple[str, ...], BaselineRun] = {}
     for run in records.newest(BaselineRun):
@@ -38,7 +38,14 @@ def baselines_of(records: Records, group: Sequence[TrainedRun]) -> list[Baseline
             continue
         if run.test_splits not in newest or run.created >= newest[run.test_splits].created:
             newest[run.test_splits] = run
-    return [newest[splits] for splits in sorted(newest)]
+    return [newest[splits] for splits in sorted(newest)] if {*newest} == {run.test_splits for run in group} else []
+
+
+def baseline_score(baselines: Sequence[BaselineRun], metric: str) -> float:
+    """The mean of a metric over folds, weighted by clips."""
+    return sum(run.metric(metric) * run.metric("clips") for run in baselines) / sum(
+        run.metric("clips") for run in baselines
+    )
 
 
 def with_glance(table: Table, inputs: TableInputs, group: Sequence[TrainedRun]) -> Table:
@@ -50,7 +57,7 @@ def with_glance(table: Table, inputs: TableInputs, group: Sequence[TrainedRun]) 
         group: runs behind the rows.
     """
     baselines = baselines_of(inputs.records, group)
-    if {run.test_splits for run in baselines} != {run.test_splits for run in group}:
+    if not baselines:
         return table
     by_model: dict[str, list[TrainedRun]] = {}
     for run in group:
@@ -161,7 +168,7 @@ def _baseline_row(baselines: Sequence[BaselineRun]) -> Row:
     for name in METRICS:
         if not all(name in run.metrics for run in baselines) or any(np.isnan(run.metrics[name]) for run in baselines):
             continue
-        value = sum(run.metric(name) * run.metric("clips") for run in baselines) / total
+        value = baseline_score(baselines, name)
         correct = None
         if name.endswith("top1"):
             correct = sum(int(run.metric(name.replace("top1", "correct"))) for run in baselines)
