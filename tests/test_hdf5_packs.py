@@ -99,6 +99,30 @@ def test_passt_packs_hold_mp3_and_packed_targets(tmp_path: Path) -> None:
     assert caught.value.reason == "zero-byte"
 
 
+def test_a_damaged_heap_is_an_error_where_libhdf5_loops_without_end(tmp_path: Path) -> None:
+    path = tmp_path / "eval_segments_mp3.hdf"
+    passt_pack(path, [(f"Y{A}.mp3", [0], b"mp3 " * 50), (f"Y{B}.mp3", [1], b"mp3 " * 50)])
+    data = bytearray(path.read_bytes())
+    size_of_first_row = data.index(b"GCOL") + 24
+    # With its header of 16 bytes, this size steps by 0 bytes from row to row.
+    data[size_of_first_row : size_of_first_row + 8] = (2**64 - 16).to_bytes(8, "little")
+    path.write_bytes(data)
+    for row in (0, 1):
+        with pytest.raises(AudioError, match=rf"HDF5 does not read row {row} of 'mp3' within 2 s and 1 GiB"):
+            read_packed(f"{path}::{row}")
+
+
+def test_names_of_variable_length_are_read(tmp_path: Path) -> None:
+    h5py = pytest.importorskip("h5py")
+    root = audioset_root(tmp_path)
+    (root / "eval_segments.csv").unlink()
+    panns_pack(root / "eval.h5", [("", [0]), ("", [1])])
+    with h5py.File(root / "eval.h5", "a") as file:
+        del file["audio_name"]
+        file["audio_name"] = [f"Y{A}.wav", f"Y{B}.wav"]
+    assert paths_of(read_dataset("audioset", root)) == {A: "eval.h5::0", B: "eval.h5::1"}
+
+
 def test_pack_with_other_classes_is_refused(tmp_path: Path) -> None:
     root = audioset_root(tmp_path)
     (root / "eval_segments.csv").unlink()

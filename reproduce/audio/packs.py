@@ -17,6 +17,7 @@ import numpy as np
 from reproduce.audio.blocks import BLOCK_SAMPLES, Block, Stretch, check_format, check_length
 from reproduce.audio.errors import AudioError
 from reproduce.audio.ffmpeg import NotAudioError, stream_ffmpeg
+from reproduce.audio.heaps import heap_rows
 from reproduce.errors import InputError
 
 SEPARATOR = "::"
@@ -87,7 +88,7 @@ def own_names(file: Any) -> list[str]:
 
 
 def own_dataset(path: str | Path, file: Any, name: str) -> Any:
-    """The HDF5 dataset `name` of a pack, whose values are inside the pack itself.
+    """The HDF5 dataset `name` of a pack, whose values are inside the pack itself; `HeapRows` of variable-length rows.
 
     Raises:
         AudioError: missing; or unreadable, where it is a link or is stored in another file.
@@ -106,7 +107,7 @@ def own_dataset(path: str | Path, file: Any, name: str) -> Any:
         raise AudioError(path, "missing", f"{name!r} is not a dataset of the pack")
     if dataset.external or dataset.is_virtual:
         raise AudioError(path, "unreadable", f"{name!r} is stored in another file: copy its values into the pack")
-    return dataset
+    return heap_rows(Path(file.filename), name, dataset) if dataset.dtype.kind == "O" else dataset
 
 
 def _find(text: str, file: Any, key: str) -> tuple[Any, int]:
@@ -123,7 +124,8 @@ def _find(text: str, file: Any, key: str) -> tuple[Any, int]:
     if not 0 <= row < len(column):
         raise AudioError(text, "missing", f"the pack has rows 0 to {len(column) - 1}")
     if kind == "passt":
-        return column[row].tobytes(), 0
+        value = column[row]
+        return value if isinstance(value, bytes) else value.tobytes(), 0
     if column.ndim != 2 or column.dtype.kind not in "fi":
         raise AudioError(text, "unreadable", f"'waveform' holds no waveforms: {column.dtype} {column.shape}")
     return _Row(column, row), int(file.attrs.get("sample_rate", PANNS_RATE))
