@@ -1,16 +1,14 @@
-"""Pool a model's scores over folds and seeds. No torch here; pandas is imported late."""
+"""Pool a model's scores over folds and seeds. No torch and no pandas here."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+import statistics
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import Any
 
 from reproduce.records.runs import TrainedRun
-
-if TYPE_CHECKING:
-    import pandas
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,45 +43,43 @@ def pooled(runs: Sequence[TrainedRun], metric: str = "top1") -> Pooled:
         KeyError: a run lacks the metric.
         ValueError: the seeds ran different folds, or a score is not a number.
     """
-    table = _scores(runs, metric)
-    folds = {seed: tuple(sorted(part.fold)) for seed, part in table.groupby("seed")}
+    by_seed = _parted((run.seed, run) for run in runs)
+    folds = {seed: tuple(sorted(run.fold for run in part)) for seed, part in by_seed.items()}
     if len(set(folds.values())) != 1:
         raise ValueError(f"seeds ran different folds: {folds}")
-    by_seed = table.groupby("seed")[["weighted", "clips"]].sum()
-    seeds = len(by_seed)
-    correct = int(table.correct.sum()) if "correct" in table else None
-    total = table.clips.sum()
+    total = sum(run.metric("clips") for run in runs)
+    correct = None
+    if metric.endswith("top1"):
+        correct = round(sum(run.metric(metric.replace("top1", "correct")) for run in runs))
+    by_fold = _parted((run.fold, run.metric(metric)) for run in runs)
     return Pooled(
-        value=float(table.weighted.sum() / total if correct is None else 100.0 * correct / total),
-        clips=int(total) // seeds,
-        correct=None if correct is None else round(correct / seeds),
+        value=_mean(runs, metric) if correct is None else 100.0 * correct / total,
+        clips=int(total) // len(by_seed),
+        correct=None if correct is None else round(correct / len(by_seed)),
         folds=next(iter(folds.values())),
-        seeds=tuple(int(seed) for seed in by_seed.index),
-        fold_sd=_sd(table.groupby("fold").value.mean()),
-        seed_sd=_sd(by_seed.weighted / by_seed.clips),
+        seeds=tuple(by_seed),
+        fold_sd=_sd([statistics.fmean(by_fold[fold]) for fold in sorted(by_fold)]),
+        seed_sd=_sd([_mean(part, metric) for part in by_seed.values()]),
         runs=tuple(runs),
     )
 
 
-def _scores(runs: Sequence[TrainedRun], metric: str) -> pandas.DataFrame:
-    import pandas
-
-    table = pandas.DataFrame(
-        {
-            "seed": [run.seed for run in runs],
-            "fold": [run.fold for run in runs],
-            "value": [run.metric(metric) for run in runs],
-            "clips": [run.metric("clips") for run in runs],
-        }
-    )
-    if metric.endswith("top1"):
-        table["correct"] = [run.metric(metric.replace("top1", "correct")) for run in runs]
-    table["weighted"] = table.value * table.clips
-    return table
+def _parted(pairs: Iterable[tuple[Any, Any]]) -> dict[Any, list[Any]]:
+    """The second values by the first, which are sorted."""
+    parts: dict[Any, list[Any]] = {}
+    for name, value in sorted(pairs, key=lambda pair: pair[0]):
+        parts.setdefault(name, []).append(value)
+    return parts
 
 
-def _sd(values: pandas.Series) -> float:
-    return float(values.std(ddof=1)) if len(values) > 1 else math.nan
+def _mean(runs: Sequence[TrainedRun], metric: str) -> float:
+    """Mean of the metric, weighted by clips."""
+    clips = [run.metric("clips") for run in runs]
+    return sum(run.metric(metric) * n for run, n in zip(runs, clips, strict=True)) / sum(clips)
+
+
+def _sd(values: Sequence[float]) -> float:
+    return statistics.stdev(values) if len(values) > 1 else math.nan
 
 
 def runs_of_all(by_model: Mapping[str, Sequence[TrainedRun]]) -> dict[str, list[TrainedRun]]:

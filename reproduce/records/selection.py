@@ -1,7 +1,7 @@
-"""Select the runs that fill a cell of a table: named, pure functions. No torch here; pandas is imported late.
+"""Select the runs that fill a cell of a table: named, pure functions. No torch and no pandas here.
 
 Every function filters and groups `_table(runs)`: one row per run, with hashable values for recipe, front end and
-classes.
+classes. pandas would take a third of the time of the command that prints the table, for its import alone.
 """
 
 from __future__ import annotations
@@ -10,7 +10,8 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any, TypeVar
+from operator import itemgetter
+from typing import Any, TypeVar
 
 from reproduce.experiments.comparisons import EQUAL_MACS, POOLING, equal_macs_lengths
 from reproduce.experiments.components import COMPONENTS
@@ -19,11 +20,9 @@ from reproduce.records.measured_runs import CostRun
 from reproduce.records.records import Records, latest
 from reproduce.records.runs import SearchRun, TrainedRun, canonical_config
 
-if TYPE_CHECKING:
-    import pandas
-
 Trained = TypeVar("Trained", bound=TrainedRun)
 Groups = list[list[Trained]]
+Table = list[dict[str, Any]]
 
 STUDIES = (EQUAL_MACS, POOLING, COMPONENTS, DATA_EFFICIENCY)  # recipe names that are in no plain comparison
 PAPER_INPUT, PAPER_CLASSES = (128, 1024), 527  # input and classes of the paper's costs: AudioSet
@@ -92,28 +91,25 @@ def paper_runs(
     Returns:
         One run per seed, by seed.
     """
-    table = _trained(records)
-    if table.empty:
+    matching = _where(
+        _trained(records),
+        scale="paper",
+        model=model,
+        config=json.dumps(canonical_config(model, model_config or {}), sort_keys=True),
+        recipe_name=recipe_name,
+        dataset=dataset,
+        variant=variant,
+        standin=False,
+    )
+    if not matching:
         return []
-    matching = table[
-        (table.scale == "paper")
-        & (table.model == model)
-        & (table.config == json.dumps(canonical_config(model, model_config or {}), sort_keys=True))
-        & (table.recipe_name == recipe_name)
-        & (table.dataset == dataset)
-        & (table.variant == variant)
-        & ~table.standin
-    ]
-    if matching.empty:
-        return []
-    groups = list(matching.groupby(list(BUT_SEED), sort=False))
-    _, newest = max(enumerate(groups), key=lambda item: (item[1][1].created.max(), item[1][1].index.max()))
-    return _one_per_seed(newest[1])
+    newest = max(_grouped(matching, BUT_SEED), key=lambda group: max((row["created"], row["at"]) for row in group))
+    return _one_per_seed(newest)
 
 
 def by_seed(runs: Iterable[Trained]) -> Groups[Trained]:
     """Group runs that differ only in the seed: one run per seed, by seed; groups in the order of their first run."""
-    return [_one_per_seed(group) for _, group in _grouped(_table(runs), BUT_SEED)]
+    return [_one_per_seed(group) for group in _grouped(_table(runs), BUT_SEED)]
 
 
 @lru_cache(maxsize=32)
@@ -125,11 +121,10 @@ def demo_groups(records: Records, dataset: str) -> Groups[TrainedRun]:
     per model and pooling, the one with the most seeds (the newest of equals); a later group has the runs at other
     rates.
     """
-    table = _trained(records)
-    demo = table[(table.scale == "demo") & (table.recipe_name == "demo") & (table.dataset == dataset)]
+    demo = _where(_trained(records), scale="demo", recipe_name="demo", dataset=dataset)
     shared = [name for name in BUT_SEED if name not in ("model", "config", "recipe")]
     groups = _grouped(demo, [*shared, "recipe_but_lr", "size", "standin"])
-    return [chosen for _, group in groups for chosen in _one_rate_each(group, ("model", "config"), ("seed",))]
+    return [chosen for group in groups for chosen in _one_rate_each(group, ("model", "config"), ("seed",))]
 
 
 def other_paper_scale_runs(records: Records, dataset: str, used: Iterable[TrainedRun]) -> Groups[TrainedRun]:
@@ -157,39 +152,37 @@ def equal_macs_groups(records: Records, dataset: str) -> Groups[TrainedRun]:
     These are runs of every model: plain ones, or EQUAL_MACS as earlier versions named those of the cheaper model.
     """
     table = _on(records, dataset, without=())
-    longer = table[table.recipe_name.isin((EQUAL_MACS, ""))].assign(recipe_name="")
+    longer = [{**row, "recipe_name": ""} for row in table if row["recipe_name"] in (EQUAL_MACS, "")]
     differ = ("model", "recipe_name", "recipe_but_lr")
+    columns = [*(name for name in SIDE_BY_SIDE if name not in differ), "recipe_but_lr_epochs"]
     groups = []
     for group in comparisons(records, dataset):
         lengths = equal_macs_lengths(group[0].epochs, [run.metric("macs_full") for run in group])
-        first = _table(group[:1]).iloc[0]
-        same = longer
-        for name in (*(name for name in SIDE_BY_SIDE if name not in differ), "recipe_but_lr_epochs"):
-            same = same[same[name].map(lambda value, wanted=first[name]: value == wanted).astype(bool)]
-        equal = [run.epochs in lengths for run in same.run]
-        groups += [group + further for further in _side_by_side(same.loc[equal], ("model", "recipe_but_lr"))]
+        (first,) = _table(group[:1])
+        equal = [row for row in longer if _values(row, columns) == _values(first, columns)]
+        equal = [row for row in equal if row["run"].epochs in lengths]
+        groups += [group + further for further in _side_by_side(equal, ("model", "recipe_but_lr"))]
     return groups
 
 
 def pooling_groups(records: Records, dataset: str) -> Groups[TrainedRun]:
     """Group the POOLING runs on `dataset`: only model, pooling, learning rate, fold and seed differ."""
-    table = _on(records, dataset, without=())
-    return _side_by_side(table[table.recipe_name == POOLING], ("model", "config"))
+    table = _where(_on(records, dataset, without=()), recipe_name=POOLING)
+    return _side_by_side(table, ("model", "config"))
 
 
 def component_groups(records: Records, dataset: str) -> Groups[TrainedRun]:
     """Group the COMPONENTS runs on `dataset`: only model, config, learning rate, fold and seed differ."""
-    table = _on(records, dataset, without=())
-    return _side_by_side(table[table.recipe_name == COMPONENTS], ("model", "config"))
+    table = _where(_on(records, dataset, without=()), recipe_name=COMPONENTS)
+    return _side_by_side(table, ("model", "config"))
 
 
 def data_efficiency_groups(records: Records, dataset: str) -> Groups[TrainedRun]:
     """Group the DATA_EFFICIENCY runs on `dataset`: only model, part, epochs, learning rate, fold and seed differ."""
-    table = _on(records, dataset, without=())
-    table = table[table.recipe_name == DATA_EFFICIENCY]
+    table = _where(_on(records, dataset, without=()), recipe_name=DATA_EFFICIENCY)
     groups = [
         group
-        for _, part in _grouped(table, ("recipe_but_lr_epochs",))
+        for part in _grouped(table, ("recipe_but_lr_epochs",))
         for group in _side_by_side(part, ("model", "recipe_but_lr", "train_fraction"))
     ]
     return sorted(groups, key=len, reverse=True)
@@ -204,35 +197,30 @@ def searches(records: Records, dataset: str) -> list[SearchRun]:
 def search_groups(records: Records, dataset: str) -> Groups[SearchRun]:
     """Group the search runs that differ only in model and learning rate: they share the validation fold."""
     shared = [name for name in SIDE_BY_SIDE if name != "model"] + ["test_splits"]
-    return [_runs(group) for _, group in _grouped(_table(searches(records, dataset)), shared)]
+    return [_runs(group) for group in _grouped(_table(searches(records, dataset)), shared)]
 
 
 @lru_cache(maxsize=4)
-def _trained(records: Records) -> pandas.DataFrame:
+def _trained(records: Records) -> Table:
     """The newest trained run of each key. The table is cached: callers must not change it."""
     return _table(records.newest(TrainedRun))
 
 
-def _table(runs: Iterable[TrainedRun]) -> pandas.DataFrame:
-    """One row per run; the column `run` contains the run.
+def _table(runs: Iterable[TrainedRun]) -> Table:
+    """One row per run; `run` is the run, and `at` the number of the row.
 
     Runs on other sound under the same names have other `data`. A run without recorded sound gets the sound of the
     other runs on the same clips, if these have only one.
     """
-    import pandas
-
     runs = list(runs)
     contents: dict[Any, set[tuple[str, ...]]] = {}
     for run in runs:
         contents.setdefault(run.data_key, set()).update([run.content] if run.content else [])
     only = {key: next(iter(known)) if len(known) == 1 else () for key, known in contents.items()}
-    columns = (
-        "run", "key", "created", "size", "standin", "seed", "lr", "fold", "recipe_but_lr_epochs", "train_fraction",
-        *BUT_SEED,
-        *(name for name in SIDE_BY_SIDE if name not in BUT_SEED),
-    )  # fmt: skip
-    rows = [{**_row(run), "data": (run.data_key, run.content or only[run.data_key])} for run in runs]
-    return pandas.DataFrame(rows, columns=list(columns)).astype({"standin": bool})
+    return [
+        {**_row(run), "at": at, "data": (run.data_key, run.content or only[run.data_key])}
+        for at, run in enumerate(runs)
+    ]
 
 
 def _row(run: TrainedRun) -> dict[str, Any]:
@@ -260,29 +248,42 @@ def _row(run: TrainedRun) -> dict[str, Any]:
     }
 
 
-def _grouped(table: pandas.DataFrame, columns: Sequence[str]) -> Iterable[tuple[Any, pandas.DataFrame]]:
-    return table.groupby(list(columns), sort=False)
+def _values(row: Mapping[str, Any], columns: Sequence[str]) -> tuple[Any, ...]:
+    return tuple(row[name] for name in columns)
 
 
-def _runs(table: pandas.DataFrame) -> list[Any]:
-    return list(table.run)
+def _where(table: Table, **values: Any) -> Table:
+    """The rows that have all of `values`."""
+    return [row for row in table if all(row[name] == value for name, value in values.items())]
 
 
-def _newest_of(table: pandas.DataFrame, columns: Sequence[str]) -> pandas.DataFrame:
+def _grouped(table: Table, columns: Sequence[str]) -> list[Table]:
+    """Rows with equal values of `columns`; groups in the order of their first row."""
+    groups: dict[tuple[Any, ...], Table] = {}
+    for row in table:
+        groups.setdefault(_values(row, columns), []).append(row)
+    return list(groups.values())
+
+
+def _runs(table: Table) -> list[Any]:
+    return [row["run"] for row in table]
+
+
+def _newest_of(table: Table, columns: Sequence[str]) -> Table:
     """The newest row for each value of `columns`, in the order of the table."""
-    return table.sort_values("created", kind="stable").drop_duplicates(list(columns), keep="last").sort_index()
+    newest = {_values(row, columns): row for row in sorted(table, key=itemgetter("created"))}
+    return sorted(newest.values(), key=itemgetter("at"))
 
 
-def _one_per_seed(table: pandas.DataFrame) -> list[Any]:
-    return _runs(_newest_of(table, ("seed",)).sort_values("seed", kind="stable"))
+def _one_per_seed(table: Table) -> list[Any]:
+    return _runs(sorted(_newest_of(table, ("seed",)), key=itemgetter("seed")))
 
 
-def _on(records: Records, dataset: str, without: tuple[str, ...]) -> pandas.DataFrame:
-    table = _trained(records)
-    return table[(table.dataset == dataset) & ~table.recipe_name.isin(without)]
+def _on(records: Records, dataset: str, without: tuple[str, ...]) -> Table:
+    return [row for row in _trained(records) if row["dataset"] == dataset and row["recipe_name"] not in without]
 
 
-def _side_by_side(table: pandas.DataFrame, differing: tuple[str, ...]) -> Groups[TrainedRun]:
+def _side_by_side(table: Table, differing: tuple[str, ...]) -> Groups[TrainedRun]:
     """Group runs that differ only in fold, seed, learning rate and the columns `differing`; largest group first.
 
     The values of `differing` are the table rows of a group. The first group has each row at the learning rate with the
@@ -290,13 +291,11 @@ def _side_by_side(table: pandas.DataFrame, differing: tuple[str, ...]) -> Groups
     rate, the newest counts: a repaired copy of the data gives another run on the same clips.
     """
     shared = [name for name in SIDE_BY_SIDE if name not in differing]
-    groups = (_one_rate_each(group, differing, ("fold", "seed")) for _, group in _grouped(table, shared))
+    groups = (_one_rate_each(group, differing, ("fold", "seed")) for group in _grouped(table, shared))
     return sorted((chosen for of_group in groups for chosen in of_group), key=len, reverse=True)
 
 
-def _one_rate_each(
-    remaining: pandas.DataFrame, differing: tuple[str, ...], repeats: tuple[str, ...]
-) -> Groups[TrainedRun]:
+def _one_rate_each(remaining: Table, differing: tuple[str, ...], repeats: tuple[str, ...]) -> Groups[TrainedRun]:
     """Split runs so that each value of `differing` has one learning rate in a group: the best first, then the others.
 
     Args:
@@ -305,13 +304,11 @@ def _one_rate_each(
         repeats: columns of which a rate should have many values; of several runs of one value the newest counts.
     """
     groups = []
-    while len(remaining):
+    while remaining:
         newest = _newest_of(remaining, (*differing, "lr", *repeats))
-        rates = newest.groupby([*differing, "lr"], sort=False).agg(runs=("key", "size"), newest=("created", "max"))
-        best = rates.sort_values(["runs", "newest"], kind="stable").reset_index()
-        best = best.drop_duplicates(list(differing), keep="last")
-        chosen = newest.reset_index().merge(best[[*differing, "lr"]], on=[*differing, "lr"]).set_index("index")
-        groups.append(_runs(chosen.sort_index()))
-        at_best = remaining.reset_index().merge(best[[*differing, "lr"]], on=[*differing, "lr"])
-        remaining = remaining[~remaining.index.isin(at_best["index"])]
+        rates = _grouped(newest, (*differing, "lr"))
+        rates.sort(key=lambda rows: (len(rows), max(row["created"] for row in rows)))
+        best = {_values(rows[0], differing): rows[0]["lr"] for rows in rates}  # the last of a model's rates stays
+        groups.append(_runs([row for row in newest if row["lr"] == best[_values(row, differing)]]))
+        remaining = [row for row in remaining if row["lr"] != best[_values(row, differing)]]
     return groups
