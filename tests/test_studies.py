@@ -151,6 +151,22 @@ def test_equal_macs_from_audio_to_table(folder: Path, tmp_path: Path, capsys: py
     again = run("equal_macs", 2, folder, tmp_path, capsys)
     assert again["rows"] == table["rows"]
     assert len(load_records(tmp_path / "records").of_kind(TrainedRun)) == 2 * 4
+    # Without the clips, the same table comes from the records; and what needs the clips says so.
+    records = ["--records", str(tmp_path / "records")]
+    assert main(["equal_macs", *records, "--format", "json"]) == 0
+    printed = capsys.readouterr()
+    assert json.loads(printed.out)["rows"] == table["rows"]
+    assert "no folder of esc50" in printed.err
+    for needs_clips in (["--run", "all"], ["--dry-run"]):
+        assert main(["equal_macs", *records, *needs_clips]) == 2
+        assert "esc50 needs its data: add --data esc50=DIR" in capsys.readouterr().err
+
+
+def test_without_clips_and_without_records_a_study_asks_for_the_clips(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["esc50", "--records", str(tmp_path)]) == 2
+    assert f"{tmp_path} has no run on esc50" in capsys.readouterr().err
 
 
 def test_pooling_from_audio_to_table(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -24,7 +24,7 @@ from reproduce.cli.session import (
     read_undecoded,
     train_missing,
 )
-from reproduce.cli.study_options import TRAIN, TUNE, StudyOptions
+from reproduce.cli.study_options import TRAIN, TUNE, StudyOptions, dataset_of, prints_records
 from reproduce.data.shard_index import is_sharded
 from reproduce.datasets import ClipIndex, dataset_spec, read_variant
 from reproduce.datasets.holdout import HELD_OUT
@@ -48,8 +48,8 @@ from reproduce.experiments.presets import ComparisonPreset, fit_front_end
 from reproduce.figures.data_efficiency import write_data_efficiency_figure
 from reproduce.paper import load_paper
 from reproduce.records.records import Records
-from reproduce.records.runs import BaselineRun, SearchRun
-from reproduce.records.store import load_records
+from reproduce.records.runs import BaselineRun, SearchRun, TrainedRun
+from reproduce.records.store import default_records, load_records
 from reproduce.tables import Table, TableInputs, build
 from reproduce.tables.comparison import comparison_table, tune_table
 from reproduce.tables.conditions import counted, epochs_text
@@ -61,7 +61,12 @@ COMPARISONS = (TRAIN, "esc50")  # studies with a baseline
 
 
 def run_study(options: argparse.Namespace) -> int:
-    """Train the study's runs without a record, then print the table of exactly the study's runs."""
+    """Train the study's runs without a record, then print the table of exactly the study's runs.
+
+    Without the folder of the clips, print every recorded run of the study.
+    """
+    if prints_records(options):
+        return _print_recorded(options)
     asked = StudyOptions.of(options)
     chosen = _choose(asked)
     asked = replace(asked, fold=asked.fold or chosen.preset.validation_fold or FOLDS[0])
@@ -88,6 +93,21 @@ def run_study(options: argparse.Namespace) -> int:
         store = replace(store, index=with_validation(store.index, asked.fold))
     experiments = normalised(asked, plan(preset, store.index), store.index)
     return _train(asked, experiments, store, weights)
+
+
+def _print_recorded(options: argparse.Namespace) -> int:
+    """Print the study's table of all records, where a user gave no clips to train on."""
+    folder, study = options.records or default_records(), getattr(options, "study", TRAIN)
+    dataset = dataset_of(options)
+    records = load_records(folder)
+    if not any(isinstance(run, TrainedRun) and run.dataset == dataset for run in records):
+        raise InputError(f"{folder} has no run on {dataset}, and to train one takes its data: add --data {dataset}=DIR")
+    log(f"no folder of {dataset}: this is what {folder} holds; to train, add --data {dataset}=DIR")
+    inputs = TableInputs(load_paper(), records, folder)
+    print_table(_table(study, dataset, inputs), options.format)
+    if getattr(options, "figures", None) is not None:
+        log_files(write_data_efficiency_figure(records, options.figures))
+    return 0
 
 
 def _choose(asked: StudyOptions) -> ChosenPreset:
@@ -181,7 +201,7 @@ def _print_study(asked: StudyOptions, keys: Mapping[str, Experiment]) -> int:
     runs = [run for run in stored if run.key in keys or isinstance(run, context)]
     log_missing(keys, {run.key for run in runs})
     inputs = TableInputs(load_paper(), Records(tuple(runs)), asked.training.records)
-    print_table(_table(asked, inputs), asked.format)
+    print_table(_table(asked.study, asked.dataset, inputs), asked.format)
     if asked.figures is not None:
         log_files(write_data_efficiency_figure(inputs.records, asked.figures))
     if asked.is_own and asked.study == TUNE:
@@ -196,10 +216,10 @@ def _log_lines(lines: Iterable[str]) -> None:
         log(line)
 
 
-def _table(asked: StudyOptions, inputs: TableInputs) -> Table:
-    if asked.study in COMPARISONS:
-        return comparison_table(inputs, asked.dataset)
-    return tune_table(inputs, asked.dataset) if asked.study == TUNE else build(asked.study, inputs)
+def _table(study: str, dataset: str, inputs: TableInputs) -> Table:
+    if study in COMPARISONS:
+        return comparison_table(inputs, dataset)
+    return tune_table(inputs, dataset) if study == TUNE else build(study, inputs)
 
 
 # --- the runs ---

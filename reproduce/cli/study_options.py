@@ -9,7 +9,7 @@ from pathlib import Path
 
 from reproduce.cli import options as o
 from reproduce.datasets import dataset_spec, list_datasets, location_of
-from reproduce.datasets.locations import expand_home
+from reproduce.datasets.locations import expand_home, parse_locations
 from reproduce.errors import InputError, displayable
 from reproduce.experiments.model_names import ModelName
 from reproduce.records.store import default_records
@@ -83,7 +83,7 @@ class StudyOptions:
         Raises:
             InputError: an unknown data set, no folder for it or two, or a field that cannot be changed so.
         """
-        dataset = _dataset_of(options)
+        dataset = dataset_of(options)
         path = path_of(dataset, options)
         if options.records is None:
             options.records = options.runs / "records" if dataset in OWN_DATASETS else default_records()
@@ -113,7 +113,7 @@ class StudyOptions:
         )
 
 
-def _dataset_of(options: argparse.Namespace) -> str:
+def dataset_of(options: argparse.Namespace) -> str:
     """The registered data set; InputError for another name, and for a folder or CSV in its place."""
     name = getattr(options, "name", "esc50")
     if name not in list_datasets() and Path(name).exists():
@@ -122,6 +122,14 @@ def _dataset_of(options: argparse.Namespace) -> str:
             f"{name}: this is a path, not the name of a data set: write {options.command} {dataset} {shlex.quote(name)}"
         )
     return dataset_spec(name).name
+
+
+def prints_records(options: argparse.Namespace) -> bool:
+    """Whether a study of a registered data set is asked for without clips to train on: its records are printed."""
+    dataset = dataset_of(options)
+    if dataset in OWN_DATASETS or options.dry_run or options.run == "all":
+        return False
+    return getattr(options, "path", None) is None and dataset not in parse_locations(options.data, options.datasets)
 
 
 def path_of(dataset: str, options: argparse.Namespace) -> Path:
