@@ -17,6 +17,8 @@ from make_audio import cut_short, tone
 from reproduce.__main__ import main
 from reproduce.audio.spec import AudioSpec
 from reproduce.data.group_hints import group_hint
+from reproduce.data.shard_reader import open_shards
+from reproduce.data.shard_writer import write_shards
 from reproduce.data.survey import survey_clips, usable_clips
 from reproduce.data.training_norm import training_norms
 from reproduce.datasets import read_dataset
@@ -163,6 +165,11 @@ def test_statistics_are_those_of_the_training_clips_alone(tmp_path: Path) -> Non
     both = training_norms(index, spec, [("train", "test")], tmp_path / "cache")[("train", "test")]
     assert loud.mean > both.mean + 1
     assert replace(loud, mean=0.0, std=1.0) == replace(spec, mean=0.0, std=1.0)
+    write_shards(index, tmp_path / "shards")
+    shards = open_shards(tmp_path / "shards", spec)
+    waveforms = shards.waveforms
+    from_shards = training_norms(shards.index, spec, [("train",)], tmp_path / "cache", waveforms=waveforms)
+    assert from_shards == {("train",): loud}
 
 
 @pytest.mark.parametrize(
@@ -463,3 +470,15 @@ def test_a_search_on_clips_of_several_labels_ranks_the_rates_by_map(
     rates = {row["row"]: row["measured"] for row in json.loads(printed.out)["rows"]}
     best = max(rates, key=lambda name: rates[name])
     assert f"--set {best} --models ast_debug" in printed.err
+
+
+def test_shards_of_own_clips_train_with_the_statistics_of_their_sound(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    listed = make_list(tmp_path / "data", splits=("train", "train", "test"))
+    shards = tmp_path / "shards"
+    assert main(["data", "shard", "csv", str(shards), "--data", f"csv={listed}"]) == 0
+    assert main(["train", "csv", str(shards), "--preset", "debug", "--runs", str(tmp_path / "runs")]) == 0
+    trained = load_records(tmp_path / "runs/records").of_kind(TrainedRun)
+    assert len(trained) == 2
+    assert all(run.normalise and run.front_end.mean != PRESETS["debug"].front_end.mean for run in trained)

@@ -16,6 +16,7 @@ from reproduce.cli.progress import progress_bar
 from reproduce.cli.study_options import TUNE, StudyOptions
 from reproduce.data.group_hints import GroupHint, group_hint
 from reproduce.data.survey import survey_clips, usable_clips
+from reproduce.data.waveform_store import Waveforms
 from reproduce.datasets import ClipIndex, dataset_spec, read_variant
 from reproduce.datasets.holdout import hold_out
 from reproduce.datasets.readers.scan import split_suffix
@@ -82,8 +83,17 @@ def with_validation(index: ClipIndex, fold: str) -> ClipIndex:
     return index if len(folds) >= 3 else hold_out(index, tuple(name for name in folds if name != fold))
 
 
-def normalised(asked: StudyOptions, experiments: list[Experiment], usable: ClipIndex) -> list[Experiment]:
-    """The experiments with the statistics of their training clips, unless the user wants others."""
+def normalised(
+    asked: StudyOptions, experiments: list[Experiment], usable: ClipIndex, waveforms: Waveforms | None = None
+) -> list[Experiment]:
+    """The experiments with the statistics of their training clips, unless the user wants others.
+
+    Args:
+        asked: the command.
+        experiments: with one front end.
+        usable: the clips.
+        waveforms: of shards; None where the clips are files.
+    """
     if not (asked.normalise == "data" or (asked.normalise is None and asked.is_own)):
         return experiments
     if {"front_end.mean", "front_end.std"} & set(asked.changes):
@@ -93,7 +103,8 @@ def normalised(asked: StudyOptions, experiments: list[Experiment], usable: ClipI
     (front_end,) = {experiment.front_end for experiment in experiments}
     sets = [experiment.train_splits for experiment in experiments]
     with progress_bar("measuring log-mels", total=min(CLIPS, len(usable))) as bar:
-        fitted = training_norms(usable, front_end, sets, survey_folder(asked.training.runs), bar.update)
+        cache = survey_folder(asked.training.runs)
+        fitted = training_norms(usable, front_end, sets, cache, bar.update, waveforms)
     return [replace(e, front_end=fitted[e.train_splits], normalise=MEASURED) for e in experiments]
 
 

@@ -91,7 +91,8 @@ def run_study(options: argparse.Namespace) -> int:
     store = open_store(request, stream=training.execution.stream)
     if asked.study == TUNE:
         store = replace(store, index=with_validation(store.index, asked.fold))
-    experiments = normalised(asked, plan(preset, store.index), store.index)
+    shards = store.waveforms if is_sharded(asked.path) else None
+    experiments = normalised(asked, plan(preset, store.index), store.index, shards)
     return _train(asked, experiments, store, weights)
 
 

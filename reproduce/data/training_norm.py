@@ -15,9 +15,10 @@ import numpy as np
 from reproduce.audio.errors import AudioError
 from reproduce.audio.log_mel import log_mel, stack_waveforms
 from reproduce.audio.spec import AudioSpec
-from reproduce.audio.waveforms import load_waveform
+from reproduce.audio.waveforms import load_waveform, remove_mean
 from reproduce.data.norm_stats import Moments, sound_cells
 from reproduce.data.survey import state_of
+from reproduce.data.waveform_store import Waveforms
 from reproduce.datasets.index import ClipIndex
 from reproduce.errors import InputError
 from reproduce.files import read_arrays, write_arrays
@@ -36,6 +37,7 @@ def training_norms(
     train_sets: Sequence[SplitSet],
     cache: Path,
     on_clip: Callable[[], object] = lambda: None,
+    waveforms: Waveforms | None = None,
 ) -> dict[SplitSet, AudioSpec]:
     """Fit the front end's mean and deviation to every set of training splits.
 
@@ -45,6 +47,7 @@ def training_norms(
         train_sets: splits that a run trains on, a set per fold.
         cache: folder of earlier results; it is made if it is absent.
         on_clip: called after every clip, for a progress bar.
+        waveforms: of the clips of `index`, where these are no files: shards.
 
     Returns:
         The front end of every set.
@@ -53,10 +56,11 @@ def training_norms(
         InputError: a set has no frame of sound.
     """
     wanted = dict.fromkeys(train_sets)
-    chosen = index.where_split(*{split for splits in wanted for split in splits})
-    if len(chosen) > CLIPS:
-        chosen = chosen.take(np.sort(np.random.default_rng(0).choice(len(chosen), CLIPS, replace=False)))
-    moments = _cached_moments(chosen, front_end, cache, on_clip)
+    positions = index.positions_of(*{split for splits in wanted for split in splits})
+    if len(positions) > CLIPS:
+        positions = positions[np.sort(np.random.default_rng(0).choice(len(positions), CLIPS, replace=False))]
+    chosen = index.take(positions)
+    moments = _cached_moments(chosen, waveforms and waveforms.take(positions), front_end, cache, on_clip)
     names = chosen.splits.tolist()
     fitted = {}
     for splits in wanted:
@@ -73,7 +77,11 @@ def _with_statistics(front_end: AudioSpec, mean: float, std: float) -> AudioSpec
 
 
 def _cached_moments(
-    index: ClipIndex, front_end: AudioSpec, cache: Path, on_clip: Callable[[], object]
+    index: ClipIndex,
+    waveforms: Waveforms | None,
+    front_end: AudioSpec,
+    cache: Path,
+    on_clip: Callable[[], object],
 ) -> list[Moments]:
     """The moments of every clip; `index` names its clips by what they hold, see `survey.state_of`."""
     spec = _with_statistics(front_end, 0.0, 1.0)
@@ -86,7 +94,10 @@ def _cached_moments(
     def measure(position: int) -> Moments:
         clip = index.clip(position)
         try:
-            waveform = load_waveform(clip.path, spec, clip.start, clip.stop, max_samples=spec.samples)
+            if waveforms is None:
+                waveform = load_waveform(clip.path, spec, clip.start, clip.stop, max_samples=spec.samples)
+            else:
+                waveform = remove_mean(waveforms[position][: spec.samples])
         except AudioError:  # the run reports it
             return Moments()
         waveforms, lengths = stack_waveforms([waveform])
