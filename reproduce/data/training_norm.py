@@ -100,8 +100,8 @@ def _cached_moments(
                 waveform = remove_mean(waveforms[position][: spec.samples])
         except AudioError:  # the run reports it
             return Moments()
-        waveforms, lengths = stack_waveforms([waveform])
-        return Moments.of(sound_cells(log_mel(waveforms, lengths, spec), lengths, spec))
+        stacked, lengths = stack_waveforms([waveform])
+        return Moments.of(sound_cells(log_mel(stacked, lengths, spec), lengths, spec))
 
     moments = []
     for result in ordered_map(measure, range(len(index)), decoding_threads()):
