@@ -90,7 +90,7 @@ def _cached_moments(
     stored = read_arrays(file, "damaged statistics", "delete the file; they are measured again")
     known = np.empty(0) if stored is None else stored.get("moments", np.empty(0))
     if known.shape == (len(index), 3) and known.any():  # clips without any sound are measured again
-        return [Moments(int(n), float(mean), float(m2)) for n, mean, m2 in known]
+        return [Moments(int(n), float(mean), float(m2)) for n, mean, m2 in known.tolist()]
 
     def measure(position: int) -> Moments:
         clip = index.clip(position)
