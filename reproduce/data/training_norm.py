@@ -88,9 +88,9 @@ def _cached_moments(
     text = json.dumps([state_of(index), spec.to_dict()], sort_keys=True)
     file = cache / f"norm-{hashlib.sha256(text.encode()).hexdigest()[:32]}.npz"
     stored = read_arrays(file, "damaged statistics", "delete the file; they are measured again")
-    known = np.empty(0) if stored is None else stored.get("moments", np.empty(0))
+    known = np.empty((0, 3)) if stored is None else stored.get("moments", np.empty((0, 3)))
     if known.shape == (len(index), 3) and known.any():  # clips without any sound are measured again
-        return [Moments(int(n), float(mean), float(m2)) for n, mean, m2 in known.tolist()]
+        return [Moments(int(n), float(mean), float(m2)) for n, mean, m2 in known]
 
     def measure(position: int) -> Moments:
         clip = index.clip(position)
