@@ -32,12 +32,12 @@ from models.cost_items import (
 )
 from models.layers import (
     ClassifierHead,
-    DropPath,
     Mlp,
     at_least_float32,
     check_config,
     drop_path_rates,
     init_linear_weights,
+    make_drop_path,
 )
 from models.position_embedding import PREFIX_TOKENS, position_grid, resize_position_embedding
 from models.registry import register_presets
@@ -193,7 +193,7 @@ class Block(nn.Module):
         self.attn = Attention(dim, config.num_heads, config.attention)
         self.norm2 = nn.LayerNorm(dim, eps=config.norm_eps)
         self.mlp = Mlp(dim, int(dim * config.mlp_ratio))
-        self.drop_path = DropPath(drop_path)
+        self.drop_path = make_drop_path(drop_path)
 
     def forward(self, x: Tensor) -> Tensor:
         x = x + self.drop_path(self.attn(self.norm1(x)))

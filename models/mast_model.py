@@ -29,11 +29,11 @@ from models.cost_items import (
 )
 from models.layers import (
     ClassifierHead,
-    DropPath,
     Mlp,
     at_least_float32,
     drop_path_rates,
     init_linear_weights,
+    make_drop_path,
 )
 from models.mast_config import MASTConfig, plan_blocks
 from models.pooling_attention import ATTENTION_PATHS, BlockPlan, PoolingAttention
@@ -87,7 +87,7 @@ class Block(nn.Module):
         self.pool_skip = pool if max(plan.stride_q) > 1 else None
         self.norm2 = nn.LayerNorm(plan.dim_out, eps=config.norm_eps)
         self.mlp = Mlp(plan.dim_out, int(plan.dim_out * config.mlp_ratio))
-        self.drop_path = DropPath(drop_path)
+        self.drop_path = make_drop_path(drop_path)
 
     def _pool_skip(self, x: Tensor) -> Tensor:
         """(B, tokens, dim_out) to (B, pooled tokens, dim_out)."""

@@ -96,6 +96,9 @@ def test_spec_survives_a_dict_and_refuses_unknown_fields() -> None:
         {"preemphasis": 1.5},
         {"pad": "repeat"},
         {"frames": 64.0},
+        {"std": float("inf")},
+        {"frame_length_ms": 10**30},
+        {"frame_length_ms": 9000.0},
         {"preemphasis": "0.97"},
     ],
 )

@@ -211,6 +211,10 @@ def reshape_a_moment(content: dict[str, Any]) -> None:
     content["optimizer"]["state"][0]["exp_avg"] = torch.zeros(3)
 
 
+def drop_the_steps(content: dict[str, Any]) -> None:
+    del content["optimizer"]["state"][0]["step"]
+
+
 def drop_a_weight(content: dict[str, Any]) -> None:
     content["model"] = dict(list(content["model"].items())[1:])
 
@@ -239,6 +243,7 @@ def drop_a_group(content: dict[str, Any]) -> None:
         put("optimizer", "text"),
         put("model", make_model("mast_debug").state_dict()),
         reshape_a_moment,
+        drop_the_steps,
         drop_a_weight,
         make_a_weight_sparse,
         drop_a_group,

@@ -310,6 +310,22 @@ def test_shapes_and_items_have_names_in_records_old_and_new(details: dict[str, o
     assert (run.items[0].kind, run.items[0].macs) == ("mlp", 7)
 
 
+@pytest.mark.parametrize(
+    "details",
+    [
+        {"libraries": {"fvcore": "many"}},
+        {"libraries": {"fvcore": True}},
+        {"items": [{"block": "block 1", "kind": "mlp", "macs": "7"}]},
+        {"shapes": [["block 1", "1024", 16, 64, 96, 0]]},
+    ],
+    ids=lambda details: json.dumps(details),
+)
+def test_counts_that_are_no_numbers_are_named(details: dict[str, object], tmp_path: Path) -> None:
+    append_record(tmp_path, make_cost_record(details=details))
+    with pytest.raises(InputError, match=r"where a number should be"):
+        load_runs(tmp_path)
+
+
 def test_a_removed_field_of_a_recipe_is_ignored_and_a_later_one_has_its_default(tmp_path: Path) -> None:
     recipe = {**make_record().experiment["recipe"], "roll": 0}
     append_record(tmp_path, make_record(experiment={"recipe": recipe}))

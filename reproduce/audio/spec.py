@@ -14,6 +14,7 @@ AUDIOSET_MEAN, AUDIOSET_STD = -4.2677393, 4.5689974
 ESC50_MEAN, ESC50_STD = -6.6268077, 5.358466
 BATCHED, TORCHAUDIO = "batched", "torchaudio"
 FRONT_ENDS = (BATCHED, TORCHAUDIO)
+MOST_CELLS = 1 << 26  # frames times samples per transform, 256 MiB: five times those of a minute of 48 kHz
 
 
 @dataclass(frozen=True)
@@ -59,13 +60,18 @@ class AudioSpec:
             if not isinstance(value, kind):
                 raise ValueError(f"AudioSpec.{stated.name} must be {what}, not {value!r:.40}")
         for name in ("sample_rate", "mels", "frames", "frame_length_ms", "frame_shift_ms", "std"):
-            if not getattr(self, name) > 0:
-                raise ValueError(f"AudioSpec.{name} must be positive, not {getattr(self, name)!r}")
+            if not 0 < getattr(self, name) < math.inf:
+                raise ValueError(f"AudioSpec.{name} must be positive and finite, not {getattr(self, name)!r}")
         if not math.isfinite(self.mean):
             raise ValueError(f"AudioSpec.mean must be finite, not {self.mean!r}")
         if self.win_length < 2 or self.hop_length < 1:
             raise ValueError(
                 f"AudioSpec: a window of {self.win_length} or a hop of {self.hop_length} samples is too short"
+            )
+        if self.frames * self.n_fft > MOST_CELLS:
+            raise ValueError(
+                f"AudioSpec: {self.frames:.3g} frames of {self.n_fft:.3g} samples do not fit: take fewer frames or a "
+                "shorter window"
             )
         if not 0 <= self.low_hz < self.top_hz <= self.sample_rate / 2:
             raise ValueError(

@@ -134,9 +134,7 @@ def _scored(record: RunRecord) -> dict[str, Any]:
         "front_end": AudioSpec.from_dict(experiment["front_end"]),
         "multilabel": _is_multilabel(record),
         "unit": str(data.get("unit", "clip")),
-        "problems": tuple(
-            _named(Problem, p, ("clip_id", "reason", "fatal", "message")) for p in data.get("problems", ())
-        ),
+        "problems": tuple(_named(Problem, problem, _PROBLEM) for problem in data.get("problems", ())),
     }
 
 
@@ -223,15 +221,14 @@ def clustering_identity(experiment: Mapping[str, Any]) -> str:
 
 def _cost(record: RunRecord) -> CostRun:
     experiment, details = record.experiment, record.details
-    shape_fields = ("block", "tokens", "freq", "time", "width", "prefix_tokens")
     return CostRun(
         **_run(record),
         **_model(record),
         input_size=_size(experiment["input_size"]),
         num_classes=experiment["num_classes"],
-        shapes=tuple(_named(BlockShape, shape, shape_fields) for shape in details.get("shapes", ())),
-        items=tuple(_named(CostItem, item, ("block", "kind", "macs")) for item in details.get("items", ())),
-        libraries=dict(details.get("libraries", {})),
+        shapes=tuple(_named(BlockShape, shape, _SHAPE) for shape in details.get("shapes", ())),
+        items=tuple(_named(CostItem, item, _ITEM) for item in details.get("items", ())),
+        libraries={_text(name): _number(macs) for name, macs in details.get("libraries", {}).items()},
         code=str(details.get("code", "")),
     )
 
@@ -293,10 +290,17 @@ def _conditions(record: RunRecord, kind: type[ConditionsRun]) -> ConditionsRun:
     )
 
 
-def _named(kind: Callable[..., Named], stored: Any, names: tuple[str, ...]) -> Named:
-    """Build `kind` from an object with names, or from an older list of values in the order of `names`."""
-    values = stored if isinstance(stored, Mapping) else dict(zip(names, stored, strict=True))
-    return kind(**values)
+def _named(kind: Callable[..., Named], stored: Any, fields: _Fields) -> Named:
+    """Build `kind` from an object with `fields`, or from an older list of values in their order."""
+    values = stored if isinstance(stored, Mapping) else dict(zip(fields, stored, strict=True))
+    return kind(**{name: read(values[name]) for name, read in fields.items() if name in values})
+
+
+def _number(stored: Any) -> float:
+    """A stored number. Raises TypeError for anything else."""
+    if type(stored) not in (int, float):
+        raise TypeError(f"{stored!r:.40} where a number should be")
+    return stored  # type: ignore[no-any-return]
 
 
 def _size(stored: Any) -> tuple[int, int]:
@@ -304,6 +308,12 @@ def _size(stored: Any) -> tuple[int, int]:
     return int(mels), int(frames)
 
 
+_Fields = Mapping[str, Callable[[Any], Any]]
+_SHAPE: _Fields = {
+    "block": _text, "tokens": _number, "freq": _number, "time": _number, "width": _number, "prefix_tokens": _number,
+}  # fmt: skip
+_PROBLEM: _Fields = {"clip_id": _text, "reason": _text, "fatal": bool, "message": _text}
+_ITEM: _Fields = {"block": _text, "kind": _text, "macs": _number}
 READERS: Mapping[str, Callable[[RunRecord], Run]] = {
     "train": lambda record: _trained(record, TrainedRun),
     "search": lambda record: _trained(record, SearchRun),

@@ -127,7 +127,10 @@ def check_content(content: Mapping[str, Any], model: nn.Module, optimizer: torch
     if counts[0] != counts[1]:
         raise ValueError("the optimiser is of another model")
     parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+    names = {"momentum_buffer"} if isinstance(optimizer, torch.optim.SGD) else {"step", "exp_avg", "exp_avg_sq"}
     for index, moments in saved["state"].items():
+        if set(moments) != names:
+            raise ValueError("the optimiser's state lacks a part, or is of another optimiser")
         if any(value.ndim and value.shape != parameters[index].shape for value in moments.values()):
             raise ValueError("the optimiser's state is of another model")
         _check_dense(moments.values())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from copy import deepcopy
 from typing import Any
 
 import numpy as np
@@ -114,7 +115,7 @@ def damage_json(value: Any, random: Generator) -> Any:
             case 2 if isinstance(holder, dict):
                 holder[pick(NAMES, random)] = holder.pop(key)
             case _:
-                holder[key] = pick(VALUES, random)
+                holder[key] = deepcopy(pick(VALUES, random))  # a later damage may change it
     return value
 
 
