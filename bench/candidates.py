@@ -15,6 +15,7 @@ from reproduce.audio.spec import AudioSpec
 from reproduce.efficiency.candidates import inference_candidate, training_candidate
 from reproduce.efficiency.compilation import compile_model
 from reproduce.efficiency.interleaved import Candidate
+from reproduce.environment import with_weights_in
 
 PAPER_INPUT = (AudioSpec().mels, AudioSpec().frames)
 DEBUG_MELS, DEBUG_SHRINK = 32, 8  # the debug models test the code, not the speed: their input is small
@@ -70,7 +71,7 @@ class ModelCase:
         """Make a candidate of any model with CLASSES classes: (batch, 1, mels, frames) -> logits."""
         x = self.spectrograms()
         if self.mode == "inference":
-            return inference_candidate(name, model, x, self.precision)
+            return inference_candidate(name, with_weights_in(self.precision, model), x, self.precision)
         targets = torch.zeros(self.batch, CLASSES, device=self.device)
         targets[:, 0] = 1.0
         return training_candidate(name, model, x, targets, self.precision)
@@ -80,6 +81,8 @@ class ModelCase:
         name = f"{family}_{self.preset}"
         ours = (model or create_model(name, input_size=self.size)).to(self.device)
         complexity = measure_complexity(ours)
+        if self.mode == "inference":
+            ours = with_weights_in(self.precision, ours)
         facts = {"macs_module_only": complexity.macs_module_only, "macs_full": complexity.macs_full}
         candidate = self.candidate(name, ours)
         if self.compiled:

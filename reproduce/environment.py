@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import copy
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
+from torch import nn
 
+from models.layers import ClassifierHead
 from reproduce.errors import InputError
 from reproduce.machine import cpu_name, describe_machine
 from reproduce.precision import AUTO, PRECISIONS
+
+Model = TypeVar("Model", bound=nn.Module)
 
 
 def choose_device(name: str = "auto") -> str:
@@ -89,6 +94,32 @@ def computing_in(precision: str, device: torch.device | str) -> Iterator[None]:
         if kind == "cuda":
             torch.set_float32_matmul_precision(before[0])
             torch.backends.cudnn.allow_tf32 = before[1]
+
+
+def with_weights_in(precision: str, model: Model) -> Model:
+    """The model for inference in `computing_in(precision)`: for a narrow precision a copy with narrow weights.
+
+    Autocast casts the weights of linear layers and convolutions on every call; at batch 1 this takes an eighth of the
+    time of MAST in bfloat16 on a CPU with AMX. The copy holds what autocast would make of them, so its results are
+    equal bit for bit. Our heads, which compute in float32, keep their weights.
+
+    Args:
+        precision: as for `computing_in`; at "float32" the model itself is returned.
+        model: any; it is not changed.
+    """
+    dtype = getattr(torch, precision)
+    if all(part.weight.dtype == dtype for part in _products(model)):
+        return model
+    narrow = copy.deepcopy(model)
+    for part in _products(narrow):
+        part.to(dtype)
+    return narrow
+
+
+def _products(model: nn.Module) -> list[nn.Linear | nn.Conv2d]:
+    """The layers whose products follow the precision."""
+    heads = {part for head in model.modules() if isinstance(head, ClassifierHead) for part in head.modules()}
+    return [part for part in model.modules() if isinstance(part, nn.Linear | nn.Conv2d) and part not in heads]
 
 
 def synchronise(device: torch.device | str) -> None:

@@ -13,7 +13,14 @@ from pathlib import Path
 import pytest
 import torch
 
-from reproduce.environment import choose_device, choose_precision, computing_in, describe_environment
+from models import create_model
+from reproduce.environment import (
+    choose_device,
+    choose_precision,
+    computing_in,
+    describe_environment,
+    with_weights_in,
+)
 from reproduce.errors import InputError
 from reproduce.machine import (
     CpuTimes,
@@ -153,3 +160,20 @@ def test_a_process_that_computes_makes_the_machine_busy() -> None:
     finally:
         loop.kill()
         loop.wait()
+
+
+@pytest.mark.parametrize("name", ["ast_debug", "mast_debug", "ast_mbt"])
+def test_narrow_weights_give_the_very_results_of_autocast(name: str) -> None:
+    torch.manual_seed(0)
+    size = (32, 96)
+    model = create_model(name, input_size=size, num_classes=5).eval()
+    narrow = with_weights_in("bfloat16", model)
+    x = torch.randn(2, 1, *size)
+    with torch.inference_mode(), computing_in("bfloat16", "cpu"):
+        assert torch.equal(narrow(x), model(x))
+    assert with_weights_in("bfloat16", narrow) is narrow
+    assert with_weights_in("float32", model) is model
+    assert {p.dtype for p in model.parameters()} == {torch.float32}
+    assert {p.dtype for p in narrow.head.parameters()} == {torch.float32}
+    sizes = [sum(p.numel() * p.element_size() for p in m.parameters()) for m in (narrow, model)]
+    assert sizes[0] < 0.7 * sizes[1]

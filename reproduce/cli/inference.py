@@ -15,7 +15,7 @@ from reproduce.cli.study_options import path_of
 from reproduce.cli.windows import asks_for_windows, predict_in_windows, window_batches
 from reproduce.datasets import ClipIndex, dataset_spec, location_of, read_variant
 from reproduce.efficiency.compilation import compile_model
-from reproduce.environment import choose_device, choose_precision
+from reproduce.environment import choose_device, choose_precision, with_weights_in
 from reproduce.errors import InputError
 from reproduce.evaluation.embedding_files import EmbeddingRows, check_suffix, write_embeddings
 from reproduce.evaluation.inference import (
@@ -39,7 +39,7 @@ def run_predict(options: argparse.Namespace) -> int:
     """Print the most probable classes of every sound, or of every window of it."""
     inference = _inference_options(options)
     sounds = _find_sounds(options)
-    trained = _load(options, inference.device, options.compile)
+    trained = _load(options, inference.device, inference.precision, options.compile)
     index = index_of_sounds(sounds, trained)
     if asks_for_windows(options):
         return predict_in_windows(options, trained, index, inference)
@@ -87,7 +87,7 @@ def run_embed(options: argparse.Namespace) -> int:
     labelled = not options.sounds
     index = _read_data(options) if labelled else None
     sounds = _find_sounds(options)
-    trained = _load(options, inference.device, options.compile)
+    trained = _load(options, inference.device, inference.precision, options.compile)
     index = index or index_of_sounds(sounds, trained)
 
     def parts() -> Iterator[EmbeddingRows]:
@@ -109,7 +109,7 @@ def run_embed(options: argparse.Namespace) -> int:
 def run_evaluate(options: argparse.Namespace) -> int:
     """Print a trained model's scores on a data set's test clips, or on another split or fold."""
     inference = _inference_options(options)
-    trained = _load(options, inference.device, options.compile)
+    trained = _load(options, inference.device, inference.precision, options.compile)
     spec = dataset_spec(options.name)
     index = read_variant(spec.name, path_of(spec.name, options), options.variant, follow_outside=options.follow_outside)
     splits = (options.split,) if options.split else spec.test_splits
@@ -154,9 +154,10 @@ def run_inspect(options: argparse.Namespace) -> int:
 # --- what they share --------------------------------------------------------------------------------------------------
 
 
-def _load(options: argparse.Namespace, device: str, compiled: bool = False) -> TrainedModel:
+def _load(options: argparse.Namespace, device: str, precision: str = "float32", compiled: bool = False) -> TrainedModel:
     """The model of `--model`, with the front end of `--front-end`."""
     trained = open_model(options.model, device, options.function)
+    trained = replace(trained, model=with_weights_in(precision, trained.model))
     if compiled:
         compile_model(trained.model, device)
     if options.front_end is None:

@@ -10,13 +10,13 @@ from __future__ import annotations
 import os
 import warnings
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, TypeAlias, overload
 
 import numpy as np
 
 from reproduce.data.waveform_store import WaveformStore
-from reproduce.environment import choose_device, choose_precision
+from reproduce.environment import choose_device, choose_precision, with_weights_in
 from reproduce.errors import InputError
 from reproduce.evaluation.events import Choice, Detection, WindowDetections, merge_events
 from reproduce.evaluation.given_sounds import GivenSounds, are_several, name_of, require_no_folder
@@ -110,6 +110,7 @@ class Classifier(SharedModel):
         self, trained: TrainedModel, device: str = "cpu", *, batch_size: int = 16, precision: str = "float32"
     ) -> None:
         self.trained, self.device, self.batch_size, self.precision = trained, device, batch_size, precision
+        self._applied = replace(trained, model=with_weights_in(precision, trained.model))
 
     def __repr__(self) -> str:
         return f"Classifier({self.trained.name}, {self.classes} classes, {self.seconds:.2f} s, {self.device})"
@@ -261,7 +262,7 @@ class Classifier(SharedModel):
         named = index_of_sounds([name_of(sound, i) for i, sound in enumerate(listed)], self.trained)
         waveforms = GivenSounds(tuple(listed), sample_rate, spec)
         store, cut = measured(WaveformStore(named, spec, waveforms, ()))
-        predicted = predict_store(self.trained, store, self._options(crops))
+        predicted = predict_store(self._applied, store, self._options(crops))
         if predicted.problems:
             raise InputError(predicted.problems[0].message)
         if cut and crops == 1:
@@ -282,7 +283,7 @@ class Classifier(SharedModel):
         windows = Windows.fitted(spec, window, hop)
         index = index_of_sounds([name_of(sound, 0)], self.trained)
         given = GivenSounds((sound,), sample_rate, spec)
-        for batch in predict_windows(self.trained, index, windows, self._options(), blocks_of=given.blocks):
+        for batch in predict_windows(self._applied, index, windows, self._options(), blocks_of=given.blocks):
             if damage := next((problem.message for problem in batch.problems if problem.fatal), None):
                 raise InputError(damage)
             yield batch
