@@ -370,6 +370,12 @@ def test_a_metric_named_like_a_column_keeps_both(tmp_path: Path) -> None:
     assert (row["epochs"], row["epochs_metric"]) == (1, 7.0)
 
 
+def test_names_that_utf8_cannot_hold_are_escaped(tmp_path: Path) -> None:
+    append_record(tmp_path, make_record(metrics={"top1": 1.0, "\udcff": 2.0}, experiment={"model": "\udcfe_tiny"}))
+    row = load_frame(tmp_path).iloc[0]
+    assert (row["model"], row["\\udcff"]) == ("\\udcfe_tiny", 2.0)
+
+
 def test_an_empty_folder_gives_an_empty_frame_and_an_absent_one_an_error(tmp_path: Path) -> None:
     assert load_frame(tmp_path).empty
     with pytest.raises(InputError, match="no such folder of records"):

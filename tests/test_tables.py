@@ -18,6 +18,7 @@ from reproduce.records.record import RunRecord
 from reproduce.records.records import Records
 from reproduce.records.store import append_record, load_records
 from reproduce.tables import Cell, Table, TableInputs, measured, register_table, table_specs
+from reproduce.tables.base import Column, ratio_row
 from reproduce.tables.render import reasons, render
 
 BOTH_COSTS = (
@@ -123,6 +124,13 @@ def test_the_ratio_row_divides_ours_by_ours_and_the_papers_by_the_papers() -> No
     assert (ratio.measured, ratio.paper, ratio.unit) == (4.0, pytest.approx(103.4 / 25.6), "x")
     exact = cell(table, "ratio", "params_exact")
     assert (exact.measured, exact.paper) == (1.6, None)
+
+
+def test_nothing_is_a_multiple_of_zero() -> None:
+    one, zero = {"macs": measured(1.0, "G", "")}, {"macs": measured(0.0, "G", "")}
+    columns = [Column("macs", "MACs")]
+    assert ratio_row("", one, zero, columns).cells == {}
+    assert ratio_row("", zero, one, columns).cells["macs"].measured == 0.0
 
 
 def test_a_cost_that_was_not_measured_is_not_run_and_gives_no_ratio() -> None:

@@ -131,7 +131,8 @@ def to_frame(runs: Iterable[Run]) -> pandas.DataFrame:
     frame["created"] = pandas.to_datetime(frame["created"], utc=True, errors="coerce", format="ISO8601").dt.as_unit(
         "us"
     )
-    metrics = pandas.DataFrame([dict(run.metrics) for run in runs], index=frame.index)
+    named = ({_encodable(name): value for name, value in run.metrics.items()} for run in runs)
+    metrics = pandas.DataFrame(named, index=frame.index)
     metrics.columns = [f"{name}_metric" if name in COLUMNS else name for name in metrics.columns]
     return frame.join(metrics.astype("float64"))
 
@@ -171,4 +172,9 @@ def _row(run: Run) -> dict[str, Any]:
         row["seconds"] = run.conditions.get("seconds")
     if isinstance(run, ClusteringRun):
         row["protocol"] = run.protocol
-    return row
+    return {name: _encodable(value) for name, value in row.items()}
+
+
+def _encodable(value: Any) -> Any:
+    """A text with escapes for what UTF-8 cannot hold, as Arrow holds UTF-8 alone; any other value as it is."""
+    return value.encode(errors="backslashreplace").decode() if isinstance(value, str) else value

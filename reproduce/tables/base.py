@@ -264,7 +264,7 @@ def ratio_row(label: str, first: Mapping[str, Cell], second: Mapping[str, Cell],
     cells = {}
     for column in columns:
         a, b = first.get(column.key), second.get(column.key)
-        if a and b and a.measured is not None and b.measured is not None:
+        if a and b and a.measured is not None and b.measured:  # nothing is a multiple of 0
             printed = a.paper / b.paper if a.paper is not None and b.paper is not None else None
             cells[column.key] = measured(a.measured / b.measured, RATIO, "ratio of the two rows", printed)
     return Row("ratio", label, cells)
