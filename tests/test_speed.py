@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from make_records import make_cost_record
 
 from reproduce.__main__ import main
 from reproduce.paper import load_paper
@@ -171,6 +172,20 @@ def test_a_contest_of_both_precisions_names_each_and_compares_equals_too() -> No
     assert ratios["ast_base fp32 : mast_base fp32"] == pytest.approx(3.0)
     assert ratios["timm MViTv2 bf16 : mast_base square bf16"] == pytest.approx(2.0)
     assert len(ratios) == 6  # of the four on the baseline's input, one pair in float32, timm's in both
+
+
+def test_the_report_says_what_bfloat16_gains_and_on_which_machine() -> None:
+    from reports.document import plain_text
+    from reports.findings import cost_finding
+    from reports.source import Source
+
+    macs = {"macs_module_only": 25e9, "macs_full": 30e9}
+    contest = [replace(run, metrics={**run.metrics, **macs}) for run in make_mixed_contest()]
+    records = [make_cost_record("ast_base"), make_cost_record("mast_base"), *contest]
+    text = plain_text(cost_finding(Source(TableInputs(load_paper(), Records.of(records), Path("no-records")))))
+    assert "3.00 times as fast in inference (batch 1) on invented CPU, 2 threads" in text
+    assert "in bfloat16 it is 3.00 times as fast as AST in bfloat16 in inference (on invented CPU" in text
+    assert "transformers" not in text and "AMX" not in text
 
 
 def test_an_old_record_without_a_precision_reads_as_float32() -> None:
