@@ -6,6 +6,7 @@ import json
 import os
 from collections.abc import Callable
 from contextlib import redirect_stderr, redirect_stdout
+from datetime import datetime
 from io import StringIO
 from pathlib import Path
 
@@ -163,3 +164,17 @@ def write_rank(folder: Path, fails: bool) -> None:
 def test_what_the_first_process_finds_is_known_to_both(tmp_path: Path, fails: bool, expected: str) -> None:
     assert finish(start(write_rank, tmp_path, fails, ranks=2)) == [0, 0]
     assert [(tmp_path / rank).read_text() for rank in "01"] == [expected] * 2
+
+
+def test_checkpoints_that_a_kill_left_beside_a_record_are_deleted_and_later_ones_kept(data: Path) -> None:
+    """The kill came between the record and the deletion. Checkpoints after the record are those of another training."""
+    train(data)
+    work, (first, second) = data.parent, runs(data)
+    at = datetime.fromisoformat(first.created).timestamp()
+    for run, time in ((first, at - 5), (second, at + 3600)):
+        path = work / "runs" / run.key / "epoch-0001-step-000000.pt"
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(b"weights")
+        os.utime(path, (time, time))
+    assert "2 recorded, 0 to train" in train(data, "--run", "none") + train(data)
+    assert [path.parent.name for path in (work / "runs").glob("*/epoch-*.pt")] == [second.key]

@@ -370,6 +370,13 @@ def test_a_metric_named_like_a_column_keeps_both(tmp_path: Path) -> None:
     assert (row["epochs"], row["epochs_metric"]) == (1, 7.0)
 
 
+def test_a_metric_that_a_record_lacks_is_named_with_its_record(tmp_path: Path) -> None:
+    append_record(tmp_path, make_record(key="abc"))
+    (run,) = load_runs(tmp_path)
+    with pytest.raises(InputError, match="record abc: latency_s is missing"):
+        run.metrics["latency_s"]
+
+
 def test_names_that_utf8_cannot_hold_are_escaped(tmp_path: Path) -> None:
     append_record(tmp_path, make_record(metrics={"top1": 1.0, "\udcff": 2.0}, experiment={"model": "\udcfe_tiny"}))
     row = load_frame(tmp_path).iloc[0]

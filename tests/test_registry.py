@@ -100,6 +100,9 @@ def test_building_has_no_side_effects_but_on_torchs_generator(
 def test_a_seed_gives_the_weights_that_recorded_runs_started_from(name: str, expected: float) -> None:
     """A checksum computed at commit 2887e4b, which any other draw or order changes."""
     torch.manual_seed(0)
+    if nn.init.trunc_normal_(torch.empty(1000), std=0.02).double().sum().item() != pytest.approx(0.578366, abs=1e-4):
+        pytest.skip(f"torch {torch.__version__} draws other numbers from a seed than the torch of the records")
+    torch.manual_seed(0)
     weights = nn.utils.parameters_to_vector(create_model(name).parameters()).detach().double()
     checksum = (weights * torch.cos(torch.arange(len(weights), dtype=torch.float64))).sum().item()
     assert checksum == pytest.approx(expected, abs=1e-4)
@@ -224,10 +227,14 @@ def test_a_name_registers_once_and_the_first_stays(mixer: str) -> None:
 def test_building_imports_neither_sympy_nor_timm_but_timm_gets_our_models() -> None:
     pytest.importorskip("timm")
     code = """
-import sys, torch, models
+import sys, torch
+with torch.device("meta"):
+    torch.nn.Linear(2, 2), torch.arange(4).view(2, 2).cumsum(0)  # an older torch imports sympy for this
+before = set(sys.modules)
+import models
 with torch.device("meta"):
     models.create_model("mast_base"), models.create_model("ast_base")
-print(sorted({"sympy", "timm", "torchvision"} & set(sys.modules)))
+print(sorted({"sympy", "timm", "torchvision"} & (set(sys.modules) - before)))
 import timm
 model = timm.create_model("mast_debug", num_classes=3, input_size=(32, 64))
 print(type(model).__name__, model.num_classes, timm.list_models("*ast_debug"))

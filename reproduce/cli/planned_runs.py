@@ -20,7 +20,7 @@ from reproduce.records.predictions import load_predictions
 from reproduce.records.records import latest
 from reproduce.records.runs import TrainedRun
 from reproduce.records.store import load_records
-from reproduce.training.checkpoint_files import has_training_state
+from reproduce.training.checkpoint_files import delete_left_behind, has_training_state
 from reproduce.training.run_keys import RunKeys
 
 
@@ -82,6 +82,8 @@ def plan_runs(
         elif not record.content:
             names_only += 1
         train = options.run == "all" or (options.run == "missing" and record is None)
+        if record and not train and options.run != "none":
+            delete_left_behind(options.runs / record.key, record.created)
         # A run that an earlier version began keeps its key: the sound of its first epochs is unknown.
         begun = has_training_state(options.runs / name) and not has_training_state(options.runs / keys.key(experiment))
         key = record.key if record and not train else name if begun else keys.key(experiment)

@@ -57,11 +57,24 @@ def read_runs(records: Iterable[RunRecord]) -> list[Run]:
     return [read_run(record) for record in records]
 
 
+class _Metrics(dict[str, float]):
+    """The metrics of a record. InputError names the record where one is asked for that it lacks."""
+
+    def __init__(self, key: str, values: Mapping[str, float]) -> None:
+        super().__init__(values)
+        self.key = key
+
+    def __missing__(self, name: str) -> float:
+        raise InputError(f"record {self.key}: {name} is missing: measure it again, or delete its line")
+
+
 def _run(record: RunRecord) -> dict[str, Any]:
     return {
         "key": _text(record.key),
         "scale": _text(record.scale),
-        "metrics": {name: math.nan if value is None else float(value) for name, value in record.metrics.items()},
+        "metrics": _Metrics(
+            record.key, {name: math.nan if value is None else float(value) for name, value in record.metrics.items()}
+        ),
         "environment": _environment(record.environment),
         "seed": _whole(record.seed or 0),
         "created": _utc(record.created),

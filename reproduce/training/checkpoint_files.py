@@ -13,6 +13,7 @@ import struct
 import zipfile
 from collections.abc import Callable
 from contextlib import AbstractContextManager
+from datetime import datetime
 from pathlib import Path
 from typing import IO, Any
 
@@ -114,6 +115,19 @@ def delete_training_state(folder: Path) -> None:
     for path in _checkpoints(folder):
         _delete(path)
     _delete_temporaries(folder)
+
+
+def delete_left_behind(folder: Path, recorded: str) -> None:
+    """Delete the checkpoints of a run that a kill stopped between its record and their deletion.
+
+    Args:
+        folder: of the run.
+        recorded: time of the record, ISO 8601. If a checkpoint is younger the run is trained again: all are kept.
+    """
+    checkpoints = _checkpoints(folder)
+    last = datetime.fromisoformat(recorded).timestamp() + 1  # the record's time is cut to whole seconds
+    if checkpoints and all(path.stat().st_mtime <= last for path in checkpoints):
+        delete_training_state(folder)
 
 
 def lock_run(folder: Path) -> AbstractContextManager[None]:

@@ -127,7 +127,8 @@ def check_content(content: Mapping[str, Any], model: nn.Module, optimizer: torch
     if counts[0] != counts[1]:
         raise ValueError("the optimiser is of another model")
     parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
-    names = {"momentum_buffer"} if isinstance(optimizer, torch.optim.SGD) else {"step", "exp_avg", "exp_avg_sq"}
+    is_sgd = "momentum" in optimizer.param_groups[0]  # Accelerate hides its class
+    names = {"momentum_buffer"} if is_sgd else {"step", "exp_avg", "exp_avg_sq"}
     for index, moments in saved["state"].items():
         if set(moments) != names:
             raise ValueError("the optimiser's state lacks a part, or is of another optimiser")
