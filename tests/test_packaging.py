@@ -109,7 +109,7 @@ def test_a_foreign_models_package_is_one_line_with_the_remedy(tmp_path: Path) ->
     (line,) = done.stderr.splitlines()
     assert str(tmp_path / "models") in line and "type `mast-vs-ast`" in line
     # The console script does not look in the working folder.
-    script = "import sys; sys.path.remove(''); from reproduce.__main__ import main; sys.exit(main(['costs']))"
+    script = "import sys; sys.path.remove(''); from reproduce.__main__ import main; sys.exit(main(['table5']))"
     assert run_in(tmp_path, "-c", script).returncode == 0
 
 
