@@ -19,7 +19,7 @@ def existing_folder(root: str | Path) -> Path:
     """`root` as an absolute path; InputError if it is no folder."""
     folder = expand_home(root)
     if not os.path.isdir(folder):
-        raise InputError(f"{folder}: no such folder; give the folder that holds the dataset (--data NAME=PATH)")
+        raise InputError(f"{folder}: no such folder; give the folder that holds the data set")
     return folder.absolute()
 
 
