@@ -15,7 +15,6 @@ from reports.sounds import SECONDS
 from reports.source import Source
 from reproduce.tables import Table
 from reproduce.tables.recipes import recipes_table
-from reproduce.tables.speed import is_main_part
 
 BEYOND = ("components", "calibration", "classes", "robustness", "transfer", "data_efficiency")
 
@@ -87,7 +86,7 @@ def _cost_details(source: Source) -> tuple[Block, ...]:
 
 def _time_details(source: Source) -> tuple[Block, ...]:
     table = source.table("speed")
-    parts = [part for part in with_blocks(table) if part.rows and not is_main_part(part)]
+    parts = [part for part in with_blocks(table) if part.rows and part.runs]
     return (
         *((Bullets(items=notes_of(table)),) if table.notes else ()),
         *(grid_of(part) for part in parts),

@@ -12,7 +12,7 @@ from reports.grids import grid_of, with_blocks
 from reports.own import own_tables
 from reports.source import Source
 from reproduce.tables import Table, table_specs
-from reproduce.tables.speed import is_main_part
+from reproduce.tables.speed import is_main_part, ratios_of
 
 REAL_AUDIO = ("esc50", "equal_macs", "pooling")
 PAPER_TABLES = ("table2", "table3", "table4", "table5", "ablations", "table6")
@@ -122,10 +122,12 @@ def _costs(source: Source) -> tuple[Block, ...]:
 def _time(source: Source) -> tuple[Block, ...]:
     intro = (
         "Fewer MACs do not give proportionally less time. Both models are timed in turns in one process, so that their "
-        "ratio is taken round by round."
+        "ratio is taken round by round. The times themselves are in an appendix."
     )
     main = [part for part in with_blocks(source.table("speed")) if part.rows and is_main_part(part)]
-    benches = [part for part in main if part.runs] or main  # a machine may have timed only one of them
+    # One table per machine: the first with ratios, which is the widest contest. The figure shows them all.
+    by_machine = {part.runs[0].environment.machine: part for part in reversed(main) if ratios_of(part).rows}
+    benches = [ratios_of(part) for part in main if part in by_machine.values()] or main
     grids = (grid_of(part, command=command_of("speed"), notes=False) for part in benches)
     return (
         Paragraph(text=words(intro)),

@@ -18,6 +18,7 @@ from reproduce.records.records import Records
 from reproduce.records.store import append_record, as_stored
 from reproduce.tables import Cell, Table, TableInputs, table_specs
 from reproduce.tables.render import render
+from reproduce.tables.speed import ratios_of
 
 ENVIRONMENT = {
     "device": "invented CPU",
@@ -172,6 +173,21 @@ def test_a_contest_of_both_precisions_names_each_and_compares_equals_too() -> No
     assert ratios["ast_base fp32 : mast_base fp32"] == pytest.approx(3.0)
     assert ratios["timm MViTv2 bf16 : mast_base square bf16"] == pytest.approx(2.0)
     assert len(ratios) == 6  # of the four on the baseline's input, one pair in float32, timm's in both
+
+
+def test_the_ratios_of_a_block_stand_alone_under_their_conditions() -> None:
+    block = block_of("side by side", *make_mixed_contest())
+    ratios = ratios_of(block)
+    labels = [r.label for r in ratios.rows]
+    assert len(labels) == 6 and "inference, base, batch 1: ast_base fp32 : mast_base bf16" in labels
+    assert row(ratios, labels[0])["ms"].measured == block_ratio(block, labels[0])
+    assert ratios.name != block.name and ratios.runs == block.runs
+
+
+def block_ratio(block: Table, label: str) -> float | None:
+    """The ratio in the whole block, where its label is indented and lacks the conditions."""
+    (found,) = (r for r in block.rows if r.label.strip() == label.split(": ", 1)[1])
+    return found.cells["ms"].measured
 
 
 def test_the_report_says_what_bfloat16_gains_and_on_which_machine() -> None:

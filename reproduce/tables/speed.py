@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from reproduce.experiments.model_names import is_other
@@ -46,6 +47,7 @@ COLUMNS = (
     Column("macs_full", "MACs, full", "G", 1),
 )
 FINE_COLUMNS = (COLUMNS[0], Column("ms", "Time", "ms/clip", 3), *COLUMNS[2:])  # where a call may take microseconds
+RATIO_INDENT = "    "  # before the label of a ratio, which stands below its two rows
 FINE_BENCHES = ("front end", "attention", "pooling layout", "empty call")
 SIDE_BY_SIDE, MODELS = "side by side", "models"  # the benches that the main tables show
 EXPECTED = {  # cases that a default run measures: those without a record are listed as not run
@@ -108,6 +110,16 @@ def speed(inputs: TableInputs) -> Table:
 def is_main_part(part: Table) -> bool:
     """Whether a block of the table is about the models themselves, rather than about a part or their surroundings."""
     return any(f", {bench}," in part.name for bench in EXPECTED)
+
+
+def ratios_of(part: Table) -> Table:
+    """A block of the table with its rows of ratios alone, each named with its conditions, without empty columns."""
+    rows = []
+    for row in part.rows:
+        if row.label.startswith(RATIO_INDENT):
+            conditions, _, _ = row.key.partition(": ")
+            rows.append(replace(row, label=": ".join(filter(None, (conditions, row.label.strip())))))
+    return replace(part, name=f"{part.name}, ratios", title=f"{part.title}; ratios", rows=tuple(rows), notes=())
 
 
 def _benches(records: Sequence[SpeedRun]) -> list[str]:
@@ -196,7 +208,7 @@ def _group_rows(group: Sequence[SpeedRun]) -> list[Row]:
         key = f"{candidate.candidate} : {baseline.candidate}"
         name = f"{_name(candidate)} : {_name(baseline)}"
         if cells := _ratio_cells(candidate, baseline):
-            rows.append(Row(f"{label}: {key}", f"    {name}", cells))
+            rows.append(Row(f"{label}: {key}", f"{RATIO_INDENT}{name}", cells))
     return rows
 
 
