@@ -148,6 +148,11 @@ sys.exit(main(sys.argv[1:]))
 """
 
 
+def without_gloo(out: str) -> str:
+    """What we print: torch 2.9's Gloo prints its connections to the standard output."""
+    return "".join(line for line in out.splitlines(keepends=True) if not line.startswith("[Gloo]"))
+
+
 def test_torchrun_stops_on_sigterm_resumes_and_prints_one_table(data: Path, tmp_path: Path) -> None:
     """The command that a user types, with enough epochs to be stopped in between."""
     epochs = 6
@@ -174,7 +179,7 @@ def test_torchrun_stops_on_sigterm_resumes_and_prints_one_table(data: Path, tmp_
     wait_for(lambda: first.poll() is not None or trained_an_epoch())
     first.terminate()
     out, err = first.communicate(timeout=PATIENCE_S)
-    assert first.returncode != 0 and out == ""
+    assert first.returncode != 0 and without_gloo(out) == ""
     assert err.count("stopped: the same command") >= 1, err
     assert err.count("Traceback") <= 1 and "SignalException" in err  # torchrun's, of its agent
     assert list((tmp_path / "runs").glob("*/*.pt"))
@@ -183,7 +188,7 @@ def test_torchrun_stops_on_sigterm_resumes_and_prints_one_table(data: Path, tmp_
     out, err = second.communicate(timeout=PATIENCE_S)
     assert second.returncode == 0, err
     assert "after epoch" in err
-    table = json.loads(out)  # one table and nothing else
+    table = json.loads(without_gloo(out))  # one table and nothing else
     assert {cell["row"] for cell in table["rows"]} >= {"ast_debug", "mast_debug"}
     records = [record for record in load_stored(tmp_path / "records") if record.kind == "train"]
     assert [record.experiment["model"] for record in records] == ["ast_debug", "mast_debug"]
