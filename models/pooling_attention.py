@@ -224,9 +224,9 @@ class PoolingAttention(nn.Module):
             if prefix:
                 pooled = torch.cat((x[:, :prefix], pooled), dim=1)
         heads = pooled.unflatten(-1, (self.plan.num_heads, self.plan.head_dim))
-        if autocast_dtype(x.device.type) is None:
+        if x.device.type != "cpu" or autocast_dtype("cpu") is None:
             return norm(heads)
-        # As CUDA's autocast has it. A CPU's LayerNorm of bfloat16 makes a training step a tenth to a fifth longer.
+        # A CPU's LayerNorm of bfloat16 makes a training step a tenth to a fifth longer. CUDA's autocast has float32.
         return norm(at_least_float32(heads)).to(heads.dtype)
 
     def _indices(self) -> tuple[Tensor, Tensor]:
@@ -265,7 +265,7 @@ class PoolingAttention(nn.Module):
         """Attention with the bias as extra dimensions of the product; needs no (N, M) bias tensor."""
         terms = [term.flatten(2, 3) for term in self.relative_terms(q)]  # (B, H, N, f) and (B, H, N, t)
         (f, t), B, H = self.k_grid, q.shape[0], q.shape[1]
-        dtype = autocast_dtype(q.device.type) or q.dtype  # queries that are not pooled may be wider
+        dtype = autocast_dtype(q.device.type) or q.dtype  # on CUDA, LayerNorm returns float32 under autocast
         freq = self.freq_one_hot.to(q.device, dtype)[:, None, :].expand(B, H, f, t, f)
         time = self.time_one_hot.to(q.device, dtype)[None, :, :].expand(B, H, f, t, t)
         q = torch.cat([part.to(dtype) for part in (q * self.plan.head_dim**-0.5, *terms)], dim=-1)
@@ -277,7 +277,7 @@ class PoolingAttention(nn.Module):
     def _flex(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         """Attention by FlexAttention: the head size stays D, and no (N, M) bias is made on a GPU."""
         freq, time = (term.flatten(2, 3) for term in self.relative_terms(q))
-        dtype = autocast_dtype(q.device.type) or q.dtype  # queries that are not pooled may be wider
+        dtype = autocast_dtype(q.device.type) or q.dtype  # on CUDA, LayerNorm returns float32 under autocast
         return relative_flex_attention(q.to(dtype), k.to(dtype), v.to(dtype), freq.to(dtype), time.to(dtype))
 
     def _chunked(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:

@@ -11,6 +11,7 @@ import pytest
 from make_files import VIDEO_IDS, assert_refused, audioset_root, epic_root, paths_of, touch, write
 
 from reproduce.audio.errors import AudioError
+from reproduce.audio.heaps import heap_rows
 from reproduce.audio.packs import read_packed
 from reproduce.datasets import read_dataset
 
@@ -110,6 +111,22 @@ def test_a_damaged_heap_is_an_error_where_libhdf5_loops_without_end(tmp_path: Pa
     for row in (0, 1):
         with pytest.raises(AudioError, match=rf"HDF5 does not read row {row} of 'mp3' within 2 s and 1 GiB"):
             read_packed(f"{path}::{row}")
+
+
+def test_a_child_that_was_killed_between_two_rows_is_started_anew(tmp_path: Path) -> None:
+    h5py = pytest.importorskip("h5py")
+    psutil = pytest.importorskip("psutil")
+    path = tmp_path / "pack.h5"
+    with h5py.File(path, "w") as file:
+        file["rows"] = ["first", "second", "third"]
+    with h5py.File(path) as file:
+        rows = heap_rows(path, "rows", file["rows"])
+        assert rows[0] == b"first"
+        for child in psutil.Process().children():
+            if "heap_child" in " ".join(child.cmdline()):
+                child.kill()
+                child.wait()
+        assert rows[1:] == [b"second", b"third"]
 
 
 def test_names_of_variable_length_are_read(tmp_path: Path) -> None:

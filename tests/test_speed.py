@@ -182,6 +182,7 @@ def test_the_ratios_of_a_block_stand_alone_under_their_conditions() -> None:
     assert len(labels) == 6 and "inference, base, batch 1: ast_base fp32 : mast_base bf16" in labels
     assert row(ratios, labels[0])["ms"].measured == block_ratio(block, labels[0])
     assert ratios.name != block.name and ratios.runs == block.runs
+    assert {column.key for column in ratios.columns} == {key for r in ratios.rows for key in r.cells}
 
 
 def block_ratio(block: Table, label: str) -> float | None:

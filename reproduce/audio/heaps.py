@@ -12,6 +12,7 @@ import subprocess
 import sys
 import threading
 import weakref
+from contextlib import suppress
 from functools import lru_cache
 from importlib.util import find_spec
 from pathlib import Path
@@ -65,19 +66,36 @@ class HeapRows:
         script = find_spec("reproduce.audio.heap_child")
         assert script is not None and script.origin is not None
         command = [sys.executable, "-P", script.origin, str(self._path), self._name, str(SECONDS), str(_GIB << 30)]
-        pipe = subprocess.PIPE
-        self._child = subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=subprocess.DEVNULL)
-        weakref.finalize(self, _end, self._child, os.getpid())
+        # NumPy's libraries take memory per thread, which would count towards the child's limit.
+        threads = dict.fromkeys(("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"), "1")
+        pipe, null = subprocess.PIPE, subprocess.DEVNULL
+        self._child = subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=null, env={**os.environ, **threads})
+        self._end_child = weakref.finalize(self, _end, self._child, os.getpid())
+
+    def _restart(self) -> None:
+        self._end_child()
+        self._start()
 
     def _read(self, first: int, last: int) -> list[bytes]:
         with self._turn:
-            assert self._child.stdin is not None
             try:
-                self._child.stdin.write(struct.pack("<qq", first, last))
-                self._child.stdin.flush()
-            except BrokenPipeError:
-                raise self._gave_up(first) from None
-            return [self._row(row) for row in range(first, last)]
+                if self._child.poll() is not None:  # killed between two requests
+                    self._restart()
+                return self._ask(first, last)
+            except AudioError:
+                raise
+            except BaseException:  # the rest of the answer must not be taken for the next one
+                self._restart()
+                raise
+
+    def _ask(self, first: int, last: int) -> list[bytes]:
+        assert self._child.stdin is not None
+        try:
+            self._child.stdin.write(struct.pack("<qq", first, last))
+            self._child.stdin.flush()
+        except BrokenPipeError:
+            raise self._gave_up(first) from None
+        return [self._row(row) for row in range(first, last)]
 
     def _row(self, row: int) -> bytes:
         assert self._child.stdout is not None
@@ -85,14 +103,16 @@ class HeapRows:
         if len(head) < 8:
             raise self._gave_up(row)
         (length,) = struct.unpack("<q", head)
-        data = self._child.stdout.read(length if length >= 0 else -1 - length)
+        size = length if length >= 0 else -1 - length
+        data = self._child.stdout.read(size)
+        if len(data) < size:
+            raise self._gave_up(row)
         if length < 0:
             raise AudioError(self._path, "unreadable", f"damaged pack: {data.decode()}; copy it again")
         return data
 
     def _gave_up(self, row: int) -> AudioError:
-        _end(self._child, os.getpid())
-        self._start()  # the next row may be whole
+        self._restart()  # the next row may be whole
         limits = f"within {SECONDS} s and {_GIB} GiB"
         text = f"damaged pack: HDF5 does not read row {row} of {self._name!r} {limits}; copy it again"
         return AudioError(self._path, "unreadable", text)
@@ -117,4 +137,5 @@ def _end(child: subprocess.Popen[bytes], process: int) -> None:
     child.wait()
     for stream in (child.stdin, child.stdout):
         if stream is not None:
-            stream.close()
+            with suppress(OSError):  # a request that the child did not take
+                stream.close()

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from reproduce.cli import options as o
 from reproduce.datasets import dataset_spec, list_datasets, location_of
-from reproduce.datasets.locations import expand_home, parse_locations
+from reproduce.datasets.locations import expand_home
 from reproduce.errors import InputError, displayable
 from reproduce.experiments.model_names import ModelName
 from reproduce.records.store import default_records
@@ -125,11 +125,11 @@ def dataset_of(options: argparse.Namespace) -> str:
 
 
 def prints_records(options: argparse.Namespace) -> bool:
-    """Whether a study of a registered data set is asked for without clips to train on: its records are printed."""
-    dataset = dataset_of(options)
-    if dataset in OWN_DATASETS or options.dry_run or options.run == "all":
+    """Whether to print a study's records: of a registered data set, with nothing given that only training needs."""
+    if dataset_of(options) in OWN_DATASETS or options.dry_run or options.run == "all":
         return False
-    return getattr(options, "path", None) is None and dataset not in parse_locations(options.data, options.datasets)
+    given = (options.data, options.datasets, options.set, options.models, getattr(options, "path", None))
+    return not any(given)
 
 
 def path_of(dataset: str, options: argparse.Namespace) -> Path:

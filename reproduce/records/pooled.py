@@ -40,8 +40,8 @@ def pooled(runs: Sequence[TrainedRun], metric: str = "top1") -> Pooled:
     """Pool one model's `metric` over folds and seeds, weighted by clips.
 
     Raises:
-        KeyError: a run lacks the metric.
-        ValueError: the seeds ran different folds, or a score is not a number.
+        InputError: a run lacks the metric, or it is not a number.
+        ValueError: the seeds ran different folds.
     """
     by_seed = _parted((run.seed, run) for run in runs)
     folds = {seed: tuple(sorted(run.fold for run in part)) for seed, part in by_seed.items()}

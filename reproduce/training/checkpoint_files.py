@@ -12,7 +12,7 @@ import pickle
 import struct
 import zipfile
 from collections.abc import Callable
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from datetime import datetime
 from pathlib import Path
 from typing import IO, Any
@@ -124,10 +124,11 @@ def delete_left_behind(folder: Path, recorded: str) -> None:
         folder: of the run.
         recorded: time of the record, ISO 8601. If a checkpoint is younger the run is trained again: all are kept.
     """
-    checkpoints = _checkpoints(folder)
     last = datetime.fromisoformat(recorded).timestamp() + 1  # the record's time is cut to whole seconds
-    if checkpoints and all(path.stat().st_mtime <= last for path in checkpoints):
-        delete_training_state(folder)
+    with suppress(FileNotFoundError):  # the process that trained it deletes them at this moment
+        checkpoints = _checkpoints(folder)
+        if checkpoints and all(path.stat().st_mtime <= last for path in checkpoints):
+            delete_training_state(folder)
 
 
 def lock_run(folder: Path) -> AbstractContextManager[None]:
