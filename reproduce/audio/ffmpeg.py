@@ -59,8 +59,10 @@ def _open(file: IO[bytes]) -> Any:
     import av
 
     file.seek(0)
+    # Tags that are not UTF-8. PyAV 19 has no such choice, and reads them.
+    lenient = {"metadata_errors": "replace"} if int(av.__version__.partition(".")[0]) < 19 else {}
     try:
-        return av.open(_Unnamed(file), options=_OPTIONS, metadata_errors="replace", buffer_size=1 << 16)
+        return av.open(_Unnamed(file), options=_OPTIONS, buffer_size=1 << 16, **lenient)
     except (av.FFmpegError, ValueError, UnicodeError) as error:
         raise NotAudioError(getattr(error, "strerror", None) or str(error)) from None
 
