@@ -60,7 +60,7 @@ def _open(file: IO[bytes]) -> Any:
 
     file.seek(0)
     # Tags that are not UTF-8. PyAV 19 has no such choice, and reads them.
-    lenient = {"metadata_errors": "replace"} if int(av.__version__.partition(".")[0]) < 19 else {}
+    lenient: dict[str, Any] = {"metadata_errors": "replace"} if int(av.__version__.partition(".")[0]) < 19 else {}
     try:
         return av.open(_Unnamed(file), options=_OPTIONS, buffer_size=1 << 16, **lenient)
     except (av.FFmpegError, ValueError, UnicodeError) as error:
