@@ -126,8 +126,9 @@ def _time(source: Source) -> tuple[Block, ...]:
     )
     main = [part for part in with_blocks(source.table("speed")) if part.rows and is_main_part(part)]
     # One table per machine: the first with ratios, which is the widest contest. The figure shows them all.
-    by_machine = {part.runs[0].environment.machine: part for part in reversed(main) if ratios_of(part).rows}
-    benches = [ratios_of(part) for part in main if part in by_machine.values()] or main
+    ratios = [part for part in map(ratios_of, main) if part.rows]
+    by_machine = {part.runs[0].environment.machine: part for part in reversed(ratios)}
+    benches = [part for part in ratios if part is by_machine[part.runs[0].environment.machine]] or main
     grids = (grid_of(part, command=command_of("speed"), notes=False) for part in benches)
     return (
         Paragraph(text=words(intro)),
