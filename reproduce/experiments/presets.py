@@ -81,7 +81,7 @@ PRESETS: dict[str, ComparisonPreset] = {
     "long": replace(
         DEMO,
         recipe=replace(DEMO.recipe, epochs=30, batch_size=16, warmup_steps=300),
-        search_lrs=(6.25e-5, 1.25e-4, 2.5e-4, 5e-4),
+        search_lrs=(3.125e-5, 6.25e-5, 1.25e-4, 2.5e-4, 5e-4),
         search_epochs=10,
         # By `tune --preset long` on ESC-50: trained on folds 2-5, scored on fold 1.
         rates={"ast_tiny": 1.25e-4, "mast_tiny": 6.25e-5},
