@@ -13,6 +13,7 @@ from reports.grids import blocks_of, grid_of, notes_of, readable, with_blocks
 from reports.plots import PLOTS
 from reports.sounds import SECONDS
 from reports.source import Source
+from reproduce.records.clusterings import FIGURE, REAL
 from reproduce.tables import Table
 from reproduce.tables.recipes import recipes_table
 
@@ -60,11 +61,19 @@ def _rest(table: Table) -> list[Table]:
 def _further_runs(source: Source) -> tuple[Block, ...]:
     parts = [part for name in REAL_AUDIO for part in _rest(source.table(name))]
     search = [part for part in with_blocks(source.table("tune")) if part.rows]
+    clustered = [part for part in _rest(source.table("figure2")) if _is_real(part)]
     return (
         *(grid_of(part) for part in parts),
         *(grid_of(part, command=command_of("tune")) for part in search),
-        *drawn_figures(source, "confusion", "log_mel", "relative_positions"),
+        *drawn_figures(source, "confusion", "figure2_real"),
+        *(grid_of(part) for part in clustered),
+        *drawn_figures(source, "log_mel", "relative_positions"),
     )
+
+
+def _is_real(part: Table) -> bool:
+    """Whether a block is Figure 2 on real recordings, and not on a stand-in."""
+    return part.name.startswith(f"{FIGURE} {REAL}")
 
 
 def _components_and_beyond(source: Source) -> tuple[Block, ...]:
@@ -99,7 +108,7 @@ def _stand_ins(source: Source, sounds: tuple[tuple[str, str], ...]) -> tuple[Blo
         "A stand-in is a small synthetic corpus in a data set's official layout. Its results show that every table can "
         "be filled by the same code; they say nothing about the paper's models."
     )
-    parts = [part for name in (*PAPER_TABLES, "figure2") for part in _rest(source.table(name))]
+    parts = [part for name in (*PAPER_TABLES, "figure2") for part in _rest(source.table(name)) if not _is_real(part)]
     caption = (
         f"In a stand-in, an action excites a material; both are drawn anew for every clip. {SECONDS:g} seconds of "
         f"each of the {len(sounds)} classes of VGGSound's stand-in, from sources that are in no split:"
@@ -107,7 +116,6 @@ def _stand_ins(source: Source, sounds: tuple[tuple[str, str], ...]) -> tuple[Blo
     return (
         Paragraph(text=words(intro)),
         *(grid_of(part) for part in parts),
-        *drawn_figures(source, "figure2_demo"),
         *((Paragraph(text=words(caption)), Sounds(sounds=sounds)) if sounds else ()),
     )
 

@@ -124,6 +124,20 @@ def test_ast_is_left_and_mast_right_with_numbers_below_and_one_legend(tmp_path: 
     assert "STAND-IN" in figure.get_suptitle() and "DEMO" in figure.get_suptitle()
 
 
+def test_models_trained_on_real_recordings_have_a_figure_of_their_own(tmp_path: Path, planes: list[int]) -> None:
+    for model, folds in (("ast_tiny", "23"), ("mast_tiny", "34")):
+        for fold in folds:
+            of_fold = {"train_sha256": f"but {fold}", "test_sha256": fold, "standin": None}
+            add_run(tmp_path, model, *blobs(33, 3), names=NAMES, dataset=of_fold, fold=fold)
+    assert fill_projections(tmp_path) == []
+    assert draw(tmp_path, tmp_path / "out") == ["figure2_real.png", "figure2_real.svg", "figure2_real.csv"]
+    assert len(planes) == 2  # the one fold that both models tested
+    title = drawn(tmp_path, "real").get_suptitle()
+    assert "ESC-50 layout, fold 3, test clips of the first 30 of 33 classes" in title and "STAND-IN" not in title
+    (real,) = table(tmp_path).blocks
+    assert "ESC-50 layout, fold 3" in real.title and real.rows[0].cells["clips"].measured == 90
+
+
 def test_thirty_classes_look_different() -> None:
     assert len({tuple(class_style(place).items()) for place in range(30)}) == 30
 

@@ -7,7 +7,7 @@ from reports.plots.budget import draw_accuracy_cost
 from reports.plots.classes import draw_class_differences, draw_confusion
 from reports.plots.components import draw_components
 from reports.plots.curves import draw_curves
-from reports.plots.embeddings import draw_figure2, draw_figure2_demo
+from reports.plots.embeddings import draw_figure2, draw_figure2_real
 from reports.plots.inspections import draw_log_mel, draw_relative_positions
 from reports.plots.scaling import draw_scaling
 from reports.plots.speed import COMMAND, draw_speed
@@ -23,7 +23,7 @@ _INSPECTED = {
     "command": "python -m reproduce inspect SOUND --model runs/KEY.safetensors",
 }
 _RUNS = {"needs": "runs of both models", "command": "python -m reproduce esc50 --data esc50=DIR"}
-_DEMO = {"needs": "runs of both models at demo scale", "command": "python -m reproduce figure2 --preset demo"}
+_CLUSTERED = {"needs": "coordinates of real recordings", "command": "python -m reproduce figure2 --preset demo"}
 
 PLOTS: dict[str, Plot] = {
     plot.name: plot
@@ -83,7 +83,7 @@ PLOTS: dict[str, Plot] = {
             command="python -m reproduce ablations",
         ),
         Plot(name="figure2", draw=draw_figure2, **_EMBEDDED),
-        Plot(name="figure2_demo", draw=draw_figure2_demo, **_DEMO),
+        Plot(name="figure2_real", draw=draw_figure2_real, **_CLUSTERED),
         Plot(name="log_mel", draw=draw_log_mel, **_INSPECTED),
         Plot(name="relative_positions", draw=draw_relative_positions, **_INSPECTED),
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from reports.plots.base import Drawn, finish
 from reproduce.figures import figure2
+from reproduce.records.clusterings import REAL
 from reproduce.tables import TableInputs
 
 
@@ -12,13 +13,13 @@ def draw_figure2(inputs: TableInputs) -> Drawn | None:
     return _drawn(inputs, "paper", "The paper's Figure 2, measured at its scale")
 
 
-def draw_figure2_demo(inputs: TableInputs) -> Drawn | None:
-    """At demo scale."""
-    return _drawn(inputs, "demo", "Figure 2 at demo scale, which is not the paper's experiment")
+def draw_figure2_real(inputs: TableInputs) -> Drawn | None:
+    """On real recordings, by the models that were trained on them."""
+    return _drawn(inputs, REAL, "Figure 2 on real recordings, which is not the paper's experiment")
 
 
-def _drawn(inputs: TableInputs, scale: str, what: str) -> Drawn | None:
-    figure = figure2.draw_figure2(inputs.records, inputs.records_dir, scale)
+def _drawn(inputs: TableInputs, which: str, what: str) -> Drawn | None:
+    figure = figure2.draw_figure2(inputs.records, inputs.records_dir, which)
     if figure is None:
         return None
     return finish(

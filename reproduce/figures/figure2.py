@@ -1,4 +1,4 @@
-"""Figure 2: the test clips of VGGSound's first classes in UMAP's plane, AST left, MAST right, drawn from stored panels.
+"""Figure 2: test clips of a data set's first classes in UMAP's plane, AST left, MAST right, drawn from stored panels.
 
     write_figure2(load_records(records_dir), records_dir, out_dir)  # figure2.png, .svg, .csv
     figure = draw_figure2(load_records(records_dir), records_dir, "demo")
@@ -19,11 +19,21 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from reproduce.datasets.index import DEFAULT_HEAD
 from reproduce.experiments.families import LABELS
 from reproduce.figures.style import figure_style, save_figure
 from reproduce.files import write_text
 from reproduce.paper import MODELS
-from reproduce.records.clusterings import FIGURE, INPUT, READINGS, SCALES, figure_runs, projection_of, umap_params
+from reproduce.records.clusterings import (
+    FIGURE,
+    FIGURES,
+    INPUT,
+    READINGS,
+    figure_runs,
+    projection_of,
+    tested_on,
+    umap_params,
+)
 from reproduce.records.projections import Projection, load_projection
 from reproduce.records.records import Records
 from reproduce.records.runs import ClusteringRun, TrainedRun
@@ -59,18 +69,18 @@ class Half:
 def write_figure2(records: Records, records_dir: Path, out_dir: Path) -> list[Path]:
     """Figure 2 as PNG, SVG and CSV of its coordinates, from stored panels.
 
-    `figure2.*` is at the paper's scale, `figure2_demo.*` at the demo's; `figure2_second_last_block.*` and the like have
-    the other reading of the features. Each is written only where both models have a panel, so the list of what was
-    written may be empty. The same records give the same bytes.
+    `figure2.*` is at the paper's scale, `figure2_demo.*` at the demo's, `figure2_real.*` of real recordings;
+    `figure2_second_last_block.*` and the like have the other reading of the features. Each is written only where both
+    models have a panel, so the list of what was written may be empty. The same records give the same bytes.
 
     Raises:
         InputError: damaged coordinates, or files that cannot be written.
     """
     written = []
-    for scale, reading in product(SCALES, READINGS):
-        halves = _stored_halves(records, records_dir, scale, reading)
+    for which, reading in product(FIGURES, READINGS):
+        halves = _stored_halves(records, records_dir, which, reading)
         if len(halves) == len(MODELS):
-            name = FIGURE if scale == "paper" else f"{FIGURE}_{scale}"
+            name = FIGURE if which == "paper" else f"{FIGURE}_{which}"
             name += "" if reading == INPUT else "_second_last_block"
             shown = [run for half in halves.values() for run in (half.run, half.measured)]
             written += save_figure(lambda halves=halves: _draw(halves), out_dir, name, shown)  # type: ignore[misc]
@@ -78,20 +88,20 @@ def write_figure2(records: Records, records_dir: Path, out_dir: Path) -> list[Pa
     return written
 
 
-def draw_figure2(records: Records, records_dir: Path, scale: str) -> Figure | None:
-    """Figure 2 at one of SCALES, from stored panels; None where a model has no panel.
+def draw_figure2(records: Records, records_dir: Path, which: str) -> Figure | None:
+    """One of FIGURES, from stored panels; None where a model has no panel.
 
     Raises:
         InputError: damaged coordinates.
     """
-    halves = _stored_halves(records, records_dir, scale)
+    halves = _stored_halves(records, records_dir, which)
     return _draw(halves) if len(halves) == len(MODELS) else None
 
 
-def _stored_halves(records: Records, records_dir: Path, scale: str, reading: str = INPUT) -> dict[str, Half]:
+def _stored_halves(records: Records, records_dir: Path, which: str, reading: str = INPUT) -> dict[str, Half]:
     """Model -> what is drawn of it, where it is stored."""
     halves = {}
-    for model, run in figure_runs(records, scale).items():
+    for model, run in figure_runs(records, which).items():
         measured = projection_of(records, run, reading)
         projection = None if measured is None else load_projection(records_dir, measured)
         if measured is not None and projection is not None:
@@ -180,9 +190,9 @@ def _text(value: float, decimals: int) -> str:
 def _title(half: Half, classes: int) -> str:
     params = umap_params()
     scale = "" if half.run.scale == "paper" else "DEMO SCALE, not the paper's experiment: "
-    corpus = "synthetic STAND-IN of VGGSound" if half.run.standin else "VGGSound"
     return (
-        f"{scale}{corpus}, test clips of the first {classes} classes\n"
+        f"{scale}{tested_on(half.run)}, test clips of the first {classes} of "
+        f"{len(half.run.classes[DEFAULT_HEAD])} classes\n"
         f"UMAP: {params['n_neighbors']} neighbours, minimal distance {params['min_dist']}, seed {half.measured.seed}"
     )
 

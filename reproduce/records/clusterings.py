@@ -13,6 +13,7 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
+from reproduce.datasets.registry import dataset_spec
 from reproduce.experiments.families import PAPER_MODELS
 from reproduce.experiments.paper_recipes import AST_RECIPES
 from reproduce.paper import MODELS, load_paper
@@ -20,7 +21,7 @@ from reproduce.records.predictions import has_second_last
 from reproduce.records.reading import clustering_identity
 from reproduce.records.records import Records, latest
 from reproduce.records.runs import ClusteringRun, TrainedRun
-from reproduce.records.selection import demo_groups, paper_runs
+from reproduce.records.selection import comparisons, demo_groups, paper_runs
 
 DATASET = "vggsound"
 CLUSTERING_SEEDS = (0, 1, 2, 3, 4)
@@ -44,7 +45,9 @@ ON_UMAP = ("P1", "P4")
 WITH_KMEANS = ("P1", "P2", "P3")
 FIGURE = "figure2"  # `protocol` in the record of a panel of Figure 2
 FIGURE_SEED = 0
-SCALES = ("paper", "demo")
+SCALES = ("paper", "demo")  # of Table 6: on VGGSound, or on its stand-in
+REAL, REAL_DATASET = "real", "esc50"  # Figure 2 on real recordings, by the models that were trained on them
+FIGURES = (*SCALES, REAL)
 
 
 @dataclass(frozen=True)
@@ -138,9 +141,37 @@ def _mean_top1(runs: Sequence[TrainedRun]) -> float:
     return fmean(scores) if scores and not any(map(math.isnan, scores)) else -math.inf
 
 
-def figure_runs(records: Records, scale: str) -> dict[str, TrainedRun]:
-    """Return model -> run with the lowest training seed, which Figure 2 shows; a model without runs is absent."""
-    return {model: runs[0] for model, runs in runs_to_cluster(records, scale).items() if runs}
+def figure_runs(records: Records, figure: str) -> dict[str, TrainedRun]:
+    """Return model -> run that Figure 2 shows; a model without runs is absent.
+
+    It is the run with the lowest training seed. On real recordings both runs tested the same fold: the first that both
+    models have, in the widest comparison.
+
+    Args:
+        records: all runs.
+        figure: one of FIGURES.
+    """
+    if figure == REAL:
+        return _real_runs(records)
+    return {model: runs[0] for model, runs in runs_to_cluster(records, figure).items() if runs}
+
+
+def _real_runs(records: Records) -> dict[str, TrainedRun]:
+    for group in comparisons(records, REAL_DATASET):
+        by_model = {
+            model: {(run.seed, run.test_splits): run for run in group if run.family == model and run.standin is None}
+            for model in MODELS
+        }
+        both = set.intersection(*(set(runs) for runs in by_model.values()))
+        if both:
+            return {model: runs[min(both)] for model, runs in by_model.items()}
+    return {}
+
+
+def tested_on(run: TrainedRun) -> str:
+    """Return the clips that a run was tested on: "VGGSound", its "synthetic STAND-IN", or a fold of a data set."""
+    title = dataset_spec(run.dataset).title + (f", fold {run.fold}" if run.is_cross_validation else "")
+    return f"synthetic STAND-IN of {title}" if run.standin else title
 
 
 def clustering_of(
@@ -203,7 +234,7 @@ def _all_runs(records: Records) -> list[TrainedRun]:
 def missing_projections(records: Records, records_dir: Path) -> list[Job]:
     """List the runs and readings whose panel of Figure 2 has no record or no file of coordinates."""
     missing = []
-    for run in (run for scale in SCALES for run in figure_runs(records, scale).values()):
+    for run in (run for figure in FIGURES for run in figure_runs(records, figure).values()):
         for reading in stored_readings(run, records_dir):
             projection = projection_of(records, run, reading)
             drawn = (

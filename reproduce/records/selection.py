@@ -284,7 +284,7 @@ def _on(records: Records, dataset: str, without: tuple[str, ...]) -> Table:
 
 
 def _side_by_side(table: Table, differing: tuple[str, ...]) -> Groups[TrainedRun]:
-    """Group runs that differ only in fold, seed, learning rate and the columns `differing`; largest group first.
+    """Group runs that differ only in fold, seed, learning rate and the columns `differing`; widest group first.
 
     The values of `differing` are the table rows of a group. The first group has each row at the learning rate with the
     most folds and seeds, the newest of equals; later groups have the other rates. If several runs share fold, seed and
@@ -292,7 +292,12 @@ def _side_by_side(table: Table, differing: tuple[str, ...]) -> Groups[TrainedRun
     """
     shared = [name for name in SIDE_BY_SIDE if name not in differing]
     groups = (_one_rate_each(group, differing, ("fold", "seed")) for group in _grouped(table, shared))
-    return sorted((chosen for of_group in groups for chosen in of_group), key=len, reverse=True)
+    return sorted((chosen for of_group in groups for chosen in of_group), key=_width, reverse=True)
+
+
+def _width(group: Sequence[TrainedRun]) -> tuple[int, int]:
+    """Distinct test clips of a group, then its runs: few folds of many clips say more than many runs on few clips."""
+    return sum({run.test_sha256: run.test_kept for run in group}.values()), len(group)
 
 
 def _one_rate_each(remaining: Table, differing: tuple[str, ...], repeats: tuple[str, ...]) -> Groups[TrainedRun]:

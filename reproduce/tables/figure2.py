@@ -11,6 +11,7 @@ from reproduce.records.clusterings import (
     FIGURE_SEED,
     INPUT,
     READINGS,
+    REAL,
     figure_classes,
     figure_runs,
     projection_of,
@@ -50,18 +51,23 @@ def figure2(inputs: TableInputs) -> Table:
         'The paper circles classes by eye ("more separable"), and prints no number for the figure.',
     )
     paper = {model: [run] for model, run in figure_runs(inputs.records, "paper").items()}
-    demo = {model: [run] for model, run in figure_runs(inputs.records, "demo").items()}
     rows, files = _panel_rows(inputs, {model: paper.get(model, []) for model in MODELS})
     blocks = [_second_panels(inputs, Table("figure2 second-last block", "Paper scale", columns), paper)]
-    if demo:
-        demo_rows, demo_files = _panel_rows(inputs, demo)
-        runs = [run for group in demo.values() for run in group]
-        demo_notes = (*standin_notes(runs), *demo_files, *absence_notes(demo))
-        blocks.append(Table("figure2 demo", demo_title(demo), columns, tuple(demo_rows), notes=demo_notes))
-        empty = Table("figure2 demo second-last block", demo_title(demo), columns)
-        blocks.append(_second_panels(inputs, empty, demo))
+    for figure in (REAL, "demo"):
+        blocks += _further_panels(inputs, figure, columns)
     title = "Figure 2: VGGSound test embeddings in UMAP's plane"
     return Table("figure2", title, columns, tuple(rows), notes=(*notes, *files), blocks=present(*blocks))
+
+
+def _further_panels(inputs: TableInputs, figure: str, columns: tuple[Column, ...]) -> list[Table | None]:
+    """The panels of one of FIGURES that is not the paper's, by both readings; empty where no run has any."""
+    runs = {model: [run] for model, run in figure_runs(inputs.records, figure).items()}
+    if not runs:
+        return []
+    rows, files = _panel_rows(inputs, runs)
+    notes = (*standin_notes([run for group in runs.values() for run in group]), *files, *absence_notes(runs))
+    first = Table(f"figure2 {figure}", demo_title(runs), columns, tuple(rows), notes=notes)
+    return [first, _second_panels(inputs, Table(f"figure2 {figure} second-last block", first.title, columns), runs)]
 
 
 def _second_panels(inputs: TableInputs, empty: Table, runs: Runs) -> Table | None:

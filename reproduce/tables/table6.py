@@ -28,6 +28,7 @@ from reproduce.records.clusterings import (
     has_predictions,
     probe_of,
     runs_to_cluster,
+    tested_on,
     umap_params,
 )
 from reproduce.records.runs import ClusteringRun, TrainedRun
@@ -269,6 +270,5 @@ def umap_text() -> str:
 def demo_title(runs: Runs) -> str:
     """The title of a block of demo runs: what they were tested on."""
     run = next(group[0] for group in runs.values() if group)
-    corpus = "synthetic STAND-IN of VGGSound" if run.standin else "VGGSound"
     classes = len(run.classes[DEFAULT_HEAD])
-    return f"Demo scale, {corpus}, {classes} classes, {run.test_kept} test clips: not the paper's experiment"
+    return f"Demo scale, {tested_on(run)}, {classes} classes, {run.test_kept} test clips: not the paper's experiment"
