@@ -10,13 +10,13 @@ from reports.commands import command_of
 from reports.conditions import joined
 from reports.document import Words, code, strong, words
 from reports.plots.architecture import costs_of
-from reports.plots.base import by_model, data_title, group_title, groups_of, label_of, runs_text
+from reports.plots.base import data_title, group_title, label_of, runs_text
+from reports.plots.comparisons import Comparison, comparisons_of
 from reports.plots.speed import SpeedUp, speed_ups
 from reports.scores import headline_score
 from reports.source import Source
 from reproduce.records.contests import is_mixed, time_ratio
 from reproduce.records.measured_runs import CostRun, SpeedRun
-from reproduce.records.records import Records
 from reproduce.records.runs import TrainedRun
 from reproduce.tables import MEASURED, NOT_RUN
 from reproduce.tables.base import MEGA
@@ -129,40 +129,33 @@ def coverage_finding(source: Source) -> Words:
     )
 
 
-def comparisons_of(records: Records) -> list[dict[str, list[TrainedRun]]]:
-    """Runs by model, per group of real recordings that two models were trained on alike; the largest group first.
-
-    Runs by a named recipe have tables of their own.
-    """
-    groups = [group for group in groups_of(records) if not group[0].recipe_name and not group[0].standin]
-    pairs = [runs for group in groups if len(runs := by_model(group)) == 2]
-    return sorted(pairs, key=lambda runs: -sum(run.test_kept for of_model in runs.values() for run in of_model))
-
-
 def accuracy_finding(source: Source) -> Words:
     """The largest comparison on real recordings."""
-    pairs = comparisons_of(source.inputs.records)
-    if not pairs:
+    comparisons = comparisons_of(source.inputs.records)
+    if not comparisons:
         return words(strong("Real audio:"), " not run; ", code(command_of("esc50")), " trains both models.")
-    return words(strong("Real audio:"), " ", comparison_text(source, pairs[0]), baseline_text(source, pairs[0]))
+    first = comparisons[0]
+    return words(strong("Real audio:"), " ", comparison_text(source, first.pair), baseline_text(source, first))
 
 
-def baseline_text(source: Source, runs: Mapping[str, Sequence[TrainedRun]]) -> str:
-    """What the recorded baseline reaches on the same clips, and what it means where it beats both models.
+def baseline_text(source: Source, comparison: Comparison) -> str:
+    """What other models and the recorded baseline reach on the same clips, and what it means where the latter wins.
 
-    "" without a baseline on every fold.
+    "" without either.
     """
-    group = [run for of_model in runs.values() for run in of_model]
-    baselines = baselines_of(source.inputs.records, group)
+    others = {model: headline_score(runs).value for model, runs in comparison.others.items()}
+    also = joined(f"{label_of(model)} reaches {value:.1f} %" for model, value in others.items())
+    also = f" On the same clips, {also}, trained the same way." if also else ""
+    baselines = baselines_of(source.inputs.records, comparison.runs)
     if not baselines:
-        return ""
-    value = baseline_score(baselines, group[0].headline)
+        return also
+    value = baseline_score(baselines, comparison.runs[0].headline)
     reached = f"logistic regression on statistics of the log-mels reaches {value:.1f} % on the same clips"
-    if value <= max(headline_score(of_model).value for of_model in runs.values()):
-        return f" A {reached}."
+    if value <= max(headline_score(of_model).value for of_model in comparison.pair.values()):
+        return f"{also} A {reached}."
     return (
-        f" A {reached}: trained from scratch on so few clips, no model here has learnt what these statistics tell. On "
-        "own sounds, start from published weights."
+        f"{also} A {reached}: trained from scratch on so few clips, neither model has learnt what these statistics "
+        "tell. On own sounds, start from published weights."
     )
 
 
@@ -214,9 +207,8 @@ def training_text(runs: Mapping[str, Sequence[TrainedRun]]) -> str:
 def real_audio_findings(source: Source) -> list[Words]:
     """A paragraph per comparison on real recordings."""
     paragraphs = []
-    for runs in comparisons_of(source.inputs.records):
-        text = comparison_text(source, runs)
-        title = group_title([run for of_model in runs.values() for run in of_model])
-        baseline = baseline_text(source, runs)
-        paragraphs.append(words(strong(f"{title}:"), " ", text, baseline, f" {training_text(runs)}"))
+    for comparison in comparisons_of(source.inputs.records):
+        text = comparison_text(source, comparison.pair)
+        title, baseline = group_title(comparison.runs), baseline_text(source, comparison)
+        paragraphs.append(words(strong(f"{title}:"), " ", text, baseline, f" {training_text(comparison.pair)}"))
     return paragraphs

@@ -165,7 +165,7 @@ def test_the_report_says_first_where_the_baseline_beats_the_models(trained: Path
         plain_text(accuracy_finding(Source(TableInputs(load_paper(), Records(tuple(shown)), trained / "records"))))
         for shown in (runs, [run for run in runs if isinstance(run, TrainedRun)])
     ]
-    assert "reaches 100.0 % on the same clips: trained from scratch on so few clips, no model here" in told[0]
+    assert "reaches 100.0 % on the same clips: trained from scratch on so few clips, neither model" in told[0]
     assert "start from published weights" in told[0] and "logistic regression" not in told[1]
 
 

@@ -200,11 +200,11 @@ def test_every_claim_is_counted_once_on_page_1() -> None:
 # --- sentences ------------------------------------------------------------------------------------------------------
 
 
-def pair_of_runs(folder: Path, second_right: int, seed: int = 0) -> list[RunRecord]:
-    """AST right on 20 of 40 clips of ESC-50's layout, MAST on `second_right` of the same."""
+def pair_of_runs(folder: Path, second_right: int, seed: int = 0, **further: int) -> list[RunRecord]:
+    """AST right on 20 of 40 clips of ESC-50's layout, MAST on `second_right` and `further` models on theirs."""
     clips = " ".join(f"1-{i}-A-0" for i in range(40))
     records = []
-    for model, right in (("ast_tiny", 20), ("mast_tiny", second_right)):
+    for model, right in {"ast_tiny": 20, "mast_tiny": second_right, **further}.items():
         stored: StoredPredictions = ranked(clips, label="0" * right + "1" * (40 - right))
         run = make_run(folder, model, "kinetics_sounds", stored, recipe_name="", seed=seed)
         names = [f"c{i}" for i in range(6)]
@@ -228,6 +228,17 @@ def test_a_winner_is_named_only_beyond_the_spread_over_runs(tmp_path: Path, righ
 def test_one_run_of_each_names_no_winner(tmp_path: Path, right: int, verdict: str) -> None:
     text = plain_text(accuracy_finding(source_of(pair_of_runs(tmp_path, right), tmp_path)))
     assert f"over the 40 recordings: {verdict}; one run of each says nothing" in text
+
+
+def test_a_third_model_stands_beside_the_comparison_of_ast_and_mast(tmp_path: Path) -> None:
+    both, three = (
+        source_of(pair_of_runs(tmp_path, 22, **further), tmp_path) for further in ({}, {"timm:resnet18": 30})
+    )
+    with_third = plain_text(accuracy_finding(three))
+    assert with_third.startswith(plain_text(accuracy_finding(both)))
+    assert with_third.endswith("On the same clips, timm:resnet18 reaches 75.0 %, trained the same way.")
+    drawn = [PLOTS["class_differences"].draw(source.inputs) for source in (both, three)]
+    assert drawn[0] and drawn[1] and drawn[0].caption == drawn[1].caption
 
 
 # --- the PDF --------------------------------------------------------------------------------------------------------

@@ -13,7 +13,6 @@ from reports.plots.base import (
     GREY,
     PAGE_WIDTH,
     Drawn,
-    by_model,
     colour_of,
     finish,
     group_title,
@@ -23,6 +22,7 @@ from reports.plots.base import (
     plain,
     tip,
 )
+from reports.plots.comparisons import comparison_of
 from reproduce.metrics.scores import confusion_matrix
 from reproduce.tables import TableInputs
 
@@ -49,9 +49,9 @@ def largest_pairing(inputs: TableInputs) -> Pairing | None:
     """The pair of models with the most test clips of real recordings: runs on stand-ins compare nothing."""
     pairings = []
     for group in groups_of(inputs.records):
-        runs = by_model(group)
-        if len(runs) == 2 and not group[0].standin and (outcomes := outcomes_of(inputs, *runs.values())):
-            first, second = runs
+        comparison = None if group[0].standin else comparison_of(group)
+        if comparison and (outcomes := outcomes_of(inputs, *comparison.pair.values())):
+            first, second = comparison.pair
             rank = (len(outcomes.target), max(run.created for run in group))
             pairings.append((rank, Pairing(title=group_title(group), models=(first, second), outcomes=outcomes)))
     return max(pairings, key=lambda entry: entry[0])[1] if pairings else None

@@ -1,0 +1,62 @@
+"""The two models that a finding compares, and what other models reach on the same clips."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from reports.plots.base import by_model, groups_of
+from reproduce.paper import MODELS
+from reproduce.records.records import Records
+from reproduce.records.runs import TrainedRun
+
+
+@dataclass(frozen=True, kw_only=True)
+class Comparison:
+    """Two models trained alike on the same clips.
+
+    Args:
+        pair: model -> its runs, AST first, on the folds and seeds that both have.
+        others: further model -> its runs, where they tested every fold of the pair.
+    """
+
+    pair: Mapping[str, Sequence[TrainedRun]]
+    others: Mapping[str, Sequence[TrainedRun]]
+
+    @property
+    def runs(self) -> list[TrainedRun]:
+        """The runs of the pair."""
+        return [run for of_model in self.pair.values() for run in of_model]
+
+    @property
+    def test_clips(self) -> int:
+        """Distinct test clips of the pair."""
+        return sum({run.test_sha256: run.test_kept for run in self.runs}.values())
+
+
+def comparison_of(group: Sequence[TrainedRun]) -> Comparison | None:
+    """The comparison in a group of runs that may stand side by side.
+
+    The pair is AST and MAST where the group has more than two models; None where no two models share a fold and seed.
+    """
+    ours = [run for run in group if run.family in MODELS]
+    pair = by_model(group if len({run.model for run in group}) == 2 else ours)
+    if len(pair) != 2:
+        return None
+    folds = {run.test_splits for runs in pair.values() for run in runs}
+    others: dict[str, list[TrainedRun]] = {}
+    for run in group:
+        if run.model not in pair and run.test_splits in folds:
+            others.setdefault(run.model, []).append(run)
+    whole = {model: runs for model, runs in others.items() if {run.test_splits for run in runs} == folds}
+    return Comparison(pair=pair, others=whole)
+
+
+def comparisons_of(records: Records) -> list[Comparison]:
+    """Every comparison on real recordings, the one with the most test clips first.
+
+    Runs by a named recipe have tables of their own.
+    """
+    groups = [group for group in groups_of(records) if not group[0].recipe_name and not group[0].standin]
+    found = [comparison for group in groups if (comparison := comparison_of(group))]
+    return sorted(found, key=lambda comparison: (comparison.test_clips, len(comparison.runs)), reverse=True)
