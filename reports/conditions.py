@@ -20,9 +20,11 @@ def conditions_of(runs: Sequence[Run]) -> str:
     precisions = joined(run.environment.precision for run in timed)
     trained = [run for run in timed if isinstance(run, TrainedRun)]
     seeds = sorted({run.seed for run in trained})
+    compiled = {run.environment.compiled for run in trained}
     parts = [
         f"Measured on {machines}" if machines else "",
         precisions,
+        "partly compiled" if len(compiled) > 1 else "compiled" if True in compiled else "",
         f"{'seeds' if len(seeds) > 1 else 'seed'} {joined(map(str, seeds))}" if seeds else "",
         days(run.created for run in timed),
     ]

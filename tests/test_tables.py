@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from make_records import make_cost_record, make_paper_record, make_record, make_run, multilabel, ranked
 
+from reports.conditions import conditions_of
 from reproduce.errors import InputError
 from reproduce.metrics.intervals import wilson_interval
 from reproduce.paper import load_paper
@@ -343,6 +344,25 @@ def test_both_models_of_a_comparison_are_rows_with_their_ratio() -> None:
     assert "Chance is 25.0 %" in note_with(table, "Wilson")
     assert note_with(table, "Tested on") == "Tested on fold 1, trained on folds 2, 3, 4, 5."
     assert "1 of 5 folds tested" in table.title
+
+
+def at_speed(model: str, fold: str, speed: float, **settings: Any) -> RunRecord:
+    run = make_record(model, fold, key=model + fold)
+    metrics = {**run.metrics, "train_clips_per_s": speed}
+    return replace(run, metrics=metrics, environment={**run.environment, **settings})
+
+
+def test_speeds_are_compared_under_equal_settings_alone() -> None:
+    eager, compiled = at_speed("ast_debug", "1", 10.0), at_speed("ast_debug", "2", 30.0, compile=True)
+    ours = [at_speed("mast_debug", fold, 60.0, compile=True) for fold in "12"]
+    table = build("esc50", eager, compiled, *ours)
+    assert cell(table, "ast_debug", "train_clips_per_s").measured == 30.0
+    assert cell(table, "ratio", "train_clips_per_s").measured == 0.5
+    unlike = build("esc50", eager, ours[0])
+    assert cell(unlike, "ast_debug", "train_clips_per_s").measured == 10.0
+    (ratio,) = (row.cells for row in unlike.rows if row.key == "ratio")
+    assert "train_clips_per_s" not in ratio and "macs_full" in ratio
+    assert [conditions_of(shown.runs).count("compiled") for shown in (table, unlike)] == [1, 1]
 
 
 def two_folds(folder: Path, unit: str, groups: str | None, **metrics: float) -> list[RunRecord]:

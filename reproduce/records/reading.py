@@ -111,6 +111,7 @@ def _environment(stored: Mapping[str, Any]) -> Environment:
         torch_threads=whole_number(stored.get("torch_threads") or 0),
         attention=str(stored.get("attention") or ""),
         processes=whole_number(stored.get("processes") or 1),
+        compiled=bool(stored.get("compile", False)),
         commit=str(stored.get("commit") or ""),
         libraries=dict(stored.get("libraries", {})),
         busy=bool(stored.get("busy", False)),

@@ -36,6 +36,7 @@ class Environment:
         torch_threads: CPU threads of torch; 0 where unknown.
         attention: name of the attention implementation; "" where unknown.
         processes: training processes.
+        compiled: whether torch.compile compiled the trained model.
         commit: git commit of this code, with "+changes" if files differed from it; "" where unknown.
         libraries: library -> version.
         busy: whether other processes used the machine during the measurement.
@@ -48,6 +49,7 @@ class Environment:
     torch_threads: int
     attention: str
     processes: int
+    compiled: bool
     commit: str
     libraries: Mapping[str, str]
     busy: bool

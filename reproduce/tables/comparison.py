@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
@@ -40,10 +41,13 @@ SCORE_COLUMNS = (
     Column("mauc", "mAUC", "%", 1),
     Column("d_prime", "d'", "", 2),
 )
-COST_AND_SPEED_COLUMNS = (
+COST_COLUMNS = (
     Column("params", "#Params", "M", 2),
     Column("macs", "MACs, module-only", "G", 2),
     Column("macs_full", "MACs, full", "G", 2),
+)
+COST_AND_SPEED_COLUMNS = (
+    *COST_COLUMNS,
     Column("train_clips_per_s", "Training", "clips/s", 1),
     Column("predict_clips_per_s", "Inference", "clips/s", 1),
 )
@@ -131,8 +135,10 @@ def compared(inputs: TableInputs, by_row: Rows, name: str, reference: str = "", 
     by_row = shown or {label: runs_of_all({label: runs})[label] for label, runs in by_row.items() if runs}
     group = [run for runs in by_row.values() for run in runs]
     scores = _score_columns(group[0])
-    rows = [_comparison_row(label, runs, scores) for label, runs in by_row.items()]
-    rows += _ratio_rows(rows, {label: runs[0].model for label, runs in by_row.items()})
+    shared = _shared_machine(by_row)
+    rows = [_comparison_row(label, runs, scores, shared or _machine(runs[0])) for label, runs in by_row.items()]
+    divided: Sequence[Column] = COST_AND_SPEED_COLUMNS if shared else COST_COLUMNS
+    rows += _ratio_rows(rows, {label: runs[0].model for label, runs in by_row.items()}, divided)
     notes = standin_notes(group) + protocol_notes(group, wilson_note(inputs, group))
     if left_out := every - len(group):
         notes.append(
@@ -147,8 +153,18 @@ def compared(inputs: TableInputs, by_row: Rows, name: str, reference: str = "", 
     return Table(name, run_title(group), columns, tuple(rows), notes=tuple(notes), runs=tuple(group))
 
 
-def _ratio_rows(rows: Sequence[Row], models: Mapping[str, str]) -> list[Row]:
-    """Costs and speeds of two rows, or of any number of different models, divided by those of the reference."""
+def _shared_machine(by_row: Rows) -> str:
+    """The machine and settings that every row has runs of, those of the most runs; "" where there are none.
+
+    Speeds of unlike machines do not average and have no ratio.
+    """
+    of_rows = [Counter(map(_machine, runs)) for runs in by_row.values()]
+    shared = set.intersection(*map(set, of_rows)) if of_rows else set()
+    return max(sorted(shared), key=lambda machine: sum(found[machine] for found in of_rows), default="")
+
+
+def _ratio_rows(rows: Sequence[Row], models: Mapping[str, str], columns: Sequence[Column]) -> list[Row]:
+    """`columns` of two rows, or of any number of different models, divided by those of the reference."""
     distinct = list(dict.fromkeys(models.values()))
     if len(rows) < 2 or (len(rows) > 2 and len(distinct) < len(rows)):
         return []
@@ -158,7 +174,7 @@ def _ratio_rows(rows: Sequence[Row], models: Mapping[str, str]) -> list[Row]:
     others = [row for row in rows if row is not reference]
     ratios = []
     for number, row in enumerate(others):
-        ratio = ratio_row(f"{row.label} : {reference.label}", row.cells, reference.cells, COST_AND_SPEED_COLUMNS)
+        ratio = ratio_row(f"{row.label} : {reference.label}", row.cells, reference.cells, columns)
         ratios.append(ratio if number == 0 else replace(ratio, key=f"ratio {row.key}"))
     return ratios
 
@@ -169,7 +185,8 @@ def _score_columns(run: TrainedRun) -> tuple[Column, ...]:
     return tuple(c for c in SCORE_COLUMNS if c.key in run.metrics and c.key.endswith(wanted))
 
 
-def _comparison_row(label: str, runs: Sequence[TrainedRun], scores: Sequence[Column]) -> Row:
+def _comparison_row(label: str, runs: Sequence[TrainedRun], scores: Sequence[Column], machine: str) -> Row:
+    """The row of one label, with the speeds of its runs on `machine`."""
     first = runs[0]
     results = {column: _pooled_or_none(runs, column.key) for column in scores}
     folds, seeds = sorted({run.fold for run in runs}), sorted({run.seed for run in runs})
@@ -179,8 +196,7 @@ def _comparison_row(label: str, runs: Sequence[TrainedRun], scores: Sequence[Col
         f"{','.join(map(str, seeds))}, {sum(r.test_kept for r in runs)} of "
         f"{sum(r.test_listed for r in runs)} test clips, {'; '.join(machines)}, {first.day}"
     )
-    # Speeds of unlike machines do not average: those of the first run's machine alone count.
-    alike = [run for run in runs if _machine(run) == _machine(first)]
+    alike = [run for run in runs if _machine(run) == machine]
     speeds = {
         key: sum(run.metric(key) for run in alike) / len(alike) for key in ("train_clips_per_s", "predict_clips_per_s")
     }
@@ -219,5 +235,5 @@ def _machine(run: TrainedRun) -> str:
     environment = run.environment
     return (
         f"{environment.device}, {environment.torch_threads} threads, {environment.precision}, "
-        f"attention {environment.attention or 'unknown'}"
+        f"attention {environment.attention or 'unknown'}{', compiled' if environment.compiled else ''}"
     )
