@@ -7,17 +7,19 @@ from collections.abc import Iterable
 from reports.body import PAPER_TABLES, REAL_AUDIO, body_tables, main_part
 from reports.commands import command_of
 from reports.data import clip_blocks, environment_blocks, paper_clips
-from reports.document import Block, Bullets, Paragraph, Section, Sounds, reference, strong, with_code, words
+from reports.document import Block, Bullets, Grid, Paragraph, Section, Sounds, code, reference, strong, with_code, words
 from reports.figures import drawn_figures
+from reports.findings import real_audio_findings
 from reports.grids import blocks_of, grid_of, notes_of, readable, with_blocks
 from reports.plots import PLOTS
 from reports.sounds import SECONDS
 from reports.source import Source
 from reproduce.records.clusterings import FIGURE, REAL
-from reproduce.tables import Table
+from reproduce.tables import Table, table_specs
 from reproduce.tables.recipes import recipes_table
 
-BEYOND = ("components", "calibration", "classes", "robustness", "transfer", "data_efficiency")
+BEYOND = ("calibration", "classes", "robustness", "transfer", "data_efficiency")
+FIGURES_OF = {"classes": "class_differences"}  # table -> its figure where the name differs
 
 
 def appendices(source: Source, sounds: Iterable[tuple[str, str]]) -> tuple[Section, ...]:
@@ -30,7 +32,7 @@ def appendices(source: Source, sounds: Iterable[tuple[str, str]]) -> tuple[Secti
     sections = (
         Section(key="notes", title="Notes on the tables of the body", blocks=_notes(source)),
         Section(key="further-runs", title="Further runs on real audio", blocks=_further_runs(source)),
-        Section(key="components", title="From AST to MAST, and beyond top-1", blocks=_components_and_beyond(source)),
+        Section(key="beyond", title="Beyond top-1", blocks=_beyond(source)),
         Section(key="cost-details", title="Cost in detail", blocks=_cost_details(source)),
         Section(key="time-details", title="Time and memory in detail", blocks=_time_details(source)),
         Section(key="stand-ins", title="Synthetic stand-ins", blocks=_stand_ins(source, tuple(sounds))),
@@ -39,6 +41,7 @@ def appendices(source: Source, sounds: Iterable[tuple[str, str]]) -> tuple[Secti
             key="data", title="Data", blocks=(paper_clips(source.inputs.paper), *clip_blocks(source.inputs.records))
         ),
         Section(key="recipes", title="Recipes and deviations", blocks=_recipes()),
+        Section(key="reproduce", title="How to reproduce each number", blocks=_commands()),
         Section(key="machines", title="Machines and versions", blocks=environment_blocks(source.inputs.records)),
     )
     return tuple(section for section in sections if section.blocks)
@@ -61,8 +64,10 @@ def _rest(table: Table) -> list[Table]:
 def _further_runs(source: Source) -> tuple[Block, ...]:
     parts = [part for name in REAL_AUDIO for part in _rest(source.table(name))]
     search = [part for part in with_blocks(source.table("tune")) if part.rows]
+    findings = real_audio_findings(source, widest=False)
     clustered = [part for part in _rest(source.table("figure2")) if _is_real(part)]
     return (
+        *((Bullets(items=tuple(findings)),) if findings else ()),
         *(grid_of(part) for part in parts),
         *(grid_of(part, command=command_of("tune")) for part in search),
         *drawn_figures(source, "confusion", "figure2_real"),
@@ -76,13 +81,14 @@ def _is_real(part: Table) -> bool:
     return part.name.startswith(f"{FIGURE} {REAL}")
 
 
-def _components_and_beyond(source: Source) -> tuple[Block, ...]:
+def _beyond(source: Source) -> tuple[Block, ...]:
     """Every part that was run, each table before its figure."""
     blocks: list[Block] = []
     for name in BEYOND:
         table = source.table(name)
         blocks += [grid_of(part, command=command_of(name)) for part in with_blocks(table) if part.rows]
-        blocks += drawn_figures(source, name) if name in PLOTS else ()
+        figure = FIGURES_OF.get(name, name)
+        blocks += drawn_figures(source, figure) if figure in PLOTS else ()
     return tuple(blocks)
 
 
@@ -133,3 +139,21 @@ def _recipes() -> tuple[Block, ...]:
             blocks.append(Paragraph(text=words(strong(readable(part.title)))))
         blocks += blocks_of(part)
     return tuple(blocks)
+
+
+def _commands() -> tuple[Block, ...]:
+    intro = words(
+        "Every table and figure is a function of the records and of the numbers quoted from the paper. ",
+        code("python -m reports"),
+        " writes this report again; each command below prints one table, after measuring or training what has no "
+        "record yet. DIR is the folder of a data set.",
+    )
+    rows = tuple((words(code(command_of(spec.name))), with_code(spec.help)) for spec in table_specs().values())
+    grid = Grid(
+        key="commands",
+        caption=words("The command behind each table."),
+        header=("Command", "What it prints"),
+        rows=rows,
+        left=frozenset({0, 1}),
+    )
+    return (Paragraph(text=intro), grid)

@@ -5,21 +5,22 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from reports.commands import command_of
-from reports.document import Block, Bullets, Grid, Paragraph, Section, Words, code, reference, with_code, words
+from reports.document import Block, Bullets, Grid, Paragraph, Section, Words, code, reference, words
 from reports.figures import drawn_figures, figure_blocks
 from reports.findings import real_audio_findings
 from reports.grids import grid_of, with_blocks
 from reports.own import own_tables
 from reports.source import Source
-from reproduce.tables import Table, table_specs
+from reproduce.tables import Table
 from reproduce.tables.speed import is_main_part, ratios_of
 
-REAL_AUDIO = ("esc50", "equal_macs", "pooling")
+REAL_AUDIO = ("esc50", "equal_macs", "components", "pooling")
 PAPER_TABLES = ("table2", "table3", "table4", "table5", "ablations", "table6")
 # Table -> what to see in it.
 SEE = {
     "esc50": "Both models on the same folds, by the same recipe.",
     "equal_macs": "Both models trained for equal epochs, and longer, until MAST has cost as many MACs as AST at first.",
+    "components": "Each row adds one component of MAST to the row above.",
     "pooling": "MAST with the paper's five poolings, trained on the same folds.",
     "costs": "The ratio depends on what is counted: compare the last column.",
     "table5": "MACs and parameters are counted live and match the paper; mAP needs AudioSet.",
@@ -36,7 +37,6 @@ def body_sections(source: Source) -> tuple[Section, ...]:
         Section(key="time", title="Time and memory", blocks=_time(source)),
         Section(key="paper", title="The paper's results", blocks=_paper(source)),
         Section(key="claims", title="The paper's claims, one by one", blocks=_claims(source)),
-        Section(key="reproduce", title="How to reproduce each number", blocks=_commands()),
     )
 
 
@@ -94,7 +94,7 @@ def _real_audio(source: Source) -> tuple[Block, ...]:
         "seeds; the notes give the learning rate of each and the clips that it was chosen on. The paper has no such "
         "experiment: nothing here is quoted, and the models are smaller than the paper's."
     )
-    findings = real_audio_findings(source)
+    findings = real_audio_findings(source, widest=True)
     return (
         Paragraph(text=words(intro)),
         *((Bullets(items=tuple(findings)),) if findings else ()),
@@ -102,8 +102,10 @@ def _real_audio(source: Source) -> tuple[Block, ...]:
         *own_tables(source),
         *figure_blocks(source, "training_curves"),
         body_grid(source, "equal_macs"),
+        body_grid(source, "components"),
+        *drawn_figures(source, "components"),
         body_grid(source, "pooling"),
-        *drawn_figures(source, "pooling_cost", "class_differences"),
+        *drawn_figures(source, "pooling_cost"),
     )
 
 
@@ -156,21 +158,3 @@ def _paper(source: Source) -> tuple[Block, ...]:
 
 def _claims(source: Source) -> tuple[Block, ...]:
     return (body_grid(source, "claims"),)
-
-
-def _commands() -> tuple[Block, ...]:
-    intro = words(
-        "Every table and figure is a function of the records and of the numbers quoted from the paper. ",
-        code("python -m reports"),
-        " writes this report again; each command below prints one table, after measuring or training what has no "
-        "record yet. DIR is the folder of a data set.",
-    )
-    rows = tuple((words(code(command_of(spec.name))), with_code(spec.help)) for spec in table_specs().values())
-    grid = Grid(
-        key="commands",
-        caption=words("The command behind each table."),
-        header=("Command", "What it prints"),
-        rows=rows,
-        left=frozenset({0, 1}),
-    )
-    return (Paragraph(text=intro), grid)

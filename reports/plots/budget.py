@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import fmean
+from typing import Any
 
 from matplotlib.axes import Axes
 
@@ -34,11 +36,13 @@ from reproduce.tables import TableInputs
 from reproduce.tables.studies import training_macs
 
 MINUTE = 60.0
-MOST_ROWS = 3  # data sets of one figure
+MOST_CORPORA, MOST_PANELS = 2, 4  # of one figure
+BESIDE = 1.08  # factor between the marks of two models that have the same cost
+NARROWEST = 6.0  # ratio of the ends of an axis
 # Field of `BudgetPoint` -> label of its axis.
 COSTS = {
-    "macs": "MACs of one training run (10¹²)",
-    "minutes": "minutes of one run",
+    "macs": "training MACs (10¹²)",
+    "minutes": "training time (min)",
     "epochs": "epochs",
 }
 
@@ -86,7 +90,7 @@ def budget_points(group: Sequence[TrainedRun]) -> list[BudgetPoint]:
 
 def real_budgets(inputs: TableInputs) -> list[list[BudgetPoint]]:
     """One list per corpus of real recordings on which two models were trained: the group with the most test clips."""
-    best: dict[tuple[str, str], list[BudgetPoint]] = {}
+    best: dict[tuple[Any, ...], list[BudgetPoint]] = {}
     for group in groups_of(inputs.records):
         run = group[0]
         if run.standin or run.recipe_name:
@@ -94,7 +98,7 @@ def real_budgets(inputs: TableInputs) -> list[list[BudgetPoint]]:
         with_longer = equal_macs_groups(inputs.records, run.dataset)
         whole = next((longer for longer in with_longer if {r.key for r in group} <= {r.key for r in longer}), group)
         points = budget_points(whole)
-        corpus = (run.dataset, run.variant)
+        corpus = run.corpus_key
         if len({point.model for point in points}) > 1 and _size(points) > _size(best.get(corpus, [])):
             best[corpus] = points
     return sorted(best.values(), key=_size, reverse=True)
@@ -105,28 +109,24 @@ def _size(points: Sequence[BudgetPoint]) -> tuple[int, int]:
 
 
 def draw_accuracy_cost(inputs: TableInputs) -> Drawn | None:
-    """Three panels per corpus: accuracy against training MACs, training time and epochs."""
-    budgets = real_budgets(inputs)[:MOST_ROWS]
+    """Accuracy against training MACs, training time and, where there is room, epochs: a panel each, for two corpora."""
+    budgets = real_budgets(inputs)[:MOST_CORPORA]
     if not budgets:
         return None
     from matplotlib import pyplot
 
     # A run of another tool, or an old one, may not say how long it took.
     costs = [cost for cost in COSTS if all(getattr(point, cost) > 0 for points in budgets for point in points)]
-    figure, rows = pyplot.subplots(
-        len(budgets),
-        max(len(costs), 1),
-        figsize=(PAGE_WIDTH, 2.1 * len(budgets) + 0.4),
-        layout="constrained",
-        squeeze=False,
-        sharey="row",
-    )
-    for row, points in zip(rows, budgets, strict=True):
-        for axes, cost in zip(row, costs, strict=False):
+    costs = costs[: MOST_PANELS // len(budgets)]
+    figure = pyplot.figure(figsize=(PAGE_WIDTH, 2.5), layout="constrained")
+    for part, points in zip(figure.subfigures(1, len(budgets), squeeze=False)[0], budgets, strict=True):
+        panels = part.subplots(1, max(len(costs), 1), squeeze=False, sharey=True)[0]
+        for axes, cost in zip(panels, costs, strict=False):
             plot_budgets(axes, points, cost)
             axes.set_xlabel(COSTS[cost])
-        row[0].set_ylabel(f"{points[0].score.title} (%)")
-        row[0].set_title(plain(data_title(points[0].runs[0])))
+        panels[0].set_ylabel(f"{points[0].score.title} (%)")
+        one_length = f", {plural(points[0].epochs, 'epoch')}" if len({point.epochs for point in points}) == 1 else ""
+        panels[0].set_title(plain(data_title(points[0].runs[0]) + one_length), loc="left")
     legend_above(figure, line_handles(dict.fromkeys(p.model for points in budgets for p in points), marks=True))
     first = budgets[0]
     machines = ", ".join(sorted({p.runs[0].environment.machine for points in budgets for p in points}))
@@ -135,7 +135,8 @@ def draw_accuracy_cost(inputs: TableInputs) -> Drawn | None:
         figure,
         "Accuracy against the cost of training, on real recordings. A line joins one model's lengths of training; bars "
         f"are {first[0].score.interval_name} over test clips and exclude the spread over training runs "
-        f"({runs_text(first[0].runs)}). Times on {machines}. Up and to the left is better.",
+        f"({'; '.join(runs_text(points[0].runs) for points in budgets)}). Times on {machines}. Up and to the left is "
+        "better.",
         f"Scores against training cost: {scores}.",
     )
 
@@ -148,9 +149,12 @@ def plot_budgets(axes: Axes, points: Sequence[BudgetPoint], cost: str) -> Axes:
         points: of one corpus.
         cost: field of `BudgetPoint` on the horizontal axis, "macs", "minutes" or "epochs".
     """
-    for model in dict.fromkeys(point.model for point in points):
+    models = list(dict.fromkeys(point.model for point in points))
+    lengths = {point.epochs for point in points}
+    for place, model in enumerate(models):
         series = [point for point in points if point.model == model]
-        costs = [getattr(point, cost) for point in series]
+        beside = BESIDE ** (place - (len(models) - 1) / 2) if cost == "epochs" else 1  # all models have the same
+        costs = [getattr(point, cost) * beside for point in series]
         axes.plot(costs, [point.score.value for point in series], color=colour_of(model), linewidth=0.9, alpha=0.6)
         for point, x in zip(series, costs, strict=True):
             low, high = point.score.interval or (point.score.value, point.score.value)
@@ -166,10 +170,12 @@ def plot_budgets(axes: Axes, points: Sequence[BudgetPoint], cost: str) -> Axes:
             )
             keys = f"{len(point.runs)} runs, the first {point.runs[0].key}"
             tip(bars.lines[0], label_of(model), plural(point.epochs, "epoch"), point.score.text, keys)
-            if cost != "epochs":
+            if cost != "epochs" and len(lengths) > 1:
                 label_beside(axes, plural(point.epochs, "epoch"), (x, point.score.value), (6, -10))
     log_ticks(axes)
     low, high = axes.get_xlim()
+    around = max(1.0, math.sqrt(NARROWEST / (high / low)))  # a narrow axis would have one tick
+    low, high = low / around, high * around
     axes.set_xlim(low, high * (high / low) ** 0.4)  # space for the last point's label
     axes.grid(axis="y")
     return axes

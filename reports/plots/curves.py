@@ -5,6 +5,7 @@ from __future__ import annotations
 import textwrap
 from collections.abc import Mapping, Sequence
 from statistics import fmean
+from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
@@ -35,16 +36,18 @@ SCORES = {
     "top1": "test top-1 (%)",
     "map": "test mAP (%)",
 }
-TITLE_WIDTH = 40  # characters
+TITLE_WIDTH = 30  # characters
 
 
 def draw_curves(inputs: TableInputs) -> Drawn | None:
-    """Of real recordings: a panel per group of runs of several models, and another where its epochs were scored."""
+    """A panel per corpus of real recordings, of its widest comparison, and another where its epochs were scored."""
+    corpora: set[tuple[Any, ...]] = set()
     panels: list[tuple[dict[str, list[TrainedRun]], str]] = []
     for group in groups_of(inputs.records):
         if not group[0].standin and any(run.history for run in group):
             runs = by_model(group)
-            if len(runs) > 1:
+            if len(runs) > 1 and group[0].corpus_key not in corpora:
+                corpora.add(group[0].corpus_key)
                 score = next((name for name in SCORES if any(name in run.history[-1] for run in group)), None)
                 panels += [(runs, LOSS), *([(runs, score)] if score else [])]
     if not panels:

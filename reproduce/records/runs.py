@@ -204,6 +204,11 @@ class DataRun(ModelRun):
         return tuple(sorted((head, tuple(names)) for head, names in self.classes.items()))
 
     @property
+    def corpus_key(self) -> tuple[Any, ...]:
+        """The corpus by name and classes: ESC-10 and ESC-50 differ."""
+        return self.dataset, self.corpus, self.variant, self.classes_key
+
+    @property
     def data_key(self) -> tuple[Any, ...]:
         """Identity of the clips and classes by their names: equal for runs on the same clips."""
         return self.train_sha256, self.test_sha256, self.classes_key
