@@ -24,8 +24,8 @@ def _drawn(inputs: TableInputs, which: str, what: str) -> Drawn | None:
         return None
     return finish(
         figure,
-        f"{what}: test clips in UMAP's plane, AST left, MAST right, numbered at the median of each class. The "
-        "axes have neither unit nor direction, and silhouettes in the plane are too favourable: those of the features "
-        "are given beside them.",
+        f"{what}: test clips in UMAP's plane, AST left, MAST right. The number of a class is at its central clip, the "
+        "one nearest to its others. The axes have neither unit nor direction, and silhouettes in the plane are too "
+        "favourable: those of the features are given beside them.",
         "Two scatter plots of embedded test clips by class.",
     )

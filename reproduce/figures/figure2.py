@@ -112,8 +112,7 @@ def _stored_halves(records: Records, records_dir: Path, which: str, reading: str
 def plot_projection(axes: Axes, projection: Projection, names: Sequence[str]) -> Axes:
     """Clips of one model in UMAP's plane, by class.
 
-    The number of a class is at the median of its clips; in a small panel beside every clip, because the median of a few
-    clips may be far from all of them.
+    The number of a class is at its central clip, the one nearest to the others; in a small panel beside every clip.
 
     Args:
         axes: drawn into and returned.
@@ -131,7 +130,7 @@ def plot_projection(axes: Axes, projection: Projection, names: Sequence[str]) ->
             for point in points:
                 axes.annotate(str(index + 1), point, (4, 3), textcoords="offset points", fontsize=7, color="0.3")
         elif len(points):
-            x, y = np.median(points, axis=0)
+            x, y = points[np.linalg.norm(points[:, None] - points, axis=2).sum(axis=1).argmin()]
             text = axes.text(x, y, str(index + 1), fontsize=8, fontweight="bold", ha="center", va="center")
             text.set_path_effects([withStroke(linewidth=2.5, foreground="white")])
     axes.set(xticks=[], yticks=[])  # UMAP's axes have neither unit nor direction
