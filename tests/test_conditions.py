@@ -208,14 +208,18 @@ def test_from_weights_to_the_table(
     assert main(command) == 0
     again = capsys.readouterr()
     assert "0 to measure" in again.err and again.out == first.out
-    assert main([study, "--run", "none", "--format", "json", "--records", str(work / "records")]) == 0
-    assert capsys.readouterr().out == first.out
+    recorded = [study, "--format", "json", "--figures", str(work / "figures"), "--records", str(work / "records")]
+    for without_clips in ([], ["--run", "none"]):
+        assert main([*recorded, *without_clips]) == 0
+        assert capsys.readouterr().out == first.out
+    assert main([*recorded, "--run", "all"]) != 0
+    assert "needs the clips: add --data esc50=DIR" in capsys.readouterr().err
 
 
 def test_a_command_without_clips_weights_or_record_says_what_to_do(
     work: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert main(["robustness", "--records", str(work / "records")]) != 0
+    assert main(["robustness", "--records", str(work / "nothing")]) != 0
     assert "add --data esc50=DIR" in capsys.readouterr().err
     elsewhere = ["--data", f"esc50={work / 'esc50'}", "--records", str(work / "records")]
     assert main(["robustness", *elsewhere, "--runs", str(work / "nowhere")]) != 0

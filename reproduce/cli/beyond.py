@@ -43,12 +43,15 @@ def run_drawn(options: argparse.Namespace) -> int:
 
 
 def run_conditions(options: argparse.Namespace) -> int:
-    """Test the recorded runs whose weights are there under the study's conditions; print the table, draw the figure."""
+    """Test the recorded runs whose weights are there under the study's conditions; print the table, draw the figure.
+
+    Without the folder of the clips, print what is recorded.
+    """
     study = options.target
     locations = parse_locations(options.data, options.datasets)
     if options.run != "none":
         if not locations:
-            raise InputError(f"{study} needs the clips: add --data esc50=DIR, or --run none to print what is recorded")
+            _require_records(study, options)
         for name, folder in locations.items():
             _measure(study, name, folder, options)
     inputs = table_inputs([study], options.records)
@@ -56,6 +59,18 @@ def run_conditions(options: argparse.Namespace) -> int:
     scores = condition_scores(inputs, CONDITION_KINDS[study])
     log_files(write_conditions_figure(scores, study, options.figures))
     return 0
+
+
+def _require_records(study: str, options: argparse.Namespace) -> None:
+    """Say that recorded measurements are printed, where a user gave no clips.
+
+    Raises:
+        InputError: nothing is recorded, or the user asks for a measurement.
+    """
+    recorded = load_records(options.records).of_kind(CONDITION_KINDS[study])
+    if options.run == "all" or options.model or not recorded:
+        raise InputError(f"{study} needs the clips: add --data esc50=DIR, or --run none to print what is recorded")
+    log(f"no folder of clips: this is what {options.records} holds; to measure more, add --data esc50=DIR")
 
 
 @dataclass(frozen=True)
