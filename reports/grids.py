@@ -70,9 +70,9 @@ def notes_of(table: Table) -> tuple[Words, ...]:
 
 
 def with_blocks(table: Table) -> Iterator[Table]:
-    """The table and, depth first, every block under it."""
+    """The table and, depth first, every block under it that people read."""
     yield table
-    for block in table.blocks:
+    for block in table.shown_blocks:
         yield from with_blocks(block)
 
 

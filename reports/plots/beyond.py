@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import textwrap
+
+from matplotlib.axes import Axes
+
 from reports.plots.base import PAGE_WIDTH, Drawn, finish, legend_above, line_handles, plain
 from reproduce.figures.calibration import largest_pooled, plot_confidences, plot_reliability
 from reproduce.figures.conditions import kinds_of, plot_condition
@@ -12,10 +16,11 @@ from reproduce.tables import TableInputs
 from reproduce.tables.robustness import condition_scores
 
 PANEL_HEIGHT = 2.4  # inches
+TITLE_WIDTH = 48  # characters
 
 
 def draw_calibration(inputs: TableInputs) -> Drawn | None:
-    """The reliability of both models in the comparison with most runs."""
+    """The reliability of both models in the widest comparison."""
     found = largest_pooled(inputs)
     if found is None:
         return None
@@ -26,7 +31,7 @@ def draw_calibration(inputs: TableInputs) -> Drawn | None:
     plot_reliability(left, pooled)
     plot_confidences(right, pooled)
     left.set_xlabel("confidence (%)")
-    left.set_title(plain(title))
+    _title(left, title)
     legend_above(figure, line_handles(pooled, marks=True))
     clips = len(next(iter(pooled.values())).clip_ids)
     return finish(
@@ -67,7 +72,7 @@ def draw_data_efficiency(inputs: TableInputs) -> Drawn | None:
     figure, axes = pyplot.subplots(figsize=(0.6 * PAGE_WIDTH, PANEL_HEIGHT + 0.3), layout="constrained")
     plot_data_efficiency(axes, parts)
     axes.set_ylabel("top-1 (%)")
-    axes.set_title(plain(title), fontsize=7.5)
+    _title(axes, title)
     models = list(parts[-1].scores)
     legend_above(figure, line_handles(models, marks=True))
     values = "; ".join(
@@ -81,6 +86,12 @@ def draw_data_efficiency(inputs: TableInputs) -> Drawn | None:
         "Bars: 95 % Wilson intervals over test clips.",
         f"Top-1 by part of the training clips: {values}.",
     )
+
+
+def _title(axes: Axes, title: str) -> None:
+    """What was measured, above the first panel and flush with its left edge."""
+    text = textwrap.fill(plain(title.removeprefix("demo scale: ")), TITLE_WIDTH)
+    axes.set_title(text, loc="left", fontsize=7.5)
 
 
 def _draw(inputs: TableInputs, kind: type[ConditionsRun], what: str) -> Drawn | None:
@@ -97,7 +108,7 @@ def _draw(inputs: TableInputs, kind: type[ConditionsRun], what: str) -> Drawn | 
     for axes, name in zip(panels[0], kinds, strict=True):
         plot_condition(axes, scores, name)
     panels[0][0].set_ylabel("top-1 (%)")
-    panels[0][0].set_title(plain(scores.title))
+    _title(panels[0][0], scores.title)
     legend_above(figure, line_handles(scores.correct, marks=True))
     values = "; ".join(
         f"{model} {', '.join(f'{100 * own.mean():.1f}' for own in correct)} %"

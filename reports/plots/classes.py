@@ -65,11 +65,15 @@ def draw_confusion(inputs: TableInputs) -> Drawn | None:
     from matplotlib import pyplot
 
     outcomes = pairing.outcomes
-    figure, panels = pyplot.subplots(1, 2, figsize=(PAGE_WIDTH, 0.6 * PAGE_WIDTH), sharey=True, layout="compressed")
+    if len(outcomes.classes) <= NUMBERED_CLASSES:
+        figure, panels = pyplot.subplots(1, 2, figsize=(PAGE_WIDTH, 0.6 * PAGE_WIDTH), sharey=True, layout="compressed")
+    else:  # names need the height of a page
+        figure, panels = pyplot.subplots(2, 1, figsize=(0.8 * PAGE_WIDTH, 9.0), sharex=True, layout="compressed")
     for axes, model, predicted in zip(panels, pairing.models, (outcomes.first, outcomes.second), strict=True):
         plot_confusion(axes, confusion_matrix(predicted, outcomes.target, len(outcomes.classes)), outcomes.classes)
         axes.set_title(label_of(model))
-    panels[0].set_ylabel("class of the clip")
+    for axes in panels:
+        axes.label_outer()
     return finish(
         figure,
         f"Confusion matrices of {len(outcomes.target):,} test clips ({pairing.title}), in clips; the shade is the "
@@ -90,10 +94,10 @@ def plot_confusion(axes: Axes, counts: np.ndarray, classes: Sequence[str]) -> Ax
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
     axes.imshow(shares, cmap="Greys", vmin=0, vmax=1)
     positions, names = range(len(classes)), [plain(name) for name in classes]
-    size = min(7.0, 160 / len(classes))
+    size = min(7.0, 240 / len(classes))
     axes.set_xticks(positions, labels=names, rotation=90, fontsize=size)
     axes.set_yticks(positions, labels=names, fontsize=size)
-    axes.set_xlabel("predicted class")
+    axes.set(xlabel="predicted class", ylabel="class of the clip")
     axes.tick_params(length=0)
     axes.spines[:].set_visible(False)
     if len(classes) <= NUMBERED_CLASSES:

@@ -36,7 +36,7 @@ SCORES = {
     "top1": "test top-1 (%)",
     "map": "test mAP (%)",
 }
-TITLE_WIDTH = 30  # characters
+TITLES_WIDTH = 84  # characters of a row of titles
 
 
 def draw_curves(inputs: TableInputs) -> Drawn | None:
@@ -52,11 +52,12 @@ def draw_curves(inputs: TableInputs) -> Drawn | None:
                 panels += [(runs, LOSS), *([(runs, score)] if score else [])]
     if not panels:
         return None
-    figure, grid = grid_of(len(panels), 1.9, columns=2 if len(panels) in (2, 4) else 3)
+    columns = 2 if len(panels) in (2, 4) else 3
+    figure, grid = grid_of(len(panels), 1.9, columns=columns)
     for axes, (runs, quantity) in zip(grid, panels, strict=True):
         plot_curves(axes, runs, quantity)
         title = group_title([run for of_model in runs.values() for run in of_model])
-        axes.set_title(textwrap.fill(plain(title), TITLE_WIDTH), fontsize=7.5)
+        axes.set_title(textwrap.fill(plain(title), TITLES_WIDTH // columns), fontsize=7.5)
     legend_above(figure, line_handles(dict.fromkeys(model for runs, _ in panels for model in runs)))
     return finish(
         figure,

@@ -22,7 +22,7 @@ LEAST_SHARE = 0.005  # of the clips: a smaller bin has no mark
 
 
 def write_calibration_figure(inputs: TableInputs, out: Path) -> list[Path]:
-    """Write the reliability diagram of the comparison with most runs as `out/calibration.png` and `.svg`.
+    """Write the reliability diagram of the widest comparison as `out/calibration.png` and `.svg`.
 
     Returns:
         The paths; none where no comparison has stored predictions.
@@ -39,8 +39,8 @@ def write_calibration_figure(inputs: TableInputs, out: Path) -> list[Path]:
 
 
 def largest_pooled(inputs: TableInputs) -> tuple[str, Mapping[str, PooledClips]] | None:
-    """Title and predictions of the comparison with most runs; None without stored predictions of any."""
-    for group in sorted(one_label_groups(inputs), key=len, reverse=True):
+    """Title and predictions of the widest comparison; None without stored predictions of any."""
+    for group in one_label_groups(inputs):
         pooled = pool_clips(inputs, by_model(group))
         if not isinstance(pooled, str):
             return block_title(group), pooled

@@ -20,7 +20,7 @@ GREY = "0.5"
 
 
 def write_classes_figure(inputs: TableInputs, out: Path) -> list[Path]:
-    """Write the first two models of the comparison with most runs as `out/classes.png` and `.svg`.
+    """Write the first two models of the widest comparison as `out/classes.png` and `.svg`.
 
     Returns:
         The paths; none without stored predictions of two models.

@@ -292,11 +292,14 @@ def _side_by_side(table: Table, differing: tuple[str, ...]) -> Groups[TrainedRun
     """
     shared = [name for name in SIDE_BY_SIDE if name not in differing]
     groups = (_one_rate_each(group, differing, ("fold", "seed")) for group in _grouped(table, shared))
-    return sorted((chosen for of_group in groups for chosen in of_group), key=_width, reverse=True)
+    return sorted((chosen for of_group in groups for chosen in of_group), key=width, reverse=True)
 
 
-def _width(group: Sequence[TrainedRun]) -> tuple[int, int]:
-    """Distinct test clips of a group, then its runs: few folds of many clips say more than many runs on few clips."""
+def width(group: Sequence[TrainedRun]) -> tuple[int, int]:
+    """Return the distinct test clips of a group, then its runs: what orders groups.
+
+    A few folds of many clips say more than many runs on few clips.
+    """
     return sum({run.test_sha256: run.test_kept for run in group}.values()), len(group)
 
 

@@ -18,7 +18,7 @@ from reproduce.metrics.calibration import (
     weighted_mean,
 )
 from reproduce.records.runs import TrainedRun
-from reproduce.records.selection import comparisons
+from reproduce.records.selection import comparisons, width
 from reproduce.tables.base import POINTS, Cell, Column, Row, Table, TableInputs, register_table
 from reproduce.tables.comparison import one_or_blocks
 from reproduce.tables.conditions import epochs_text
@@ -100,10 +100,11 @@ def comparison_blocks(inputs: TableInputs, name: str, title: str, block: Block) 
 
 
 def one_label_groups(inputs: TableInputs) -> list[list[TrainedRun]]:
-    """Comparisons on real recordings whose clips have one label, the largest first within a data set."""
+    """Comparisons on real recordings whose clips have one label, the widest first."""
     datasets = dict.fromkeys(run.dataset for run in inputs.records.of_kind(TrainedRun))
     groups = [group for name in datasets for group in comparisons(inputs.records, name)]
-    return [group for group in groups if not group[0].standin and group[0].headline == "top1"]
+    one_label = [group for group in groups if not group[0].standin and group[0].headline == "top1"]
+    return sorted(one_label, key=width, reverse=True)
 
 
 def by_model(group: Sequence[TrainedRun]) -> dict[str, list[TrainedRun]]:
