@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from reports.data import clip_blocks, environment_blocks
 from reports.document import Block, Bullets, Report, Section, Words, words
@@ -57,15 +57,18 @@ def own_tables(source: Source) -> tuple[Block, ...]:
 def _summary(source: Source) -> tuple[Block, ...]:
     sentences = tuple(real_audio_findings(source))
     figures = drawn_figures(source, "accuracy_cost")
-    others = tuple(_scores_text(group) for group in groups_of(source.inputs.records) if not comparison_of(group))
+    others = tuple(text for group in groups_of(source.inputs.records) for text in _scores_texts(group))
     return (Bullets(items=(*sentences, *others)), *figures)
 
 
-def _scores_text(group: Sequence[TrainedRun]) -> Words:
-    """The scores of one model, or of more than two; two have a paired comparison."""
-    scores = {model: headline_score(runs) for model, runs in by_model(group).items()}
-    named = ", ".join(f"{label_of(model)} {score.value:.1f} %" for model, score in scores.items())
-    return words(f"{group_title(group)}: {next(iter(scores.values())).title} {named}.")
+def _scores_texts(group: Sequence[TrainedRun]) -> Iterator[Words]:
+    """The score of every model that no comparison names, over its own folds."""
+    comparison = comparison_of(group)
+    named = {*comparison.pair, *comparison.others} if comparison else set()
+    for model in dict.fromkeys(run.model for run in group if run.model not in named):
+        own = by_model([run for run in group if run.model == model])[model]
+        score = headline_score(own)
+        yield words(f"{group_title(own)}: {score.title} {label_of(model)} {score.value:.1f} %.")
 
 
 def _mistakes(source: Source) -> tuple[Block, ...]:

@@ -21,11 +21,13 @@ from reports.plots.architecture import plot_blocks, plot_macs
 from reports.plots.base import by_model, colour_of, dashes_of, group_title, groups_of, marker_of, tip, to_svg
 from reports.plots.budget import budget_points, plot_budgets
 from reports.plots.classes import draw_confusion, plot_confusion, plot_differences
+from reports.plots.comparisons import comparison_of
 from reports.plots.curves import plot_curves
 from reports.plots.speed import conditions_label, plot_speed_ups, speed_ups
 from reports.plots.variants import Variant, plot_variants
 from reproduce.paper import load_paper
 from reproduce.records.measured_runs import CostRun, SpeedRun
+from reproduce.records.pairs import width
 from reproduce.records.predictions import StoredPredictions, save_predictions
 from reproduce.records.record import RunRecord
 from reproduce.records.records import Records
@@ -214,6 +216,71 @@ def test_runs_that_only_one_model_has_are_left_out_of_a_comparison() -> None:
     assert {model: [run.fold for run in kept] for model, kept in by_model(group).items()} == {
         model: ["1"] for model in MODELS
     }
+
+
+def runs_on(**folds: str) -> list[RunRecord]:
+    """A record per model and fold; the name of a model with its seed behind a 1."""
+    return [
+        make_record(model.rstrip("1").replace("__", ":"), fold, seed=int(model.endswith("1")), key=model + fold)
+        for model, tested in folds.items()
+        for fold in tested
+    ]
+
+
+@pytest.mark.parametrize(
+    ("folds", "pair", "others"),
+    [
+        ({"timm__a": "12"}, None, None),
+        ({"timm__a": "12", "timm__b": "12", "timm__c": "12"}, None, None),
+        ({"ast_tiny": "12", "mast_tiny": "3"}, None, None),
+        ({"ast_tiny": "12", "timm__a": "23"}, {"ast_tiny": "2", "timm:a": "2"}, {}),
+        (
+            {"ast_tiny": "123", "mast_tiny": "23", "timm__a": "123"},
+            {"ast_tiny": "23", "mast_tiny": "23"},
+            {"timm:a": "23"},
+        ),
+        ({"ast_tiny": "12", "mast_tiny": "12", "timm__a": "2"}, {"ast_tiny": "12", "mast_tiny": "12"}, {}),
+        (
+            {
+                "ast_tiny": "12",
+                "ast_tiny1": "12",
+                "mast_tiny": "12",
+                "mast_tiny1": "12",
+                "timm__a": "12",
+                "timm__a1": "1",
+            },
+            {"ast_tiny": "1212", "mast_tiny": "1212"},
+            {},
+        ),
+        (
+            {"ast_tiny": "1", "mast_small": "1", "mast_tiny": "1"},
+            {"ast_tiny": "1", "mast_tiny": "1"},
+            {"mast_small": "1"},
+        ),
+    ],
+)
+def test_ast_and_mast_are_compared_and_other_models_named_where_they_ran_alike(
+    folds: dict[str, str], pair: dict[str, str] | None, others: dict[str, str] | None
+) -> None:
+    group = trained(*runs_on(**folds))
+    comparison = comparison_of(group)
+    if comparison is None:
+        assert pair is None
+        return
+    assert {model: "".join(run.fold for run in runs) for model, runs in comparison.pair.items()} == pair
+    assert {model: "".join(run.fold for run in runs) for model, runs in comparison.others.items()} == others
+
+
+def test_the_widest_group_has_the_most_clips_that_two_models_share() -> None:
+    wide, many, alone = (
+        trained(*runs_on(**folds))
+        for folds in (
+            {"ast_tiny": "123", "mast_tiny": "12"},
+            {"ast_tiny": "1", "ast_tiny1": "1", "mast_tiny": "1", "mast_tiny1": "1", "timm__a": "1", "timm__a1": "1"},
+            {"ast_tiny": "12345"},
+        )
+    )
+    assert sorted([alone, many, wide], key=width, reverse=True) == [wide, many, alone]
 
 
 def test_a_stand_in_is_named_as_one() -> None:

@@ -23,7 +23,7 @@ _INSPECTED = {
     "command": "python -m reproduce inspect SOUND --model runs/KEY.safetensors",
 }
 _RUNS = {"needs": "runs of both models", "command": "python -m reproduce esc50 --data esc50=DIR"}
-_CLUSTERED = {"needs": "coordinates of real recordings", "command": "python -m reproduce figure2 --preset demo"}
+_CLUSTERED = {"needs": "coordinates of real recordings", "command": "python -m reproduce figure2"}
 
 PLOTS: dict[str, Plot] = {
     plot.name: plot

@@ -29,7 +29,7 @@ from reports.plots.base import (
     tip,
 )
 from reports.scores import Score, headline_score
-from reproduce.records.pooled import runs_of_all
+from reproduce.records.pooled import alike_runs, runs_of_all
 from reproduce.records.runs import TrainedRun
 from reproduce.records.selection import equal_macs_groups
 from reproduce.tables import TableInputs
@@ -55,7 +55,8 @@ class BudgetPoint:
         model: registered name.
         epochs: of training.
         macs: multiply-accumulates of one training run, in 10^12.
-        minutes: of training and prediction of one run, on the machine of the runs.
+        minutes: of training and prediction of one run, over the runs under the settings that most points share.
+        machine: of these runs, and whether they were compiled.
         score: with its interval.
         runs: behind it.
     """
@@ -64,6 +65,7 @@ class BudgetPoint:
     epochs: int
     macs: float
     minutes: float
+    machine: str
     score: Score
     runs: tuple[TrainedRun, ...]
 
@@ -74,18 +76,24 @@ def budget_points(group: Sequence[TrainedRun]) -> list[BudgetPoint]:
     for run in sorted(group, key=lambda r: (r.model, r.epochs)):
         rows.setdefault((run.model, run.epochs), []).append(run)
     shared = runs_of_all({f"{model} {epochs}": runs for (model, epochs), runs in rows.items()})
+    timed = alike_runs({label: runs for label, runs in shared.items() if runs})
     return [
         BudgetPoint(
             model=runs[0].model,
             epochs=runs[0].epochs,
             macs=training_macs(runs),
-            minutes=fmean(run.wall_time_s for run in runs) / MINUTE,
+            minutes=fmean(run.wall_time_s for run in timed[label]) / MINUTE,
+            machine=_machine(timed[label][0]),
             score=headline_score(runs),
             runs=tuple(runs),
         )
-        for runs in shared.values()
+        for label, runs in shared.items()
         if runs
     ]
+
+
+def _machine(run: TrainedRun) -> str:
+    return f"{run.environment.machine}{', compiled' if run.environment.compiled else ''}"
 
 
 def real_budgets(inputs: TableInputs) -> list[list[BudgetPoint]]:
@@ -129,7 +137,7 @@ def draw_accuracy_cost(inputs: TableInputs) -> Drawn | None:
         panels[0].set_title(plain(data_title(points[0].runs[0]) + one_length), loc="left")
     legend_above(figure, line_handles(dict.fromkeys(p.model for points in budgets for p in points), marks=True))
     first = budgets[0]
-    machines = ", ".join(sorted({p.runs[0].environment.machine for points in budgets for p in points}))
+    machines = " and ".join(dict.fromkeys(point.machine for points in budgets for point in points))
     scores = "; ".join(f"{label_of(p.model)} after {plural(p.epochs, 'epoch')} {p.score.text}" for p in first)
     return finish(
         figure,

@@ -24,6 +24,7 @@ from reports.plots.base import (
 )
 from reports.plots.comparisons import comparison_of
 from reproduce.metrics.scores import confusion_matrix
+from reproduce.records.pairs import width
 from reproduce.tables import TableInputs
 
 MOST_CLASSES = 60  # more cannot be read on a page
@@ -52,7 +53,7 @@ def largest_pairing(inputs: TableInputs) -> Pairing | None:
         comparison = None if group[0].standin else comparison_of(group)
         if comparison and (outcomes := outcomes_of(inputs, *comparison.pair.values())):
             first, second = comparison.pair
-            rank = (len(outcomes.target), max(run.created for run in group))
+            rank = (*width(group), max(run.created for run in group))
             pairings.append((rank, Pairing(title=group_title(group), models=(first, second), outcomes=outcomes)))
     return max(pairings, key=lambda entry: entry[0])[1] if pairings else None
 

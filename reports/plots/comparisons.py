@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from reports.plots.base import by_model, groups_of
-from reproduce.paper import MODELS
+from reports.plots.base import groups_of
+from reproduce.records.pairs import compared_runs, width
 from reproduce.records.records import Records
 from reproduce.records.runs import TrainedRun
 
@@ -17,7 +17,7 @@ class Comparison:
 
     Args:
         pair: model -> its runs, AST first, on the folds and seeds that both have.
-        others: further model -> its runs, where they tested every fold of the pair.
+        others: further model -> its runs, where it has all folds and seeds of the pair.
     """
 
     pair: Mapping[str, Sequence[TrainedRun]]
@@ -28,27 +28,18 @@ class Comparison:
         """The runs of the pair."""
         return [run for of_model in self.pair.values() for run in of_model]
 
-    @property
-    def test_clips(self) -> int:
-        """Distinct test clips of the pair."""
-        return sum({run.test_sha256: run.test_kept for run in self.runs}.values())
-
 
 def comparison_of(group: Sequence[TrainedRun]) -> Comparison | None:
-    """The comparison in a group of runs that may stand side by side.
-
-    The pair is AST and MAST where the group has more than two models; None where no two models share a fold and seed.
-    """
-    ours = [run for run in group if run.family in MODELS]
-    pair = by_model(group if len({run.model for run in group}) == 2 else ours)
-    if len(pair) != 2:
+    """The comparison in a group of runs that may stand side by side; None where no two models can be compared."""
+    pair = compared_runs(group)
+    if not pair:
         return None
-    folds = {run.test_splits for runs in pair.values() for run in runs}
+    wanted = {(run.test_splits, run.seed) for runs in pair.values() for run in runs}
     others: dict[str, list[TrainedRun]] = {}
     for run in group:
-        if run.model not in pair and run.test_splits in folds:
+        if run.model not in pair and (run.test_splits, run.seed) in wanted:
             others.setdefault(run.model, []).append(run)
-    whole = {model: runs for model, runs in others.items() if {run.test_splits for run in runs} == folds}
+    whole = {model: runs for model, runs in others.items() if len(runs) == len(wanted)}
     return Comparison(pair=pair, others=whole)
 
 
@@ -59,4 +50,4 @@ def comparisons_of(records: Records) -> list[Comparison]:
     """
     groups = [group for group in groups_of(records) if not group[0].recipe_name and not group[0].standin]
     found = [comparison for group in groups if (comparison := comparison_of(group))]
-    return sorted(found, key=lambda comparison: (comparison.test_clips, len(comparison.runs)), reverse=True)
+    return sorted(found, key=lambda comparison: width(comparison.runs), reverse=True)

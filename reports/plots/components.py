@@ -69,7 +69,7 @@ def path_points(group: Sequence[TrainedRun]) -> list[PathPoint]:
 
 
 def draw_components(inputs: TableInputs) -> Drawn | None:
-    """The path of the group with most runs on real recordings; None where fewer than two of its models were run."""
+    """The path of the widest group on real recordings; None where fewer than two of its models were run."""
     groups = [group for group in component_groups(inputs.records, DATASET) if not group[0].standin]
     points = path_points(groups[0]) if groups else []
     if len(points) < 2:

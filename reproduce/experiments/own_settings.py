@@ -118,7 +118,8 @@ def fit_preset(preset: ComparisonPreset, clips: OwnClips, asked: Asked = Asked()
         crop="random" if longer.any() else "first",
         test_crops=_test_crops(clips.seconds[longer], front_end.seconds),
     )
-    return replace(preset, front_end=front_end, recipe=recipe)
+    # The fold that chose the preset's rates is one of other clips.
+    return replace(preset, front_end=front_end, recipe=recipe, validation_fold="")
 
 
 def _epochs(preset: ComparisonPreset, train_clips: int) -> int:

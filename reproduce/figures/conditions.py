@@ -16,7 +16,7 @@ if TYPE_CHECKING:  # matplotlib takes a second to import, and tables do without 
 
 
 def write_conditions_figure(scores: Sequence[ConditionScores], name: str, out: Path) -> list[Path]:
-    """Write the comparison with most runs as `out/NAME.png` and `.svg`.
+    """Write the comparison on most clips as `out/NAME.png` and `.svg`.
 
     Returns:
         The paths; none where nothing was measured.

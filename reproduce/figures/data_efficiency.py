@@ -19,7 +19,7 @@ if TYPE_CHECKING:  # matplotlib takes a second to import, and tables do without 
 
 
 def largest_parts(records: Records) -> tuple[str, list[Part]] | None:
-    """Title and parts of the group with most runs; None where nothing was run."""
+    """Title and parts of the widest group; None where nothing was run."""
     for group in data_efficiency_groups(records, DATASET):
         parts = parts_of(group)
         if parts:

@@ -25,6 +25,7 @@ from reproduce.figures.style import figure_style, save_figure
 from reproduce.files import write_text
 from reproduce.paper import MODELS
 from reproduce.records.clusterings import (
+    DATASET,
     FIGURE,
     FIGURES,
     INPUT,
@@ -188,7 +189,9 @@ def _text(value: float, decimals: int) -> str:
 
 def _title(half: Half, classes: int) -> str:
     params = umap_params()
-    scale = "" if half.run.scale == "paper" else "DEMO SCALE, not the paper's experiment: "
+    scale = "DEMO SCALE, not the paper's experiment: " if half.run.scale == "demo" else ""
+    if not scale and half.run.dataset != DATASET:
+        scale = "Not the paper's experiment: "
     return (
         f"{scale}{tested_on(half.run)}, test clips of the first {classes} of "
         f"{len(half.run.classes[DEFAULT_HEAD])} classes\n"

@@ -17,6 +17,7 @@ from reproduce.datasets.registry import dataset_spec
 from reproduce.experiments.families import PAPER_MODELS
 from reproduce.experiments.paper_recipes import AST_RECIPES
 from reproduce.paper import MODELS, load_paper
+from reproduce.records.pairs import compared_runs
 from reproduce.records.predictions import has_second_last
 from reproduce.records.reading import clustering_identity
 from reproduce.records.records import Records, latest
@@ -158,13 +159,10 @@ def figure_runs(records: Records, figure: str) -> dict[str, TrainedRun]:
 
 def _real_runs(records: Records) -> dict[str, TrainedRun]:
     for group in comparisons(records, REAL_DATASET):
-        by_model = {
-            model: {(run.seed, run.test_splits): run for run in group if run.family == model and run.standin is None}
-            for model in MODELS
-        }
-        both = set.intersection(*(set(runs) for runs in by_model.values()))
-        if both:
-            return {model: runs[min(both)] for model, runs in by_model.items()}
+        runs = compared_runs([run for run in group if run.standin is None and run.family in MODELS])
+        first = {of_model[0].family: of_model[0] for of_model in runs.values()}
+        if set(first) == set(MODELS):
+            return {model: first[model] for model in MODELS}
     return {}
 
 

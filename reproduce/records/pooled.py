@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import statistics
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -96,6 +97,21 @@ def runs_of_all(by_model: Mapping[str, Sequence[TrainedRun]]) -> dict[str, list[
     if folds and not shared:
         kept = {(fold, min(folds)) for fold in folds[min(folds)]}
     return {model: [run for run in runs if (run.fold, run.seed) in kept] for model, runs in by_model.items()}
+
+
+def alike_runs(by_row: Mapping[str, Sequence[TrainedRun]]) -> dict[str, list[TrainedRun]]:
+    """Keep the runs of every row whose speeds may be compared: those under the settings that most rows have.
+
+    A row without a run under them keeps the runs under its first run's settings.
+    """
+    rows = Counter(s for runs in by_row.values() for s in {run.environment.settings for run in runs})
+    every = Counter(run.environment.settings for runs in by_row.values() for run in runs)
+    common = max(every, key=lambda settings: (rows[settings], every[settings], settings), default="")
+    kept = {}
+    for label, runs in by_row.items():
+        own = common if any(run.environment.settings == common for run in runs) else runs[0].environment.settings
+        kept[label] = [run for run in runs if run.environment.settings == own]
+    return kept
 
 
 def common_runs(first: Sequence[TrainedRun], second: Sequence[TrainedRun]) -> tuple[list[TrainedRun], list[TrainedRun]]:

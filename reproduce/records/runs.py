@@ -62,6 +62,17 @@ class Environment:
             return self.device
         return f"{self.device}, {self.torch_threads} thread{'s' if self.torch_threads != 1 else ''}"
 
+    @property
+    def settings(self) -> str:
+        """What a speed depends on beside the model: device, threads, precision, attention, and whether it is compiled.
+
+        Speeds under unlike settings do not average and have no ratio.
+        """
+        return (
+            f"{self.device}, {self.torch_threads} threads, {self.precision}, "
+            f"attention {self.attention or 'unknown'}{', compiled' if self.compiled else ''}"
+        )
+
 
 @dataclass(frozen=True, kw_only=True)
 class Run:

@@ -17,6 +17,7 @@ from reproduce.experiments.comparisons import EQUAL_MACS, POOLING, equal_macs_le
 from reproduce.experiments.components import COMPONENTS
 from reproduce.experiments.data_efficiency import DATA_EFFICIENCY
 from reproduce.records.measured_runs import CostRun
+from reproduce.records.pairs import width
 from reproduce.records.records import Records, latest
 from reproduce.records.runs import SearchRun, TrainedRun, canonical_config
 
@@ -185,7 +186,7 @@ def data_efficiency_groups(records: Records, dataset: str) -> Groups[TrainedRun]
         for part in _grouped(table, ("recipe_but_lr_epochs",))
         for group in _side_by_side(part, ("model", "recipe_but_lr", "train_fraction"))
     ]
-    return sorted(groups, key=len, reverse=True)
+    return sorted(groups, key=width, reverse=True)
 
 
 def searches(records: Records, dataset: str) -> list[SearchRun]:
@@ -293,14 +294,6 @@ def _side_by_side(table: Table, differing: tuple[str, ...]) -> Groups[TrainedRun
     shared = [name for name in SIDE_BY_SIDE if name not in differing]
     groups = (_one_rate_each(group, differing, ("fold", "seed")) for group in _grouped(table, shared))
     return sorted((chosen for of_group in groups for chosen in of_group), key=width, reverse=True)
-
-
-def width(group: Sequence[TrainedRun]) -> tuple[int, int]:
-    """Return the distinct test clips of a group, then its runs: what orders groups.
-
-    A few folds of many clips say more than many runs on few clips.
-    """
-    return sum({run.test_sha256: run.test_kept for run in group}.values()), len(group)
 
 
 def _one_rate_each(remaining: Table, differing: tuple[str, ...], repeats: tuple[str, ...]) -> Groups[TrainedRun]:

@@ -17,8 +17,9 @@ from reproduce.metrics.calibration import (
     log_losses,
     weighted_mean,
 )
+from reproduce.records.pairs import width
 from reproduce.records.runs import TrainedRun
-from reproduce.records.selection import comparisons, width
+from reproduce.records.selection import comparisons
 from reproduce.tables.base import POINTS, Cell, Column, Row, Table, TableInputs, register_table
 from reproduce.tables.comparison import one_or_blocks
 from reproduce.tables.conditions import epochs_text

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
@@ -11,7 +10,7 @@ from reproduce.datasets import dataset_spec
 from reproduce.experiments.families import in_order, reference_of
 from reproduce.metrics.headline import HEADLINES
 from reproduce.metrics.intervals import wilson_interval
-from reproduce.records.pooled import Pooled, pooled, runs_of_all
+from reproduce.records.pooled import Pooled, alike_runs, pooled, runs_of_all
 from reproduce.records.runs import SearchRun, TrainedRun
 from reproduce.records.selection import comparisons, search_groups
 from reproduce.tables.base import Cell, Column, Row, Table, TableInputs, measured, not_run, ratio_row, register_table
@@ -135,10 +134,9 @@ def compared(inputs: TableInputs, by_row: Rows, name: str, reference: str = "", 
     by_row = shown or {label: runs_of_all({label: runs})[label] for label, runs in by_row.items() if runs}
     group = [run for runs in by_row.values() for run in runs]
     scores = _score_columns(group[0])
-    shared = _shared_machine(by_row)
-    rows = [_comparison_row(label, runs, scores, shared or _machine(runs[0])) for label, runs in by_row.items()]
-    divided: Sequence[Column] = COST_AND_SPEED_COLUMNS if shared else COST_COLUMNS
-    rows += _ratio_rows(rows, {label: runs[0].model for label, runs in by_row.items()}, divided)
+    timed = alike_runs(by_row)
+    rows = [_comparison_row(label, runs, scores, timed[label]) for label, runs in by_row.items()]
+    rows += _ratio_rows(rows, {label: runs[0] for label, runs in timed.items()})
     notes = standin_notes(group) + protocol_notes(group, wilson_note(inputs, group))
     if left_out := every - len(group):
         notes.append(
@@ -146,6 +144,7 @@ def compared(inputs: TableInputs, by_row: Rows, name: str, reference: str = "", 
         )
     notes += pairing_notes(inputs, by_row, reference) if tests and not group[0].standin else []
     notes += search_notes(inputs, by_row, scores[0])
+    notes += _speed_notes(by_row, timed)
     notes += counter_notes(group)
     notes += class_notes(group)
     notes += problem_notes(group)
@@ -153,18 +152,36 @@ def compared(inputs: TableInputs, by_row: Rows, name: str, reference: str = "", 
     return Table(name, run_title(group), columns, tuple(rows), notes=tuple(notes), runs=tuple(group))
 
 
-def _shared_machine(by_row: Rows) -> str:
-    """The machine and settings that every row has runs of, those of the most runs; "" where there are none.
+def _speed_notes(by_row: Rows, timed: Rows) -> list[str]:
+    """Which runs the speeds are of, where not all count or rows differ in the settings."""
+    notes = []
+    if any(len(timed[label]) < len(runs) for label, runs in by_row.items()):
+        counts = ", ".join(f"{label} {len(timed[label])} of {len(runs)}" for label, runs in by_row.items())
+        notes.append(f"Speeds are those of the runs under equal settings: {counts}.")
+    settings = {label: runs[0].environment.settings for label, runs in timed.items()}
+    if len(set(settings.values())) > 1:
+        notes.append(f"Speeds under unlike settings, without a ratio: {_by_settings(settings)}.")
+    elif any(run.environment.compiled for runs in timed.values() for run in runs):
+        notes.append("Speeds are those of compiled models (`--compile`).")
+    return notes
 
-    Speeds of unlike machines do not average and have no ratio.
+
+def _by_settings(settings: Mapping[str, str]) -> str:
+    """ "AMD EPYC, 2 threads, float32, attention sdpa (ast_tiny, mast_tiny); ..."."""
+    labels: dict[str, list[str]] = {}
+    for label, own in settings.items():
+        labels.setdefault(own, []).append(label)
+    return "; ".join(f"{own} ({', '.join(names)})" for own, names in labels.items())
+
+
+def _ratio_rows(rows: Sequence[Row], timed: Mapping[str, TrainedRun]) -> list[Row]:
+    """Costs of two rows, or of any number of different models, divided by the reference's; speeds under its settings.
+
+    Args:
+        rows: of the models.
+        timed: label -> a run behind its speeds.
     """
-    of_rows = [Counter(map(_machine, runs)) for runs in by_row.values()]
-    shared = set.intersection(*map(set, of_rows)) if of_rows else set()
-    return max(sorted(shared), key=lambda machine: sum(found[machine] for found in of_rows), default="")
-
-
-def _ratio_rows(rows: Sequence[Row], models: Mapping[str, str], columns: Sequence[Column]) -> list[Row]:
-    """`columns` of two rows, or of any number of different models, divided by those of the reference."""
+    models = {label: run.model for label, run in timed.items()}
     distinct = list(dict.fromkeys(models.values()))
     if len(rows) < 2 or (len(rows) > 2 and len(distinct) < len(rows)):
         return []
@@ -174,6 +191,8 @@ def _ratio_rows(rows: Sequence[Row], models: Mapping[str, str], columns: Sequenc
     others = [row for row in rows if row is not reference]
     ratios = []
     for number, row in enumerate(others):
+        alike = timed[row.label].environment.settings == timed[reference.label].environment.settings
+        columns = COST_AND_SPEED_COLUMNS if alike else COST_COLUMNS
         ratio = ratio_row(f"{row.label} : {reference.label}", row.cells, reference.cells, columns)
         ratios.append(ratio if number == 0 else replace(ratio, key=f"ratio {row.key}"))
     return ratios
@@ -185,20 +204,21 @@ def _score_columns(run: TrainedRun) -> tuple[Column, ...]:
     return tuple(c for c in SCORE_COLUMNS if c.key in run.metrics and c.key.endswith(wanted))
 
 
-def _comparison_row(label: str, runs: Sequence[TrainedRun], scores: Sequence[Column], machine: str) -> Row:
-    """The row of one label, with the speeds of its runs on `machine`."""
+def _comparison_row(
+    label: str, runs: Sequence[TrainedRun], scores: Sequence[Column], timed: Sequence[TrainedRun]
+) -> Row:
+    """The row of one label, with the speeds of the runs `timed`."""
     first = runs[0]
     results = {column: _pooled_or_none(runs, column.key) for column in scores}
     folds, seeds = sorted({run.fold for run in runs}), sorted({run.seed for run in runs})
-    machines = sorted({_machine(run) for run in runs})
+    machines = sorted({run.environment.settings for run in runs})
     where = (
         f"{first.described_model}, tested on {','.join(folds)}, seeds "
         f"{','.join(map(str, seeds))}, {sum(r.test_kept for r in runs)} of "
         f"{sum(r.test_listed for r in runs)} test clips, {'; '.join(machines)}, {first.day}"
     )
-    alike = [run for run in runs if _machine(run) == machine]
     speeds = {
-        key: sum(run.metric(key) for run in alike) / len(alike) for key in ("train_clips_per_s", "predict_clips_per_s")
+        key: sum(run.metric(key) for run in timed) / len(timed) for key in ("train_clips_per_s", "predict_clips_per_s")
     }
     cells = {column.key: _score_cell(result, column, where) for column, result in results.items()}
     cells |= run_cost_cells(first, first.described_model)
@@ -228,12 +248,4 @@ def _score_cell(result: Pooled | None, column: Column, where: str) -> Cell:
         ci=None if result.correct is None else wilson_interval(result.correct, result.clips),
         seeds=result.seeds if several else (),
         sd=result.seed_sd if several else None,
-    )
-
-
-def _machine(run: TrainedRun) -> str:
-    environment = run.environment
-    return (
-        f"{environment.device}, {environment.torch_threads} threads, {environment.precision}, "
-        f"attention {environment.attention or 'unknown'}{', compiled' if environment.compiled else ''}"
     )

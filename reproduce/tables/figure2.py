@@ -1,4 +1,4 @@
-"""The numbers of Figure 2: the first classes of VGGSound in UMAP's plane. From records alone."""
+"""The numbers of Figure 2: the first classes of VGGSound and of ESC-50 in UMAP's plane. From records alone."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ SILHOUETTES = (
 )
 
 
-@register_table("figure2", "VGGSound: the first classes' embeddings in UMAP's plane, AST left, MAST right")
+@register_table("figure2", "VGGSound and ESC-50: the first classes' embeddings in UMAP's plane, AST left, MAST right")
 def figure2(inputs: TableInputs) -> Table:
     """The numbers under the panels of Figure 2, and the files of their coordinates. The paper prints none of them."""
     columns = (Column("clips", "Clips", "", 0), Column("classes", "Classes", "", 0), *SILHOUETTES, TOP1)

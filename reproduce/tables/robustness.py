@@ -73,7 +73,7 @@ def transfer(inputs: TableInputs) -> Table:
 
 
 def condition_scores(inputs: TableInputs, kind: type[ConditionsRun]) -> list[ConditionScores]:
-    """One value per comparison whose runs were tested under the conditions of `kind`, most runs first."""
+    """One value per comparison whose runs were tested under the conditions of `kind`, most clips first."""
     measured = {run.of: run for run in inputs.records.newest(kind)}
     found = []
     for group in one_label_groups(inputs):
@@ -82,7 +82,7 @@ def condition_scores(inputs: TableInputs, kind: type[ConditionsRun]) -> list[Con
         if tested:
             scores = _scores(inputs, group, runs_of_all(by_model(tested)), measured)
             found += [] if scores is None else [scores]
-    return sorted(found, key=lambda scores: len(scores.runs), reverse=True)
+    return sorted(found, key=lambda scores: (len(scores.units), len(scores.runs)), reverse=True)
 
 
 def _scores(

@@ -271,4 +271,5 @@ def demo_title(runs: Runs) -> str:
     """The title of a block of demo runs: what they were tested on."""
     run = next(group[0] for group in runs.values() if group)
     classes = len(run.classes[DEFAULT_HEAD])
-    return f"Demo scale, {tested_on(run)}, {classes} classes, {run.test_kept} test clips: not the paper's experiment"
+    scale = "Demo scale" if run.scale == "demo" else "The paper's model sizes"
+    return f"{scale}, {tested_on(run)}, {classes} classes, {run.test_kept} test clips: not the paper's experiment"
