@@ -21,8 +21,8 @@ from reproduce.tables import Table, build
 RIGHT = ("1100", "1110", "1100", "1111")  # of the first rows of the path: 50, 75, 50 and 100 %
 
 
-def variant_runs(folder: Path, label: str, right: str) -> list[RunRecord]:
-    """Two folds of a row of the path, each clip right as the digits say."""
+def variant_runs(folder: Path, label: str, right: str, folds: str = "12") -> list[RunRecord]:
+    """Folds of a row of the path, each clip right as the digits say."""
     variants = {v.label: v for v in (*path_to_mast("debug"), *mast_without("debug"))}
     variant = variants[label]
     on = {"recipe_name": COMPONENTS, "model_config": json.loads(json.dumps(dict(variant.config)))}
@@ -30,7 +30,7 @@ def variant_runs(folder: Path, label: str, right: str) -> list[RunRecord]:
         make_stored_run(
             folder, variant.model, make_predictions(right * 4, fold), fold, key=f"{label} {fold}", experiment=on
         )
-        for fold in "12"
+        for fold in folds
     ]
 
 
@@ -53,6 +53,14 @@ def test_each_row_is_compared_with_the_row_above(tmp_path: Path, records: list[R
     gain = table.rows[1].cells["step"]
     assert gain.ci is not None and gain.ci[0] <= 25 <= gain.ci[1]
     assert "16 recordings" in gain.conditions
+
+
+def test_gains_are_those_of_the_scores_that_the_table_shows(tmp_path: Path, records: list[RunRecord]) -> None:
+    first, second = (variant.label for variant in path_to_mast("debug")[:2])
+    more = [*variant_runs(tmp_path, first, "1111", "3"), *variant_runs(tmp_path, second, "0000", "3")]
+    shown, table = components(tmp_path, records), components(tmp_path, [*records, *more])
+    assert [column(table, name) for name in ("top1", "step")] == [column(shown, name) for name in ("top1", "step")]
+    assert any("Left out" in note and "2 runs" in note for note in table.notes)
 
 
 def test_a_row_whose_row_above_was_not_run_has_no_gain(tmp_path: Path, records: list[RunRecord]) -> None:

@@ -12,6 +12,7 @@ from itertools import pairwise
 
 from reproduce.datasets import dataset_spec
 from reproduce.experiments.components import MAST, MEANINGS, Variant, mast_without, path_to_mast
+from reproduce.records.pooled import runs_of_all
 from reproduce.records.runs import TrainedRun
 from reproduce.records.selection import component_groups
 from reproduce.tables.base import POINTS, Cell, Column, Row, Table, TableInputs, measured, not_run, register_table
@@ -61,13 +62,22 @@ def path_rows(group: Sequence[TrainedRun]) -> dict[str, list[TrainedRun]]:
 
 
 def path_steps(inputs: TableInputs, group: Sequence[TrainedRun]) -> dict[str, Step]:
-    """Each row of the path against the row before it, by label; without those whose row before has not been run."""
-    rows, order = path_rows(group), [variant.label for variant in path_to_mast(_size_of(group))]
+    """Each row of the path against the row before it, by label; without those whose row before has not been run.
+
+    The differences are those of the scores that the table shows: on the folds and seeds that all rows have.
+    """
+    rows, order = _on_shared_runs(path_rows(group)), [variant.label for variant in path_to_mast(_size_of(group))]
     return {
         label: Step(label=label, difference=mean_difference(inputs, rows[before], rows[label]))
         for before, label in pairwise(order)
         if before in rows and label in rows
     }
+
+
+def _on_shared_runs(rows: dict[str, list[TrainedRun]]) -> dict[str, list[TrainedRun]]:
+    """The rows on the folds and seeds that all have; unchanged where they share none."""
+    shared = runs_of_all(rows)
+    return shared if all(shared.values()) else rows
 
 
 def _size_of(group: Sequence[TrainedRun]) -> str:
@@ -101,9 +111,10 @@ def _without_block(inputs: TableInputs, group: Sequence[TrainedRun], name: str) 
     on_path = {run.key for runs in path_rows(group).values() for run in runs}
     if not whole or all(run.key in on_path for runs in rows.values() for run in runs):
         return ()
+    shared = _on_shared_runs(rows)
     steps = {
-        label: Step(label=label, difference=mean_difference(inputs, rows[MAST], runs))
-        for label, runs in rows.items()
+        label: Step(label=label, difference=mean_difference(inputs, shared[MAST], runs))
+        for label, runs in shared.items()
         if label != MAST
     }
     table = _with_steps(compared(inputs, rows, f"{name} without", tests=False), rows, steps, LOSS)
