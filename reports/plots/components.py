@@ -89,8 +89,10 @@ def draw_components(inputs: TableInputs) -> Drawn | None:
         figure,
         "From AST to MAST, one component at a time. Left: accuracy against the cost of one clip; numbers follow the "
         f"path, bars are {points[0].score.interval_name} over test clips. Right: what each component adds to the model "
-        "before it, with the 95 % interval of the paired difference by recording; a component whose bar crosses 0 "
-        f"shows nothing. Every model: {plural(run.epochs, 'epoch')}, one learning rate, {runs_text(points[0].runs)}.",
+        "before it, with the 95 % interval of the paired difference by recording. Bars exclude the spread over "
+        "training runs: a component whose bar crosses 0 shows nothing, one whose bar excludes 0 shows a difference of "
+        f"these trained models alone. Every model: {plural(run.epochs, 'epoch')}, one learning rate, "
+        f"{runs_text(points[0].runs)}.",
         "Scores along the path: " + "; ".join(f"{point.label} {point.score.text}" for point in points),
     )
 
