@@ -12,6 +12,7 @@ from reports.figures import drawn_figures
 from reports.findings import real_audio_findings
 from reports.grids import blocks_of, grid_of, notes_of, readable, with_blocks
 from reports.plots import PLOTS
+from reports.plots.comparisons import by_width
 from reports.sounds import SECONDS
 from reports.source import Source
 from reproduce.records.clusterings import FIGURE, REAL
@@ -64,7 +65,8 @@ def _rest(table: Table) -> list[Table]:
 def _further_runs(source: Source) -> tuple[Block, ...]:
     parts = [part for name in REAL_AUDIO for part in _rest(source.table(name))]
     search = [part for part in with_blocks(source.table("tune")) if part.rows]
-    findings = real_audio_findings(source, widest=False)
+    _, narrower = by_width(source.inputs.records)
+    findings = real_audio_findings(source, narrower)
     clustered = [part for part in _rest(source.table("figure2")) if _is_real(part)]
     return (
         *((Bullets(items=tuple(findings)),) if findings else ()),

@@ -10,6 +10,7 @@ from reports.figures import drawn_figures, figure_blocks
 from reports.findings import real_audio_findings
 from reports.grids import grid_of, with_blocks
 from reports.own import own_tables
+from reports.plots.comparisons import by_width
 from reports.source import Source
 from reproduce.tables import Table
 from reproduce.tables.speed import is_main_part, ratios_of
@@ -94,7 +95,8 @@ def _real_audio(source: Source) -> tuple[Block, ...]:
         "seeds; the notes give the learning rate of each and the clips that it was chosen on. The paper has no such "
         "experiment: nothing here is quoted, and the models are smaller than the paper's."
     )
-    findings = real_audio_findings(source, widest=True)
+    widest, _ = by_width(source.inputs.records)
+    findings = real_audio_findings(source, widest)
     return (
         Paragraph(text=words(intro)),
         *((Bullets(items=tuple(findings)),) if findings else ()),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from statistics import fmean
 
 from reports.commands import command_of
@@ -204,20 +204,10 @@ def training_text(runs: Mapping[str, Sequence[TrainedRun]]) -> str:
     )
 
 
-def real_audio_findings(source: Source, widest: bool | None = None) -> list[Words]:
-    """A paragraph per comparison on real recordings.
-
-    Args:
-        source: of the sentences.
-        widest: True for the widest comparison on each corpus alone, False for the others alone, None for all.
-    """
-    paragraphs, seen = [], set()
-    for comparison in comparisons_of(source.inputs.records):
-        corpus = comparison.runs[0].corpus_key
-        first = corpus not in seen
-        seen.add(corpus)
-        if widest is not None and widest != first:
-            continue
+def real_audio_findings(source: Source, comparisons: Iterable[Comparison]) -> list[Words]:
+    """A paragraph per comparison on real recordings."""
+    paragraphs = []
+    for comparison in comparisons:
         text = comparison_text(source, comparison.pair)
         title, baseline = group_title(comparison.runs), baseline_text(source, comparison)
         paragraphs.append(words(strong(f"{title}:"), " ", text, baseline, f" {training_text(comparison.pair)}"))

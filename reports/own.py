@@ -11,7 +11,7 @@ from reports.figures import drawn_figures
 from reports.findings import real_audio_findings
 from reports.grids import grid_of, with_blocks
 from reports.plots.base import by_model, group_title, groups_of, label_of
-from reports.plots.comparisons import comparison_of
+from reports.plots.comparisons import comparison_of, comparisons_of
 from reports.scores import headline_score
 from reports.source import Source
 from reports.summary import facts_of
@@ -55,7 +55,7 @@ def own_tables(source: Source) -> tuple[Block, ...]:
 
 
 def _summary(source: Source) -> tuple[Block, ...]:
-    sentences = tuple(real_audio_findings(source))
+    sentences = tuple(real_audio_findings(source, comparisons_of(source.inputs.records)))
     figures = drawn_figures(source, "accuracy_cost")
     others = tuple(text for group in groups_of(source.inputs.records) for text in _scores_texts(group))
     return (Bullets(items=(*sentences, *others)), *figures)

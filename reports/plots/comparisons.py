@@ -51,3 +51,12 @@ def comparisons_of(records: Records) -> list[Comparison]:
     groups = [group for group in groups_of(records) if not group[0].recipe_name and not group[0].standin]
     found = [comparison for group in groups if (comparison := comparison_of(group))]
     return sorted(found, key=lambda comparison: width(comparison.runs), reverse=True)
+
+
+def by_width(records: Records) -> tuple[list[Comparison], list[Comparison]]:
+    """The widest comparison on each corpus, and all others."""
+    every = comparisons_of(records)
+    corpora = [comparison.runs[0].corpus_key for comparison in every]
+    widest = [comparison for at, comparison in enumerate(every) if corpora[at] not in corpora[:at]]
+    others = [comparison for at, comparison in enumerate(every) if corpora[at] in corpora[:at]]
+    return widest, others

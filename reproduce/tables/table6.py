@@ -268,7 +268,7 @@ def umap_text() -> str:
 
 
 def demo_title(runs: Runs) -> str:
-    """The title of a block of demo runs: what they were tested on."""
+    """The title of a block of runs that are not the paper's experiment: what they were tested on."""
     run = next(group[0] for group in runs.values() if group)
     classes = len(run.classes[DEFAULT_HEAD])
     scale = "Demo scale" if run.scale == "demo" else "The paper's model sizes"
