@@ -7,6 +7,7 @@ With `--benchmark-disable` every bench runs once, untimed, on the debug models, 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from bench.candidates import MODES
 from reproduce.efficiency.candidates import DTYPES
 from reproduce.efficiency.interleaved import Candidate, InterleavedBenchmark, Measurement, measurement_key
 from reproduce.efficiency.memory import bounded_memory
-from reproduce.efficiency.stopping import MAX_SAMPLES, Budget
+from reproduce.efficiency.stopping import Budget
 from reproduce.environment import describe_environment
 from reproduce.machine import has_bfloat16
 from reproduce.records.record import RunRecord, now
@@ -26,6 +27,7 @@ from reproduce.records.store import RECORDS_DIR, append_record
 
 DEVICES = ("cpu", "cuda")
 PRESETS, UNTIMED_PRESETS = "tiny,small,base", "debug"
+MOST_ROUNDS = 10_000  # pytest-benchmark wants a number; the budget ends them
 SMALLER_BATCH = 2  # of the smaller presets, one of which shows their ratio; `test_side_by_side.py` has the largest
 SUMMARY = pytest.StashKey[list[str]]()
 
@@ -135,11 +137,8 @@ class Comparison:
                 raise _Enough
             benchmark.time_others()
 
-        try:
-            rounds = max(budget.most, MAX_SAMPLES) + 1
-            self.benchmark.pedantic(benchmark.time_baseline, setup=setup, rounds=rounds)
-        except _Enough:
-            pass
+        with suppress(_Enough):
+            self.benchmark.pedantic(benchmark.time_baseline, setup=setup, rounds=MOST_ROUNDS)
 
     def _store(
         self,

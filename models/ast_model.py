@@ -168,8 +168,8 @@ class Attention(nn.Module):
         self.qkv = nn.Linear(dim, 3 * dim)
         self.proj = nn.Linear(dim, dim)
 
-    def path_on(self, device: torch.device) -> str:
-        """The path taken on `device`: the same on all."""
+    def path_on(self, device: torch.device, dtype: torch.dtype | None = None) -> str:
+        """The path taken on `device`: the same on all, for products of every dtype."""
         return self.path
 
     def forward(self, x: Tensor) -> Tensor:
@@ -291,7 +291,9 @@ class AST(SpectrogramTransformer):
         for number in range(self.config.depth):
             yield BlockShape(f"block {number}", prod(grid), grid, dim, self.prefix_tokens)
 
-    def saved_activations(self, batch: int, device: torch.device) -> Iterator[SavedActivations]:
+    def saved_activations(
+        self, batch: int, device: torch.device, dtype: torch.dtype = torch.float32
+    ) -> Iterator[SavedActivations]:
         tokens, dim = self.prefix_tokens + prod(self.config.grid), self.config.embed_dim
         elements = tokens * dim
         for number, block in enumerate(self.blocks):

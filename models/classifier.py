@@ -126,8 +126,16 @@ class SpectrogramClassifier(nn.Module):
         """Tokens that leave the patch embedding and each block, in order; none of a model whose blocks are unknown."""
         return iter(())
 
-    def saved_activations(self, batch: int, device: torch.device) -> Iterator[SavedActivations]:
-        """Activations that autograd saves of one clip of `batch` on `device`: per block, in order, and of the head."""
+    def saved_activations(
+        self, batch: int, device: torch.device, dtype: torch.dtype = torch.float32
+    ) -> Iterator[SavedActivations]:
+        """Activations that autograd saves of one clip of `batch` on `device`: per block, in order, and of the head.
+
+        Args:
+            batch: clips on the device at a time.
+            device: whose attention paths and recomputation thresholds are taken.
+            dtype: of the products, by which a path may be chosen; sizes are in elements.
+        """
         raise NotImplementedError
 
     def relative_position_terms(self, x: Tensor) -> list[tuple[Tensor, Tensor]]:

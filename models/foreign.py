@@ -209,7 +209,9 @@ class ForeignModel(SpectrogramClassifier):
             self._macs = counted_items(self, self._clips(1))
         return iter(self._macs)
 
-    def saved_activations(self, batch: int, device: torch.device) -> Iterator[SavedActivations]:
+    def saved_activations(
+        self, batch: int, device: torch.device, dtype: torch.dtype = torch.float32
+    ) -> Iterator[SavedActivations]:
         """Activations that autograd saves of one clip, an entry per tensor; the same on every device."""
         return iter(counted_activations(self, self._clips(2)))
 

@@ -126,9 +126,9 @@ class Block(nn.Module):
             yield CostItem(name, "pool", prod(plan.grid) * plan.dim_out)
         yield from mlp_items(name, self.mlp, queries)
 
-    def saved_activations(self, name: str, batch: int, device: torch.device) -> SavedActivations:
+    def saved_activations(self, name: str, batch: int, device: torch.device, dtype: torch.dtype) -> SavedActivations:
         """Activations that autograd saves of one clip of `batch` in the block named `name`."""
-        plan, path = self.plan, self.attn.path_on(device)
+        plan, path = self.plan, self.attn.path_on(device, dtype)
         entering, leaving = plan.tokens * plan.dim, plan.queries * plan.dim_out
         before, keys = plan.tokens * plan.dim_out, plan.keys * plan.dim_out  # of k or v before and after pooling
         recomputed = is_recomputed(batch * before, device.type, self.attn.recompute_from)
@@ -263,9 +263,11 @@ class MAST(SpectrogramTransformer):
             grid = block.plan.grid_out
             yield BlockShape(f"block {number}", prod(grid), grid, block.plan.dim_out, block.plan.prefix_tokens)
 
-    def saved_activations(self, batch: int, device: torch.device) -> Iterator[SavedActivations]:
+    def saved_activations(
+        self, batch: int, device: torch.device, dtype: torch.dtype = torch.float32
+    ) -> Iterator[SavedActivations]:
         for number, block in enumerate(self.blocks):
-            yield block.saved_activations(f"block {number}", batch, device)
+            yield block.saved_activations(f"block {number}", batch, device, dtype)
         elements = self.blocks[-1].plan.queries * self.embedding_dim
         inputs = prod(self.config.input_size) * self.config.in_chans
         yield SavedActivations(block="head", inputs=elements, float32=elements, autocast=inputs)

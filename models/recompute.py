@@ -15,9 +15,9 @@ from torch import Tensor
 from torch.utils.checkpoint import checkpoint, noop_context_fn
 
 CPU_THRESHOLD = 2**19  # elements: 2 MiB in float32, measured
-# Elements: 32 MiB in float32. Estimated, not measured: a second run costs about 0.1 ms of launches whatever the size.
-# At the paper's batch of 64 mast_base recomputes every block, at a batch of 8 the first few.
-ACCELERATOR_THRESHOLD = 2**23
+# Elements: 128 MiB in float32. A training step of mast_base on an H200, 16 clips of 10 s in bfloat16, whose launches
+# take the time: 373, 303, 198, 211 ms and 5.1, 6.1, 7.1, 7.3 GiB from 2**21, 2**23, 2**25 and without second runs.
+ACCELERATOR_THRESHOLD = 2**25
 
 
 def is_recomputed(elements: int, device_type: str, threshold: int | None = None) -> bool:

@@ -199,6 +199,7 @@ def test_the_attention_path_is_named_never_auto() -> None:
     assert model.config.attention == "auto"
     assert model.attention == "sdpa"  # on this CPU, as few tokens as these
     with torch.device("meta"):
-        assert make_model("mast_debug", input_size=(128, 1024)).attention == "folded"  # any other device
+        other = make_model("mast_debug", input_size=(128, 1024))
+    assert other.attention == "sdpa" and other.bfloat16().attention == "folded"  # any other device
     assert make_model("mast_debug", input_size=(16, 16), attention="folded").attention == "folded"
     assert model.set_attention("sdpa").attention == "sdpa"

@@ -19,6 +19,7 @@ from reproduce.efficiency.interleaved import (
     Candidate,
     InterleavedBenchmark,
     Measurement,
+    calls_per_sample,
     measure,
     measurement_key,
     quartiles,
@@ -150,15 +151,17 @@ def test_rounds_end_when_times_are_certain_or_the_budget_is_spent(samples: list[
     assert Budget(least=3, most=15, seconds=10.0, width=0.03).is_spent(samples) is spent
 
 
-@pytest.mark.parametrize(("rounds", "spent"), [(3, False), (199, False), (201, True)])
-def test_a_gpu_is_timed_for_its_least_seconds_whatever_the_spread(rounds: int, spent: bool) -> None:
-    """Calls of 10 ms: two seconds take 200 of them, more than `most`."""
-    assert Budget(least=3, most=15).is_spent([[0.01] * rounds], min_seconds=2.0) is spent
-
-
-def test_microsecond_calls_on_a_gpu_end_at_500_samples() -> None:
-    assert not Budget(most=15).is_spent([[1e-5] * 499], min_seconds=2.0)
-    assert Budget(most=15).is_spent([[1e-5] * 500], min_seconds=2.0)
+@pytest.mark.parametrize(
+    ("seconds", "calls"),
+    [
+        ([0.2, 0.1, 0.004], [1, 2, 50]),  # each about as long as the slowest
+        ([0.3], [1]),
+        ([1e-3, 2e-3], [20, 10]),  # at least 20 ms
+        ([0.0, 1.0], [1_000_000, 1]),  # below the clock's resolution
+    ],
+)
+def test_a_sample_of_every_candidate_on_a_gpu_takes_about_as_long(seconds: list[float], calls: list[int]) -> None:
+    assert calls_per_sample(seconds) == calls
 
 
 # --- memory ---

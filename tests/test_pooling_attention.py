@@ -238,10 +238,12 @@ def test_compilers_and_meta_tensors_see_one_chunked_operator() -> None:
     torch.library.opcheck(chunked_attention, (*tensors, *indices))
 
 
-def path_on(device: str, grid: Grid, path: str = "auto", **sizes: int) -> str:
+def path_on(
+    device: str, grid: Grid, path: str = "auto", dtype: torch.dtype | None = torch.bfloat16, **sizes: int
+) -> str:
     with torch.device("meta"):
         plan = BlockPlan(grid=grid, **{**SIZES, **sizes})
-        return PoolingAttention(plan, path=path).path_on(torch.device(device))
+        return PoolingAttention(plan, path=path).path_on(torch.device(device), dtype)
 
 
 def test_auto_on_a_cpu_is_chunked_beyond_262144_scores() -> None:
@@ -255,6 +257,20 @@ def test_auto_on_a_gpu_is_folded_up_to_the_head_size_of_flash_kernels() -> None:
         assert path_on(device, (8, 216), dim_out=64) == "folded"  # 32 + 8 + 216 = 256
         assert path_on(device, (8, 217), dim_out=64) == "sdpa"
         assert path_on(device, (8, 217), "folded", dim_out=64) == "folded"
+
+
+def test_auto_on_a_gpu_is_sdpa_in_float32_which_no_flash_kernel_takes() -> None:
+    assert path_on("cuda", (8, 216), dtype=torch.float32, dim_out=64) == "sdpa"
+    assert path_on("cuda", (8, 216), dtype=None, dim_out=64) == "sdpa"  # float32 weights and no autocast
+    assert path_on("cuda", (8, 216), dtype=torch.float16, dim_out=64) == "folded"
+    with torch.device("meta"):
+        narrow = PoolingAttention(BlockPlan(grid=(8, 216), dim=6, dim_out=64, num_heads=2)).bfloat16()
+    assert narrow.path_on(torch.device("cuda")) == "folded"
+
+
+def test_flex_on_a_gpu_takes_heads_of_16_and_more() -> None:
+    assert path_on("cuda", (4, 8), "flex", dim_out=32) == "flex"
+    assert path_on("cuda", (4, 8), "flex", dim_out=30) == "sdpa"
 
 
 class OperatorInputs(TorchDispatchMode):

@@ -163,7 +163,9 @@ class Mixer(SpectrogramTransformer):
         for name in ("patch embedding", "block 0", "block 1"):
             yield BlockShape(name, frames, (1, frames), self.config.width)
 
-    def saved_activations(self, batch: int, device: torch.device) -> Iterator[SavedActivations]:
+    def saved_activations(
+        self, batch: int, device: torch.device, dtype: torch.dtype = torch.float32
+    ) -> Iterator[SavedActivations]:
         elements = self.config.input_size[1] * self.config.width
         for number in range(2):
             yield SavedActivations(block=f"block {number}", inputs=elements, float32=0, autocast=elements)

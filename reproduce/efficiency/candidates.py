@@ -35,7 +35,7 @@ def inference_candidate(name: str, model: nn.Module, x: Tensor, precision: str =
         partial(forward, x),
         len(x),
         lambda: tensor_bytes(_state(model)),
-        _attention(model),
+        _attention(model, x.device, precision),
         precision,
         partial(forward, x[:1]),
     )
@@ -56,7 +56,8 @@ def training_candidate(
         precision: one of DTYPES, see `computing_in`.
     """
     model.train()
-    optimiser = torch.optim.AdamW(model.parameters(), lr=1e-5)
+    fused = x.device.type == "cuda"  # as the trainer's
+    optimiser = torch.optim.AdamW(model.parameters(), lr=1e-5, fused=fused or None)
 
     def step(x: Tensor, targets: Tensor) -> None:
         with computing_in(precision, x.device):
@@ -74,7 +75,7 @@ def training_candidate(
         partial(step, x, targets),
         len(x),
         state_bytes,
-        _attention(model),
+        _attention(model, x.device, precision),
         precision,
         partial(step, x[:1], targets[:1]),
     )
@@ -89,6 +90,7 @@ def _state(model: nn.Module) -> list[Tensor]:
     return [*model.parameters(), *model.buffers()]
 
 
-def _attention(model: nn.Module) -> str | None:
-    path = getattr(model, "attention", None)  # other implementations have none
+def _attention(model: nn.Module, device: torch.device, precision: str) -> str | None:
+    with computing_in(precision, device):
+        path = getattr(model, "attention", None)  # other implementations have none
     return path if isinstance(path, str) else None

@@ -5,7 +5,9 @@ all of them alike; ratios are computed round by round. Every candidate is warmed
 and after each call, and every sample is kept.
 
 On a GPU, warm-up also ramps the clocks up, and three calls precede it: the second and third of a compiled model capture
-its CUDA graph. Each candidate is then timed for at least MIN_GPU_SECONDS.
+its CUDA graph. Each candidate is then timed for at least MIN_GPU_SECONDS. There a sample is the mean
+of several calls, each from an idle device to an idle device, so that all candidates take about as long in a round.
+Otherwise the slowest would run for minutes until the fastest has its seconds.
 """
 
 from __future__ import annotations
@@ -26,6 +28,7 @@ from reproduce.keys import hash_key
 
 GPU_WARM_UP_CALLS = 3
 MIN_GPU_SECONDS = 2.0  # of samples per candidate, after the clocks have ramped up
+MIN_GPU_SAMPLE_S = 0.02  # at most a hundred samples
 
 
 def _nothing() -> int:
@@ -64,6 +67,7 @@ class Measurement:
     Args:
         candidate: the candidate.
         samples_s: seconds per call, one per round.
+        calls: of which each sample is the mean.
         added_bytes: memory that a call adds, at its peak; None where the system does not report it.
         held_bytes: memory that stays between calls.
         joules_per_clip: energy of the device per clip; None where it is not available.
@@ -73,6 +77,7 @@ class Measurement:
 
     candidate: Candidate
     samples_s: list[float] = field(default_factory=list)
+    calls: int = 1
     added_bytes: int | None = None
     held_bytes: int = 0
     joules_per_clip: float | None = None
@@ -142,6 +147,7 @@ class InterleavedBenchmark:
         self.meters = meters or Meters.of(device)
         self.measurements = {candidate.name: Measurement(candidate) for candidate in candidates}
         self._on_gpu = torch.device(device).type != "cpu"
+        self._begun: list[float] = []  # seconds of the calls of the baseline's next sample, but for the last
 
     @property
     def baseline(self) -> Measurement:
@@ -164,6 +170,8 @@ class InterleavedBenchmark:
             for measurement in running:
                 measurement.samples_s.clear()
                 self._attempt(measurement, self._measure_energy)
+        if self._on_gpu:
+            self._choose_calls()
 
     def _warm_up(self, measurement: Measurement) -> None:
         candidate = measurement.candidate
@@ -191,26 +199,35 @@ class InterleavedBenchmark:
         measurement.power = steady.power
         measurement.joules_per_clip = self._per_clip(measurement, steady.joules_per_call)
 
+    def _choose_calls(self) -> None:
+        running = [one for one in self.measurements.values() if one.failure is None]
+        seconds = [time_call(one.candidate.call, self.device) for one in running]
+        for one, calls in zip(running, calls_per_sample(seconds), strict=True):
+            one.calls = calls
+
     def _per_clip(self, measurement: Measurement, joules: float | None, start: float | None = 0.0) -> float | None:
         return None if joules is None or start is None else (joules - start) / measurement.candidate.clips
 
     def is_done(self, budget: Budget) -> bool:
         """Whether the rounds so far are enough; on a GPU only after MIN_GPU_SECONDS per candidate."""
-        running = [one.samples_s for one in self.measurements.values() if one.failure is None]
-        return budget.is_spent(running, MIN_GPU_SECONDS if self._on_gpu else 0.0)
+        running = [one for one in self.measurements.values() if one.failure is None]
+        if self._on_gpu and any(one.calls * sum(one.samples_s) < MIN_GPU_SECONDS for one in running):
+            return False
+        return budget.is_spent([one.samples_s for one in running])
 
     def _turns(self) -> list[Measurement]:
         """The order within a round: the baseline is last."""
         return [*list(self.measurements.values())[1:], self.baseline]
 
     def time_others(self) -> None:
-        """Time one call of every candidate but the baseline."""
+        """Take a sample of every candidate but the baseline, and make all calls of the baseline's but the last."""
         for measurement in self._turns()[:-1]:
             self._attempt(measurement, self._time)
+        self._attempt(self.baseline, self._begin)
 
     def time_baseline(self) -> None:
-        """Time one call of the baseline."""
-        self._attempt(self.baseline, self._time)
+        """Time one call of the baseline, which completes its sample."""
+        self._attempt(self.baseline, self._complete)
 
     def run_round(self) -> None:
         """Time one call of every candidate, the baseline last."""
@@ -218,7 +235,19 @@ class InterleavedBenchmark:
         self.time_baseline()
 
     def _time(self, measurement: Measurement) -> None:
-        measurement.samples_s.append(time_call(measurement.candidate.call, self.device))
+        """Take one sample."""
+        self._begin(measurement)
+        self._complete(measurement)
+
+    def _begin(self, measurement: Measurement) -> None:
+        """Make the calls of a sample but the last."""
+        call = measurement.candidate.call
+        self._begun = [time_call(call, self.device) for _ in range(measurement.calls - 1)]
+
+    def _complete(self, measurement: Measurement) -> None:
+        """Make the last call of a sample, and store the mean of all."""
+        last = time_call(measurement.candidate.call, self.device)
+        measurement.samples_s.append(statistics.fmean([*self._begun, last]))
 
     def _attempt(self, measurement: Measurement, step: Callable[[Measurement], None]) -> None:
         if measurement.failure is not None:
@@ -262,6 +291,16 @@ def measure(candidates: Sequence[Candidate], device: str, budget: Budget, meters
         while not benchmark.is_done(budget):
             benchmark.run_round()
     return Result(benchmark.measurements, benchmark.meters.conditions())
+
+
+def calls_per_sample(seconds: Sequence[float]) -> list[int]:
+    """How many calls of each candidate take about as long as one of the slowest, and at least MIN_GPU_SAMPLE_S.
+
+    Args:
+        seconds: of one call of each candidate.
+    """
+    sample_s = max(MIN_GPU_SAMPLE_S, *seconds, 0.0)
+    return [max(1, round(sample_s / max(one, 1e-6))) for one in seconds]
 
 
 def measurement_key(experiment: Mapping[str, Any], environment: Mapping[str, Any]) -> str:

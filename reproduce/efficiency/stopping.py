@@ -9,7 +9,6 @@ from math import comb
 
 CONFIDENCE = 0.95
 SLOW_S = 1.0  # two calls that take this long and agree are enough: each averages over what disturbs short ones
-MAX_SAMPLES = 500  # per candidate, where a GPU's minimum time asks for more than `Budget.most` rounds
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,13 +27,11 @@ class Budget:
     seconds: float = 10.0
     width: float = 0.05
 
-    def is_spent(self, samples: Sequence[Sequence[float]], min_seconds: float = 0.0) -> bool:
+    def is_spent(self, samples: Sequence[Sequence[float]]) -> bool:
         """Decide whether the rounds so far are enough.
 
         Args:
             samples: seconds per call so far, one sequence per candidate that still runs.
-            min_seconds: seconds that every candidate must be timed for, up to MAX_SAMPLES calls: a GPU needs more
-                rounds than `most` for it.
         """
         if not samples:
             return True
@@ -43,8 +40,6 @@ class Budget:
             return False
         if rounds < self.least:
             return all(min(times) >= SLOW_S for times in samples) and self._is_certain(samples)
-        if min_seconds and rounds < MAX_SAMPLES and any(sum(times) < min_seconds for times in samples):
-            return False
         if rounds >= self.most or sum(map(sum, samples)) >= self.seconds:
             return True
         return self._is_certain(samples)

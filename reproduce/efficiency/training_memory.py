@@ -50,7 +50,7 @@ def training_memory(
         mixed: autocast to bfloat16; otherwise float32 throughout.
         checkpointing: every block is recomputed in the backward pass.
     """
-    blocks = list(model.saved_activations(batch, torch.device(device)))
+    blocks = list(model.saved_activations(batch, torch.device(device), torch.bfloat16 if mixed else torch.float32))
     sizes = [block.bytes(mixed) for block in blocks]
     parameters = count_parameters(model)
     return TrainingMemory(

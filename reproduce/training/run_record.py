@@ -19,7 +19,7 @@ from models.complexity import measure_complexity
 from reproduce.data.waveform_store import WaveformStore
 from reproduce.datasets import ClipIndex, Problem
 from reproduce.efficiency.training_memory import training_memory
-from reproduce.environment import describe_environment
+from reproduce.environment import computing_in, describe_environment
 from reproduce.errors import InputError
 from reproduce.evaluation.predict import Predictions, score_predictions
 from reproduce.experiments.experiment import KEY_VERSION
@@ -101,7 +101,7 @@ def make_record(finished: FinishedRun, kind: str, name: str = "") -> RunRecord:
         # The time is in the name, so that a repeated run leaves the earlier record's predictions alone.
         predictions=(FOLDER / f"{key}-{datetime.now(UTC):%Y%m%dT%H%M%S}.npz").as_posix(),
         wall_time_s=finished.wall_time_s,
-        environment=_environment(finished.execution, model.attention),
+        environment=_environment(finished.execution, model),
         created=now(),
     )
 
@@ -150,9 +150,11 @@ def _other_scores(finished: FinishedRun) -> dict[str, Any]:
     return details
 
 
-def _environment(execution: Execution, attention: str) -> dict[str, Any]:
+def _environment(execution: Execution, model: SpectrogramClassifier) -> dict[str, Any]:
     accelerator = execution.accelerator
     precision = PRECISION_NAMES[accelerator.mixed_precision]
+    with computing_in(precision, accelerator.device):
+        attention = model.attention
     return {
         **describe_environment(str(accelerator.device), precision),
         "attention": attention,
