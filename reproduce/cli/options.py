@@ -192,7 +192,7 @@ def add_compile(parser: argparse._ActionsContainer) -> None:
     parser.add_argument(
         "--compile",
         action="store_true",
-        help="compile the model, for about a minute; on a GPU it then runs as a CUDA graph",
+        help="compile the model, for one to five minutes; on a GPU it then runs as a CUDA graph",
     )
 
 

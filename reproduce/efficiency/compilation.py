@@ -18,8 +18,8 @@ COMPILERS = ("c++", "g++", "clang++")  # that torch's compiler for CPUs may call
 def compile_model(model: SpectrogramClassifier, device: str) -> None:
     """Compile `model.forward_features` in place: all but the pooling and the head.
 
-    Names of weights do not change. The first call compiles, for about a minute on a CPU. Compiled drop path draws other
-    random numbers, and sums are rounded differently.
+    Names of weights do not change. The first call compiles: AST for a minute, MAST for two to five. Compiled drop path
+    draws other random numbers, and sums are rounded differently.
 
     Raises:
         InputError: a CPU without a C++ compiler.
