@@ -7,9 +7,9 @@ from collections.abc import Iterable
 from reports.commands import command_of
 from reports.document import Block, Bullets, Grid, Paragraph, Section, Words, code, reference, words
 from reports.figures import drawn_figures, figure_blocks
-from reports.findings import real_audio_findings
+from reports.findings import components_finding, real_audio_findings
 from reports.grids import grid_of, with_blocks
-from reports.own import own_tables
+from reports.own import own_parts
 from reports.plots.comparisons import by_width
 from reports.source import Source
 from reproduce.tables import Table
@@ -20,11 +20,13 @@ PAPER_TABLES = ("table2", "table3", "table4", "table5", "ablations", "table6")
 # Table -> what to see in it.
 SEE = {
     "esc50": "Both models on the same folds, by the same recipe.",
-    "equal_macs": "Both models trained for equal epochs, and longer, until MAST has cost as many MACs as AST at first.",
+    "equal_macs": "Both models trained for equal epochs, and longer, until MAST has cost as many MACs as AST at first; "
+    "on the folds and seeds that all rows have.",
     "components": "Each row adds one component of MAST to the row above.",
     "pooling": "MAST with the paper's five poolings, trained on the same folds.",
     "costs": "The ratio depends on what is counted: compare the last column.",
-    "table5": "MACs and parameters are counted live and match the paper; mAP needs AudioSet.",
+    "speed": "± is half the width of a median's interval within one session; sessions of one machine differ by more.",
+    "table5": "MACs and parameters are counted live; mAP needs AudioSet.",
     "claims": "The sentence of each claim and the reasons of its verdict are in an appendix.",
 }
 
@@ -50,7 +52,7 @@ def body_grid(source: Source, name: str) -> Grid | Paragraph:
     """The main part of the registered table `name`, without its notes, which an appendix has."""
     table = source.table(name)
     part = main_part(table)
-    command = command_of(name)
+    command = command_of(name, part.runs if part is not None else ())
     if part is None:
         return Paragraph(text=words(f"{table.title}: not run; ", code(command), " makes it."))
     return grid_of(part, see=SEE.get(name, ""), command=command, notes=False)
@@ -59,8 +61,9 @@ def body_grid(source: Source, name: str) -> Grid | Paragraph:
 def body_tables(source: Source) -> tuple[tuple[str, Table], ...]:
     """Key in the report and table of everything that `body_grid` shows."""
     names = (*REAL_AUDIO, "costs", *PAPER_TABLES, "claims")
-    grids = ((name, body_grid(source, name), main_part(source.table(name))) for name in names)
-    return tuple((grid.key, part) for _, grid, part in grids if isinstance(grid, Grid) and part is not None)
+    grids = [(body_grid(source, name), main_part(source.table(name))) for name in names]
+    grids[1:1] = [(grid_of(part), part) for part in own_parts(source)]
+    return tuple((grid.key, part) for grid, part in grids if isinstance(grid, Grid) and part is not None)
 
 
 def _how_to_read() -> Bullets:
@@ -101,10 +104,11 @@ def _real_audio(source: Source) -> tuple[Block, ...]:
         Paragraph(text=words(intro)),
         *((Bullets(items=tuple(findings)),) if findings else ()),
         body_grid(source, "esc50"),
-        *own_tables(source),
+        *(grid_of(part, notes=False) for part in own_parts(source)),
         *figure_blocks(source, "training_curves"),
         body_grid(source, "equal_macs"),
         body_grid(source, "components"),
+        *components_finding(source),
         *drawn_figures(source, "components"),
         body_grid(source, "pooling"),
         *drawn_figures(source, "pooling_cost"),
@@ -133,7 +137,7 @@ def _time(source: Source) -> tuple[Block, ...]:
     ratios = [part for part in map(ratios_of, main) if part.rows]
     by_machine = {part.runs[0].environment.machine: part for part in reversed(ratios)}
     benches = [part for part in ratios if part is by_machine[part.runs[0].environment.machine]] or main
-    grids = (grid_of(part, command=command_of("speed"), notes=False) for part in benches)
+    grids = (grid_of(part, see=SEE["speed"], command=command_of("speed"), notes=False) for part in benches)
     return (
         Paragraph(text=words(intro)),
         *figure_blocks(source, "speed"),

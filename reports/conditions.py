@@ -14,17 +14,17 @@ def conditions_of(runs: Sequence[Run]) -> str:
     if not runs:
         return ""
     if all(isinstance(run, CostRun) for run in runs):
-        return f"Counted in closed form for one clip of {_inputs(runs)}."
+        return f"Counted for one clip of {_inputs(runs)}."
     timed = [run for run in runs if not isinstance(run, CostRun)]
     machines = joined(run.environment.machine for run in timed)
     precisions = joined(run.environment.precision for run in timed)
     trained = [run for run in timed if isinstance(run, TrainedRun)]
     seeds = sorted({run.seed for run in trained})
-    compiled = {run.environment.compiled for run in trained}
+    compiled = sum(run.environment.compiled for run in trained)
     parts = [
         f"Measured on {machines}" if machines else "",
         precisions,
-        "partly compiled" if len(compiled) > 1 else "compiled" if True in compiled else "",
+        f"{compiled} of {len(trained)} runs compiled" if 0 < compiled < len(trained) else "compiled" * bool(compiled),
         f"{'seeds' if len(seeds) > 1 else 'seed'} {joined(map(str, seeds))}" if seeds else "",
         days(run.created for run in timed),
     ]

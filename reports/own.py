@@ -18,6 +18,7 @@ from reports.summary import facts_of
 from reproduce.records.measured_runs import SpeedRun
 from reproduce.records.records import Records
 from reproduce.records.runs import DataRun, TrainedRun
+from reproduce.tables import Table
 from reproduce.tables.comparison import comparison_table
 
 OWN_DATASETS = ("csv", "folder")
@@ -32,7 +33,10 @@ def is_own(records: Records) -> bool:
 
 def own_report(source: Source) -> Report:
     """Scores, curves, confusions and the mistakes worth listening to."""
-    results = (*own_tables(source), *drawn_figures(source, "training_curves", "class_differences", "confusion"))
+    results = (
+        *map(grid_of, own_parts(source)),
+        *drawn_figures(source, "training_curves", "class_differences", "confusion"),
+    )
     sections = (
         Section(key="results", title="Results", blocks=results),
         Section(key="mistakes", title="Mistakes worth listening to", blocks=_mistakes(source)),
@@ -47,11 +51,11 @@ def own_report(source: Source) -> Report:
     )
 
 
-def own_tables(source: Source) -> tuple[Block, ...]:
+def own_parts(source: Source) -> list[Table]:
     """A table per group of runs on own recordings that may stand side by side."""
     names = dict.fromkeys(run.dataset for run in source.inputs.records if isinstance(run, DataRun))
     tables = (comparison_table(source.inputs, name) for name in names if name in OWN_DATASETS)
-    return tuple(grid_of(part) for table in tables for part in with_blocks(table) if part.rows)
+    return [part for table in tables for part in with_blocks(table) if part.rows]
 
 
 def _summary(source: Source) -> tuple[Block, ...]:

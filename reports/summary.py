@@ -13,7 +13,7 @@ from reports.source import Source
 from reproduce.records.records import Records, latest
 from reproduce.tables import Row
 from reproduce.tables.claims import SHORT
-from reproduce.tables.verdicts import CONTRADICTED, NOT_CONFIRMED, NOT_RUN, VERDICTS
+from reproduce.tables.verdicts import CONTRADICTED, HOLDS, NOT_CONFIRMED, NOT_RUN, VERDICTS
 
 # Kind of claim -> what the paper says, in words.
 SAYINGS = {
@@ -44,9 +44,8 @@ def about(source: Source) -> Words:
     """What the report compares."""
     paper = source.inputs.paper
     return words(
-        f"MAST is the multiscale audio spectrogram transformer of {' and '.join(paper.authors)} ({paper.venue}); AST "
-        "is the audio spectrogram transformer that it is compared with. This report sets the paper's numbers beside "
-        "what this suite measured."
+        f"MAST is the multiscale audio spectrogram transformer of {' and '.join(paper.authors)} ({paper.venue}), AST "
+        "the audio spectrogram transformer that it is compared with: the paper's numbers beside what was measured here."
     )
 
 
@@ -71,7 +70,9 @@ def verdict_grid(source: Source) -> Grid:
     return Grid(
         key="verdicts",
         caption=words(
-            f"The paper's {len(rows)} checkable claims, by kind. ", reference("table-claims"), " judges each."
+            f"The paper's {len(rows)} checkable claims, by kind. ",
+            reference("table-claims"),
+            " judges each. By convention: by a stated rule, such as one of counting; in brackets: by the fuller one.",
         ),
         header=("The paper says", "Found here", "Verdicts"),
         rows=tuple(
@@ -87,9 +88,13 @@ def verdict_grid(source: Source) -> Grid:
 
 
 def tally(rows: Sequence[Row]) -> str:
-    """ "3 holds, 1 contradicted": counts of the verdicts' short names."""
+    """ "3 hold, 1 contradicted": counts of the verdicts' short names."""
     counts = Counter(_verdict(row) for row in rows)
-    return ", ".join(f"{counts[verdict]} {SHORT[verdict]}" for verdict in VERDICTS if counts[verdict])
+    return ", ".join(
+        f"{count} {'hold' if verdict == HOLDS and count > 1 else SHORT[verdict]}"
+        for verdict in VERDICTS
+        if (count := counts[verdict])
+    )
 
 
 def _verdict(row: Row) -> str:
@@ -100,8 +105,8 @@ def _found(rows: Sequence[Row]) -> str:
     """The claims that do not hold, with their numbers; else the first that were measured."""
     wrong = [row for row in rows if _verdict(row) in (CONTRADICTED, NOT_CONFIRMED)]
     if wrong:
-        more = f"; {len(wrong) - MOST_SHOWN} more" if len(wrong) > MOST_SHOWN else ""
-        return "; ".join(map(_numbers, wrong[:MOST_SHOWN])) + more
+        more = f"; {len(wrong) - MOST_SHOWN} more contradicted" if len(wrong) > MOST_SHOWN else ""
+        return "; ".join(_numbers(row) or f"contradicted: {row.label}" for row in wrong[:MOST_SHOWN]) + more
     if all(_verdict(row) == NOT_RUN for row in rows):
         return "no run at the paper's scale"
     numbers = [text for row in rows if (text := _numbers(row))]

@@ -135,7 +135,7 @@ def test_classes_are_scored_and_compared_on_their_own_clips(tmp_path: Path) -> N
     assert column(table, "ast_debug") == {"clock": 50, "dog": 100, "saw": 100, "rain": 100, "balanced accuracy": 87.5}
     assert column(table, "mast_debug - ast_debug") == {"clock": 50, "dog": 0, "saw": 0, "rain": -50}
     assert list(column(table, "clips").values()) == [4] * 4
-    assert "0 classes are better and 0 worse" in table.notes[1]
+    assert "better in 0 classes and worse in 0 classes" in table.notes[1]
 
 
 @pytest.mark.parametrize("name", ["calibration", "classes"])

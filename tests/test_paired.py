@@ -12,6 +12,7 @@ from reproduce.metrics.paired import (
     paired_difference,
     resampled_accuracy,
     resampled_map,
+    sign_flip_p,
 )
 
 FIRST = np.array([1, 1, 1, 1, 1, 1, 0, 0], bool)
@@ -59,6 +60,25 @@ def test_clips_of_one_recording_give_no_more_certainty_than_the_recording() -> N
     repeated = clustered_difference(np.repeat(gains, 10), [f"recording {i // 10}" for i in range(60)])
     assert repeated.value == pytest.approx(one_each.value) == pytest.approx(100 * 2 / 6)
     assert repeated.ci == pytest.approx(one_each.ci)
+
+
+@pytest.mark.parametrize(
+    ("gains", "p"),
+    [
+        ([1.0, 1.0, 1.0], 2 / 8),  # all three alike in 2 of 8 sign patterns
+        ([1.0, 1.0, 1.0, 0.0, 0.0], 2 / 8),  # equal outcomes say nothing
+        ([1.0, 1.0, 1.0, -1.0], 10 / 16),  # a sum of 2 or more either way
+        ([1.0, -1.0], 1.0),
+        ([0.0, 0.0], 1.0),
+        ([1.0] * 20, 0.0),  # 2 / 2**20
+    ],
+)
+def test_flipped_signs_give_the_share_of_patterns_as_far_from_0(gains: list[float], p: float) -> None:
+    """Within four standard errors of 20,000 random patterns; and recordings count, not clips."""
+    names = [f"recording {i}" for i in range(len(gains))]
+    assert sign_flip_p(np.array(gains), names) == pytest.approx(p, abs=0.015)
+    assert sign_flip_p(np.repeat(gains, 3), np.repeat(names, 3)) == sign_flip_p(np.array(gains), names)
+    assert sign_flip_p(np.array(gains), names) > 0
 
 
 @pytest.fixture(scope="module")

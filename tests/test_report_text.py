@@ -184,7 +184,7 @@ def test_conditions_are_one_sentence_from_the_runs() -> None:
     assert text == "Measured on invented CPU, float32, seeds 0 and 1, 1 to 2 January 2026."
     assert conditions_of(()) == ""
     cost = conditions_of(Records.of([make_cost_record("ast_base")]).runs)
-    assert cost == "Counted in closed form for one clip of 1 × 128 × 1024."
+    assert cost == "Counted for one clip of 1 × 128 × 1024."
 
 
 def test_days_that_are_no_dates_are_left_out() -> None:

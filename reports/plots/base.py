@@ -14,7 +14,6 @@ from matplotlib.artist import Artist
 from matplotlib.figure import Figure
 
 from reports.document import visible
-from reproduce.datasets import dataset_spec
 from reproduce.datasets.index import DEFAULT_HEAD
 from reproduce.figures import style
 from reproduce.records.pooled import runs_of_all
@@ -22,6 +21,7 @@ from reproduce.records.records import Records
 from reproduce.records.runs import TrainedRun
 from reproduce.records.selection import comparisons
 from reproduce.tables import TableInputs
+from reproduce.tables.notes import data_name
 
 PAGE_WIDTH = 6.7  # inches of text on the printed page: figures are drawn at the size at which they are printed
 GREY = "0.35"
@@ -202,13 +202,13 @@ def by_model(group: Sequence[TrainedRun]) -> dict[str, list[TrainedRun]]:
 
 def data_title(run: TrainedRun) -> str:
     """ "Kinetics-Sounds (ks32) STAND-IN, 32 classes": the clips that the run was scored on."""
-    variant = (f" {run.corpus}" if run.corpus else "") + (f" ({run.variant})" if run.variant else "")
     standin = " STAND-IN" if run.standin else ""
     classes = " and ".join(
         f"{len(names)} classes" if head == DEFAULT_HEAD else f"{len(names)} {head}s"
         for head, names in run.classes.items()
     )
-    return f"{dataset_spec(run.dataset).title}{variant}{standin}, {classes}"
+    name = data_name(run)
+    return f"{name[:1].upper()}{name[1:]}{standin}, {classes}"
 
 
 def group_title(group: Sequence[TrainedRun]) -> str:
@@ -217,9 +217,9 @@ def group_title(group: Sequence[TrainedRun]) -> str:
 
 
 def runs_text(runs: Sequence[TrainedRun]) -> str:
-    """ "5 folds × 2 seeds" of one model's runs."""
-    folds, seeds = len({run.test_splits for run in runs}), len({run.seed for run in runs})
-    return f"{plural(folds, 'fold')} × {plural(seeds, 'seed')}"
+    """ "5 folds × 2 seeds" of one model's runs; "2 seeds" on a split of the data set's own."""
+    folds, seeds = len({run.test_splits for run in runs}), plural(len({run.seed for run in runs}), "seed")
+    return f"{plural(folds, 'fold')} × {seeds}" if runs[0].is_cross_validation else seeds
 
 
 def plural(count: int, noun: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import fmean
@@ -38,6 +39,7 @@ from reproduce.tables.studies import training_macs
 MINUTE = 60.0
 MOST_CORPORA, MOST_PANELS = 2, 4  # of one figure
 BESIDE = 1.08  # factor between the marks of two models that have the same cost
+TITLES_WIDTH = 84  # characters of the titles of one row
 NARROWEST = 6.0  # ratio of the ends of an axis
 # Field of `BudgetPoint` -> label of its axis.
 COSTS = {
@@ -126,7 +128,7 @@ def draw_accuracy_cost(inputs: TableInputs) -> Drawn | None:
     # A run of another tool, or an old one, may not say how long it took.
     costs = [cost for cost in COSTS if all(getattr(point, cost) > 0 for points in budgets for point in points)]
     costs = costs[: MOST_PANELS // len(budgets)]
-    figure = pyplot.figure(figsize=(PAGE_WIDTH, 2.5), layout="constrained")
+    figure = pyplot.figure(figsize=(PAGE_WIDTH, 2.15), layout="constrained")
     for part, points in zip(figure.subfigures(1, len(budgets), squeeze=False)[0], budgets, strict=True):
         panels = part.subplots(1, max(len(costs), 1), squeeze=False, sharey=True)[0]
         for axes, cost in zip(panels, costs, strict=False):
@@ -134,7 +136,8 @@ def draw_accuracy_cost(inputs: TableInputs) -> Drawn | None:
             axes.set_xlabel(COSTS[cost])
         panels[0].set_ylabel(f"{points[0].score.title} (%)")
         one_length = f", {plural(points[0].epochs, 'epoch')}" if len({point.epochs for point in points}) == 1 else ""
-        panels[0].set_title(plain(data_title(points[0].runs[0]) + one_length), loc="left")
+        title = textwrap.fill(plain(data_title(points[0].runs[0]) + one_length), TITLES_WIDTH // len(budgets))
+        panels[0].set_title(title, loc="left")
     legend_above(figure, line_handles(dict.fromkeys(p.model for points in budgets for p in points), marks=True))
     first = budgets[0]
     machines = " and ".join(dict.fromkeys(point.machine for points in budgets for point in points))

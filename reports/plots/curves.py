@@ -59,10 +59,12 @@ def draw_curves(inputs: TableInputs) -> Drawn | None:
         title = group_title([run for of_model in runs.values() for run in of_model])
         axes.set_title(textwrap.fill(plain(title), TITLES_WIDTH // columns), fontsize=7.5)
     legend_above(figure, line_handles(dict.fromkeys(model for runs, _ in panels for model in runs)))
+    scored = any(quantity != LOSS for _, quantity in panels)
+    scores = ", and the score of each epoch where one was recorded" if scored else ""
     return finish(
         figure,
-        "Learning curves: training loss by epoch with augmentation, and the score of each epoch where one was "
-        "recorded. Bold lines are means over folds and seeds, thin lines are single runs.",
+        f"Learning curves: training loss by epoch with augmentation{scores}. Bold lines are means over folds and "
+        "seeds, thin lines are single runs.",
         "Training loss of both models by epoch, one panel per data set.",
     )
 

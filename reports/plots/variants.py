@@ -72,11 +72,12 @@ def draw_ablations(inputs: TableInputs) -> Drawn | None:
     plot_variants(axes, variants)
     axes.set_ylabel("mAP (%)")
     legend_above(figure, mark_handles(("ast_base", "mast_base")))
+    measured = ", filled marks are measured here at the paper's scale" if any(v.measured for v in variants) else ""
     return finish(
         figure,
         "The paper's pooling variants and AST on balanced AudioSet. Hollow marks are the paper's mAP (quoted; single "
-        "runs without an interval), filled marks are measured here at the paper's scale. MACs are counted here by the "
-        "module-only rule. Removing a pooling step costs MACs and, by the paper's numbers, accuracy.",
+        f"runs without an interval){measured}. MACs are counted here by the module-only rule. Removing a pooling step "
+        "costs MACs and, by the paper's numbers, accuracy.",
         f"mAP against MACs of {len(variants)} models: " + "; ".join(f"{v.label} {v.value:.1f} %" for v in variants),
     )
 

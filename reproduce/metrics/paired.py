@@ -19,6 +19,7 @@ import numpy as np
 from reproduce.metrics.bootstrap import (
     MAP_RESAMPLES,
     RESAMPLES,
+    SEED,
     centred,
     clustered_counts,
     clustered_replicates,
@@ -30,6 +31,9 @@ from reproduce.metrics.bootstrap import (
 )
 from reproduce.metrics.intervals import mcnemar
 from reproduce.metrics.scores import mean_average_precision
+
+FLIPS = 20_000  # random signs of a permutation test
+TOLERANCE = 1e-9  # of sums of shares
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -183,6 +187,25 @@ def clustered_difference(gains: np.ndarray, clusters: Sequence[str] | np.ndarray
         p=two_sided_p(replicates),
         resamples=len(replicates),
     )
+
+
+def sign_flip_p(gains: np.ndarray, clusters: Sequence[str] | np.ndarray) -> float:
+    """Compute the two-sided p of a mean gain by flipping the signs of whole clusters: recordings, videos or speakers.
+
+    If two models do not differ, the sum of a cluster's gains is as likely below 0 as above. p is the share of random
+    signs, the observed ones among them, that give a sum as far from 0: at least 1 / (FLIPS + 1), where the bootstrap of
+    few resamples cannot judge one of many tests.
+
+    Args:
+        gains: (n,) outcome of the first model minus that of the second, as shares.
+        clusters: (n,) name of the cluster of each clip.
+    """
+    _, cluster = np.unique(np.asarray(clusters, np.str_), return_inverse=True)
+    sums = np.bincount(cluster, weights=gains)
+    sums = sums[np.abs(sums) > TOLERANCE]  # the sign of 0 changes nothing
+    signs = np.random.default_rng(SEED).integers(0, 2, (FLIPS, len(sums)), dtype=np.int8) * 2 - 1
+    as_far = np.abs(signs @ sums) >= abs(sums.sum()) - TOLERANCE
+    return float(1 + as_far.sum()) / (FLIPS + 1)
 
 
 def discordant_clips(first: np.ndarray, second: np.ndarray) -> Discordant:

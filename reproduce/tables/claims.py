@@ -56,9 +56,9 @@ SHORT = {
 }
 CLUSTERING_DECIMALS, RATIO_DECIMALS = 3, 2
 NOTES = (
-    "by convention: holds only under a stated convention, named below. contradicted: by the paper's own table or "
-    "reference. not confirmed: by the runs here. undecided: the runs here differ by no more than chance explains. "
-    "visual: a figure that is to be judged by eye, not checked here.",
+    "by convention: holds only under a stated convention, such as a rule of counting. contradicted: by the paper's own "
+    "table or reference. not confirmed: by the runs here. undecided: the runs here differ by no more than chance "
+    "explains. visual: a figure that is to be judged by eye, not checked here.",
     "By its tables: the verdict of the paper's own numbers. Verdict: accuracies, ablations and clustering need "
     "paper-scale runs, costs are those of these very models. Demo scale on real recordings is shown and never decides; "
     "runs on synthetic stand-ins compare nothing and are not shown.",

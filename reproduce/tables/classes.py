@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,15 +10,15 @@ import numpy as np
 from reproduce.datasets.index import DEFAULT_HEAD
 from reproduce.metrics.bootstrap import RESAMPLES
 from reproduce.metrics.calibration import balanced_accuracy
-from reproduce.metrics.paired import clustered_difference
+from reproduce.metrics.paired import FLIPS, clustered_difference, sign_flip_p
 from reproduce.records.runs import TrainedRun
 from reproduce.tables.base import CLIPS, POINTS, Cell, Column, Row, Table, TableInputs, measured, register_table
 from reproduce.tables.calibration import block_title, comparison_blocks
+from reproduce.tables.notes import CONFIDENT
 from reproduce.tables.pooled_clips import PooledClips
 
 NAME, TITLE = "classes", "top-1 by class"
 ALL = "balanced accuracy"  # label of the last row
-CONFIDENT = 0.05  # level of the tests over all classes together
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,8 +64,9 @@ def class_scores(pooled: Mapping[str, PooledClips], names: Sequence[str]) -> lis
         correct = {model: values.correct.mean(axis=0)[own] for model, values in pooled.items()}
         gains = {}
         for other in others:
-            difference = clustered_difference(correct[other] - correct[first], clips.units[own])
-            gains[other] = (difference.value, difference.ci, difference.p)
+            paired = correct[other] - correct[first], clips.units[own]
+            difference = clustered_difference(*paired)
+            gains[other] = (difference.value, difference.ci, sign_flip_p(*paired))
         values = {model: 100.0 * float(shares.mean()) for model, shares in correct.items()}
         scored.append(ClassScores(name=names[number], clips=int(own.sum()), values=values, gains=gains))
     last = others[-1] if others else None
@@ -82,15 +83,15 @@ def _block(group: Sequence[TrainedRun], pooled: Mapping[str, PooledClips], name:
     of_seeds = f", mean over {seeds} seeds" if seeds > 1 else ""
     notes = [
         f"Every class on its own test clips{of_seeds}. Intervals: 95 % bootstrap of the paired difference over "
-        f"{clips.unit}s ({RESAMPLES:,} resamples).",
+        f"{clips.unit}s ({RESAMPLES:,} resamples). p: by {FLIPS:,} random signs of the {clips.unit}s' gains.",
     ]
     for other in others:
         level = CONFIDENT / len(rows)
         certain = sum(row.gains[other][2] < level for row in rows)
         found = [row for row in rows if row.differs(other)]
         notes.append(
-            f"{other} against {first}: {sum(row.gains[other][0] > 0 for row in found)} classes are better and "
-            f"{sum(row.gains[other][0] < 0 for row in found)} worse with p < {CONFIDENT}; of {len(rows)} tests "
+            f"{other} against {first}: better in {_classes(row.gains[other][0] > 0 for row in found)} and worse in "
+            f"{_classes(row.gains[other][0] < 0 for row in found)} with p < {CONFIDENT}; of {len(rows)} tests "
             f"{CONFIDENT * len(rows):.1f} are expected by chance, and {certain} "
             f"remain at p < {level:.2g} (Bonferroni)."
         )
@@ -99,6 +100,11 @@ def _block(group: Sequence[TrainedRun], pooled: Mapping[str, PooledClips], name:
     return Table(
         name, f"{block_title(group)}: {TITLE}", tuple(columns), tuple(cells), notes=tuple(notes), runs=tuple(group)
     )
+
+
+def _classes(which: Iterable[bool]) -> str:
+    count = sum(which)
+    return f"{count} class{'es' * (count != 1)}"
 
 
 def _cells(row: ClassScores, first: str) -> dict[str, Cell]:

@@ -21,7 +21,7 @@ from reproduce.tables.pairs import paired_text
 from reproduce.tables.scores import correct_clips
 
 BALANCED = Column("balanced", "Balanced", "%", 1)
-BASELINE_LABEL, MAJORITY = "baseline", "majority class"
+BASELINE, BASELINE_LABEL, MAJORITY = "baseline", "logistic regression", "majority class"
 TOP5_CLASSES = 10  # fewest classes for which a top-5 says something
 WORST = 3  # classes that a note names
 OWN_DATASETS = ("csv", "folder")
@@ -175,7 +175,7 @@ def _baseline_row(baselines: Sequence[BaselineRun]) -> Row:
         interval = None if correct is None else wilson_interval(correct, int(total))
         unit = "" if name == "d_prime" else "%"
         cells[name] = replace(measured(value, unit, where), n=int(total), ci=interval)
-    return Row(BASELINE_LABEL, BASELINE_LABEL, cells)
+    return Row(BASELINE, BASELINE_LABEL, cells)
 
 
 def _majority_row(baselines: Sequence[BaselineRun], outcomes: _Outcomes | None) -> Row | None:

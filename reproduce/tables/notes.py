@@ -15,7 +15,7 @@ from reproduce.metrics.intervals import corrected_interval
 from reproduce.metrics.paired import clustered_difference, discordant_clips
 from reproduce.records.pooled import common_runs, pooled
 from reproduce.records.predictions import load_predictions
-from reproduce.records.runs import TrainedRun
+from reproduce.records.runs import ScoredRun, TrainedRun
 from reproduce.records.selection import searches
 from reproduce.tables.base import Column, TableInputs
 from reproduce.tables.conditions import counted, epochs_text, input_text
@@ -26,6 +26,7 @@ from reproduce.tables.units import bootstrap_text, shared_unit, sources_of, unit
 Rows = Mapping[str, Sequence[TrainedRun]]  # label -> the runs of a row
 
 PROBLEMS_NAMED = 10
+CONFIDENT = 0.05  # level of a test, or of several together
 
 STANDIN_NOTE = (
     "Synthetic stand-in: these runs show that the data path, the training and this table work. They are no comparison "
@@ -38,11 +39,18 @@ def standin_notes(group: Sequence[TrainedRun]) -> list[str]:
     return [STANDIN_NOTE] if group[0].standin else []
 
 
+def data_name(run: ScoredRun) -> str:
+    """ "Kinetics-Sounds (ks32)", or "my birds (own folder)": the data set that a run was scored on."""
+    title = dataset_spec(run.dataset).title
+    if run.corpus:
+        title = f"{run.corpus.replace('_', ' ')} ({title[:1].lower()}{title[1:]})"
+    return title + (f" ({run.variant})" if run.variant else "")
+
+
 def run_title(group: Sequence[TrainedRun]) -> str:
     """Scale, data (a stand-in is named as one), classes and split of runs that are compared."""
     run = group[0]
-    corpus = f" {run.corpus}" if run.corpus else ""
-    name = dataset_spec(run.dataset).title + corpus + (f" ({run.variant})" if run.variant else "")
+    name = data_name(run)
     if run.standin:
         name += ", synthetic STAND-IN"
     classes = " and ".join(
@@ -154,7 +162,7 @@ def several_tests_notes(tests: int) -> list[str]:
     if tests < 2:
         return []
     return [
-        f"{tests} rows are tested against one: at 5 % over all of them a p must be below {0.05 / tests:.3g} "
+        f"{tests} rows are tested against one: at 5 % over all of them a p must be below {CONFIDENT / tests:.3g} "
         "(Bonferroni)."
     ]
 

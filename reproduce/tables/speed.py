@@ -119,7 +119,11 @@ def ratios_of(part: Table) -> Table:
         if row.label.startswith(RATIO_INDENT):
             conditions, _, _ = row.key.partition(": ")
             rows.append(replace(row, label=": ".join(filter(None, (conditions, row.label.strip())))))
-    columns = tuple(column for column in part.columns if any(column.key in row.cells for row in rows))
+    columns = tuple(
+        column if column.unit == "%" else replace(column, unit="x")
+        for column in part.columns
+        if any(column.key in row.cells for row in rows)
+    )
     name, title = f"{part.name}, ratios", f"{part.title}; ratios"
     return replace(part, name=name, title=title, columns=columns, rows=tuple(rows), notes=())
 
