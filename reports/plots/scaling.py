@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from reports.plots.base import PAGE_WIDTH, Drawn, finish
+from reports.plots.base import PAGE_WIDTH, Drawn, finish, label_of
 from reproduce.experiments.families import in_order, listed
 from reproduce.figures.scaling import plot_scaling, plot_scaling_ratio
 from reproduce.records.measured_runs import ScalingRun
@@ -33,7 +33,7 @@ def draw_scaling(inputs: TableInputs) -> Drawn | None:
     for (left, right), group in zip(rows, groups, strict=True):
         plot_scaling(left, group)
         plot_scaling_ratio(right, group)
-        models = listed(in_order({run.model for run in group}))
+        models = listed([label_of(model) for model in in_order({run.model for run in group})])
         left.set_title(f"{models} on {group[0].environment.machine}, {group[0].environment.precision}", fontsize=7.5)
     return finish(
         figure,

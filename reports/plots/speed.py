@@ -41,7 +41,11 @@ def draw_speed(inputs: TableInputs) -> Drawn | None:
     timed = [run for run in inputs.records.newest(SpeedRun) if run.bench in EXPECTED]
     machines = sorted({run.environment.machine for run in timed})
     panels = {machine: speed_ups(run for run in timed if run.environment.machine == machine) for machine in machines}
-    panels = {machine: timings for machine, timings in panels.items() if timings}
+    panels = {
+        machine: sorted(timings, key=lambda speed_up: speed_up.run.precision != "float32")
+        for machine, timings in panels.items()
+        if timings
+    }
     if not panels:
         return None
     from matplotlib import pyplot

@@ -66,7 +66,8 @@ def _further_panels(inputs: TableInputs, figure: str, columns: tuple[Column, ...
         return []
     rows, files = _panel_rows(inputs, runs)
     notes = (*standin_notes([run for group in runs.values() for run in group]), *files, *absence_notes(runs))
-    first = Table(f"figure2 {figure}", demo_title(runs), columns, tuple(rows), notes=notes)
+    title = f"{demo_title(runs)}; the first {figure_classes()} classes or all"
+    first = Table(f"figure2 {figure}", title, columns, tuple(rows), notes=notes)
     return [first, _second_panels(inputs, Table(f"figure2 {figure} second-last block", first.title, columns), runs)]
 
 
