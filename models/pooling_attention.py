@@ -135,7 +135,7 @@ class PoolingAttention(nn.Module):
 
     `forward`: (B, plan.tokens, dim) to (B, plan.queries, dim_out). The plan switches parts off.
 
-    Paths, which all agree; without relative positions or residual, or with prefix tokens, the last two are sdpa:
+    Paths, which all agree; without relative positions or residual, or with prefix tokens, all but reference are sdpa:
         reference: scores and bias are plain tensors, so MAC counters see every product.
         sdpa: the fused kernel with the bias as its mask.
         folded: the fused kernel without a mask; the bias is part of the product,

@@ -25,7 +25,7 @@ SEE = {
     "components": "Each row adds one component of MAST to the row above.",
     "pooling": "MAST with the paper's five poolings, trained on the same folds.",
     "costs": "The ratio depends on what is counted: compare the last column.",
-    "speed": "± is half the width of a median's interval within one session; sessions of one machine differ by more.",
+    "speed": "± is half the width of a median's interval within one session; sessions may differ by more.",
     "table5": "MACs and parameters are counted live; mAP needs AudioSet.",
     "claims": "The sentence of each claim and the reasons of its verdict are in an appendix.",
 }
@@ -59,7 +59,7 @@ def body_grid(source: Source, name: str) -> Grid | Paragraph:
 
 
 def body_tables(source: Source) -> tuple[tuple[str, Table], ...]:
-    """Key in the report and table of everything that `body_grid` shows."""
+    """Key in the report and table of everything that the body shows without its notes."""
     names = (*REAL_AUDIO, "costs", *PAPER_TABLES, "claims")
     grids = [(body_grid(source, name), main_part(source.table(name))) for name in names]
     grids[1:1] = [(grid_of(part), part) for part in own_parts(source)]

@@ -105,8 +105,9 @@ def _found(rows: Sequence[Row]) -> str:
     """The claims that do not hold, with their numbers; else the first that were measured."""
     wrong = [row for row in rows if _verdict(row) in (CONTRADICTED, NOT_CONFIRMED)]
     if wrong:
-        more = f"; {len(wrong) - MOST_SHOWN} more contradicted" if len(wrong) > MOST_SHOWN else ""
-        return "; ".join(_numbers(row) or f"contradicted: {row.label}" for row in wrong[:MOST_SHOWN]) + more
+        shown = [_numbers(row) or f"{SHORT[_verdict(row)]}: {row.label}" for row in wrong[:MOST_SHOWN]]
+        more = [f"more {tally(wrong[MOST_SHOWN:])}"] if len(wrong) > MOST_SHOWN else []
+        return "; ".join([*shown, *more])
     if all(_verdict(row) == NOT_RUN for row in rows):
         return "no run at the paper's scale"
     numbers = [text for row in rows if (text := _numbers(row))]

@@ -140,6 +140,6 @@ def test_a_recomputed_mlp_saves_its_input_and_its_hidden_layer_alone() -> None:
 
 def test_recomputation_starts_later_on_accelerators() -> None:
     """A second run costs launches there, and time by size on a CPU."""
-    for elements, cpu, cuda in ((2**19 - 1, False, False), (2**23 - 1, True, False), (2**23, True, True)):
+    for elements, cpu, cuda in ((2**19 - 1, False, False), (2**25 - 1, True, False), (2**25, True, True)):
         assert (is_recomputed(elements, "cpu"), is_recomputed(elements, "cuda")) == (cpu, cuda)
     assert is_recomputed(10, "cuda", threshold=10) and not is_recomputed(9, "cpu", threshold=10)

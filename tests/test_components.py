@@ -9,7 +9,10 @@ import pytest
 from make_audio import make_esc50_folder
 from make_studies import column, inputs_of, make_predictions, make_stored_run
 
+from reports.document import plain_text
+from reports.findings import components_finding
 from reports.plots.components import draw_components, path_points
+from reports.source import Source
 from reproduce.__main__ import main
 from reproduce.experiments.components import COMPONENTS, mast_without, path_to_mast
 from reproduce.records.record import RunRecord
@@ -93,6 +96,25 @@ def test_the_figure_numbers_the_path_and_says_what_it_shows(tmp_path: Path, reco
     assert "+25.0 points" in drawn.svg.decode()
     assert "AST 50.0 %" in drawn.alt
     assert draw_components(inputs_of(tmp_path, [])) is None
+
+
+def test_the_report_names_the_components_that_change_the_score(tmp_path: Path, records: list[RunRecord]) -> None:
+    """Both folds of every row are alike, so no spread over runs hides a difference."""
+    second, third, fourth = (variant.label.removeprefix("+ ") for variant in path_to_mast("debug")[1:4])
+    (paragraph,) = components_finding(Source(inputs_of(tmp_path, records)))
+    assert plain_text(paragraph.text) == (
+        f"Beyond the spread over 2 folds × 1 seed the score changes with: {second} (+25.0 points), {third} (-25.0 "
+        f"points) and {fourth} (+50.0 points). Of 3 tests 0.2 are expected to show a change by chance."
+    )
+    assert components_finding(Source(inputs_of(tmp_path, [run for run in records if run.key.endswith("1")]))) == ()
+    labels = [variant.label for variant in path_to_mast("debug")[:4]]
+    apart = [
+        run
+        for label, right, folds in zip(labels, RIGHT, ("12", "12", "34", "34"), strict=True)
+        for run in variant_runs(tmp_path, label, right, folds)
+    ]
+    (told,) = components_finding(Source(inputs_of(tmp_path, apart)))
+    assert plain_text(told.text).startswith("Beyond the spread over folds and seeds the score changes with: ")
 
 
 def test_from_sounds_to_the_table(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

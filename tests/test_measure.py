@@ -14,6 +14,7 @@ from make_meters import make_meters
 from make_records import load_stored
 from torch import nn
 
+from reproduce.efficiency import interleaved
 from reproduce.efficiency.candidates import inference_candidate, training_candidate
 from reproduce.efficiency.interleaved import (
     Candidate,
@@ -157,11 +158,38 @@ def test_rounds_end_when_times_are_certain_or_the_budget_is_spent(samples: list[
         ([0.2, 0.1, 0.004], [1, 2, 50]),  # each about as long as the slowest
         ([0.3], [1]),
         ([1e-3, 2e-3], [20, 10]),  # at least 20 ms
+        ([0.0134], [2]),
         ([0.0, 1.0], [1_000_000, 1]),  # below the clock's resolution
     ],
 )
 def test_a_sample_of_every_candidate_on_a_gpu_takes_about_as_long(seconds: list[float], calls: list[int]) -> None:
     assert calls_per_sample(seconds) == calls
+
+
+def test_every_candidate_on_a_gpu_is_timed_for_two_seconds(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a slow and a fast candidate the slow one does not run until the fast one has its seconds."""
+    made: list[str] = []
+    seconds = {"slow": 2**-2, "fast": 2**-7}
+
+    def time_call(call: Callable[[], object], device: str) -> float:
+        call()
+        return seconds[made[-1]] * (1.5 if made.count(made[-1]) % 2 else 0.5)
+
+    monkeypatch.setattr(interleaved, "time_call", time_call)
+    monkeypatch.setattr(interleaved, "synchronise", lambda device: None)
+    monkeypatch.setattr(interleaved, "added_memory", lambda call, device: call() or 0)
+    candidates = [Candidate(name, lambda name=name: made.append(name)) for name in seconds]
+    benchmark = InterleavedBenchmark(candidates, "cuda", make_meters())
+    benchmark.prepare()
+    made.clear()
+    budget = Budget(least=2, most=4, seconds=0.1)
+    while not benchmark.is_done(budget):
+        benchmark.run_round()
+    slow, fast = benchmark.measurements.values()
+    assert (slow.calls, fast.calls) == (1, 32)
+    assert made.count("slow") == len(slow.samples_s) == 8 and made.count("fast") == 32 * len(fast.samples_s) == 256
+    assert fast.samples_s == [2**-7] * 8
+    assert fast.details()["calls"] == 32 and made[31:34] == ["fast", "slow", "fast"]
 
 
 # --- memory ---

@@ -321,6 +321,20 @@ def test_the_speed_up_is_ast_over_mast_whichever_was_the_baseline(both: tuple[st
     assert plot_speed_ups(drawn_on, [found]) is drawn_on
 
 
+def test_two_machines_have_a_speed_up_each() -> None:
+    both = ("mast_tiny", "ast_tiny")
+    here = [timed("mast_tiny", both, 1.0), timed("ast_tiny", both, 2.0)]
+    there = [
+        replace(run, key=f"{run.key} there", environment={**run.environment, "device": "another CPU"})
+        for run in (here[0], timed("ast_tiny", both, 3.0))
+    ]
+    found = speed_ups(Records.of([*here, *there]).of_kind(SpeedRun))
+    assert {one.run.environment.machine.partition(",")[0]: one.times[1] for one in found} == {
+        "invented CPU": 2.0,
+        "another CPU": 3.0,
+    }
+
+
 def test_a_model_that_failed_to_run_has_no_speed_up() -> None:
     both = ("mast_tiny", "ast_tiny")
     failed = replace(timed("ast_tiny", both, 2.0, latency_s=None), details={"failure": "out of memory"})

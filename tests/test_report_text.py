@@ -5,6 +5,7 @@ from __future__ import annotations
 import html
 import io
 import re
+from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from hypothesis import strategies as st
 from make_records import make_cost_record, make_record
 from markdown_it import MarkdownIt
 
+from reports.commands import command_of
 from reports.conditions import conditions_of, days
 from reports.document import (
     Bullets,
@@ -31,11 +33,15 @@ from reports.document import (
 )
 from reports.grids import grid_of
 from reports.pdf import to_pdf
+from reports.plots.base import data_title
 from reports.to_html import to_html
 from reports.to_markdown import to_markdown
 from reports.to_typst import to_typst
+from reproduce.experiments.presets import PRESETS
 from reproduce.records.records import Records
+from reproduce.records.runs import Run
 from reproduce.tables import Cell, Column, Row, Table, measured
+from reproduce.tables.notes import data_name
 
 HOSTILE = (
     "a*b*_c_|<script>alert(1)</script>&amp;[x](http://y)![z](w)",
@@ -185,6 +191,24 @@ def test_conditions_are_one_sentence_from_the_runs() -> None:
     assert conditions_of(()) == ""
     cost = conditions_of(Records.of([make_cost_record("ast_base")]).runs)
     assert cost == "Counted for one clip of 1 × 128 × 1024."
+
+
+def test_the_command_of_a_comparison_names_the_preset_of_its_runs() -> None:
+    def runs_of(name: str) -> tuple[Run, ...]:
+        preset = PRESETS[name]
+        recipe = preset.recipe_of("ast_tiny")
+        experiment = {"front_end": asdict(preset.front_end), "recipe": asdict(recipe)}
+        return Records.of([make_record("ast_tiny", experiment=experiment)]).runs
+
+    assert command_of("esc50", runs_of("long")) == "python -m reproduce esc50 --preset long --data esc50=DIR"
+    assert command_of("esc50", runs_of("demo")) == command_of("esc50") == "python -m reproduce esc50 --data esc50=DIR"
+    assert command_of("components", runs_of("long")) == "python -m reproduce components --data esc50=DIR"
+
+
+def test_own_clips_are_called_by_their_name() -> None:
+    own = make_record(dataset={"name": "folder", "corpus": "my_birds"})
+    assert [data_name(run) for run in Records.of([own]).runs] == ["my birds (own folder)"]
+    assert data_title(Records.of([own]).runs[0]).startswith("My birds (own folder), ")
 
 
 def test_days_that_are_no_dates_are_left_out() -> None:

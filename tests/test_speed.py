@@ -201,7 +201,7 @@ def test_the_report_says_what_bfloat16_gains_and_on_which_machine() -> None:
     records = [make_cost_record("ast_base"), make_cost_record("mast_base"), *contest]
     text = plain_text(cost_finding(Source(TableInputs(load_paper(), Records.of(records), Path("no-records")))))
     assert "AST's time divided by MAST's, in float32: 3.00 in inference on invented CPU, 2 threads, batch 1" in text
-    assert "With MAST in bfloat16: 3.00 for AST in bfloat16 (inference on invented CPU" in text
+    assert "divided by that of MAST in bfloat16: 3.00 for AST in bfloat16 (inference on invented CPU" in text
     assert "transformers" not in text and "AMX" not in text
 
 

@@ -69,10 +69,11 @@ def draw_speed(inputs: TableInputs) -> Drawn | None:
 
 def speed_ups(runs: Iterable[SpeedRun]) -> list[SpeedUp]:
     """AST over MAST for every set of conditions under which both were timed; failures are left out."""
-    contests: dict[tuple[str, str], dict[str, SpeedRun]] = {}
+    contests: dict[tuple[str, ...], dict[str, SpeedRun]] = {}
     for run in runs:
         if (name := candidate_name(run)).split(" ")[-1] != SQUARE:
-            contests.setdefault((run.conditions_key, run.precision), {})[family(name)] = run
+            key = run.environment.machine, run.conditions_key, run.precision
+            contests.setdefault(key, {})[family(name)] = run
     timings = []
     for contest in contests.values():
         ast, mast = contest.get("ast"), contest.get("mast")

@@ -2,7 +2,7 @@
 
 The candidates take turns within one process, so that whatever slows the machine down (heat, other processes) affects
 all of them alike; ratios are computed round by round. Every candidate is warmed up, the device is synchronised before
-and after each call, and every sample is kept.
+and after each call, and every sample is kept, with the number of calls that it is the mean of.
 
 On a GPU, warm-up also ramps the clocks up, and three calls precede it: the second and third of a compiled model capture
 its CUDA graph. Each candidate is then timed for at least MIN_GPU_SECONDS. There a sample is the mean
@@ -12,6 +12,7 @@ Otherwise the slowest would run for minutes until the fastest has its seconds.
 
 from __future__ import annotations
 
+import math
 import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -105,8 +106,8 @@ class Measurement:
         return {**self.candidate.facts, **measured}
 
     def details(self) -> dict[str, Any]:
-        """Return every sample, the failure and, where the machine reports them, clocks and power, for a record."""
-        details: dict[str, Any] = {"samples_s": self.samples_s, "failure": self.failure}
+        """Return every sample, the calls that each is the mean of, the failure, and clocks and power if known."""
+        details: dict[str, Any] = {"samples_s": self.samples_s, "calls": self.calls, "failure": self.failure}
         return details | ({"power": dict(self.power)} if self.power else {})
 
     def time_ratios(self, baseline: Measurement) -> dict[str, float | None]:
@@ -200,10 +201,14 @@ class InterleavedBenchmark:
         measurement.joules_per_clip = self._per_clip(measurement, steady.joules_per_call)
 
     def _choose_calls(self) -> None:
+        """Time every candidate three times: the fastest call tells how many of them make a sample."""
+        for one in self.measurements.values():
+            for _ in range(3):
+                self._attempt(one, self._time)
         running = [one for one in self.measurements.values() if one.failure is None]
-        seconds = [time_call(one.candidate.call, self.device) for one in running]
-        for one, calls in zip(running, calls_per_sample(seconds), strict=True):
+        for one, calls in zip(running, calls_per_sample([min(one.samples_s) for one in running]), strict=True):
             one.calls = calls
+            one.samples_s.clear()
 
     def _per_clip(self, measurement: Measurement, joules: float | None, start: float | None = 0.0) -> float | None:
         return None if joules is None or start is None else (joules - start) / measurement.candidate.clips
@@ -211,9 +216,10 @@ class InterleavedBenchmark:
     def is_done(self, budget: Budget) -> bool:
         """Whether the rounds so far are enough; on a GPU only after MIN_GPU_SECONDS per candidate."""
         running = [one for one in self.measurements.values() if one.failure is None]
-        if self._on_gpu and any(one.calls * sum(one.samples_s) < MIN_GPU_SECONDS for one in running):
+        seconds = [[one.calls * sample for sample in one.samples_s] for one in running]
+        if self._on_gpu and any(sum(times) < MIN_GPU_SECONDS for times in seconds):
             return False
-        return budget.is_spent([one.samples_s for one in running])
+        return budget.is_spent(seconds)
 
     def _turns(self) -> list[Measurement]:
         """The order within a round: the baseline is last."""
@@ -230,7 +236,7 @@ class InterleavedBenchmark:
         self._attempt(self.baseline, self._complete)
 
     def run_round(self) -> None:
-        """Time one call of every candidate, the baseline last."""
+        """Take one sample of every candidate, the baseline last."""
         self.time_others()
         self.time_baseline()
 
@@ -299,8 +305,8 @@ def calls_per_sample(seconds: Sequence[float]) -> list[int]:
     Args:
         seconds: of one call of each candidate.
     """
-    sample_s = max(MIN_GPU_SAMPLE_S, *seconds, 0.0)
-    return [max(1, round(sample_s / max(one, 1e-6))) for one in seconds]
+    sample_s = max(MIN_GPU_SAMPLE_S, *seconds)
+    return [math.ceil(sample_s / max(one, 1e-6)) for one in seconds]
 
 
 def measurement_key(experiment: Mapping[str, Any], environment: Mapping[str, Any]) -> str:

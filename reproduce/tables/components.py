@@ -11,7 +11,8 @@ from dataclasses import dataclass, replace
 from itertools import pairwise
 
 from reproduce.datasets import dataset_spec
-from reproduce.experiments.components import MAST, MEANINGS, Variant, mast_without, path_to_mast
+from reproduce.experiments.components import MAST, MEANINGS, Variant, common_rate, mast_without, path_to_mast
+from reproduce.experiments.presets import DEMO
 from reproduce.records.pooled import runs_of_all
 from reproduce.records.runs import TrainedRun
 from reproduce.records.selection import component_groups
@@ -27,8 +28,7 @@ ACTIVATIONS = Column("activations", "Activations", "MiB/clip", 2)
 TITLE = "from AST to MAST, one component at a time"
 NOTES = (
     *MEANINGS,
-    "Every row has one learning rate, the geometric mean of the two models' rates of the preset `demo`, which were "
-    "chosen on fold 2 of ESC-10; only the component changes from row to row.",
+    "Every row has the same learning rate; only the component changes from row to row.",
     "Activations: what autograd keeps of one clip between forward and backward pass, in float32, by a closed form.",
 )
 
@@ -100,8 +100,18 @@ def _path(inputs: TableInputs, group: Sequence[TrainedRun], name: str) -> Table:
     table = compared(inputs, rows, name, tests=False)
     steps = path_steps(inputs, group)
     table = _with_steps(table, rows, steps, STEP)
-    notes = (*table.notes, *NOTES, *_verdict(steps.values(), "the added component"))
+    notes = (*table.notes, *NOTES, *_rate_notes(group), *_verdict(steps.values(), "the added component"))
     return replace(table, notes=notes, blocks=_without_block(inputs, group, name))
+
+
+def _rate_notes(group: Sequence[TrainedRun]) -> list[str]:
+    """Where the rate comes from, if it is that of the preset `demo`."""
+    if {run.lr for run in group} != {common_rate(DEMO)}:
+        return []
+    return [
+        "The rate is the geometric mean of the two models' own in the preset `demo`, which were chosen on fold 2 of "
+        "ESC-10."
+    ]
 
 
 def _without_block(inputs: TableInputs, group: Sequence[TrainedRun], name: str) -> tuple[Table, ...]:
