@@ -165,7 +165,10 @@ def test_the_report_says_first_where_the_baseline_beats_the_models(trained: Path
         plain_text(accuracy_finding(Source(TableInputs(load_paper(), Records(tuple(shown)), trained / "records"))))
         for shown in (runs, [run for run in runs if isinstance(run, TrainedRun)])
     ]
-    assert "logistic regression 100.0 %" in told[0] and "Where the regression scores higher, both models are below a simple baseline" in told[0]
+    assert (
+        "logistic regression 100.0 %" in told[0]
+        and "Where the regression scores higher, both models are below a simple baseline" in told[0]
+    )
     assert "start from published weights" in told[0] and "logistic regression" not in told[1]
 
 

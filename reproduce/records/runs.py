@@ -34,7 +34,7 @@ class Environment:
         device_type: "cpu", "cuda" or another torch device type.
         precision: "float32", "bfloat16" or "float16"; "" for a measurement without torch.
         torch_threads: CPU threads of torch; 0 where unknown.
-        attention: name of the attention implementation; "" where unknown.
+        attention: name of the attention implementation; "" where unknown, "none" of a model without any.
         processes: training processes.
         compiled: whether torch.compile compiled the trained model.
         commit: git commit of this code, with "+changes" if files differed from it; "" where unknown.
@@ -58,9 +58,11 @@ class Environment:
     @property
     def machine(self) -> str:
         """The device and, for a CPU, its threads: "AMD EPYC, 2 threads"."""
-        if self.device_type != "cpu":
-            return self.device
-        return f"{self.device}, {self.torch_threads} thread{'s' if self.torch_threads != 1 else ''}"
+        return f"{self.device}, {self._threads}" if self.device_type == "cpu" else self.device
+
+    @property
+    def _threads(self) -> str:
+        return f"{self.torch_threads} thread{'s' if self.torch_threads != 1 else ''}"
 
     @property
     def settings(self) -> str:
@@ -68,10 +70,9 @@ class Environment:
 
         Speeds under unlike settings do not average and have no ratio.
         """
-        return (
-            f"{self.device}, {self.torch_threads} threads, {self.precision}, "
-            f"attention {self.attention or 'unknown'}{', compiled' if self.compiled else ''}"
-        )
+        attention = "" if self.attention in ("", "none") else f"attention {self.attention}"
+        compiled = "compiled" if self.compiled else ""
+        return ", ".join(filter(None, (self.device, self._threads, self.precision, attention, compiled)))
 
 
 @dataclass(frozen=True, kw_only=True)

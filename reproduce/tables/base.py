@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     import pandas
 
 MEASURED, NOT_RUN, PAPER_ONLY = "measured", "not run", "paper only"
+RATIO_KEY = "ratio"  # of the row that divides two others
 POINTS, CLIPS = "points", "clips"  # units: of a difference of percentages; of a number of test clips
 RATIO = "x"  # unit of a ratio
 GIGA, MEGA = 1e9, 1e6
@@ -109,6 +110,11 @@ class Row:
     key: str
     label: str
     cells: Mapping[str, Cell]
+
+    @property
+    def is_ratio(self) -> bool:
+        """Whether it divides the cells of two other rows: the first has the key "ratio", others "ratio NAME"."""
+        return self.key.partition(" ")[0] == RATIO_KEY
 
 
 @dataclass(frozen=True)
@@ -267,4 +273,4 @@ def ratio_row(label: str, first: Mapping[str, Cell], second: Mapping[str, Cell],
         if a and b and a.measured is not None and b.measured:  # nothing is a multiple of 0
             printed = a.paper / b.paper if a.paper is not None and b.paper is not None else None
             cells[column.key] = measured(a.measured / b.measured, RATIO, "ratio of the two rows", printed)
-    return Row("ratio", label, cells)
+    return Row(RATIO_KEY, label, cells)

@@ -13,7 +13,18 @@ from reproduce.metrics.intervals import wilson_interval
 from reproduce.records.pooled import Pooled, alike_runs, pooled, runs_of_all
 from reproduce.records.runs import SearchRun, TrainedRun
 from reproduce.records.selection import comparisons, search_groups
-from reproduce.tables.base import Cell, Column, Row, Table, TableInputs, measured, not_run, ratio_row, register_table
+from reproduce.tables.base import (
+    RATIO_KEY,
+    Cell,
+    Column,
+    Row,
+    Table,
+    TableInputs,
+    measured,
+    not_run,
+    ratio_row,
+    register_table,
+)
 from reproduce.tables.cells import counter_notes, run_cost_cells
 from reproduce.tables.conditions import epochs_text, run_conditions
 from reproduce.tables.glance import with_glance
@@ -194,7 +205,7 @@ def _ratio_rows(rows: Sequence[Row], timed: Mapping[str, TrainedRun]) -> list[Ro
         alike = timed[row.label].environment.settings == timed[reference.label].environment.settings
         columns = COST_AND_SPEED_COLUMNS if alike else COST_COLUMNS
         ratio = ratio_row(f"{row.label} : {reference.label}", row.cells, reference.cells, columns)
-        ratios.append(ratio if number == 0 else replace(ratio, key=f"ratio {row.key}"))
+        ratios.append(ratio if number == 0 else replace(ratio, key=f"{RATIO_KEY} {row.key}"))
     return ratios
 
 

@@ -139,7 +139,7 @@ def _with_steps(
     """Add the activations and the gain of every row, the gain behind the scores."""
     rows = []
     for row in table.rows:
-        if row.key == "ratio":  # of the first two models: the steps say more
+        if row.is_ratio:  # of the first two models: the steps say more
             continue
         cells = {**row.cells, ACTIVATIONS.key: _activations(by_row[row.label][0])}
         if row.label in steps:

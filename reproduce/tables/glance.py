@@ -64,11 +64,11 @@ def with_glance(table: Table, inputs: TableInputs, group: Sequence[TrainedRun]) 
         by_model.setdefault(run.model, []).append(run)
     clips = {model: _outcomes(inputs, runs) for model, runs in by_model.items()}
     clips[BASELINE_LABEL] = _outcomes(inputs, baselines)
-    rows = [*(_with_balanced(row, clips.get(row.key)) for row in table.rows if row.key != "ratio")]
+    rows = [*(_with_balanced(row, clips.get(row.key)) for row in table.rows if not row.is_ratio)]
     rows.append(_with_balanced(_baseline_row(baselines), clips[BASELINE_LABEL]))
     majority = _majority_row(baselines, clips[BASELINE_LABEL])
     rows += [majority] if majority else []
-    rows += [row for row in table.rows if row.key == "ratio"]
+    rows += [row for row in table.rows if row.is_ratio]
     notes = (
         *table.notes,
         *_baseline_notes(baselines),

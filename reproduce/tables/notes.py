@@ -10,6 +10,7 @@ import numpy as np
 from reproduce.datasets import dataset_spec
 from reproduce.datasets.index import DEFAULT_HEAD
 from reproduce.datasets.splits import is_fold
+from reproduce.experiments.families import listed
 from reproduce.experiments.recipe import Recipe
 from reproduce.metrics.intervals import corrected_interval
 from reproduce.metrics.paired import clustered_difference, discordant_clips
@@ -85,7 +86,7 @@ def protocol_notes(group: Sequence[TrainedRun], intervals: str = "") -> list[str
         notes.append(f"Chance is {chance}. {intervals}".rstrip())
     rates = sorted({(r.model, r.lr) for r in group})
     several = len({rate for _, rate in rates}) > 1
-    lr = " and ".join(f"{rate:g} ({model})" for model, rate in rates) if several else f"{recipe.lr:g}"
+    lr = listed([f"{rate:g} ({model})" for model, rate in rates]) if several else f"{recipe.lr:g}"
     epochs = " or ".join(dict.fromkeys(epochs_text(r.recipe) for r in group))
     notes.append(
         f"Every model: {epochs}, {_training_text(recipe, lr)}, mixup {recipe.mixup:g}, SpecAugment "
@@ -139,15 +140,17 @@ def search_notes(inputs: TableInputs, by_row: Rows, column: Column) -> list[str]
     """State the folds that chose the learning rates; where these are tested, also the scores without them."""
     runs = [run for group in by_row.values() for run in group]
     rated = {(run.model, run.lr) for run in runs}
-    chosen_on = {
-        split
+    behind = [
+        search
         for search in searches(inputs.records, runs[0].dataset)
         if search.classes == runs[0].classes and (search.model, search.lr) in rated
-        for split in search.test_splits
-    }
+    ]
+    chosen_on = {split for search in behind for split in search.test_splits}
     if not chosen_on:
         return []
     text = f"Learning rates were chosen on the clips of {_splits_text(chosen_on)} (`tune`)"
+    if unsearched := sorted({run.model for run in runs} - {search.model for search in behind}):
+        text += f", but for {listed(unsearched)}, whose rate was not searched"
     if not chosen_on & {split for run in runs for split in run.test_splits}:
         return [f"{text}; no score here is of these clips."]
     others = {label: [run for run in group if not chosen_on & set(run.test_splits)] for label, group in by_row.items()}

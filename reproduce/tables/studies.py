@@ -68,7 +68,7 @@ def pooling(inputs: TableInputs) -> Table:
 
 def _with_cautions(table: Table) -> Table:
     """Add the correction for several tests against one row."""
-    several = several_tests_notes(sum(row.key != "ratio" for row in table.rows) - 1)
+    several = several_tests_notes(sum(not row.is_ratio for row in table.rows) - 1)
     if not several:
         return table
     favoured = (
