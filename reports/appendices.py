@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from reports.body import PAPER_TABLES, REAL_AUDIO, body_tables, main_part
+from reports.body import PAPER_TABLES, REAL_AUDIO, body_tables, main_part, split_own
 from reports.commands import command_of
 from reports.data import clip_blocks, environment_blocks, paper_clips
 from reports.document import Block, Bullets, Grid, Paragraph, Section, Sounds, code, reference, strong, with_code, words
@@ -63,7 +63,7 @@ def _rest(table: Table) -> list[Table]:
 
 
 def _further_runs(source: Source) -> tuple[Block, ...]:
-    parts = [part for name in REAL_AUDIO for part in _rest(source.table(name))]
+    parts = [*(part for name in REAL_AUDIO for part in _rest(source.table(name))), *split_own(source)[1]]
     search = [part for part in with_blocks(source.table("tune")) if part.rows]
     _, narrower = by_width(source.inputs.records)
     findings = real_audio_findings(source, narrower)

@@ -12,6 +12,7 @@ from reports.grids import grid_of, with_blocks
 from reports.own import own_parts
 from reports.plots.comparisons import by_width
 from reports.source import Source
+from reproduce.records.runs import TrainedRun
 from reproduce.tables import Table
 from reproduce.tables.speed import is_main_part, ratios_of
 
@@ -62,8 +63,21 @@ def body_tables(source: Source) -> tuple[tuple[str, Table], ...]:
     """Key in the report and table of everything that the body shows without its notes."""
     names = (*REAL_AUDIO, "costs", *PAPER_TABLES, "claims")
     grids = [(body_grid(source, name), main_part(source.table(name))) for name in names]
-    grids[1:1] = [(grid_of(part), part) for part in own_parts(source)]
+    grids[1:1] = [(grid_of(part), part) for part in split_own(source)[0]]
     return tuple((grid.key, part) for grid, part in grids if isinstance(grid, Grid) and part is not None)
+
+
+def split_own(source: Source) -> tuple[list[Table], list[Table]]:
+    """Tables of runs on own recordings: the first of every corpus, for the body, and all others."""
+    first: dict[tuple[object, ...], Table] = {}
+    others = []
+    for part in own_parts(source):
+        runs = [run for run in part.runs if isinstance(run, TrainedRun)]
+        if runs and runs[0].corpus_key not in first:
+            first[runs[0].corpus_key] = part
+        else:
+            others.append(part)
+    return list(first.values()), others
 
 
 def _how_to_read() -> Bullets:
@@ -104,7 +118,7 @@ def _real_audio(source: Source) -> tuple[Block, ...]:
         Paragraph(text=words(intro)),
         *((Bullets(items=tuple(findings)),) if findings else ()),
         body_grid(source, "esc50"),
-        *(grid_of(part, notes=False) for part in own_parts(source)),
+        *(grid_of(part, notes=False) for part in split_own(source)[0]),
         *figure_blocks(source, "training_curves"),
         body_grid(source, "equal_macs"),
         body_grid(source, "components"),
