@@ -10,6 +10,7 @@ from reports.figures import drawn_figures, figure_blocks
 from reports.findings import components_finding, real_audio_findings
 from reports.grids import grid_of, with_blocks
 from reports.own import own_parts
+from reports.plots.base import first_of_corpora
 from reports.plots.comparisons import by_width
 from reports.source import Source
 from reproduce.records.runs import TrainedRun
@@ -69,15 +70,10 @@ def body_tables(source: Source) -> tuple[tuple[str, Table], ...]:
 
 def split_own(source: Source) -> tuple[list[Table], list[Table]]:
     """Tables of runs on own recordings: the first of every corpus, for the body, and all others."""
-    first: dict[tuple[object, ...], Table] = {}
-    others = []
-    for part in own_parts(source):
-        runs = [run for run in part.runs if isinstance(run, TrainedRun)]
-        if runs and runs[0].corpus_key not in first:
-            first[runs[0].corpus_key] = part
-        else:
-            others.append(part)
-    return list(first.values()), others
+    return first_of_corpora(
+        own_parts(source),
+        lambda part: next((run.corpus_key for run in part.runs if isinstance(run, TrainedRun)), None),
+    )
 
 
 def _how_to_read() -> Bullets:

@@ -13,7 +13,7 @@ from reports.plots.architecture import costs_of
 from reports.plots.base import group_title, label_of, runs_text
 from reports.plots.comparisons import Comparison, by_width
 from reports.plots.speed import SpeedUp, speed_ups
-from reports.scores import headline_score
+from reports.scores import Score, headline_score
 from reports.source import Source
 from reproduce.experiments.recipe import SCRATCH
 from reproduce.records.contests import is_mixed, time_ratio
@@ -144,7 +144,7 @@ def accuracy_finding(source: Source) -> Words:
         return words(strong("Real audio:"), " not run; ", code(command_of("esc50")), " trains both models.")
     widest = widest[:MOST_CORPORA]
     told = " ".join(short_text(source, comparison) for comparison in widest)
-    below = [comparison for comparison in widest if is_below_baseline(source, comparison)]
+    below = [comparison for comparison in widest if _is_below(comparison, _baseline(source, comparison))]
     from_scratch = all(comparison.runs[0].weights == SCRATCH for comparison in below)
     if below:
         told += " Where the regression scores higher, both models are below a simple baseline"
@@ -158,12 +158,11 @@ def short_text(source: Source, comparison: Comparison) -> str:
     score = headline_score(runs)
     of_models = {**comparison.pair, **comparison.others}
     values = [f"{label_of(model)} {headline_score(own).value:.1f} %" for model, own in of_models.items()]
-    if baselines := baselines_of(source.inputs.records, comparison.runs):
-        values.append(f"logistic regression {baseline_score(baselines, runs[0].headline):.1f} %")
-    title = score.title if score.title == "mAP" else score.title.lower()
+    if (baseline := _baseline(source, comparison)) is not None:
+        values.append(f"logistic regression {baseline:.1f} %")
     text = (
         f"{group_title(comparison.runs)} from {runs[0].weights}, {score.clips:,} test clips, {runs_text(runs)}: "
-        f"{title} of {joined(values)}"
+        f"{_title(score)} of {joined(values)}"
     )
     difference = mean_difference(source.inputs, *comparison.pair.values())
     if difference is None:
@@ -174,11 +173,33 @@ def short_text(source: Source, comparison: Comparison) -> str:
 def _difference_text(difference: MeanDifference, models: Sequence[str]) -> str:
     value = f"{models[1]} - {models[0]} = {difference.value:+.1f} points"
     if difference.over_runs is None:
-        interval = f"[{difference.low:+.1f}, {difference.high:+.1f}] over the {difference.units:,} {difference.unit}s"
-        return f"{value}, {interval}, one run of each"
+        return f"{value}, {_over_clips(difference)}, one run of each"
     low, high = difference.over_runs
-    shown = f"{models[difference.value > 0]} is ahead" if difference.is_shown else "no difference is shown"
-    return f"{value} [{low:+.1f}, {high:+.1f}]: {shown}"
+    return f"{value} [{low:+.1f}, {high:+.1f}]: {_shown(difference, models)}"
+
+
+def _over_clips(difference: MeanDifference) -> str:
+    return f"[{difference.low:+.1f}, {difference.high:+.1f}] over the {difference.units:,} {difference.unit}s"
+
+
+def _shown(difference: MeanDifference, models: Sequence[str]) -> str:
+    return f"{models[difference.value > 0]} is ahead" if difference.is_shown else "no difference is shown"
+
+
+def _title(score: Score) -> str:
+    return score.title if score.title == "mAP" else score.title.lower()
+
+
+def _baseline(source: Source, comparison: Comparison) -> float | None:
+    """The score of the recorded logistic regression on the same clips."""
+    baselines = baselines_of(source.inputs.records, comparison.runs)
+    return baseline_score(baselines, comparison.runs[0].headline) if baselines else None
+
+
+def _is_below(comparison: Comparison, baseline: float | None) -> bool:
+    """Whether the baseline beats both models."""
+    best = max(headline_score(of_model).value for of_model in comparison.pair.values())
+    return baseline is not None and baseline > best
 
 
 def baseline_text(source: Source, comparison: Comparison) -> str:
@@ -189,19 +210,11 @@ def baseline_text(source: Source, comparison: Comparison) -> str:
     others = {model: headline_score(runs).value for model, runs in comparison.others.items()}
     also = joined(f"{label_of(model)} reaches {value:.1f} %" for model, value in others.items())
     also = f" On the same clips, {also}, trained the same way." if also else ""
-    baselines = baselines_of(source.inputs.records, comparison.runs)
-    if not baselines:
+    value = _baseline(source, comparison)
+    if value is None:
         return also
-    value = baseline_score(baselines, comparison.runs[0].headline)
     reached = f" A logistic regression on statistics of the log-mels reaches {value:.1f} % on the same clips"
-    return f"{also}{reached}{': both models are below it' if is_below_baseline(source, comparison) else ''}."
-
-
-def is_below_baseline(source: Source, comparison: Comparison) -> bool:
-    """Whether the recorded logistic regression beats both models on their clips."""
-    baselines = baselines_of(source.inputs.records, comparison.runs)
-    best = max(headline_score(of_model).value for of_model in comparison.pair.values())
-    return bool(baselines) and baseline_score(baselines, comparison.runs[0].headline) > best
+    return f"{also}{reached}{': both models are below it' if _is_below(comparison, value) else ''}."
 
 
 def components_finding(source: Source) -> tuple[Paragraph, ...]:
@@ -233,9 +246,8 @@ def comparison_text(source: Source, runs: Mapping[str, Sequence[TrainedRun]]) ->
     difference = mean_difference(source.inputs, ours, theirs)
     phrase = (
         f"{label_of(first)} reaches {scores[0].value:.1f} % and {label_of(second)} {scores[1].value:.1f} % "
-        f"{scores[0].title.lower() if scores[0].title != 'mAP' else 'mAP'}"
+        f"{_title(scores[0])} on {scores[0].clips:,} test clips"
     )
-    phrase += f" on {scores[0].clips:,} test clips"
     if difference is None:
         return words(f"{phrase}; the stored predictions that a paired test needs are absent.")
     return words(f"{phrase}: {verdict_text(difference, ours, (label_of(first), label_of(second)))}.")
@@ -249,7 +261,7 @@ def verdict_text(difference: MeanDifference, runs: Sequence[TrainedRun], models:
         runs: of one of them.
         models: their labels.
     """
-    clips = f"[{difference.low:+.1f}, {difference.high:+.1f}] over the {difference.units:,} {difference.unit}s"
+    clips = _over_clips(difference)
     value = f"a difference of {difference.value:+.1f} points"
     if difference.over_runs is None:
         tied, shown = round(difference.value, 1) == 0, "a difference of these two trained models"
@@ -257,10 +269,9 @@ def verdict_text(difference: MeanDifference, runs: Sequence[TrainedRun], models:
             shown = "a tie" if tied else "no difference is shown"
         return f"{value}, {clips}: {shown}; one run of each says nothing about the spread over training runs"
     low, high = difference.over_runs
-    shown = f"{models[difference.value > 0]} is ahead" if difference.is_shown else "no difference is shown"
     return (
         f"{value}, 95 % interval [{low:+.1f}, {high:+.1f}] over {runs_text(runs)}, corrected for overlapping training "
-        f"sets ({clips}, for these trained models alone): {shown}"
+        f"sets ({clips}, for these trained models alone): {_shown(difference, models)}"
     )
 
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import io
 import os
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
+from typing import Any, TypeVar
 
 from matplotlib.artist import Artist
 from matplotlib.figure import Figure
@@ -39,6 +39,9 @@ STYLE: Any = {
     "legend.fontsize": 8.5,
 }
 _TIP = re.compile(r"""<g id=(["'])tip: (.*?)\1>""")
+
+
+Item = TypeVar("Item")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -190,6 +193,19 @@ def groups_of(records: Records) -> tuple[tuple[TrainedRun, ...], ...]:
     """Every group of training runs that may stand side by side, data set by data set, in the records' order."""
     names = dict.fromkeys(run.dataset for run in records.of_kind(TrainedRun))
     return tuple(tuple(group) for name in names for group in comparisons(records, name))
+
+
+def first_of_corpora(items: Iterable[Item], corpus_of: Callable[[Item], Hashable]) -> tuple[list[Item], list[Item]]:
+    """The first item of every corpus, and all others; items without a corpus, None, are among the others."""
+    first: dict[Hashable, Item] = {}
+    others = []
+    for item in items:
+        corpus = corpus_of(item)
+        if corpus is None or corpus in first:
+            others.append(item)
+        else:
+            first[corpus] = item
+    return list(first.values()), others
 
 
 def by_model(group: Sequence[TrainedRun]) -> dict[str, list[TrainedRun]]:

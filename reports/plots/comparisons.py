@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from reports.plots.base import groups_of
+from reports.plots.base import first_of_corpora, groups_of
 from reproduce.records.pairs import compared_runs, width
 from reproduce.records.records import Records
 from reproduce.records.runs import TrainedRun
@@ -55,8 +55,4 @@ def comparisons_of(records: Records) -> list[Comparison]:
 
 def by_width(records: Records) -> tuple[list[Comparison], list[Comparison]]:
     """The widest comparison on each corpus, and all others."""
-    every = comparisons_of(records)
-    corpora = [comparison.runs[0].corpus_key for comparison in every]
-    widest = [comparison for at, comparison in enumerate(every) if corpora[at] not in corpora[:at]]
-    others = [comparison for at, comparison in enumerate(every) if corpora[at] in corpora[:at]]
-    return widest, others
+    return first_of_corpora(comparisons_of(records), lambda comparison: comparison.runs[0].corpus_key)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import textwrap
 from collections.abc import Mapping, Sequence
 from statistics import fmean
-from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
@@ -16,6 +15,7 @@ from reports.plots.base import (
     colour_of,
     dashes_of,
     finish,
+    first_of_corpora,
     grid_of,
     group_title,
     groups_of,
@@ -41,15 +41,16 @@ TITLES_WIDTH = 84  # characters of a row of titles
 
 def draw_curves(inputs: TableInputs) -> Drawn | None:
     """A panel per corpus of real recordings, of its widest comparison, and another where its epochs were scored."""
-    corpora: set[tuple[Any, ...]] = set()
+    groups = [
+        group
+        for group in groups_of(inputs.records)
+        if not group[0].standin and any(run.history for run in group) and len(by_model(group)) > 1
+    ]
     panels: list[tuple[dict[str, list[TrainedRun]], str]] = []
-    for group in groups_of(inputs.records):
-        if not group[0].standin and any(run.history for run in group):
-            runs = by_model(group)
-            if len(runs) > 1 and group[0].corpus_key not in corpora:
-                corpora.add(group[0].corpus_key)
-                score = next((name for name in SCORES if any(name in run.history[-1] for run in group)), None)
-                panels += [(runs, LOSS), *([(runs, score)] if score else [])]
+    for group in first_of_corpora(groups, lambda group: group[0].corpus_key)[0]:
+        runs = by_model(group)
+        score = next((name for name in SCORES if any(name in run.history[-1] for run in group)), None)
+        panels += [(runs, LOSS), *([(runs, score)] if score else [])]
     if not panels:
         return None
     columns = 2 if len(panels) in (2, 4) else 3

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,6 +14,7 @@ from reproduce.metrics.paired import FLIPS, clustered_difference, sign_flip_p
 from reproduce.records.runs import TrainedRun
 from reproduce.tables.base import CLIPS, POINTS, Cell, Column, Row, Table, TableInputs, measured, register_table
 from reproduce.tables.calibration import block_title, comparison_blocks
+from reproduce.tables.conditions import counted
 from reproduce.tables.notes import CONFIDENT
 from reproduce.tables.pooled_clips import PooledClips
 
@@ -89,22 +90,17 @@ def _block(group: Sequence[TrainedRun], pooled: Mapping[str, PooledClips], name:
         level = CONFIDENT / len(rows)
         certain = sum(row.gains[other][2] < level for row in rows)
         found = [row for row in rows if row.differs(other)]
+        better, worse = (sum(sign * row.gains[other][0] > 0 for row in found) for sign in (1, -1))
         notes.append(
-            f"{other} against {first}: better in {_classes(row.gains[other][0] > 0 for row in found)} and worse in "
-            f"{_classes(row.gains[other][0] < 0 for row in found)} with p < {CONFIDENT}; of {len(rows)} tests "
-            f"{CONFIDENT * len(rows):.1f} are expected by chance, and {certain} "
-            f"remain at p < {level:.2g} (Bonferroni)."
+            f"{other} against {first}: better in {counted(better, 'class')} and worse in {counted(worse, 'class')} "
+            f"with p < {CONFIDENT}; of {len(rows)} tests {CONFIDENT * len(rows):.1f} are expected by chance, and "
+            f"{certain} remain at p < {level:.2g} (Bonferroni)."
         )
     cells = [Row(row.name, row.name, _cells(row, first)) for row in rows]
     cells.append(Row(ALL, ALL, _balanced(pooled)))
     return Table(
         name, f"{block_title(group)}: {TITLE}", tuple(columns), tuple(cells), notes=tuple(notes), runs=tuple(group)
     )
-
-
-def _classes(which: Iterable[bool]) -> str:
-    count = sum(which)
-    return f"{count} class{'es' * (count != 1)}"
 
 
 def _cells(row: ClassScores, first: str) -> dict[str, Cell]:
