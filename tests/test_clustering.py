@@ -129,6 +129,18 @@ def test_the_order_of_the_stored_clips_does_not_matter(tmp_path: Path) -> None:
     assert measure(run, tmp_path, "P2", 0).metrics == before
 
 
+def test_predictions_that_are_written_again_are_read_again_and_cannot_be_changed_in_memory(tmp_path: Path) -> None:
+    run = add_run(tmp_path, "ast_tiny", *blobs(4, 10))
+    stored = load_predictions(tmp_path, run)
+    assert stored is not None
+    with pytest.raises(ValueError, match="read-only"):
+        stored.embeddings[0] = 1
+    save_predictions(tmp_path, Path(str(run.predictions)).stem, replace(stored, embeddings=stored.embeddings[::-1]))
+    again = load_predictions(tmp_path, run)
+    assert again is not None
+    assert np.array_equal(again.embeddings, stored.embeddings[::-1])
+
+
 # --- input that cannot be clustered ---------------------------------------------------------------------------------
 
 

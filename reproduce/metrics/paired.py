@@ -12,7 +12,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 
 import numpy as np
 
@@ -110,7 +109,7 @@ def resampled_accuracy(correct: np.ndarray, units: np.ndarray | None = None) -> 
     """
     shared = _shared(units)
     if shared is None:
-        replicates = mean_replicates(correct, _counts(len(correct), RESAMPLES))
+        replicates = mean_replicates(correct, resample_counts(len(correct)))
     else:
         replicates = np.full(RESAMPLES, np.nan) if _is_single(shared) else clustered_replicates(correct, shared)
     return ResampledScore(value=100.0 * float(correct.mean()), replicates=replicates, correct=correct)
@@ -131,7 +130,7 @@ def resampled_map(targets: np.ndarray, logits: np.ndarray, units: np.ndarray | N
     shared = _shared(units)
     if shared is not None and _is_single(shared):
         return ResampledScore(value=value, replicates=np.full(MAP_RESAMPLES, np.nan))
-    counts = _counts(len(targets), MAP_RESAMPLES) if shared is None else clustered_counts(shared, MAP_RESAMPLES)
+    counts = resample_counts(len(targets), MAP_RESAMPLES) if shared is None else clustered_counts(shared, MAP_RESAMPLES)
     return ResampledScore(value=value, replicates=map_replicates(targets, logits, counts))
 
 
@@ -223,9 +222,3 @@ def discordant_clips(first: np.ndarray, second: np.ndarray) -> Discordant:
 def _unbiased(replicates: np.ndarray, value: float, is_accuracy: bool) -> np.ndarray:
     """Centre the replicates of a mAP on its value: repeated clips raise it (see `bootstrap`)."""
     return replicates if is_accuracy else centred(replicates, value)
-
-
-@lru_cache(maxsize=4)
-def _counts(clips: int, resamples: int) -> np.ndarray:
-    """Return the same resamples for every score on `clips` clips, so that scores are paired."""
-    return resample_counts(clips, resamples)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,7 @@ from reproduce.records.runs import Run
 
 FOLDER = Path("predictions")
 SECOND_LAST = "second_last"
+KEPT_FILES, KEPT_BYTES = 128, 2**22  # files in memory, and the largest of them: a report reads each some five times
 REMEDY = "restore the file, or train again with --run all"
 
 
@@ -83,7 +85,9 @@ def save_predictions(records_dir: Path, name: str, predictions: StoredPrediction
 
 
 def load_predictions(records_dir: Path, run: Run) -> StoredPredictions | None:
-    """Load the predictions of `run`; None if it stored none or the file is absent.
+    """Load the predictions of `run`, read-only; None if it stored none or the file is absent.
+
+    Small files stay in memory until they change on disk.
 
     Raises:
         InputError: the file exists but cannot be read, or its arrays do not belong together.
@@ -91,9 +95,27 @@ def load_predictions(records_dir: Path, run: Run) -> StoredPredictions | None:
     if run.predictions is None:
         return None
     path = records_dir / run.predictions
+    try:
+        status = path.stat()
+    except OSError:
+        return _read(path)
+    if status.st_size > KEPT_BYTES:
+        return _read(path)
+    return _kept(path, (status.st_ino, status.st_mtime_ns, status.st_size))
+
+
+@lru_cache(maxsize=KEPT_FILES)
+def _kept(path: Path, version: tuple[int, int, int]) -> StoredPredictions | None:
+    """The predictions of one version of a file: every whole-file write makes another inode."""
+    return _read(path)
+
+
+def _read(path: Path) -> StoredPredictions | None:
     stored = read_arrays(path, "damaged predictions", REMEDY)
     if stored is None:
         return None
+    for values in stored.values():
+        values.flags.writeable = False
     heads = [name.removeprefix("logits_") for name in stored if name.startswith("logits_")]
     try:
         predictions = StoredPredictions(
