@@ -8,13 +8,14 @@ from dataclasses import dataclass
 
 from reproduce.cli.options import TrainingOptions
 from reproduce.cli.own_text import duration_text
-from reproduce.cli.session import make_execution
+from reproduce.cli.session import make_execution, model_name, unrecorded
 from reproduce.datasets import ClipIndex
 from reproduce.efficiency.training_speed import training_speed
 from reproduce.experiments.experiment import Experiment
 from reproduce.experiments.training_subset import training_positions
 from reproduce.machine import usable_cores
 from reproduce.records.store import load_records
+from reproduce.tables.conditions import counted, epochs_text
 
 BUSY = 1.5  # processes per core that want to run
 
@@ -28,18 +29,42 @@ class _Speed:
     source: str
 
 
-def time_lines(experiments: Sequence[Experiment], index: ClipIndex, options: TrainingOptions) -> list[str]:
-    """The time of all runs, in lines of text; decoding and log-mels are a small part of it and not counted."""
-    speeds = {e.model: _speed_of(e, index, options) for e in {e.model: e for e in experiments}.values()}
-    total = sum(_seconds(experiment, index, speeds[experiment.model]) for experiment in experiments)
-    several = "all runs, one after another" if len(experiments) > 1 else "the run"
-    lines = [f"  {'time':<14}about {duration_text(total)} for {several}{_load_text()}"]
-    for model, speed in speeds.items():
-        of_model = [e for e in experiments if e.model == model]
-        each = duration_text(_seconds(of_model[0], index, speed))
+def time_lines(experiments: Sequence[Experiment], index: ClipIndex, kind: str, options: TrainingOptions) -> list[str]:
+    """The time of the runs to train, in lines of text; decoding and log-mels are a small part of it and not counted.
+
+    Args:
+        experiments: runs on the clips of `index`.
+        index: the clips.
+        kind: kind of the records, "train" or "search".
+        options: selection of the runs, execution, and the folder of records.
+    """
+    stored = [run for run in load_records(options.records) if run.kind == kind]
+    planned = experiments if options.run == "all" else unrecorded(experiments, index, stored)
+    recorded = len(experiments) - len(planned)
+    of_all = f"{recorded} of {counted(len(experiments), 'run')}" if planned else counted(recorded, "run")
+    known = f"; {of_all} recorded" if recorded else ""
+    if not planned:
+        return [f"  {'time':<14}nothing to train{known}"]
+    works: dict[str, list[Experiment]] = {}
+    for experiment in planned:
+        works.setdefault(_work_name(experiment, experiments), []).append(experiment)
+    speeds: dict[str, _Speed] = {}
+    lines, total = [], 0.0
+    for name, (first, *others) in works.items():
+        model = f"{first.model} {dict(first.model_config)}"
+        speed = speeds[model] = speeds.get(model) or _speed_of(first, index, options)
+        each = _seconds(first, index, speed)
+        total += each * (1 + len(others))
         rate = f"{1 / speed.training:.1f} clips/s in training"
-        lines.append(f"  {'':<14}{model}: {len(of_model)} x {each}, {rate}, {speed.source}")
-    return lines
+        lines.append(f"  {'':<14}{name}: {1 + len(others)} x {duration_text(each)}, {rate}, {speed.source}")
+    several = f"{len(planned)} runs, one after another" if len(planned) > 1 else "the run"
+    return [f"  {'time':<14}about {duration_text(total)} for {several}{known}{_load_text()}", *lines]
+
+
+def _work_name(experiment: Experiment, of_all: Sequence[Experiment]) -> str:
+    """What distinguishes runs that take different times: model, configuration, part of the clips and epochs."""
+    several = len({other.recipe.epochs for other in of_all}) > 1
+    return model_name(experiment) + (f", {epochs_text(experiment.recipe)}" if several else "")
 
 
 def _load_text() -> str:

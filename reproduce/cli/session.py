@@ -167,7 +167,39 @@ def read_undecoded(request: StoreRequest) -> ClipIndex | None:
 
 
 def match_recorded(experiments: Sequence[Experiment], index: ClipIndex, runs: Sequence[Run]) -> dict[str, Experiment]:
-    """All experiments by key, without decoding a clip.
+    """All experiments by key, without decoding a clip; a line tells how many are recorded. See `_match`."""
+    match = _match(experiments, index, runs)
+    log(f"{counted(len(match.keys), 'run')}: {len(match.recorded)} recorded, 0 to train")
+    if match.left_out:
+        log(
+            f"{index.dataset}: the recorded runs left out {match.left_out} of these clips, which could not be used then"
+        )
+    return {match.recorded.get(key, key): experiment for key, experiment in match.keys.items()}
+
+
+def unrecorded(experiments: Sequence[Experiment], index: ClipIndex, runs: Sequence[Run]) -> list[Experiment]:
+    """The experiments that none of `runs` records, without decoding a clip; see `_match`."""
+    match = _match(experiments, index, runs)
+    return [experiment for key, experiment in match.keys.items() if key not in match.recorded]
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Match:
+    """Which experiments are recorded.
+
+    Args:
+        keys: names key -> experiment.
+        recorded: names key -> key of the newest record.
+        left_out: listed clips that these records left out.
+    """
+
+    keys: Mapping[str, Experiment]
+    recorded: Mapping[str, str]
+    left_out: int
+
+
+def _match(experiments: Sequence[Experiment], index: ClipIndex, runs: Sequence[Run]) -> _Match:
+    """Find the records of experiments.
 
     Whether the sound of the clips has changed since is not checked: that needs their files.
 
@@ -191,12 +223,10 @@ def match_recorded(experiments: Sequence[Experiment], index: ClipIndex, runs: Se
         kept = [position for position, name in enumerate(index.clip_ids) if name not in absent] if absent else None
         keys = _keys(experiments, index if kept is None else index.take(np.asarray(kept, int)))
         found = [newest[key].created for key in keys if key in newest]
-        candidates.append(((len(found), max(found, default="")), absent, keys))
-    (recorded, _), absent, keys = max(candidates, key=lambda candidate: candidate[0])
-    log(f"{counted(len(keys), 'run')}: {recorded} recorded, 0 to train")
-    if absent:
-        log(f"{index.dataset}: the recorded runs left out {len(absent)} of these clips, which could not be used then")
-    return {newest[key].key if key in newest else key: experiment for key, experiment in keys.items()}
+        recorded = {key: newest[key].key for key in keys if key in newest}
+        match = _Match(keys=keys, recorded=recorded, left_out=len(absent))
+        candidates.append(((len(found), max(found, default="")), match))
+    return max(candidates, key=lambda candidate: candidate[0])[1]
 
 
 def _keys(experiments: Iterable[Experiment], index: ClipIndex) -> dict[str, Experiment]:
@@ -367,9 +397,14 @@ def log_missing(keys: Mapping[str, Experiment], recorded: Set[str]) -> None:
 def run_name(experiment: Experiment) -> str:
     """Return a name that distinguishes a run in a log."""
     scored, lr = ",".join(experiment.test_splits), experiment.recipe.lr
+    return f"{model_name(experiment)} tested on {scored} seed {experiment.seed} lr {lr:g}"
+
+
+def model_name(experiment: Experiment) -> str:
+    """Return a name of model, configuration and part of the training clips."""
     config = "".join(f" {name} {value}" for name, value in experiment.model_config.items())
     part = "" if experiment.train_fraction == 1 else f" on {100 * experiment.train_fraction:g} % of the clips"
-    return f"{experiment.model}{config}{part} tested on {scored} seed {experiment.seed} lr {lr:g}"
+    return f"{experiment.model}{config}{part}"
 
 
 def fit_splits(experiment: Experiment, listed: Iterable[str]) -> Experiment:

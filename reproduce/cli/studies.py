@@ -12,7 +12,6 @@ from reproduce.cli.baselines import fit_missing_baselines
 from reproduce.cli.costs import CostBook
 from reproduce.cli.models import check_input_size, choose_models
 from reproduce.cli.next_steps import next_steps, steps_after_search
-from reproduce.cli.options import TrainingOptions
 from reproduce.cli.own_data import Prepared, normalised, prepare_own, with_validation
 from reproduce.cli.progress import log, log_files, print_result, print_table
 from reproduce.cli.session import (
@@ -52,7 +51,7 @@ from reproduce.records.runs import BaselineRun, SearchRun, TrainedRun
 from reproduce.records.store import default_records, load_records
 from reproduce.tables import Table, TableInputs, build
 from reproduce.tables.comparison import comparison_table, tune_table
-from reproduce.tables.conditions import counted, epochs_text
+from reproduce.tables.conditions import counted
 
 if TYPE_CHECKING:
     from reproduce.data.waveform_store import WaveformStore
@@ -126,7 +125,7 @@ def _run_own(asked: StudyOptions, prepared: Prepared, weights: Path | None) -> i
     if training.run == "none" and not asked.dry_run:
         stored = [run for run in load_records(training.records) if run.kind == _kind(asked)]
         return _print_study(asked, match_recorded(prepared.experiments, prepared.usable, stored))
-    lines = [*prepared.lines, *_time_lines(prepared.experiments, prepared.usable, training)]
+    lines = [*prepared.lines, *_time_lines(asked, prepared.experiments, prepared.usable)]
     if asked.dry_run:
         print_result("\n".join(lines) + "\n")
         return 0
@@ -178,20 +177,22 @@ def _describe_registered(asked: StudyOptions, request: StoreRequest, preset: Com
     experiments = plan(preset, index)
     splits = ", ".join(f"{split} {count:,}" for split, count in sorted(index.listed.items()))
     spec, recipe = preset.front_end, preset.recipe
+    *some, most = sorted({e.recipe.epochs for e in experiments} or {recipe.epochs})
+    epochs = " or ".join(text for text in (", ".join(map(str, some)), counted(most, "epoch")) if text)
     lines = [
         f"{asked.dataset}: {len(index):,} of {sum(index.listed.values()):,} listed clips have a file; {splits}",
         f"  {'input':<14}{spec.seconds:.2f} s: {spec.mels} mels x {spec.frames} frames, hop {spec.frame_shift_ms:g} ms",
-        f"  {'training':<14}{epochs_text(recipe)}, batch {recipe.batch_size}, {counted(len(experiments), 'run')}",
-        *_time_lines(experiments, index, asked.training),
+        f"  {'training':<14}{epochs}, batch {recipe.batch_size}, {counted(len(experiments), 'run')}",
+        *_time_lines(asked, experiments, index),
     ]
     print_result("\n".join(lines) + "\n")
     return 0
 
 
-def _time_lines(experiments: Sequence[Experiment], index: ClipIndex, training: TrainingOptions) -> list[str]:
+def _time_lines(asked: StudyOptions, experiments: Sequence[Experiment], index: ClipIndex) -> list[str]:
     from reproduce.cli.run_time import time_lines  # late: it imports torch
 
-    return time_lines(experiments, index, training)
+    return time_lines(experiments, index, _kind(asked), asked.training)
 
 
 def _print_study(asked: StudyOptions, keys: Mapping[str, Experiment]) -> int:
