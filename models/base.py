@@ -85,8 +85,8 @@ class SpectrogramTransformer(SpectrogramClassifier):
 
     @property
     def attention(self) -> str:
-        """The paths by which the blocks compute attention on the model's device under autocast as it is now, such as
-        "chunked, sdpa".
+        """The paths by which the blocks compute attention on the model's device, such as "chunked, sdpa", under
+        autocast and with or without gradients as now.
         """
         device = next(self.parameters()).device
         paths = dict.fromkeys(block.attn.path_on(device) for block in self.blocks if hasattr(block, "attn"))

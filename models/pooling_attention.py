@@ -202,9 +202,13 @@ class PoolingAttention(nn.Module):
     def path_on(self, device: torch.device, dtype: torch.dtype | None = None) -> str:
         """The path taken on `device`.
 
-        "auto" on a CPU: "sdpa" up to CHUNKED_FROM scores per clip, then "chunked". Elsewhere in 16 bits: "folded" up to
-        FLASH_HEAD_SIZE, then "sdpa", which has a (queries x keys) mask but works on the true head size. In float32,
-        which no flash kernel takes: "sdpa". GPU time of mast_base on an H200, 16 clips of 10 s, "folded" and "sdpa":
+        "auto" on a CPU: "sdpa" up to CHUNKED_FROM scores per clip, then "chunked"; without gradients in 16 bits
+        "folded" instead of "chunked", up to FLASH_HEAD_SIZE. Time of mast_base on a Xeon with AMX in bfloat16, "folded"
+        and "chunked": 144 and 157 ms for a clip of 10 s, 445 and 507 ms for 4.
+
+        Elsewhere in 16 bits: "folded" up to FLASH_HEAD_SIZE, then "sdpa", which has a (queries x keys) mask but works
+        on the true head size. In float32, which no flash kernel takes: "sdpa". GPU time of mast_base on an H200, 16
+        clips of 10 s, "folded" and "sdpa":
 
             bfloat16: forward 19.6 and 21.2 ms, forward and backward 69.5 and 75.7 ms
             float32: forward 49.9 and 45.5 ms, forward and backward 173 and 151 ms
@@ -223,11 +227,13 @@ class PoolingAttention(nn.Module):
             return "sdpa"
         if self.path != "auto":
             return self.path
+        narrow = (dtype or autocast_dtype(device.type) or self.qkv.weight.dtype).itemsize == 2
+        foldable = narrow and self.folded_head_dim <= FLASH_HEAD_SIZE
         if device.type != "cpu":
-            narrow = (dtype or autocast_dtype(device.type) or self.qkv.weight.dtype).itemsize == 2
-            return "folded" if narrow and self.folded_head_dim <= FLASH_HEAD_SIZE else "sdpa"
-        (F_, T), (f, t) = self.q_grid, self.k_grid
-        return "chunked" if self.plan.num_heads * F_ * T * f * t > CHUNKED_FROM else "sdpa"
+            return "folded" if foldable else "sdpa"
+        if self.plan.num_heads * prod(self.q_grid) * prod(self.k_grid) <= CHUNKED_FROM:
+            return "sdpa"
+        return "folded" if foldable and not torch.is_grad_enabled() else "chunked"
 
     def _pool(self, x: Tensor, pool: nn.Conv2d | None, norm: nn.Module) -> Tensor:
         """(B, tokens, H*D) to (B, pooled tokens, H, D)."""
@@ -238,9 +244,10 @@ class PoolingAttention(nn.Module):
             if prefix:
                 pooled = torch.cat((x[:, :prefix], pooled), dim=1)
         heads = pooled.unflatten(-1, (self.plan.num_heads, self.plan.head_dim))
-        if x.device.type != "cpu" or autocast_dtype("cpu") is None:
+        if x.device.type != "cpu" or autocast_dtype("cpu") is None or not torch.is_grad_enabled():
             return norm(heads)
-        # A CPU's LayerNorm of bfloat16 makes a training step a tenth to a fifth longer. CUDA's autocast has float32.
+        # A CPU's LayerNorm of bfloat16 makes a training step a tenth to a fifth longer; a forward pass alone a
+        # twentieth shorter. CUDA's autocast has float32.
         return norm(at_least_float32(heads)).to(heads.dtype)
 
     def _indices(self) -> tuple[Tensor, Tensor]:
@@ -252,10 +259,18 @@ class PoolingAttention(nn.Module):
         B, H, _, D = q.shape
         grid = q[:, :, self.plan.prefix_tokens :].reshape(B, H, *self.q_grid, D)
         freq_index, time_index = self._indices()
-        freq_table, time_table = self.rel_pos_freq[freq_index], self.rel_pos_time[time_index]
-        freq = torch.einsum("bhyxd,yfd->bhyxf", grid, freq_table)
-        time = torch.einsum("bhyxd,xtd->bhyxt", grid, time_table)
+        freq = torch.einsum("bhyxd,yfd->bhyxf", grid, self._rows(self.rel_pos_freq, freq_index))
+        time = torch.einsum("bhyxd,xtd->bhyxt", grid, self._rows(self.rel_pos_time, time_index))
         return freq, time
+
+    @staticmethod
+    def _rows(table: Tensor, index: Tensor) -> Tensor:
+        """The row of every pair, (queries, keys, D): of a table (rows, D) that autocast would cast later, cast first.
+
+        With gradients in the table's own dtype: their sum over pairs loses too much in bfloat16.
+        """
+        narrow = None if torch.is_grad_enabled() else autocast_dtype(table.device.type)
+        return table.to(narrow or table.dtype).index_select(0, index.flatten()).unflatten(0, index.shape)
 
     def relative_bias(self, q: Tensor) -> Tensor | None:
         """The whole additive bias for q (B, H, N, D), (B, H, N, M), 0 for prefix tokens; None without positions."""

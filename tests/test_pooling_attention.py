@@ -252,6 +252,15 @@ def test_auto_on_a_cpu_is_chunked_beyond_262144_scores() -> None:
     assert path_on("cpu", (1, 257), "reference", num_heads=4) == "reference"
 
 
+def test_auto_on_a_cpu_without_gradients_is_folded_in_16_bits() -> None:
+    with torch.no_grad():
+        assert path_on("cpu", (16, 16), num_heads=4) == "sdpa"
+        assert path_on("cpu", (8, 120), dim_out=256) == "folded"  # 128 + 8 + 120 = 256
+        assert path_on("cpu", (8, 121), dim_out=256) == "chunked"
+        assert path_on("cpu", (8, 120), dtype=torch.float32, dim_out=256) == "chunked"
+    assert path_on("cpu", (8, 120), dim_out=256) == "chunked"
+
+
 def test_auto_on_a_gpu_is_folded_up_to_the_head_size_of_flash_kernels() -> None:
     for device in ("cuda", "meta"):
         assert path_on(device, (8, 216), dim_out=64) == "folded"  # 32 + 8 + 216 = 256
@@ -347,6 +356,8 @@ def test_autocast_stays_near_float64_forwards_and_backwards(path: str) -> None:
     module.float()
     with torch.autocast("cpu", torch.bfloat16):
         assert relative_error(module(x.float()), output) < 3e-2
+        with torch.no_grad():
+            assert relative_error(module(x.float()), output) < 3e-2
         low = gradients(module, x.float())
     for name in ("input", "qkv.weight", "rel_pos_freq", "rel_pos_time", "pool_k.weight"):
         assert low[name].dtype == torch.float32

@@ -35,7 +35,7 @@ def inference_candidate(name: str, model: nn.Module, x: Tensor, precision: str =
         partial(forward, x),
         len(x),
         lambda: tensor_bytes(_state(model)),
-        _attention(model, x.device, precision),
+        _attention(model, x.device, precision, gradients=False),
         precision,
         partial(forward, x[:1]),
     )
@@ -75,7 +75,7 @@ def training_candidate(
         partial(step, x, targets),
         len(x),
         state_bytes,
-        _attention(model, x.device, precision),
+        _attention(model, x.device, precision, gradients=True),
         precision,
         partial(step, x[:1], targets[:1]),
     )
@@ -90,7 +90,7 @@ def _state(model: nn.Module) -> list[Tensor]:
     return [*model.parameters(), *model.buffers()]
 
 
-def _attention(model: nn.Module, device: torch.device, precision: str) -> str | None:
-    with computing_in(precision, device):
+def _attention(model: nn.Module, device: torch.device, precision: str, gradients: bool) -> str | None:
+    with torch.set_grad_enabled(gradients), computing_in(precision, device):
         path = getattr(model, "attention", None)  # other implementations have none
     return path if isinstance(path, str) else None
