@@ -49,6 +49,14 @@ def _by_time(x: Tensor, freqs: int, times: int) -> Tensor:
     return x.view(freqs, times, -1, x.shape[-1]).transpose(0, 1)
 
 
+def rows_of_pairs(table: Tensor, index: Tensor) -> Tensor:
+    """Gather the rows of a table (rows, D) for every pair (queries, keys): (queries, keys, D).
+
+    `table[index]` would be equal, but the sum of its gradient takes 20 times as long on a CPU.
+    """
+    return table.index_select(0, index.flatten()).unflatten(0, index.shape)
+
+
 class _Axis:
     """Relative positions along one axis: a table (rows, D) and the row of every (query, key) pair."""
 
@@ -56,17 +64,17 @@ class _Axis:
         self.table, self.index = table, index
         self.queries, self.keys = index.shape
         self._step = max(1, PAIR_ELEMENTS // (self.keys * table.shape[1]))
-        self._all_rows = table[index] if self._step >= self.queries else None  # gathered once for every clip
+        self._all_rows = rows_of_pairs(table, index) if self._step >= self.queries else None  # once for every clip
 
     def rows(self) -> Iterator[tuple[slice, Tensor]]:
         """Slices of the queries, each with the table rows of its pairs (queries, keys, D)."""
         for start in range(0, self.queries, self._step):
             part = slice(start, start + self._step)
-            yield part, self.table[self.index[part]] if self._all_rows is None else self._all_rows
+            yield part, rows_of_pairs(self.table, self.index[part]) if self._all_rows is None else self._all_rows
 
     def gradient(self, of_pairs: Tensor) -> Tensor:
         """Sum the gradient of every pair's row (queries, keys, D) to the table's (rows, D)."""
-        return of_pairs.new_zeros(self.table.shape).index_put_((self.index,), of_pairs, accumulate=True)
+        return of_pairs.new_zeros(self.table.shape).index_add_(0, self.index.flatten(), of_pairs.flatten(0, 1))
 
 
 def _relative_terms(q: Tensor, freq: _Axis, time: _Axis) -> tuple[Tensor, Tensor]:

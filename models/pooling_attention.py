@@ -19,7 +19,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from models.chunked_attention import PIECE_SCORES, InputsOnly, chunked_attention
+from models.chunked_attention import PIECE_SCORES, InputsOnly, chunked_attention, rows_of_pairs
 from models.flex_attention import relative_flex_attention
 from models.layers import at_least_float32, autocast_dtype
 from models.pool_layouts import CHANNELS_LAST, pool_tokens
@@ -270,7 +270,7 @@ class PoolingAttention(nn.Module):
         With gradients in the table's own dtype: their sum over pairs loses too much in bfloat16.
         """
         narrow = None if torch.is_grad_enabled() else autocast_dtype(table.device.type)
-        return table.to(narrow or table.dtype).index_select(0, index.flatten()).unflatten(0, index.shape)
+        return rows_of_pairs(table.to(narrow or table.dtype), index)
 
     def relative_bias(self, q: Tensor) -> Tensor | None:
         """The whole additive bias for q (B, H, N, D), (B, H, N, M), 0 for prefix tokens; None without positions."""
