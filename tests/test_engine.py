@@ -324,18 +324,17 @@ def test_reading_the_numbers_a_step_later_changes_none(store: WaveformStore, nam
     assert losses[0] == losses[1] == losses[2] and len(losses[0]) == 8
 
 
-def test_a_fused_optimizer_resumes_bit_for_bit(store: WaveformStore) -> None:
-    """GPUs use it; CPUs have it too."""
+def test_the_fused_optimizer_resumes_bit_for_bit(store: WaveformStore) -> None:
     batches = list(make_batches(store))
     through, resumed = make_model(), make_model()
-    optimizer = make_optimizer(through, RECIPE, fused=True)
+    optimizer = make_optimizer(through, RECIPE)
     train_epoch(through, batches, optimizer=optimizer)
-    first = make_optimizer(resumed, RECIPE, fused=True)
+    first = make_optimizer(resumed, RECIPE)
     train_epoch(resumed, batches[:3], optimizer=first)
     state = copy.deepcopy(first.state_dict())
     again = make_model(seed=1)
     again.load_state_dict(resumed.state_dict())
-    second = make_optimizer(again, RECIPE, fused=True)
+    second = make_optimizer(again, RECIPE)
     second.load_state_dict(state)
     train_epoch(again, batches[3:], optimizer=second)
     assert weights_sha256(again) == weights_sha256(through)

@@ -11,22 +11,19 @@ from models import SpectrogramClassifier
 from reproduce.experiments.recipe import Recipe
 
 
-def make_optimizer(model: SpectrogramClassifier, recipe: Recipe, fused: bool = False) -> torch.optim.Optimizer:
+def make_optimizer(model: SpectrogramClassifier, recipe: Recipe) -> torch.optim.Optimizer:
     """AdamW with weight decay on matrices only: none on 1-D tensors and on what the model itself exempts.
 
     Or AST's Adam, or MBT's SGD with momentum, whose weight decay is an L2 term on every parameter.
 
+    Adam is fused, one kernel per step: a fifth of the time of a loop over tensors on a CPU, which is a tenth of
+    mast_tiny's training time. It resumes bit for bit; its last bits differ from those of the loop.
+
     Args:
         model: whose parameters are updated.
         recipe: optimiser, rate, betas and weight decay.
-        fused: one kernel per step. It resumes bit for bit, but rounds otherwise than the loop over tensors that the
-            committed CPU records were made with: for GPUs.
     """
-    options: dict[str, Any] = {
-        "lr": recipe.lr,
-        "betas": recipe.betas,
-        "fused": fused or None,
-    }  # None: torch chooses among the others
+    options: dict[str, Any] = {"lr": recipe.lr, "betas": recipe.betas, "fused": True}
     if recipe.optimizer == "sgd":
         return torch.optim.SGD(
             model.parameters(), recipe.lr, momentum=recipe.betas[0], weight_decay=recipe.weight_decay

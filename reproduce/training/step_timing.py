@@ -45,7 +45,7 @@ def time_steps(experiment: Experiment, index: ClipIndex, execution: Execution) -
     device, autocast = execution.accelerator.device, execution.accelerator.autocast
     state = torch.random.get_rng_state()
     model = build_model(replace(experiment, weights=SCRATCH), index, None, execution.grad_checkpointing).to(device)
-    optimizer = make_optimizer(model, experiment.recipe, device.type == "cuda")
+    optimizer = make_optimizer(model, experiment.recipe)
     clips = min(MOST_CLIPS, experiment.recipe.batch_size)
     inputs = torch.randn(clips, 1, experiment.front_end.mels, experiment.front_end.frames, device=device)
 

@@ -84,8 +84,7 @@ class Trainer:
         self.recipe = run.experiment.recipe
         self.steps = steps_per_epoch(len(run.train), self.recipe)
         self.accelerator = accelerator_of_run(execution, run.folder)
-        fused = self.accelerator.device.type == "cuda"
-        optimizer = make_optimizer(run.model, self.recipe, fused)
+        optimizer = make_optimizer(run.model, self.recipe)
         if execution.compile:
             compile_model(run.model, str(self.accelerator.device))
         self.wrapped, self.optimizer = self.accelerator.prepare(run.model, optimizer)
