@@ -136,6 +136,8 @@ def test_classes_are_scored_and_compared_on_their_own_clips(tmp_path: Path) -> N
     assert column(table, "mast_debug - ast_debug") == {"clock": 50, "dog": 0, "saw": 0, "rain": -50}
     assert list(column(table, "clips").values()) == [4] * 4
     assert "better in 0 classes and worse in 0 classes" in table.notes[1]
+    # Each class has 4 test clips, each of its own recording: 2 of 2**4 sign patterns are as far from 0 as the farthest.
+    assert "0 remain at p < 0.013 (Bonferroni), which 4 recordings cannot reach: p is at least 0.12" in table.notes[1]
 
 
 @pytest.mark.parametrize("name", ["calibration", "classes"])
@@ -174,7 +176,7 @@ def test_a_class_whose_interval_holds_0_is_grey(
     value: float, interval: tuple[float, float], p: float, coloured: bool
 ) -> None:
     gains = {"mast_debug": (value, interval, p)}
-    row = ClassScores(name="dog", clips=8, values={"ast_debug": 50.0, "mast_debug": 50.0 + value}, gains=gains)
+    row = ClassScores(name="dog", clips=8, units=8, values={"ast_debug": 50.0, "mast_debug": 50.0 + value}, gains=gains)
     axes = plot_classes(Figure().add_subplot(), [row], "ast_debug", "mast_debug")
     red, green, blue = to_rgb(axes.lines[0].get_color())
     assert (red == green == blue) is not coloured

@@ -84,7 +84,7 @@ def test_unequal_sets_are_refused_unless_the_intersection_is_asked_for(tmp_path:
     assert [row.cells["top1"].n for row in table.rows] == [2, 2]
     assert [row.cells["top1"].measured for row in table.rows] == [100.0, 100.0]
     assert table.notes[0].startswith("2 clips in both runs; 3 of ")
-    assert table.title == "Two runs on the same clips of esc50"
+    assert table.title == "Two runs on the same clips of ESC-50 layout"
 
 
 @pytest.mark.parametrize(

@@ -29,12 +29,14 @@ class ClassScores:
     Args:
         name: of the class.
         clips: its test clips.
+        units: recordings, videos or speakers of these clips.
         values: model -> top-1 in per cent, the mean over seeds.
         gains: model but the first -> (difference to the first in points, 95 % interval, p).
     """
 
     name: str
     clips: int
+    units: int
     values: Mapping[str, float]
     gains: Mapping[str, tuple[float, tuple[float, float], float]]
 
@@ -69,7 +71,8 @@ def class_scores(pooled: Mapping[str, PooledClips], names: Sequence[str]) -> lis
             difference = clustered_difference(*paired)
             gains[other] = (difference.value, difference.ci, sign_flip_p(*paired))
         values = {model: 100.0 * float(shares.mean()) for model, shares in correct.items()}
-        scored.append(ClassScores(name=names[number], clips=int(own.sum()), values=values, gains=gains))
+        units = len(np.unique(clips.units[own]))
+        scored.append(ClassScores(name=names[number], clips=int(own.sum()), units=units, values=values, gains=gains))
     last = others[-1] if others else None
     return sorted(scored, key=lambda row: (-row.gains[last][0] if last else 0.0, row.name))
 
@@ -86,15 +89,18 @@ def _block(group: Sequence[TrainedRun], pooled: Mapping[str, PooledClips], name:
         f"Every class on its own test clips{of_seeds}. Intervals: 95 % bootstrap of the paired difference over "
         f"{clips.unit}s ({RESAMPLES:,} resamples). p: by {FLIPS:,} random signs of the {clips.unit}s' gains.",
     ]
+    level = CONFIDENT / len(rows)
+    most = max(row.units for row in rows)
+    least = 2.0 ** (1 - most)  # p if every unit's gain has the same sign
+    out_of_reach = f", which {most} {clips.unit}s cannot reach: p is at least {least:.2g}" if least >= level else ""
     for other in others:
-        level = CONFIDENT / len(rows)
         certain = sum(row.gains[other][2] < level for row in rows)
         found = [row for row in rows if row.differs(other)]
         better, worse = (sum(sign * row.gains[other][0] > 0 for row in found) for sign in (1, -1))
         notes.append(
             f"{other} against {first}: better in {counted(better, 'class')} and worse in {counted(worse, 'class')} "
             f"with p < {CONFIDENT}; of {len(rows)} tests {CONFIDENT * len(rows):.1f} are expected by chance, and "
-            f"{certain} remain at p < {level:.2g} (Bonferroni)."
+            f"{certain} remain at p < {level:.2g} (Bonferroni){out_of_reach}."
         )
     cells = [Row(row.name, row.name, _cells(row, first)) for row in rows]
     cells.append(Row(ALL, ALL, _balanced(pooled)))

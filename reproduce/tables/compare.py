@@ -19,6 +19,7 @@ from reproduce.records.predictions import StoredPredictions, load_predictions
 from reproduce.records.runs import ScoredRun, SearchRun, TrainedRun
 from reproduce.records.store import load_records
 from reproduce.tables.base import Column, Row, Table, measured
+from reproduce.tables.notes import data_name
 from reproduce.tables.score_cells import mcnemar_text, p_text
 from reproduce.tables.scores import correct_clips
 from reproduce.tables.units import bootstrap_text, shared_unit, sources_of, unit_of, units_text
@@ -165,11 +166,7 @@ def _joined(parts: Sequence[StoredPredictions]) -> StoredPredictions:
 
 def _data_name(runs: Sequence[ScoredRun]) -> str:
     """What the clips are; two runs may name their data differently, and a stand-in is always named as one."""
-    names = []
-    for run in runs:
-        variant = f" ({run.variant})" if run.variant else ""
-        corpus = f" {run.corpus}" if run.corpus else ""
-        names.append(f"{run.dataset}{corpus}{variant}{', synthetic STAND-IN' if run.standin else ''}")
+    names = [f"{data_name(run)}{', synthetic STAND-IN' if run.standin else ''}" for run in runs]
     return " and ".join(dict.fromkeys(names))
 
 
