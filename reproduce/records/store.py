@@ -9,20 +9,22 @@ import sys
 import time
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import asdict, fields
-from functools import partial
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import IO, Any
 
 from reproduce.errors import InputError
 from reproduce.files import check_ordinary, file_lock, write_whole
-from reproduce.records.reading import read_runs
+from reproduce.records.reading import read_run
 from reproduce.records.record import SCHEMA, RunRecord, whole_number
 from reproduce.records.records import Records
+from reproduce.records.runs import Run
 
 RECORDS_DIR = Path("reports/records")
 ROOT = Path(__file__).resolve().parents[2]  # of this repository, where the package is not installed from a wheel
 LOCK_NAME = ".lock"
 LOCK_WAIT_S = 60.0
+KEPT_LINES = 4096  # parsed records in memory
 REREAD_S = 0.2
 TORN_SUFFIX = ".torn"  # file for incomplete lines after a crash
 
@@ -161,15 +163,18 @@ def load_records(folder: Path, warn: Callable[[str], object] = _warn) -> Records
     Raises:
         InputError: a file cannot be read, or a line is not a record; the message names file and line number.
     """
-    runs = []
-    for path in sorted(Path(folder).glob("*.jsonl")):
-        for number, line in _lines(path, warn):
-            record = _from_line(line, path, number)
-            try:
-                runs += read_runs([record])
-            except InputError as error:
-                raise InputError(f"{path}:{number}: {error}") from None
-    return Records(tuple(runs))
+    paths = sorted(Path(folder).glob("*.jsonl"))
+    return Records(tuple(_run_of(line, path, number) for path in paths for number, line in _lines(path, warn)))
+
+
+@lru_cache(maxsize=KEPT_LINES)
+def _run_of(line: bytes, path: Path, number: int) -> Run:
+    """The typed run of one line: a command loads the same records up to four times."""
+    record = _from_line(line, path, number)
+    try:
+        return read_run(record)
+    except InputError as error:
+        raise InputError(f"{path}:{number}: {error}") from None
 
 
 def _lines(path: Path, warn: Callable[[str], object]) -> list[tuple[int, bytes]]:
