@@ -52,7 +52,8 @@ def _by_time(x: Tensor, freqs: int, times: int) -> Tensor:
 def rows_of_pairs(table: Tensor, index: Tensor) -> Tensor:
     """Gather the rows of a table (rows, D) for every pair (queries, keys): (queries, keys, D).
 
-    `table[index]` would be equal, but the sum of its gradient takes 20 times as long on a CPU.
+    `table[index]` would be equal, but the sum of its gradient takes 20 times as long on a CPU. On a GPU this sum is in
+    no fixed order, like those of flash kernels.
     """
     return table.index_select(0, index.flatten()).unflatten(0, index.shape)
 
@@ -64,7 +65,7 @@ class _Axis:
         self.table, self.index = table, index
         self.queries, self.keys = index.shape
         self._step = max(1, PAIR_ELEMENTS // (self.keys * table.shape[1]))
-        self._all_rows = rows_of_pairs(table, index) if self._step >= self.queries else None  # once for every clip
+        self._all_rows = rows_of_pairs(table, index) if self._step >= self.queries else None  # once for all clips
 
     def rows(self) -> Iterator[tuple[slice, Tensor]]:
         """Slices of the queries, each with the table rows of its pairs (queries, keys, D)."""

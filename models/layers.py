@@ -80,6 +80,11 @@ def autocast_dtype(device_type: str) -> torch.dtype | None:
     return None
 
 
+def product_dtype(x: Tensor) -> torch.dtype:
+    """The dtype in which matrix products of x are computed: that of autocast, which leaves float64 as it is."""
+    return x.dtype if x.dtype == torch.float64 else autocast_dtype(x.device.type) or x.dtype
+
+
 def init_linear_weights(module: nn.Module) -> None:
     """Initialise a Linear as ViT does: weights from a truncated normal of deviation 0.02, biases zero."""
     if isinstance(module, nn.Linear):

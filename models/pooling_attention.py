@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from models.chunked_attention import PIECE_SCORES, InputsOnly, chunked_attention, rows_of_pairs
 from models.flex_attention import relative_flex_attention
-from models.layers import at_least_float32, autocast_dtype
+from models.layers import at_least_float32, autocast_dtype, product_dtype
 from models.pool_layouts import CHANNELS_LAST, pool_tokens
 from models.recompute import recompute
 from models.weight_formats import Grid
@@ -203,12 +203,12 @@ class PoolingAttention(nn.Module):
         """The path taken on `device`.
 
         "auto" on a CPU: "sdpa" up to CHUNKED_FROM scores per clip, then "chunked"; without gradients in 16 bits
-        "folded" instead of "chunked", up to FLASH_HEAD_SIZE. Time of mast_base on a Xeon with AMX in bfloat16, "folded"
-        and "chunked": 144 and 157 ms for a clip of 10 s, 445 and 507 ms for 4.
+        "folded" instead of "chunked", up to FLASH_HEAD_SIZE as on a GPU: larger heads were not timed. Time of mast_base
+        on a Xeon with AMX in bfloat16, "folded" and "chunked": 144 and 157 ms for a clip of 10 s, 445 and 507 ms for 4.
 
         Elsewhere in 16 bits: "folded" up to FLASH_HEAD_SIZE, then "sdpa", which has a (queries x keys) mask but works
         on the true head size. In float32, which no flash kernel takes: "sdpa". GPU time of mast_base on an H200, 16
-        clips of 10 s, "folded" and "sdpa":
+        clips of 10 s, "folded" and "sdpa", while indexing gathered the tables' rows:
 
             bfloat16: forward 19.6 and 21.2 ms, forward and backward 69.5 and 75.7 ms
             float32: forward 49.9 and 45.5 ms, forward and backward 173 and 151 ms
@@ -269,8 +269,7 @@ class PoolingAttention(nn.Module):
 
         With gradients in the table's own dtype: their sum over pairs loses too much in bfloat16.
         """
-        narrow = None if torch.is_grad_enabled() else autocast_dtype(table.device.type)
-        return rows_of_pairs(table.to(narrow or table.dtype), index)
+        return rows_of_pairs(table if torch.is_grad_enabled() else table.to(product_dtype(table)), index)
 
     def relative_bias(self, q: Tensor) -> Tensor | None:
         """The whole additive bias for q (B, H, N, D), (B, H, N, M), 0 for prefix tokens; None without positions."""
@@ -294,7 +293,7 @@ class PoolingAttention(nn.Module):
         """Attention with the bias as extra dimensions of the product; needs no (N, M) bias tensor."""
         terms = [term.flatten(2, 3) for term in self.relative_terms(q)]  # (B, H, N, f) and (B, H, N, t)
         (f, t), B, H = self.k_grid, q.shape[0], q.shape[1]
-        dtype = autocast_dtype(q.device.type) or q.dtype  # on CUDA, LayerNorm returns float32 under autocast
+        dtype = product_dtype(q)  # on CUDA, LayerNorm returns float32 under autocast
         freq = self.freq_one_hot.to(q.device, dtype)[:, None, :].expand(B, H, f, t, f)
         time = self.time_one_hot.to(q.device, dtype)[None, :, :].expand(B, H, f, t, t)
         q = torch.cat([part.to(dtype) for part in (q * self.plan.head_dim**-0.5, *terms)], dim=-1)
@@ -306,7 +305,7 @@ class PoolingAttention(nn.Module):
     def _flex(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         """Attention by FlexAttention: the head size stays D, and no (N, M) bias is made on a GPU."""
         freq, time = (term.flatten(2, 3) for term in self.relative_terms(q))
-        dtype = autocast_dtype(q.device.type) or q.dtype  # on CUDA, LayerNorm returns float32 under autocast
+        dtype = product_dtype(q)  # on CUDA, LayerNorm returns float32 under autocast
         return relative_flex_attention(q.to(dtype), k.to(dtype), v.to(dtype), freq.to(dtype), time.to(dtype))
 
     def _chunked(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:

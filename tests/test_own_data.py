@@ -265,21 +265,21 @@ def test_a_dry_run_tells_and_trains_nothing(tmp_path: Path, capsys: pytest.Captu
     assert not Path("runs/records").exists()
 
 
-def test_a_dry_run_counts_the_time_of_what_is_not_recorded_by_epochs_and_configuration(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_dry_run_counts_the_time_of_what_is_not_recorded(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     table = make_list(tmp_path / "birds", ("train", "val", "test"))
     options = ("train", "csv", table, "--preset", "debug", "--models", "ast_debug")
     assert train(*options) == 0
     capsys.readouterr()
     assert train(*options, "--dry-run") == 0
-    assert "nothing to train; 1 run recorded" in capsys.readouterr().out
+    assert "nothing to train; 1 of 1 run recorded, by the names of their clips" in capsys.readouterr().out
     assert train(*options, "--dry-run", "--seeds", "3") == 0
     out = capsys.readouterr().out
-    assert "for 2 runs, one after another; 1 of 3 runs recorded" in out
+    assert "for 2 runs, one after another; 1 of 3 runs recorded, " in out
     assert "ast_debug: 2 x " in out
     assert train(*options, "--dry-run", "--run", "all") == 0
     assert "recorded" not in capsys.readouterr().out
+    assert train(*options, "--dry-run", "--seeds", "3", "--run", "none") == 0
+    assert "nothing to train; 1 of 3 runs recorded" in capsys.readouterr().out
 
 
 def test_folds_are_normalised_each_by_its_own_clips_and_one_run_is_no_runs(

@@ -364,6 +364,16 @@ def test_autocast_stays_near_float64_forwards_and_backwards(path: str) -> None:
         assert relative_error(low[name], grads[name]) < 6e-2, name
 
 
+@pytest.mark.parametrize("path", ATTENTION_PATHS)
+def test_autocast_leaves_float64_as_it_is(path: str) -> None:
+    module = make_attention((6, 9), (1, 2), (2, 2), path)
+    x = make_tokens(module)
+    with torch.no_grad():
+        expected = module(x)
+        with torch.autocast("cpu", torch.bfloat16):
+            torch.testing.assert_close(module(x), expected, rtol=0, atol=1e-10)
+
+
 @pytest.mark.parametrize("size", [*range(1, 25), 43, 57])
 def test_relative_index_is_exact_and_inside_the_table(size: int) -> None:
     for stride_q in (1, 2, 3):

@@ -151,6 +151,13 @@ def test_equal_macs_from_audio_to_table(folder: Path, tmp_path: Path, capsys: py
     again = run("equal_macs", 2, folder, tmp_path, capsys)
     assert again["rows"] == table["rows"]
     assert len(load_records(tmp_path / "records").of_kind(TrainedRun)) == 2 * 4
+    where = ["--data", f"esc50={folder}", "--records", str(tmp_path / "records"), "--runs", str(tmp_path / "runs")]
+    assert main(["equal_macs", "--preset", "debug", "--seeds", "2", "--dry-run", *where]) == 0  # of 3 folds
+    planned = capsys.readouterr().out
+    assert f"1 or {epochs[longer]:.0f} epochs, batch {PRESETS['debug'].recipe.batch_size}, 24 runs" in planned
+    assert "for 16 runs, one after another; 8 of 24 runs recorded" in planned
+    assert all(f"{model}, {count}: 4 x " in planned for model in ("ast_debug", "mast_debug") for count in ("1 epoch",))
+    assert planned.count(f", {epochs[longer]:.0f} epochs: 4 x ") == 2
     # Without the clips, the same table comes from the records; and what needs the clips says so.
     records = ["--records", str(tmp_path / "records")]
     assert main(["equal_macs", *records, "--format", "json"]) == 0

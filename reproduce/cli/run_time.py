@@ -39,10 +39,12 @@ def time_lines(experiments: Sequence[Experiment], index: ClipIndex, kind: str, o
         options: selection of the runs, execution, and the folder of records.
     """
     stored = [run for run in load_records(options.records) if run.kind == kind]
-    planned = experiments if options.run == "all" else unrecorded(experiments, index, stored)
-    recorded = len(experiments) - len(planned)
-    of_all = f"{recorded} of {counted(len(experiments), 'run')}" if planned else counted(recorded, "run")
-    known = f"; {of_all} recorded" if recorded else ""
+    lacking = unrecorded(experiments, index, stored)
+    planned = {"all": list(experiments), "missing": lacking, "none": []}[options.run]
+    recorded = len(experiments) - len(lacking)
+    known = ""
+    if recorded and options.run != "all":
+        known = f"; {recorded} of {counted(len(experiments), 'run')} recorded, by the names of their clips"
     if not planned:
         return [f"  {'time':<14}nothing to train{known}"]
     works: dict[str, list[Experiment]] = {}
@@ -54,7 +56,7 @@ def time_lines(experiments: Sequence[Experiment], index: ClipIndex, kind: str, o
         model = f"{first.model} {dict(first.model_config)}"
         speed = speeds[model] = speeds.get(model) or _speed_of(first, index, options)
         each = _seconds(first, index, speed)
-        total += each * (1 + len(others))
+        total += each + sum(_seconds(experiment, index, speed) for experiment in others)
         rate = f"{1 / speed.training:.1f} clips/s in training"
         lines.append(f"  {'':<14}{name}: {1 + len(others)} x {duration_text(each)}, {rate}, {speed.source}")
     several = f"{len(planned)} runs, one after another" if len(planned) > 1 else "the run"

@@ -170,11 +170,11 @@ def _request(asked: StudyOptions, preset: ComparisonPreset, index: ClipIndex | N
 
 
 def _describe_registered(asked: StudyOptions, request: StoreRequest, preset: ComparisonPreset, plan: Any) -> int:
-    """Print runs and time of a registered data set; no clip is decoded."""
+    """Print runs and time of a registered data set; clips are decoded where their statistics are asked for."""
     index = read_variant(asked.dataset, asked.path, asked.variant, follow_outside=request.follow_outside)
     if asked.study == TUNE:
         index = with_validation(index, asked.fold)
-    experiments = plan(preset, index)
+    experiments = normalised(asked, plan(preset, index), index)
     splits = ", ".join(f"{split} {count:,}" for split, count in sorted(index.listed.items()))
     spec, recipe = preset.front_end, preset.recipe
     *some, most = sorted({e.recipe.epochs for e in experiments} or {recipe.epochs})

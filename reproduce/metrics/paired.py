@@ -109,7 +109,7 @@ def resampled_accuracy(correct: np.ndarray, units: np.ndarray | None = None) -> 
     """
     shared = _shared(units)
     if shared is None:
-        replicates = mean_replicates(correct, resample_counts(len(correct)))
+        replicates = mean_replicates(correct, resample_counts(len(correct), RESAMPLES))
     else:
         replicates = np.full(RESAMPLES, np.nan) if _is_single(shared) else clustered_replicates(correct, shared)
     return ResampledScore(value=100.0 * float(correct.mean()), replicates=replicates, correct=correct)

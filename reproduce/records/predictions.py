@@ -16,7 +16,7 @@ from reproduce.records.runs import Run
 
 FOLDER = Path("predictions")
 SECOND_LAST = "second_last"
-KEPT_FILES, KEPT_BYTES = 128, 2**22  # files in memory, and the largest of them: a report reads each some five times
+KEPT_FILES, KEPT_BYTES = 1024, 2**22  # files in memory, and the largest of them on disk: a report reads each five times
 REMEDY = "restore the file, or train again with --run all"
 
 
@@ -97,7 +97,7 @@ def load_predictions(records_dir: Path, run: Run) -> StoredPredictions | None:
     path = records_dir / run.predictions
     try:
         status = path.stat()
-    except OSError:
+    except (OSError, ValueError):  # ValueError: no file can have this name
         return _read(path)
     if status.st_size > KEPT_BYTES:
         return _read(path)
@@ -106,7 +106,7 @@ def load_predictions(records_dir: Path, run: Run) -> StoredPredictions | None:
 
 @lru_cache(maxsize=KEPT_FILES)
 def _kept(path: Path, version: tuple[int, int, int]) -> StoredPredictions | None:
-    """The predictions of one version of a file: every whole-file write makes another inode."""
+    """The predictions of one version of a file: a write makes another inode or time."""
     return _read(path)
 
 

@@ -91,8 +91,9 @@ def _block(group: Sequence[TrainedRun], pooled: Mapping[str, PooledClips], name:
     ]
     level = CONFIDENT / len(rows)
     most = max(row.units for row in rows)
-    least = 2.0 ** (1 - most)  # p if every unit's gain has the same sign
-    out_of_reach = f", which {most} {clips.unit}s cannot reach: p is at least {least:.2g}" if least >= level else ""
+    # If every unit's gain has the same sign, p is 2 of all sign patterns, or the smallest of the random ones.
+    least, by = max((2.0 ** (1 - most), counted(most, clips.unit)), (1 / (FLIPS + 1), f"{FLIPS:,} random signs"))
+    out_of_reach = f", which {by} cannot reach: p is at least {least:.2g}" if least >= level else ""
     for other in others:
         certain = sum(row.gains[other][2] < level for row in rows)
         found = [row for row in rows if row.differs(other)]
