@@ -10,7 +10,7 @@ from reports.commands import command_of
 from reports.conditions import joined
 from reports.document import Paragraph, Words, code, strong, words
 from reports.plots.architecture import costs_of
-from reports.plots.base import group_title, label_of, runs_text
+from reports.plots.base import group_title, label_of, plural, runs_text
 from reports.plots.comparisons import Comparison, by_width
 from reports.plots.speed import SpeedUp, speed_ups
 from reports.scores import Score, headline_score
@@ -157,7 +157,10 @@ def short_text(source: Source, comparison: Comparison) -> str:
     runs = next(iter(comparison.pair.values()))
     score = headline_score(runs)
     of_models = {**comparison.pair, **comparison.others}
-    values = [f"{label_of(model)} {headline_score(own).value:.1f} %" for model, own in of_models.items()]
+    values = [
+        f"{label_of(model)} {headline_score(own).value:.1f} %{_seeds_text(own, runs)}"
+        for model, own in of_models.items()
+    ]
     if (baseline := _baseline(source, comparison)) is not None:
         values.append(f"logistic regression {baseline:.1f} %")
     text = (
@@ -168,6 +171,12 @@ def short_text(source: Source, comparison: Comparison) -> str:
     if difference is None:
         return f"{text}."
     return f"{text}; {_difference_text(difference, [label_of(model) for model in comparison.pair])}."
+
+
+def _seeds_text(runs: Sequence[TrainedRun], pair: Sequence[TrainedRun]) -> str:
+    """The number of seeds where it is not that of the pair."""
+    own, of_pair = (len({run.seed for run in of_model}) for of_model in (runs, pair))
+    return "" if own == of_pair else f" ({plural(own, 'seed')})"
 
 
 def _difference_text(difference: MeanDifference, models: Sequence[str]) -> str:
@@ -207,8 +216,11 @@ def baseline_text(source: Source, comparison: Comparison) -> str:
 
     "" without either.
     """
-    others = {model: headline_score(runs).value for model, runs in comparison.others.items()}
-    also = joined(f"{label_of(model)} reaches {value:.1f} %" for model, value in others.items())
+    pair = next(iter(comparison.pair.values()))
+    also = joined(
+        f"{label_of(model)} reaches {headline_score(runs).value:.1f} %{_seeds_text(runs, pair)}"
+        for model, runs in comparison.others.items()
+    )
     also = f" On the same clips, {also}, trained the same way." if also else ""
     value = _baseline(source, comparison)
     if value is None:

@@ -250,6 +250,11 @@ def runs_on(**folds: str) -> list[RunRecord]:
                 "timm__a1": "1",
             },
             {"ast_tiny": "1212", "mast_tiny": "1212"},
+            {"timm:a": "12"},
+        ),
+        (
+            {"ast_tiny": "123", "ast_tiny1": "12", "mast_tiny": "123", "mast_tiny1": "12", "timm__a": "12"},
+            {"ast_tiny": "123", "mast_tiny": "123"},
             {},
         ),
         (

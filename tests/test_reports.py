@@ -245,6 +245,19 @@ def test_a_third_model_stands_beside_the_comparison_of_ast_and_mast(tmp_path: Pa
     assert drawn[0] and drawn[1] and drawn[0].caption == drawn[1].caption
 
 
+def test_a_third_model_with_one_seed_leaves_the_others_both(tmp_path: Path) -> None:
+    records = [*pair_of_runs(tmp_path, 36, 0, **{"timm:resnet18": 30}), *pair_of_runs(tmp_path, 38, 1)]
+    source = source_of(records, tmp_path)
+    told = plain_text(accuracy_finding(source))
+    assert ", 2 seeds: top-1 of AST (tiny) 50.0 %, MAST (tiny) 92.5 % and timm:resnet18 75.0 % (1 seed)" in told
+    table = source.table("esc50")
+    scores = {row.key: row.cells["top1"].measured for row in table.rows if "top1" in row.cells}
+    assert scores == {"ast_tiny": 50, "mast_tiny": 92.5, "timm:resnet18": 75}
+    assert any(note.endswith("ast_tiny 0, 1; mast_tiny 0, 1; timm:resnet18 0.") for note in table.notes)
+    alike = source_of([*pair_of_runs(tmp_path, 36, 0), *pair_of_runs(tmp_path, 38, 1)], tmp_path).table("esc50")
+    assert not any("of which rows have different ones" in note for note in alike.notes)
+
+
 # --- the PDF --------------------------------------------------------------------------------------------------------
 
 

@@ -13,7 +13,7 @@ from make_records import make_cost_record, make_paper_record, make_record
 from reproduce.experiments.comparisons import POOLING_ABLATIONS
 from reproduce.records import selection
 from reproduce.records.measured_runs import CostRun
-from reproduce.records.pooled import Pooled, common_runs
+from reproduce.records.pooled import Pooled, common_runs, runs_side_by_side
 from reproduce.records.pooled import pooled as pool
 from reproduce.records.reading import read_runs
 from reproduce.records.record import RunRecord
@@ -297,6 +297,33 @@ def test_a_model_has_the_learning_rate_of_most_folds_and_its_other_runs_stand_be
     mast = [at(1e-4, "mast_debug", fold, "2026-01-01") for fold in "123"]
     tried = at(5e-4, "mast_debug", "1", "2026-02-01")  # the newest, on one fold
     assert comparisons([*ast, *mast, tried], "esc50") == [[*ast, *mast], [tried]]
+
+
+@pytest.mark.parametrize(
+    ("tested", "kept"),
+    [
+        # A third model has one seed, or a seed that is half run: the others keep their second.
+        ({"a": ("12", "12"), "b": ("12", "12"), "c": ("12", "")}, {"a": "1212", "b": "1212", "c": "12"}),
+        ({"a": ("12", "12"), "b": ("12", "12"), "c": ("12", "1")}, {"a": "1212", "b": "1212", "c": "12"}),
+        # A seed that is half run takes no fold away; a fold that one model lacks is taken from all.
+        ({"a": ("123", "12"), "b": ("123", "123")}, {"a": "123", "b": "123"}),
+        ({"a": ("123", "123"), "b": ("12", "12")}, {"a": "1212", "b": "1212"}),
+        # A seed of one model alone stands beside nothing; without others it is shown.
+        ({"a": ("12", "12"), "b": ("12", "")}, {"a": "12", "b": "12"}),
+        ({"a": ("12", "12")}, {"a": "1212"}),
+        ({"a": ("12", ""), "b": ("", "12")}, {"a": "", "b": ""}),
+        ({"a": ("1", ""), "b": ("2", "")}, {"a": "", "b": ""}),
+    ],
+)
+def test_models_stand_side_by_side_on_the_same_folds_with_the_seeds_that_they_have(
+    tested: dict[str, tuple[str, str]], kept: dict[str, str]
+) -> None:
+    runs = {
+        model: trained(*(make_record(model, fold, seed) for seed, folds in enumerate(of_seed) for fold in folds))
+        for model, of_seed in tested.items()
+    }
+    found = runs_side_by_side(runs)
+    assert {model: "".join(run.fold for run in own) for model, own in found.items()} == kept
 
 
 def test_two_models_are_paired_on_the_folds_and_seeds_that_both_ran() -> None:

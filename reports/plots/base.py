@@ -16,7 +16,7 @@ from matplotlib.figure import Figure
 from reports.document import visible
 from reproduce.datasets.index import DEFAULT_HEAD
 from reproduce.figures import style
-from reproduce.records.pooled import runs_of_all
+from reproduce.records.pooled import runs_side_by_side
 from reproduce.records.records import Records
 from reproduce.records.runs import TrainedRun
 from reproduce.records.selection import comparisons
@@ -209,11 +209,11 @@ def first_of_corpora(items: Iterable[Item], corpus_of: Callable[[Item], Hashable
 
 
 def by_model(group: Sequence[TrainedRun]) -> dict[str, list[TrainedRun]]:
-    """The group's runs by model, AST first; only folds and seeds that every model has."""
+    """The group's runs by model, AST first; only folds that every model has, see `runs_side_by_side`."""
     runs: dict[str, list[TrainedRun]] = {}
     for run in sorted(group, key=lambda r: (r.model, r.seed, r.test_splits)):
         runs.setdefault(run.model, []).append(run)
-    return {model: kept for model, kept in runs_of_all(runs).items() if kept}
+    return {model: kept for model, kept in runs_side_by_side(runs).items() if kept}
 
 
 def data_title(run: TrainedRun) -> str:

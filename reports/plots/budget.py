@@ -30,7 +30,7 @@ from reports.plots.base import (
     tip,
 )
 from reports.scores import Score, headline_score
-from reproduce.records.pooled import alike_runs, runs_of_all
+from reproduce.records.pooled import alike_runs, runs_side_by_side
 from reproduce.records.runs import TrainedRun
 from reproduce.records.selection import equal_macs_groups
 from reproduce.tables import TableInputs
@@ -73,11 +73,11 @@ class BudgetPoint:
 
 
 def budget_points(group: Sequence[TrainedRun]) -> list[BudgetPoint]:
-    """A point per model and number of epochs, over the folds and seeds that all have; [] where they share none."""
+    """A point per model and number of epochs, over the folds of `runs_side_by_side`; [] where they share none."""
     rows: dict[tuple[str, int], list[TrainedRun]] = {}
     for run in sorted(group, key=lambda r: (r.model, r.epochs)):
         rows.setdefault((run.model, run.epochs), []).append(run)
-    shared = runs_of_all({f"{model} {epochs}": runs for (model, epochs), runs in rows.items()})
+    shared = runs_side_by_side({f"{model} {epochs}": runs for (model, epochs), runs in rows.items()})
     timed = alike_runs({label: runs for label, runs in shared.items() if runs})
     return [
         BudgetPoint(

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from reports.plots.base import first_of_corpora, groups_of
 from reproduce.records.pairs import compared_runs, width
+from reproduce.records.pooled import runs_side_by_side
 from reproduce.records.records import Records
 from reproduce.records.runs import TrainedRun
 
@@ -17,7 +18,7 @@ class Comparison:
 
     Args:
         pair: model -> its runs, AST first, on the folds and seeds that both have.
-        others: further model -> its runs, where it has all folds and seeds of the pair.
+        others: further model -> its runs, where it has all folds of the pair; perhaps of fewer seeds.
     """
 
     pair: Mapping[str, Sequence[TrainedRun]]
@@ -34,13 +35,13 @@ def comparison_of(group: Sequence[TrainedRun]) -> Comparison | None:
     pair = compared_runs(group)
     if not pair:
         return None
-    wanted = {(run.test_splits, run.seed) for runs in pair.values() for run in runs}
+    folds = {run.test_splits for runs in pair.values() for run in runs}
     others: dict[str, list[TrainedRun]] = {}
-    for run in group:
-        if run.model not in pair and (run.test_splits, run.seed) in wanted:
-            others.setdefault(run.model, []).append(run)
-    whole = {model: runs for model, runs in others.items() if len(runs) == len(wanted)}
-    return Comparison(pair=pair, others=whole)
+    for model in dict.fromkeys(run.model for run in group if run.model not in pair):
+        runs = runs_side_by_side({**pair, model: [run for run in group if run.model == model]})[model]
+        if {run.test_splits for run in runs} == folds:
+            others[model] = runs
+    return Comparison(pair=pair, others=others)
 
 
 def comparisons_of(records: Records) -> list[Comparison]:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from itertools import product
 
 from reproduce.paper import MODELS
-from reproduce.records.pooled import runs_of_all
+from reproduce.records.pooled import runs_side_by_side
 from reproduce.records.runs import TrainedRun
 
 
@@ -27,12 +27,12 @@ def compared_models(group: Sequence[TrainedRun]) -> tuple[str, ...]:
 
 
 def compared_runs(group: Sequence[TrainedRun]) -> dict[str, list[TrainedRun]]:
-    """Return model -> runs of `compared_models`, on the folds and seeds that both have; {} where they share none."""
+    """Return model -> runs of `compared_models`, on folds and seeds that both have; {} where they share none."""
     names = compared_models(group)
     if not names:
         return {}
     ordered = sorted(group, key=lambda run: (run.seed, run.test_splits))
-    shared = runs_of_all({name: [run for run in ordered if run.model == name] for name in names})
+    shared = runs_side_by_side({name: [run for run in ordered if run.model == name] for name in names})
     return dict(shared) if all(shared.values()) else {}
 
 

@@ -99,6 +99,29 @@ def runs_of_all(by_model: Mapping[str, Sequence[TrainedRun]]) -> dict[str, list[
     return {model: [run for run in runs if (run.fold, run.seed) in kept] for model, runs in by_model.items()}
 
 
+def runs_side_by_side(by_model: Mapping[str, Sequence[TrainedRun]]) -> dict[str, list[TrainedRun]]:
+    """Keep the same folds of every model, as many as all have, and of each model the whole seeds that another has too.
+
+    `runs_of_all` keeps the seeds of the model that has the fewest, and the folds of the seed that has the fewest: a
+    third model with one seed, or a seed that is half run, would hide the others' runs. Means over other seeds are
+    comparable, for a seed of one model has no counterpart in another.
+    """
+    tested = {
+        model: {seed: {run.fold for run in runs if run.seed == seed} for seed in sorted({run.seed for run in runs})}
+        for model, runs in by_model.items()
+    }
+    folds = set.intersection(*(max(of_seed.values(), key=len, default=set()) for of_seed in tested.values()))
+    whole = {model: {seed for seed, own in of_seed.items() if folds <= own} for model, of_seed in tested.items()}
+    models = Counter(seed for seeds in whole.values() for seed in seeds)
+    shared = {seed for seed, count in models.items() if count >= min(2, len(by_model))}
+    if not folds or not all(seeds & shared for seeds in whole.values()):
+        return runs_of_all(by_model)
+    return {
+        model: [run for run in runs if run.fold in folds and run.seed in whole[model] & shared]
+        for model, runs in by_model.items()
+    }
+
+
 def alike_runs(by_row: Mapping[str, Sequence[TrainedRun]]) -> dict[str, list[TrainedRun]]:
     """Keep the runs of every row whose speeds may be compared: those under the settings that most rows have.
 

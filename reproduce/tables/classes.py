@@ -83,8 +83,7 @@ def _block(group: Sequence[TrainedRun], pooled: Mapping[str, PooledClips], name:
     columns = [Column("clips", "Test clips", CLIPS, 0), *(Column(model, model, "%", 1) for model in pooled)]
     columns += [Column(f"{other} - {first}", f"{other} - {first}", POINTS, 1) for other in others]
     clips = pooled[first]
-    seeds = len(clips.probabilities)
-    of_seeds = f", mean over {seeds} seeds" if seeds > 1 else ""
+    of_seeds = ", mean over seeds" if any(len(own.probabilities) > 1 for own in pooled.values()) else ""
     notes = [
         f"Every class on its own test clips{of_seeds}. Intervals: 95 % bootstrap of the paired difference over "
         f"{clips.unit}s ({RESAMPLES:,} resamples). p: by {FLIPS:,} random signs of the {clips.unit}s' gains.",

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
 from reproduce.datasets import dataset_spec
 from reproduce.experiments.families import in_order, reference_of
 from reproduce.metrics.headline import HEADLINES
 from reproduce.metrics.intervals import wilson_interval
-from reproduce.records.pooled import Pooled, alike_runs, pooled, runs_of_all
+from reproduce.records.pooled import Pooled, alike_runs, pooled, runs_of_all, runs_side_by_side
 from reproduce.records.runs import SearchRun, TrainedRun
 from reproduce.records.selection import comparisons, search_groups
 from reproduce.tables.base import (
@@ -124,23 +124,32 @@ def _comparison(inputs: TableInputs, group: Sequence[TrainedRun], name: str) -> 
     by_model: dict[str, list[TrainedRun]] = {}
     for run in group:
         by_model.setdefault(run.model, []).append(run)
-    table = compared(inputs, {model: by_model[model] for model in in_order(by_model)}, name)
+    ordered = {model: by_model[model] for model in in_order(by_model)}
+    table = compared(inputs, ordered, name, keep=runs_side_by_side)
     table = replace(table, notes=(*table.notes, *several_tests_notes(len(by_model) - 1)))
     return with_glance(table, inputs, [run for run in table.runs if isinstance(run, TrainedRun)])
 
 
-def compared(inputs: TableInputs, by_row: Rows, name: str, reference: str = "", tests: bool = True) -> Table:
+def compared(
+    inputs: TableInputs,
+    by_row: Rows,
+    name: str,
+    reference: str = "",
+    tests: bool = True,
+    keep: Callable[[Rows], dict[str, list[TrainedRun]]] = runs_of_all,
+) -> Table:
     """Runs that may be compared, a row per label, with the paired tests on the clips that rows share.
 
     Args:
         inputs: of the table.
-        by_row: label -> its runs, over folds and seeds; only folds and seeds that every row has are shown.
+        by_row: label -> its runs, over folds and seeds.
         name: of the table.
         reference: label of the row that all others are tested against; by default the first.
         tests: add a note per row with its test against the reference.
+        keep: which runs are shown; by default those on folds and seeds that every row has.
     """
     every = sum(map(len, by_row.values()))
-    shown = {label: runs for label, runs in runs_of_all(by_row).items() if runs}
+    shown = {label: runs for label, runs in keep(by_row).items() if runs}
     # Without a common fold each row has the folds of its own lowest seed.
     by_row = shown or {label: runs_of_all({label: runs})[label] for label, runs in by_row.items() if runs}
     group = [run for runs in by_row.values() for run in runs]
@@ -153,6 +162,7 @@ def compared(inputs: TableInputs, by_row: Rows, name: str, reference: str = "", 
         notes.append(
             f"Left out, of folds or seeds that not every row has run yet: {left_out} run{'s' * (left_out > 1)}."
         )
+    notes += _seed_notes(by_row)
     notes += pairing_notes(inputs, by_row, reference) if tests and not group[0].standin else []
     notes += search_notes(inputs, by_row, scores[0])
     notes += _speed_notes(by_row, timed)
@@ -161,6 +171,15 @@ def compared(inputs: TableInputs, by_row: Rows, name: str, reference: str = "", 
     notes += problem_notes(group)
     columns = (*scores, *COST_AND_SPEED_COLUMNS)
     return Table(name, run_title(group), columns, tuple(rows), notes=tuple(notes), runs=tuple(group))
+
+
+def _seed_notes(by_row: Rows) -> list[str]:
+    """Whose scores are means over which seeds, where rows differ in them."""
+    seeds = {label: sorted({run.seed for run in runs}) for label, runs in by_row.items()}
+    if len({tuple(own) for own in seeds.values()}) < 2:
+        return []
+    texts = [f"{label} {', '.join(map(str, own))}" for label, own in seeds.items()]
+    return [f"Scores are means over seeds, of which rows have different ones: {'; '.join(texts)}."]
 
 
 def _speed_notes(by_row: Rows, timed: Rows) -> list[str]:

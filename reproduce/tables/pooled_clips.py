@@ -9,7 +9,7 @@ import numpy as np
 
 from reproduce.datasets.index import DEFAULT_HEAD
 from reproduce.metrics.headline import softmax
-from reproduce.records.pooled import runs_of_all
+from reproduce.records.pooled import runs_side_by_side
 from reproduce.records.predictions import load_predictions
 from reproduce.records.runs import TrainedRun
 from reproduce.tables.base import TableInputs
@@ -50,7 +50,7 @@ def pool_clips(inputs: TableInputs, rows: Rows) -> dict[str, PooledClips] | str:
         inputs: of the table.
         rows: label -> runs of one model, over folds and seeds, on clips with one label.
     """
-    shared = runs_of_all(rows)
+    shared = runs_side_by_side(rows)
     if not all(shared.values()):
         return "the models share no fold and seed"
     sources: dict[str, str] = {}
