@@ -106,7 +106,7 @@ def _found(rows: Sequence[Row]) -> str:
     wrong = [row for row in rows if _verdict(row) in (CONTRADICTED, NOT_CONFIRMED)]
     if wrong:
         shown = [_numbers(row) or f"{SHORT[_verdict(row)]}: {row.label}" for row in wrong[:MOST_SHOWN]]
-        more = [f"more {tally(wrong[MOST_SHOWN:])}"] if len(wrong) > MOST_SHOWN else []
+        more = [f"and {tally(wrong[MOST_SHOWN:])}"] if len(wrong) > MOST_SHOWN else []
         return "; ".join([*shown, *more])
     if all(_verdict(row) == NOT_RUN for row in rows):
         return "no run at the paper's scale"
