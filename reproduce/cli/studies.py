@@ -177,7 +177,7 @@ def _describe_registered(asked: StudyOptions, request: StoreRequest, preset: Com
     experiments = normalised(asked, plan(preset, index), index)
     splits = ", ".join(f"{split} {count:,}" for split, count in sorted(index.listed.items()))
     spec, recipe = preset.front_end, preset.recipe
-    *some, most = sorted({e.recipe.epochs for e in experiments} or {recipe.epochs})
+    *some, most = sorted({experiment.recipe.epochs for experiment in experiments})
     epochs = " or ".join(text for text in (", ".join(map(str, some)), counted(most, "epoch")) if text)
     lines = [
         f"{asked.dataset}: {len(index):,} of {sum(index.listed.values()):,} listed clips have a file; {splits}",

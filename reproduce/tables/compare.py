@@ -19,7 +19,7 @@ from reproduce.records.predictions import StoredPredictions, load_predictions
 from reproduce.records.runs import ScoredRun, SearchRun, TrainedRun
 from reproduce.records.store import load_records
 from reproduce.tables.base import Column, Row, Table, measured
-from reproduce.tables.notes import data_name
+from reproduce.tables.notes import marked_name
 from reproduce.tables.score_cells import mcnemar_text, p_text
 from reproduce.tables.scores import correct_clips
 from reproduce.tables.units import bootstrap_text, shared_unit, sources_of, unit_of, units_text
@@ -166,8 +166,7 @@ def _joined(parts: Sequence[StoredPredictions]) -> StoredPredictions:
 
 def _data_name(runs: Sequence[ScoredRun]) -> str:
     """What the clips are; two runs may name their data differently, and a stand-in is always named as one."""
-    names = [f"{data_name(run)}{', synthetic STAND-IN' if run.standin else ''}" for run in runs]
-    return " and ".join(dict.fromkeys(names))
+    return " and ".join(dict.fromkeys(map(marked_name, runs)))
 
 
 def _stored(records_dir: Path, run: ScoredRun) -> StoredPredictions:

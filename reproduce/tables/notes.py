@@ -48,12 +48,14 @@ def data_name(run: ScoredRun) -> str:
     return title + (f" ({run.variant})" if run.variant else "")
 
 
+def marked_name(run: ScoredRun) -> str:
+    """The data's name; a stand-in is named as one."""
+    return data_name(run) + (", synthetic STAND-IN" if run.standin else "")
+
+
 def run_title(group: Sequence[TrainedRun]) -> str:
     """Scale, data (a stand-in is named as one), classes and split of runs that are compared."""
     run = group[0]
-    name = data_name(run)
-    if run.standin:
-        name += ", synthetic STAND-IN"
     classes = " and ".join(
         counted(len(names), "class") if head == DEFAULT_HEAD else f"{len(names)} {head}s"
         for head, names in run.classes.items()
@@ -62,7 +64,7 @@ def run_title(group: Sequence[TrainedRun]) -> str:
     tested = f"{folds} of {every} folds tested" if run.is_cross_validation else "its own split"
     # The paper has no such table: its scale here is that of its models.
     scale = "demo scale" if run.scale == "demo" else "the paper's model sizes"
-    return f"{scale}: {name}, {classes}, {tested}"
+    return f"{scale}: {marked_name(run)}, {classes}, {tested}"
 
 
 def protocol_notes(group: Sequence[TrainedRun], intervals: str = "") -> list[str]:
