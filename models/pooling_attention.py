@@ -32,6 +32,9 @@ ATTENTION_PATHS = ("chunked", "folded", "flex", "sdpa", "reference")
 CHUNKED_FROM = PIECE_SCORES // 4
 FLASH_HEAD_SIZE = 256  # no flash kernel takes larger heads
 FLEX_HEAD_SIZE = 16  # FlexAttention's GPU kernel takes no smaller heads
+# Whether this CPU multiplies bfloat16 by AMX. Where it does not, torch's fused CPU kernel is slower in bfloat16 than
+# separate products. torch 2.9 lacks the function and counts as a CPU without AMX.
+AMX_BFLOAT16: bool = getattr(torch.cpu, "get_capabilities", dict)().get("amx_bf16", False)
 
 
 def pooled_grid(grid: Grid, stride: Grid) -> Grid:
@@ -202,9 +205,12 @@ class PoolingAttention(nn.Module):
     def path_on(self, device: torch.device, dtype: torch.dtype | None = None) -> str:
         """The path taken on `device`.
 
-        "auto" on a CPU: "sdpa" up to CHUNKED_FROM scores per clip, then "chunked"; without gradients in 16 bits
-        "folded" instead of "chunked", up to FLASH_HEAD_SIZE as on a GPU: larger heads were not timed. Time of mast_base
-        on a Xeon with AMX in bfloat16, "folded" and "chunked": 144 and 157 ms for a clip of 10 s, 445 and 507 ms for 4.
+        "auto" on a CPU: "sdpa" up to CHUNKED_FROM scores per clip, then "chunked"; without gradients in 16 bits on a
+        CPU with AMX "folded" instead of "chunked", up to FLASH_HEAD_SIZE as on a GPU: larger heads were not timed. Time
+        of mast_base in bfloat16 for 1 and 4 clips of 10 s:
+
+            Xeon with AMX: folded 144 and 445 ms, chunked 157 and 507 ms
+            EPYC without AMX: folded 399 and 1,649 ms, chunked 262 and 1,156 ms
 
         Elsewhere in 16 bits: "folded" up to FLASH_HEAD_SIZE, then "sdpa", which has a (queries x keys) mask but works
         on the true head size. In float32, which no flash kernel takes: "sdpa". GPU time of mast_base on an H200, 16
@@ -233,7 +239,7 @@ class PoolingAttention(nn.Module):
             return "folded" if foldable else "sdpa"
         if self.plan.num_heads * prod(self.q_grid) * prod(self.k_grid) <= CHUNKED_FROM:
             return "sdpa"
-        return "folded" if foldable and not torch.is_grad_enabled() else "chunked"
+        return "folded" if AMX_BFLOAT16 and foldable and not torch.is_grad_enabled() else "chunked"
 
     def _pool(self, x: Tensor, pool: nn.Conv2d | None, norm: nn.Module) -> Tensor:
         """(B, tokens, H*D) to (B, pooled tokens, H, D)."""

@@ -12,6 +12,7 @@ from make_models import saved_sizes
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from models import pooling_attention
 from models.chunked_attention import InputsOnly, chunked_attention
 from models.pool_layouts import POOL_LAYOUTS
 from models.pooling_attention import ATTENTION_PATHS, BlockPlan, PoolingAttention, pooled_grid, relative_index
@@ -252,7 +253,11 @@ def test_auto_on_a_cpu_is_chunked_beyond_262144_scores() -> None:
     assert path_on("cpu", (1, 257), "reference", num_heads=4) == "reference"
 
 
-def test_auto_on_a_cpu_without_gradients_is_folded_in_16_bits() -> None:
+def test_auto_on_a_cpu_without_gradients_is_folded_in_16_bits_where_it_has_amx(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pooling_attention, "AMX_BFLOAT16", False)
+    with torch.no_grad():
+        assert path_on("cpu", (8, 120), dim_out=256) == "chunked"
+    monkeypatch.setattr(pooling_attention, "AMX_BFLOAT16", True)
     with torch.no_grad():
         assert path_on("cpu", (16, 16), num_heads=4) == "sdpa"
         assert path_on("cpu", (8, 120), dim_out=256) == "folded"  # 128 + 8 + 120 = 256
