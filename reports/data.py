@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterable
 
 from reports.conditions import days
@@ -99,15 +98,14 @@ def environment_blocks(records: Records) -> tuple[Block, ...]:
     """One row per kind of record, machine and versions."""
     if not records:
         return (Paragraph(text=words("Nothing was measured.")),)
-    counts = Counter(_environment_row(run) for run in records)
+    created: dict[tuple[str, ...], list[str]] = {}
+    for run in records:
+        created.setdefault(_environment_row(run), []).append(run.created)
     grid = Grid(
         key="environment",
         caption=words(f"Machines and versions behind the {plural(len(records), 'record')}."),
         header=("Records", "Machine", "Precision", "Attention", "torch", "timm", "Commit", "Dates", "Count"),
-        rows=tuple(
-            tuple(map(words, (*row, days(run.created for run in records if _environment_row(run) == row), str(count))))
-            for row, count in sorted(counts.items())
-        ),
+        rows=tuple(tuple(map(words, (*row, days(times), str(len(times))))) for row, times in sorted(created.items())),
         left=frozenset(range(8)),
     )
     return (grid,)

@@ -76,31 +76,29 @@ def _speed_sentence(source: Source) -> str:
 
 
 def _narrow_sentence(source: Source) -> str:
-    """ "AST's time divided by that of MAST in bfloat16: 2.52 for AST in bfloat16 and ... (inference on ...)."."""
-    contests = [
-        run
-        for run in source.inputs.records.newest(SpeedRun)
-        if run.bench == SIDE_BY_SIDE and run.scale == "paper" and run.mode == "inference" and is_mixed(run)
-    ]
-    if not contests:
-        return ""
+    """ "AST's time divided by that of MAST in bfloat16, in inference: 2.52 for AST in bfloat16 and ... on ..."."""
+    by_machine: dict[str, list[SpeedRun]] = {}
+    for run in source.inputs.records.newest(SpeedRun):
+        if run.bench == SIDE_BY_SIDE and run.scale == "paper" and run.mode == "inference" and is_mixed(run):
+            by_machine.setdefault(run.environment.machine, []).append(run)
+    told = list(filter(None, (_narrow_text(machine, runs) for machine, runs in by_machine.items())))
+    return f" AST's time divided by that of MAST in bfloat16, in inference: {'; '.join(told)}." if told else ""
+
+
+def _narrow_text(machine: str, contests: Sequence[SpeedRun]) -> str:
+    """What the machine's newest contest of the largest batch says; empty without MAST in bfloat16."""
     last = max(contests, key=lambda run: (run.batch, run.created))
     contest = {run.candidate: run for run in contests if run.conditions_key == last.conditions_key}
     mast = contest.get("mast_base, bfloat16")
     if mast is None:
         return ""
-    phrases = []
-    for name, described in (
-        ("ast_base, bfloat16", "AST in bfloat16"),
-        ("transformers AST, float32", "transformers' AST in float32"),
-    ):
-        if name in contest and (ratio := time_ratio(contest[name], mast)):
-            phrases.append(f"{ratio[1]:.2f} for {described}")
+    described = {"ast_base, bfloat16": "AST in bfloat16", "transformers AST, float32": "transformers' AST in float32"}
+    ratios = {name: time_ratio(contest[name], mast) for name in described if name in contest}
+    phrases = [f"{ratio[1]:.2f} for {described[name]}" for name, ratio in ratios.items() if ratio]
     if not phrases:
         return ""
     matrix = " with AMX" if "amx_bf16" in mast.record.environment.get("instruction_sets", ()) else ""
-    where = f"inference on {mast.environment.machine}{matrix}, batch {mast.batch}"
-    return f" AST's time divided by that of MAST in bfloat16: {joined(phrases)} ({where})."
+    return f"{joined(phrases)} on {machine}{matrix}, batch {mast.batch}"
 
 
 def _timed(source: Source) -> list[SpeedRun]:

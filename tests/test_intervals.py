@@ -6,8 +6,9 @@ from math import comb, sqrt
 from statistics import NormalDist
 
 import pytest
+from scipy.stats import t
 
-from reproduce.metrics.intervals import mcnemar, wilson_interval
+from reproduce.metrics.intervals import mcnemar, t_95, wilson_interval
 
 # Correct, n, interval in per cent, and to how much it is known.
 KNOWN = [
@@ -32,6 +33,16 @@ def test_wilson_covers_the_truth_about_95_times_of_100(n: int) -> None:
         covered.append(sum(comb(n, k) * truth**k * (1 - truth) ** (n - k) for k in inside))
     assert min(covered) > 0.92
     assert sum(covered) / len(covered) == pytest.approx(0.95, abs=0.007)
+
+
+@pytest.mark.parametrize("degrees", [*range(1, 12), 30, 31, 1000])
+def test_students_quantile_equals_scipys(degrees: int) -> None:
+    assert t_95(degrees) == pytest.approx(t.ppf(0.975, degrees), rel=1e-12)
+
+
+def test_students_quantile_needs_a_degree_of_freedom() -> None:
+    with pytest.raises(ValueError, match="at least 1, got 0"):
+        t_95(0)
 
 
 def test_no_clips_leave_everything_open() -> None:

@@ -15,7 +15,7 @@ from reproduce.experiments.comparisons import POOLING_ABLATIONS
 from reproduce.experiments.families import PAPER_MODELS
 from reproduce.experiments.paper_recipes import AST_RECIPES, MAST
 from reproduce.experiments.paper_studies import PaperStudy, paper_study, studies_of
-from reproduce.metrics.intervals import Z_95
+from reproduce.metrics.intervals import Z_95, t_95
 from reproduce.paper import Claim, Paper
 from reproduce.records.clusterings import DATASET, PRIMARY, clusterings_of, runs_to_cluster
 from reproduce.records.measured_runs import CostRun
@@ -213,10 +213,7 @@ def _seeds_half(scores: Sequence[float]) -> float | None:
     """Half the 95 % interval of a mean over training runs."""
     if len(scores) < 2:
         return None
-    from scipy.special import stdtrit  # late: every command imports this file
-
-    quantile = float(stdtrit(len(scores) - 1, 0.975))
-    return quantile * statistics.stdev(scores) / math.sqrt(len(scores))
+    return t_95(len(scores) - 1) * statistics.stdev(scores) / math.sqrt(len(scores))
 
 
 def _clustering_value(records: Records, scale: str, model: str, metric: str) -> Value | None:

@@ -138,7 +138,7 @@ def _outcomes(inputs: TableInputs, runs: Sequence[ScoredRun]) -> _Outcomes | Non
     names = sorted(by_clip)
     return _Outcomes(
         clip_ids=np.array(names, np.str_),
-        correct=np.array([np.mean(by_clip[name]) for name in names]),
+        correct=np.array([sum(by_clip[name]) / len(by_clip[name]) for name in names]),
         classes=np.array([classes[name] for name in names], np.int64),
         units=np.array([units[name] for name in names]) if len(units) == len(names) else None,
     )

@@ -281,7 +281,7 @@ class _Outcomes:
         clips = sorted(set.intersection(*(set(pairs) for pairs in seeds.values()))) if seeds else []
         if not clips:
             return None
-        gains = np.array([np.mean([float(s[clip][1]) - float(s[clip][0]) for s in seeds.values()]) for clip in clips])
+        gains = np.array([sum(s[clip][1] - s[clip][0] for s in seeds.values()) / len(seeds) for clip in clips])
         sources = [self.sources[clip] for clip in clips]
         difference = clustered_difference(gains, sources)
         low, high = difference.ci
