@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from reproduce.broken_pipe import until_reader_leaves
+from reproduce.collector import freeze_modules
 from reproduce.errors import InputError
 from reproduce.records.naming import OWN_RECORDS_DIR
 from reproduce.records.store import default_records
@@ -34,6 +35,7 @@ def _run(arguments: Sequence[str] | None) -> int:
             raise InputError(f"--records {options.records}: no such folder: your own runs are in {OWN_RECORDS_DIR}")
         from reports.build import build_report
 
+        freeze_modules()
         written, lacking = build_report(options.records, options.out)
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)

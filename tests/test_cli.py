@@ -80,6 +80,15 @@ def test_help_and_list_answer_at_once_without_torch(arguments: tuple[str, ...]) 
         assert "table5" in done.stdout
 
 
+def test_the_collector_of_cycles_leaves_out_the_modules_and_nothing_that_a_later_command_makes() -> None:
+    code = (
+        "import gc; from reproduce.__main__ import main; main(['list']); frozen = gc.get_freeze_count();"
+        "main(['list']); assert 0 < gc.get_freeze_count() <= frozen, (frozen, gc.get_freeze_count())"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=False)
+    assert done.returncode == 0, done.stderr
+
+
 def test_list_names_targets_datasets_and_presets() -> None:
     done = call("list")
     assert done.status == 0

@@ -141,6 +141,9 @@ def finish(figure: Figure, caption: str, alt: str) -> Drawn:
     """The figure and its words; the figure is closed then."""
     from matplotlib import pyplot
 
+    for axis in (axis for axes in figure.axes for axis in (axes.xaxis, axes.yaxis)):
+        if not axis.get_label_text():
+            axis.set_label_coords(0.5, 0.0)  # or the layout measures all tick labels to place an empty label
     drawn = Drawn(svg=to_svg(figure), caption=caption, alt=alt)
     pyplot.close(figure)
     return drawn

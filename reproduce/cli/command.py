@@ -8,6 +8,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+from reproduce.collector import freeze_modules
+
 PROGRAM = "python -m reproduce"
 # Group -> title, and the command whose example the help shows.
 GROUPS = {
@@ -45,5 +47,7 @@ class Command:
     def __call__(self, options: argparse.Namespace) -> int:
         """Import and run the command; return the exit status."""
         module, _, function = self.run.partition(":")
-        status: int = getattr(importlib.import_module(module), function)(options)
+        run = getattr(importlib.import_module(module), function)
+        freeze_modules()
+        status: int = run(options)
         return status
