@@ -240,8 +240,8 @@ def test_a_machine_has_its_own_blocks_and_a_peer_its_own_ratio() -> None:
     ]
     names = ("ast_base", "transformers AST")
     peers = [
-        make_speed_record("ast_base", names, bench="matrix products"),
-        make_speed_record("transformers AST", names, 130.0, 1.3, bench="matrix products"),
+        make_speed_record("ast_base", names, bench="peer: transformers"),
+        make_speed_record("transformers AST", names, 130.0, 1.3, bench="peer: transformers"),
     ]
     table = build(*make_contest(), *gpu, *peers)
     titles = [block.title.partition(":")[0] for block in table.blocks]

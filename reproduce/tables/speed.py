@@ -63,6 +63,8 @@ EXPECTED = {  # cases that a default run measures: those without a record are li
 BENCHES = {  # bench -> its title; in this order
     SIDE_BY_SIDE: "both models in every precision, beside transformers' AST and, on square inputs, timm's MViTv2",
     MODELS: "both models at 1 x 128 x 1024",
+    "peer: transformers": "beside transformers' AST (same geometry, random weights)",
+    "peer: timm": "beside timm's MViTv2 (same weights, square input)",
     "matrix products": "beside MAST's matrix products alone",
     "front end": "log-mels of ten-second clips, beside torchaudio",
     "input pipeline": "ogg files to log-mels",
