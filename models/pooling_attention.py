@@ -32,9 +32,9 @@ ATTENTION_PATHS = ("chunked", "folded", "flex", "sdpa", "reference")
 CHUNKED_FROM = PIECE_SCORES // 4
 FLASH_HEAD_SIZE = 256  # no flash kernel takes larger heads
 FLEX_HEAD_SIZE = 16  # FlexAttention's GPU kernel takes no smaller heads
-# Whether this CPU multiplies bfloat16 by AMX. Where it does not, torch's fused CPU kernel is slower in bfloat16 than
-# separate products. torch 2.9 lacks the function and counts as a CPU without AMX.
-AMX_BFLOAT16: bool = getattr(torch.cpu, "get_capabilities", dict)().get("amx_bf16", False)
+# Whether this CPU multiplies bfloat16 by AMX. On the one CPU without AMX that was timed, torch's fused kernel is slower
+# in bfloat16 than separate products. torch 2.9 cannot tell: under it every CPU counts as one without AMX.
+AMX_BFLOAT16: bool = hasattr(torch.cpu, "get_capabilities") and torch.cpu.get_capabilities().get("amx_bf16", False)
 
 
 def pooled_grid(grid: Grid, stride: Grid) -> Grid:
@@ -205,9 +205,10 @@ class PoolingAttention(nn.Module):
     def path_on(self, device: torch.device, dtype: torch.dtype | None = None) -> str:
         """The path taken on `device`.
 
-        "auto" on a CPU: "sdpa" up to CHUNKED_FROM scores per clip, then "chunked"; without gradients in 16 bits on a
+        "auto" on a CPU: "sdpa" up to CHUNKED_FROM scores per clip, then "chunked"; without gradients in bfloat16 on a
         CPU with AMX "folded" instead of "chunked", up to FLASH_HEAD_SIZE as on a GPU: larger heads were not timed. Time
-        of mast_base in bfloat16 for 1 and 4 clips of 10 s:
+        of mast_base in bfloat16 for 1 and 4 clips of 10 s on 2 cores, by a script outside this repository (medians of
+        five rounds):
 
             Xeon with AMX: folded 144 and 445 ms, chunked 157 and 507 ms
             EPYC without AMX: folded 399 and 1,649 ms, chunked 262 and 1,156 ms
@@ -233,13 +234,14 @@ class PoolingAttention(nn.Module):
             return "sdpa"
         if self.path != "auto":
             return self.path
-        narrow = (dtype or autocast_dtype(device.type) or self.qkv.weight.dtype).itemsize == 2
-        foldable = narrow and self.folded_head_dim <= FLASH_HEAD_SIZE
+        dtype = dtype or autocast_dtype(device.type) or self.qkv.weight.dtype
+        foldable = dtype.itemsize == 2 and self.folded_head_dim <= FLASH_HEAD_SIZE
         if device.type != "cpu":
             return "folded" if foldable else "sdpa"
         if self.plan.num_heads * prod(self.q_grid) * prod(self.k_grid) <= CHUNKED_FROM:
             return "sdpa"
-        return "folded" if AMX_BFLOAT16 and foldable and not torch.is_grad_enabled() else "chunked"
+        by_amx = AMX_BFLOAT16 and dtype == torch.bfloat16
+        return "folded" if by_amx and foldable and not torch.is_grad_enabled() else "chunked"
 
     def _pool(self, x: Tensor, pool: nn.Conv2d | None, norm: nn.Module) -> Tensor:
         """(B, tokens, H*D) to (B, pooled tokens, H, D)."""

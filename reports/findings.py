@@ -57,7 +57,7 @@ def _times(costs: Mapping[str, CostRun], rule: str) -> float:
 
 
 def _speed_sentence(source: Source) -> str:
-    """ "AST's time divided by MAST's, in float32: 3.03 in inference ... on AMD EPYC, batch 4; 0.95 to 3.11 in all"."""
+    """ "AST's time divided by MAST's, in float32: 3.00 in inference ... on a CPU, batch 4; 0.90 to 3.10 in all"."""
     by_machine: dict[str, list[SpeedUp]] = {}
     for speed_up in largest_batches(source):
         by_machine.setdefault(speed_up.run.environment.machine, []).append(speed_up)
@@ -97,7 +97,7 @@ def _narrow_text(machine: str, contests: Sequence[SpeedRun]) -> str:
     phrases = [f"{ratio[1]:.2f} for {described[name]}" for name, ratio in ratios.items() if ratio]
     if not phrases:
         return ""
-    matrix = " with AMX" if "amx_bf16" in mast.record.environment.get("instruction_sets", ()) else ""
+    matrix = ", with AMX" if "amx_bf16" in mast.record.environment.get("instruction_sets", ()) else ""
     return f"{joined(phrases)} on {machine}{matrix}, batch {mast.batch}"
 
 

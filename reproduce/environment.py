@@ -47,7 +47,7 @@ def choose_precision(name: str, device: str) -> str:
         ast_tiny: fold 1 56.25 -> 56.25 %, 0 of all 400 clips in another class, logits differ by at most 0.011
 
     and bfloat16 is not faster on every such CPU: there mast_base takes 1.5 and ast_base 1.8 times as long in it (a
-    forward pass, batch 1), on an AMD EPYC 0.5 to 0.6 times. `pytest bench/` measures both.
+    forward pass, batch 1, code of November 2026), on an AMD EPYC 0.57 and 0.65 times. `pytest bench/` measures both.
 
     Args:
         name: "auto", or a name of PRECISIONS.

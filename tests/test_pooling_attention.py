@@ -16,6 +16,7 @@ from models import pooling_attention
 from models.chunked_attention import InputsOnly, chunked_attention
 from models.pool_layouts import POOL_LAYOUTS
 from models.pooling_attention import ATTENTION_PATHS, BlockPlan, PoolingAttention, pooled_grid, relative_index
+from reproduce.machine import CPUINFO, instruction_sets
 
 Grid = tuple[int, int]
 SIZES = {"dim": 6, "dim_out": 8, "num_heads": 2}
@@ -253,7 +254,13 @@ def test_auto_on_a_cpu_is_chunked_beyond_262144_scores() -> None:
     assert path_on("cpu", (1, 257), "reference", num_heads=4) == "reference"
 
 
-def test_auto_on_a_cpu_without_gradients_is_folded_in_16_bits_where_it_has_amx(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.skipif(not CPUINFO.exists(), reason="/proc/cpuinfo lists the instruction sets on Linux alone")
+@pytest.mark.skipif(not hasattr(torch.cpu, "get_capabilities"), reason="this torch cannot tell whether a CPU has AMX")
+def test_amx_is_found_where_the_system_lists_it() -> None:
+    assert ("amx_bf16" in instruction_sets()) == pooling_attention.AMX_BFLOAT16
+
+
+def test_auto_on_a_cpu_with_amx_is_folded_in_bfloat16_without_gradients(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pooling_attention, "AMX_BFLOAT16", False)
     with torch.no_grad():
         assert path_on("cpu", (8, 120), dim_out=256) == "chunked"
@@ -262,7 +269,8 @@ def test_auto_on_a_cpu_without_gradients_is_folded_in_16_bits_where_it_has_amx(m
         assert path_on("cpu", (16, 16), num_heads=4) == "sdpa"
         assert path_on("cpu", (8, 120), dim_out=256) == "folded"  # 128 + 8 + 120 = 256
         assert path_on("cpu", (8, 121), dim_out=256) == "chunked"
-        assert path_on("cpu", (8, 120), dtype=torch.float32, dim_out=256) == "chunked"
+        for dtype in (torch.float16, torch.float32):
+            assert path_on("cpu", (8, 120), dtype=dtype, dim_out=256) == "chunked"
     assert path_on("cpu", (8, 120), dim_out=256) == "chunked"
 
 

@@ -206,7 +206,7 @@ def test_the_report_says_what_bfloat16_gains_and_on_which_machine() -> None:
     narrow = text.partition("divided by that of MAST in bfloat16, in inference: ")[2]
     assert narrow == (
         "3.00 for AST in bfloat16 on invented CPU, 2 threads, batch 1; "
-        "3.00 for AST in bfloat16 on a Xeon, 2 threads with AMX, batch 1."
+        "3.00 for AST in bfloat16 on a Xeon, 2 threads, with AMX, batch 1."
     )
 
 

@@ -1,6 +1,7 @@
 """Compute 95 % intervals of scores and differences, and the exact paired test.
 
-All equal scipy, whose import takes as long as printing a stored table, or three times as long (`scipy.stats`).
+Wilson's interval, McNemar's p and Student's quantile equal scipy's. To import `scipy.special` would take 0.3 s of CPU
+time, half of what a command takes that prints a stored table.
 """
 
 from __future__ import annotations
@@ -52,10 +53,10 @@ def t_95(degrees: int) -> float:
     """Return the quantile of Student's t distribution at 0.975, by bisection of its closed form.
 
     Args:
-        degrees: of freedom.
+        degrees: degrees of freedom, at least 1.
 
     Raises:
-        ValueError: no degree of freedom.
+        ValueError: fewer than 1.
     """
     if degrees < 1:
         raise ValueError(f"degrees must be at least 1, got {degrees}")
