@@ -21,6 +21,7 @@ ROOMS = (
     "errors",
     "shadowing",
     "broken_pipe",
+    "collector",
     "keys",
     "pool",
     "files",
@@ -57,6 +58,7 @@ BENCH_MAY_USE = {
 # No file here imports torch, neither itself nor by what it imports. A folder stands for all of its files.
 TORCH_FREE = (
     "errors.py",
+    "collector.py",
     "shadowing.py",
     "keys.py",
     "pool.py",
@@ -110,6 +112,7 @@ REPORTS_MAY_USE = {
     "metrics",
     "paper",
     "broken_pipe",
+    "collector",
     "records",
     "tables",
 }
