@@ -92,6 +92,8 @@ def test_the_table_pairs_the_models_on_every_part(tmp_path: Path) -> None:
     assert column(table, "mast_debug - ast_debug") == {"50 %": 50, "100 %": 25}
     gain = table.rows[0].cells["mast_debug - ast_debug"]
     assert gain.ci is not None and gain.ci[0] <= 50 <= gain.ci[1]
+    (beyond,) = (note for note in table.notes if "Beyond the spread" in note)
+    assert "the models differ in 2 of 2 rows: 50 % (+50.0 points), 100 % (+25.0 points)." in beyond
     assert comparisons(inputs.records, "esc50") == equal_macs_groups(inputs.records, "esc50") == []
     drawn = draw_data_efficiency(inputs)
     assert drawn is not None and "50 % ast_debug 25.0 %, mast_debug 75.0 %" in drawn.alt

@@ -6,7 +6,7 @@ The paper has no such table: nothing here is quoted.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 
@@ -19,7 +19,7 @@ from reproduce.records.selection import component_groups
 from reproduce.tables.base import POINTS, Cell, Column, Row, Table, TableInputs, measured, not_run, register_table
 from reproduce.tables.cells import MIB
 from reproduce.tables.comparison import compared, one_or_blocks
-from reproduce.tables.notes import CONFIDENT, MeanDifference, mean_difference
+from reproduce.tables.notes import MeanDifference, beyond_runs_notes, difference_cell, mean_difference
 
 DATASET = "esc50"
 STEP = Column("step", "Gain over the row above", POINTS, 1)
@@ -100,7 +100,7 @@ def _path(inputs: TableInputs, group: Sequence[TrainedRun], name: str) -> Table:
     table = compared(inputs, rows, name, tests=False)
     steps = path_steps(inputs, group)
     table = _with_steps(table, rows, steps, STEP)
-    notes = (*table.notes, *NOTES, *_rate_notes(group), *_verdict(steps.values(), "the added component"))
+    notes = (*table.notes, *NOTES, *_rate_notes(group), *_verdict(steps, "the added component"))
     return replace(table, notes=notes, blocks=_without_block(inputs, group, name))
 
 
@@ -129,7 +129,7 @@ def _without_block(inputs: TableInputs, group: Sequence[TrainedRun], name: str) 
         if label != MAST
     }
     table = _with_steps(compared(inputs, rows, f"{name} without", tests=False), rows, steps, LOSS)
-    notes = (*table.notes, *_verdict(steps.values(), "the missing component"))
+    notes = (*table.notes, *_verdict(steps, "the missing component"))
     return (replace(table, title=f"{table.title}: MAST without one component", notes=notes),)
 
 
@@ -143,7 +143,7 @@ def _with_steps(
             continue
         cells = {**row.cells, ACTIVATIONS.key: _activations(by_row[row.label][0])}
         if row.label in steps:
-            cells[column.key] = _step_cell(steps[row.label])
+            cells[column.key] = difference_cell(steps[row.label].difference)
         rows.append(Row(row.key, row.label, cells))
     scores = sum(c.unit == "%" for c in table.columns)
     costs = [replace(c, decimals=3) if c.unit == "G" else c for c in table.columns[scores:]]  # small models
@@ -158,25 +158,7 @@ def _activations(run: TrainedRun) -> Cell:
     return measured(saved / MIB, ACTIVATIONS.unit, "closed form, float32, on a CPU")
 
 
-def _step_cell(step: Step) -> Cell:
-    mean = step.difference
-    if mean is None:
-        return not_run(POINTS, "not run: the stored predictions are absent, or the rows share no test clip")
-    spread = "" if mean.over_runs is None else f"; [{mean.over_runs[0]:+.1f}, {mean.over_runs[1]:+.1f}] over runs"
-    where = f"paired, mean over {mean.seeds} seeds, bootstrap over {mean.units} {mean.unit}s{spread}"
-    return Cell(measured=mean.value, unit=POINTS, conditions=where, ci=(mean.low, mean.high))
-
-
-def _verdict(steps: Iterable[Step], what: str) -> list[str]:
+def _verdict(steps: Mapping[str, Step], what: str) -> list[str]:
     """Which gains exceed the spread over training runs."""
-    known = [(s.label, s.difference) for s in steps if s.difference is not None and s.difference.over_runs is not None]
-    if not known:
-        return []
-    shown = [f"{label} ({mean.value:+.1f} points)" for label, mean in known if mean.is_shown]
-    tests = len(known)
-    return [
-        "Intervals of gains: 95 % bootstrap of the paired difference by recording. Beyond the spread over folds and "
-        f"seeds (corrected for overlapping training sets, Nadeau & Bengio 2003), {what} changes the score in "
-        f"{len(shown)} of {tests} rows: {', '.join(shown) or 'none'}. Of {tests} tests {CONFIDENT * tests:.1f} are "
-        "expected by chance."
-    ]
+    gains = {step.label: step.difference for step in steps.values()}
+    return beyond_runs_notes(gains, "gains", f"{what} changes the score")

@@ -10,17 +10,25 @@ from reproduce.metrics.intervals import wilson_interval
 from reproduce.records.pooled import Pooled, pooled, runs_of_all
 from reproduce.records.runs import TrainedRun
 from reproduce.records.selection import data_efficiency_groups
-from reproduce.tables.base import POINTS, Cell, Column, Row, Table, TableInputs, measured, not_run, register_table
+from reproduce.tables.base import POINTS, Cell, Column, Row, Table, TableInputs, measured, register_table
 from reproduce.tables.comparison import one_or_blocks
-from reproduce.tables.notes import mean_difference, problem_notes, protocol_notes, run_title
+from reproduce.tables.notes import (
+    MeanDifference,
+    beyond_runs_notes,
+    difference_cell,
+    mean_difference,
+    problem_notes,
+    protocol_notes,
+    run_title,
+)
 from reproduce.tables.units import wilson_note
 
 DATASET = "esc50"
 NAME, TITLE = "data_efficiency", "top-1 by training clips"
 NOTE = (
     "Parts of the training clips are drawn class by class, by the seed; the smaller part is within the larger one, and "
-    "both models train on the same clips. Epochs grow as the clips shrink, so that every row has about equally many "
-    "optimiser steps. Test clips are the same in every row."
+    "both models train on the same clips. The epochs above are those on all clips: they grow as the clips shrink, so "
+    "that every row has about equally many optimiser steps. Test clips are the same in every row."
 )
 
 
@@ -81,20 +89,38 @@ def _block(inputs: TableInputs, group: Sequence[TrainedRun], name: str) -> Table
     columns = [Column("clips", "Training clips", "", 0), Column("epochs", "Epochs", "", 0)]
     columns += [Column(model, model, "%", 1) for model in models]
     columns += [Column(f"{model} - {models[0]}", f"{model} - {models[0]}", POINTS, 1) for model in models[1:]]
+    differences = [_differences(inputs, part, models[0]) for part in parts]
     rows = tuple(
-        Row(f"{part.fraction:g}", f"{100 * part.fraction:g} %", _cells(inputs, part, models[0])) for part in parts
+        Row(f"{part.fraction:g}", _label(part), _cells(part, models[0], of_part))
+        for part, of_part in zip(parts, differences, strict=True)
     )
+    labelled = {
+        f"{_label(part)}{f', {model}' if len(of_part) > 1 else ''}": difference
+        for part, of_part in zip(parts, differences, strict=True)
+        for model, difference in of_part.items()
+    }
     whole = [run for run in group if run.train_fraction == parts[-1].fraction] if parts else list(group)
     notes = (
         *protocol_notes(whole, wilson_note(inputs, whole)),
         NOTE,
-        "Differences: 95 % bootstrap of the paired difference by recording, of the means over seeds.",
+        *beyond_runs_notes(labelled, "differences", "the models differ"),
         *problem_notes(group),
     )
     return Table(name, f"{run_title(group)}: {TITLE}", tuple(columns), rows, notes=notes, runs=tuple(group))
 
 
-def _cells(inputs: TableInputs, part: Part, first: str) -> dict[str, Cell]:
+def _label(part: Part) -> str:
+    return f"{100 * part.fraction:g} %"
+
+
+def _differences(inputs: TableInputs, part: Part, first: str) -> dict[str, MeanDifference | None]:
+    """Model -> its paired difference to the first on this part; empty where the first has no run on it."""
+    if first not in part.runs:
+        return {}
+    return {model: mean_difference(inputs, part.runs[first], part.runs[model]) for model in part.runs if model != first}
+
+
+def _cells(part: Part, first: str, differences: Mapping[str, MeanDifference | None]) -> dict[str, Cell]:
     cells = {
         "clips": measured(part.clips, "", "mean over runs"),
         "epochs": measured(part.epochs, "", "recipe"),
@@ -110,15 +136,4 @@ def _cells(inputs: TableInputs, part: Part, first: str) -> dict[str, Cell]:
             seeds=score.seeds if several else (),
             sd=score.seed_sd if several else None,
         )
-        if model != first and first in part.runs:
-            cells[f"{model} - {first}"] = _difference(inputs, part, first, model)
-    return cells
-
-
-def _difference(inputs: TableInputs, part: Part, first: str, second: str) -> Cell:
-    mean = mean_difference(inputs, part.runs[first], part.runs[second])
-    if mean is None:
-        return not_run(POINTS, "not run: the stored predictions are absent")
-    spread = "" if mean.over_runs is None else f"; [{mean.over_runs[0]:+.1f}, {mean.over_runs[1]:+.1f}] over runs"
-    where = f"paired, mean over {mean.seeds} seeds, bootstrap over {mean.units} {mean.unit}s{spread}"
-    return Cell(measured=mean.value, unit=POINTS, conditions=where, ci=(mean.low, mean.high))
+    return cells | {f"{model} - {first}": difference_cell(mean) for model, mean in differences.items()}

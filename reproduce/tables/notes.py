@@ -18,7 +18,7 @@ from reproduce.records.pooled import common_runs, pooled
 from reproduce.records.predictions import load_predictions
 from reproduce.records.runs import ScoredRun, TrainedRun
 from reproduce.records.selection import searches
-from reproduce.tables.base import Column, TableInputs
+from reproduce.tables.base import POINTS, Cell, Column, TableInputs, not_run
 from reproduce.tables.conditions import counted, epochs_text, input_text
 from reproduce.tables.score_cells import mcnemar_text
 from reproduce.tables.scores import correct_clips
@@ -92,8 +92,8 @@ def protocol_notes(group: Sequence[TrainedRun], intervals: str = "") -> list[str
     epochs = " or ".join(dict.fromkeys(epochs_text(r.recipe) for r in group))
     notes.append(
         f"Every model: {epochs}, {_training_text(recipe, lr)}, mixup {recipe.mixup:g}, SpecAugment "
-        f"{recipe.freq_mask}/{recipe.time_mask}, input 1 x {input_text(front_end)} at a "
-        f"{front_end.frame_shift_ms:g} ms hop, from {run.weights}; {_regularisation_text(recipe)}; "
+        f"{recipe.freq_mask}/{recipe.time_mask}, input 1 x {input_text(front_end)} with a "
+        f"hop of {front_end.frame_shift_ms:g} ms, from {run.weights}; {_regularisation_text(recipe)}; "
         f"{_crop_text(run)}weights of the last epoch."
     )
     return notes
@@ -250,6 +250,35 @@ def mean_difference(
     """The difference of two models on clips with one label; None without stored predictions or common clips."""
     outcomes = _paired_outcomes(inputs, first, second)
     return None if isinstance(outcomes, str) else outcomes.difference(DEFAULT_HEAD)
+
+
+def difference_cell(mean: MeanDifference | None) -> Cell:
+    """The difference with its interval over units; the interval over training runs is among its conditions."""
+    if mean is None:
+        return not_run(POINTS, "not run: the stored predictions are absent, or the runs share no test clip")
+    spread = "" if mean.over_runs is None else f"; [{mean.over_runs[0]:+.1f}, {mean.over_runs[1]:+.1f}] over runs"
+    where = f"paired, mean over {mean.seeds} seeds, bootstrap over {mean.units} {mean.unit}s{spread}"
+    return Cell(measured=mean.value, unit=POINTS, conditions=where, ci=(mean.low, mean.high))
+
+
+def beyond_runs_notes(differences: Mapping[str, MeanDifference | None], plural: str, finding: str) -> list[str]:
+    """In which rows of a table a difference exceeds the spread over training runs; none where no row has two runs.
+
+    Args:
+        differences: row's label -> its difference.
+        plural: what the table calls them.
+        finding: what a row shows whose interval excludes 0.
+    """
+    known = {label: mean for label, mean in differences.items() if mean is not None and mean.over_runs is not None}
+    if not known:
+        return []
+    shown = [f"{label} ({mean.value:+.1f} points)" for label, mean in known.items() if mean.is_shown]
+    tests = len(known)
+    return [
+        f"Intervals of {plural}: 95 % bootstrap of the paired difference by recording. Beyond the spread over folds "
+        f"and seeds (corrected for overlapping training sets, Nadeau & Bengio 2003), {finding} in {len(shown)} of "
+        f"{tests} rows: {', '.join(shown) or 'none'}. Of {tests} tests {CONFIDENT * tests:.1f} are expected by chance."
+    ]
 
 
 @dataclass(frozen=True, kw_only=True)
