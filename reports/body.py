@@ -15,7 +15,7 @@ from reports.plots.comparisons import by_width
 from reports.source import Source
 from reproduce.records.runs import TrainedRun
 from reproduce.tables import Table
-from reproduce.tables.speed import is_main_part, ratios_of
+from reproduce.tables.speed import is_main_part, ratios_by_machine, ratios_of
 
 REAL_AUDIO = ("esc50", "equal_macs", "components", "pooling")
 PAPER_TABLES = ("table2", "table3", "table4", "table5", "ablations", "table6")
@@ -143,11 +143,12 @@ def _time(source: Source) -> tuple[Block, ...]:
         "ratio is taken round by round. The times themselves are in an appendix."
     )
     main = [part for part in with_blocks(source.table("speed")) if part.rows and is_main_part(part)]
-    # One table per machine: the first with ratios, which is the widest contest. The figure shows them all.
+    # Of every machine the first table with ratios, which is its widest contest. The figure shows them all.
     ratios = [part for part in map(ratios_of, main) if part.rows]
-    by_machine = {part.runs[0].environment.machine: part for part in reversed(ratios)}
-    benches = [part for part in ratios if part is by_machine[part.runs[0].environment.machine]] or main
-    grids = (grid_of(part, see=SEE["speed"], command=command_of("speed"), notes=False) for part in benches)
+    widest = {part.runs[0].environment.machine: part for part in reversed(ratios)}
+    benches = [part for part in ratios if part is widest[part.runs[0].environment.machine]] or main
+    shown = [ratios_by_machine(benches)] if len(widest) > 1 else benches
+    grids = (grid_of(part, see=SEE["speed"], command=command_of("speed"), notes=False) for part in shown)
     return (
         Paragraph(text=words(intro)),
         *figure_blocks(source, "speed"),

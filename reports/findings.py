@@ -18,7 +18,7 @@ from reports.source import Source
 from reproduce.experiments.recipe import SCRATCH
 from reproduce.records.contests import is_mixed, time_ratio
 from reproduce.records.measured_runs import CostRun, SpeedRun
-from reproduce.records.pooled import runs_of_all
+from reproduce.records.pooled import runs_side_by_side
 from reproduce.records.runs import TrainedRun
 from reproduce.records.selection import component_groups
 from reproduce.tables import MEASURED, NOT_RUN
@@ -240,7 +240,7 @@ def components_finding(source: Source) -> tuple[Paragraph, ...]:
         return ()
     certain = [label for label, mean in known if mean.is_shown]
     others = [label for label, mean in known if not mean.is_shown and not mean.low <= 0 <= mean.high]
-    shared = next((runs for runs in runs_of_all(path_rows(groups[0])).values() if runs), None)
+    shared = next((runs for runs in runs_side_by_side(path_rows(groups[0])).values() if runs), None)
     spread = runs_text(shared) if shared else "folds and seeds"
     text = f"Beyond the spread over {spread} the score changes with: {joined(certain) or 'no component'}."
     if others:

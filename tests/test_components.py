@@ -24,14 +24,20 @@ from reproduce.tables import Table, build
 RIGHT = ("1100", "1110", "1100", "1111")  # of the first rows of the path: 50, 75, 50 and 100 %
 
 
-def variant_runs(folder: Path, label: str, right: str, folds: str = "12") -> list[RunRecord]:
+def variant_runs(folder: Path, label: str, right: str, folds: str = "12", seed: int = 0) -> list[RunRecord]:
     """Folds of a row of the path, each clip right as the digits say."""
     variants = {v.label: v for v in (*path_to_mast("debug"), *mast_without("debug"))}
     variant = variants[label]
     on = {"recipe_name": COMPONENTS, "model_config": json.loads(json.dumps(dict(variant.config)))}
     return [
         make_stored_run(
-            folder, variant.model, make_predictions(right * 4, fold), fold, key=f"{label} {fold}", experiment=on
+            folder,
+            variant.model,
+            make_predictions(right * 4, fold),
+            fold,
+            seed,
+            key=f"{label} {seed} {fold}",
+            experiment=on,
         )
         for fold in folds
     ]
@@ -64,6 +70,21 @@ def test_gains_are_those_of_the_scores_that_the_table_shows(tmp_path: Path, reco
     shown, table = components(tmp_path, records), components(tmp_path, [*records, *more])
     assert [column(table, name) for name in ("top1", "step")] == [column(shown, name) for name in ("top1", "step")]
     assert any("Left out" in note and "2 runs" in note for note in table.notes)
+
+
+def test_a_seed_that_one_row_lacks_counts_in_the_others(tmp_path: Path, records: list[RunRecord]) -> None:
+    labels = [variant.label for variant in path_to_mast("debug")][:4]
+    more = [
+        variant_runs(tmp_path, label, right, seed=1)
+        for label, right in zip(labels[:3], ("1000", "1110", "1110"), strict=True)
+    ]
+    half = variant_runs(tmp_path, labels[3], "0000", "1", seed=1)
+    table = components(tmp_path, [*records, *(run for runs in more for run in runs), *half])
+    assert column(table, "top1") == dict(zip(labels, (37.5, 75, 62.5, 100), strict=True))
+    # Over the seeds that both rows have: two, two, and the first alone.
+    assert column(table, "step") == dict(zip(labels[1:], (37.5, -12.5, 50), strict=True))
+    assert any("rows have different ones" in note for note in table.notes)
+    assert any("Left out" in note and "1 run" in note for note in table.notes)
 
 
 def test_a_row_whose_row_above_was_not_run_has_no_gain(tmp_path: Path, records: list[RunRecord]) -> None:

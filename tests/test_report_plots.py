@@ -340,6 +340,23 @@ def test_two_machines_have_a_speed_up_each() -> None:
     }
 
 
+@pytest.mark.parametrize("newer_first", [True, False])
+def test_of_equal_conditions_in_two_benches_the_newest_counts(newer_first: bool) -> None:
+    both = ("mast_tiny", "ast_tiny")
+    old, new = (
+        [
+            replace(run, key=f"{run.key} {bench}", created=created, experiment={**run.experiment, "bench": bench})
+            for run in (timed("mast_tiny", both, 1.0), timed("ast_tiny", both, ratio))
+        ]
+        for bench, created, ratio in (
+            ("models", "2026-01-01T00:00:00", 2.0),
+            ("side by side", "2026-01-02T00:00:00", 3.0),
+        )
+    )
+    (found,) = speed_ups(Records.of([*new, *old] if newer_first else [*old, *new]).of_kind(SpeedRun))
+    assert found.times[1] == 3.0
+
+
 def test_a_model_that_failed_to_run_has_no_speed_up() -> None:
     both = ("mast_tiny", "ast_tiny")
     failed = replace(timed("ast_tiny", both, 2.0, latency_s=None), details={"failure": "out of memory"})

@@ -18,7 +18,7 @@ from reproduce.records.records import Records
 from reproduce.records.store import append_record, as_stored
 from reproduce.tables import Cell, Table, TableInputs, table_specs
 from reproduce.tables.render import render
-from reproduce.tables.speed import ratios_of
+from reproduce.tables.speed import ratios_by_machine, ratios_of
 
 ENVIRONMENT = {
     "device": "invented CPU",
@@ -183,6 +183,17 @@ def test_the_ratios_of_a_block_stand_alone_under_their_conditions() -> None:
     assert row(ratios, labels[0])["ms"].measured == block_ratio(block, labels[0])
     assert ratios.name != block.name and ratios.runs == block.runs
     assert {column.key for column in ratios.columns} == {key for r in ratios.rows for key in r.cells}
+
+
+def test_machines_stand_side_by_side_and_a_ratio_that_one_lacks_stays_empty_there() -> None:
+    here = ratios_of(block_of("side by side", *make_mixed_contest()))
+    there = ratios_of(block_of("models", *make_contest(5.0, mode="inference", preset="base", batch=1)))
+    both = ratios_by_machine([here, replace(there, rows=(*there.rows, here.rows[0]))])
+    assert [column.title for column in both.columns] == ["invented CPU, 2 threads", "±"] * 2
+    assert len(both.rows) == 7
+    shared, alone = both.rows[0].cells, both.rows[-1].cells
+    assert shared["ms 0"] == shared["ms 1"] == here.rows[0].cells["ms"]
+    assert "ms 0" not in alone and alone["ms 1"].measured == 5.0
 
 
 def block_ratio(block: Table, label: str) -> float | None:

@@ -25,7 +25,7 @@ from reports.plots.base import (
     tip,
 )
 from reports.scores import Score, headline_score
-from reproduce.records.pooled import runs_of_all
+from reproduce.records.pooled import runs_side_by_side
 from reproduce.records.runs import TrainedRun
 from reproduce.records.selection import component_groups
 from reproduce.tables import TableInputs
@@ -53,8 +53,8 @@ class PathPoint:
 
 
 def path_points(group: Sequence[TrainedRun]) -> list[PathPoint]:
-    """The models of the path that were run, over the folds and seeds that all have; [] where they share none."""
-    shared = runs_of_all(path_rows(group))
+    """The models of the path that were run, over the folds that all have; [] where they share none."""
+    shared = runs_side_by_side(path_rows(group))
     return [
         PathPoint(
             number=number,

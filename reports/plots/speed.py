@@ -68,13 +68,16 @@ def draw_speed(inputs: TableInputs) -> Drawn | None:
 
 
 def speed_ups(runs: Iterable[SpeedRun]) -> list[SpeedUp]:
-    """AST over MAST for every set of conditions under which both were timed; failures are left out."""
+    """AST over MAST for every set of conditions under which both were timed; failures are left out.
+
+    Of contests under the same conditions in several benches the newest counts.
+    """
     contests: dict[tuple[str, ...], dict[str, SpeedRun]] = {}
     for run in runs:
         if (name := candidate_name(run)).split(" ")[-1] != SQUARE:
             key = run.environment.machine, run.conditions_key, run.precision
             contests.setdefault(key, {})[family(name)] = run
-    timings = []
+    newest: dict[tuple[str, str], SpeedUp] = {}
     for contest in contests.values():
         ast, mast = contest.get("ast"), contest.get("mast")
         if ast is None or mast is None or ast.failure or mast.failure:
@@ -83,8 +86,11 @@ def speed_ups(runs: Iterable[SpeedRun]) -> list[SpeedUp]:
         if times is None:
             continue
         macs = {rule: ast.metric(rule) / mast.metric(rule) for rule in RULES}
-        timings.append(SpeedUp(label=conditions_label(ast), run=ast, times=times, macs=macs))
-    return timings
+        speed_up = SpeedUp(label=conditions_label(ast), run=ast, times=times, macs=macs)
+        place = ast.environment.machine, speed_up.label
+        if place not in newest or ast.created >= newest[place].run.created:
+            newest[place] = speed_up
+    return list(newest.values())
 
 
 def conditions_label(run: SpeedRun) -> str:

@@ -13,7 +13,7 @@ from itertools import pairwise
 from reproduce.datasets import dataset_spec
 from reproduce.experiments.components import MAST, MEANINGS, Variant, common_rate, mast_without, path_to_mast
 from reproduce.experiments.presets import DEMO
-from reproduce.records.pooled import runs_of_all
+from reproduce.records.pooled import runs_side_by_side
 from reproduce.records.runs import TrainedRun
 from reproduce.records.selection import component_groups
 from reproduce.tables.base import POINTS, Cell, Column, Row, Table, TableInputs, measured, not_run, register_table
@@ -28,7 +28,8 @@ ACTIVATIONS = Column("activations", "Activations", "MiB/clip", 2)
 TITLE = "from AST to MAST, one component at a time"
 NOTES = (
     *MEANINGS,
-    "Every row has the same learning rate; only the component changes from row to row.",
+    "Every row has the same learning rate; only the component changes from row to row. A gain is over the folds and "
+    "seeds that both rows have.",
     "Activations: what autograd keeps of one clip between forward and backward pass, in float32, by a closed form.",
 )
 
@@ -76,8 +77,8 @@ def path_steps(inputs: TableInputs, group: Sequence[TrainedRun]) -> dict[str, St
 
 
 def _on_shared_runs(rows: dict[str, list[TrainedRun]]) -> dict[str, list[TrainedRun]]:
-    """The rows on the folds and seeds that all have; unchanged where they share none."""
-    shared = runs_of_all(rows)
+    """The rows on the folds that all have, each with its whole seeds; unchanged where they share none."""
+    shared = runs_side_by_side(rows)
     return shared if all(shared.values()) else rows
 
 
@@ -97,7 +98,7 @@ def _rows(group: Sequence[TrainedRun], variants: Sequence[Variant]) -> dict[str,
 
 def _path(inputs: TableInputs, group: Sequence[TrainedRun], name: str) -> Table:
     rows = path_rows(group)
-    table = compared(inputs, rows, name, tests=False)
+    table = compared(inputs, rows, name, tests=False, keep=runs_side_by_side)
     steps = path_steps(inputs, group)
     table = _with_steps(table, rows, steps, STEP)
     notes = (*table.notes, *NOTES, *_rate_notes(group), *_verdict(steps, "the added component"))
@@ -128,7 +129,8 @@ def _without_block(inputs: TableInputs, group: Sequence[TrainedRun], name: str) 
         for label, runs in shared.items()
         if label != MAST
     }
-    table = _with_steps(compared(inputs, rows, f"{name} without", tests=False), rows, steps, LOSS)
+    table = compared(inputs, rows, f"{name} without", tests=False, keep=runs_side_by_side)
+    table = _with_steps(table, rows, steps, LOSS)
     notes = (*table.notes, *_verdict(steps, "the missing component"))
     return (replace(table, title=f"{table.title}: MAST without one component", notes=notes),)
 

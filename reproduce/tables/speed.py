@@ -128,6 +128,29 @@ def ratios_of(part: Table) -> Table:
     return replace(part, name=name, title=title, columns=columns, rows=tuple(rows), notes=())
 
 
+def ratios_by_machine(parts: Sequence[Table]) -> Table:
+    """The ratios of time on several machines, two columns each.
+
+    Args:
+        parts: of `ratios_of`, one per machine.
+    """
+    columns: list[Column] = []
+    cells: dict[str, dict[str, Cell]] = {}
+    for number, part in enumerate(parts):
+        names = {"ms": f"ms {number}", "spread": f"spread {number}"}
+        columns += [Column(names["ms"], part.runs[0].environment.machine, "x", 2), Column(names["spread"], "±", "%", 1)]
+        for row in part.rows:
+            here = {name: row.cells[key] for key, name in names.items() if key in row.cells}
+            cells[row.label] = cells.get(row.label, {}) | here
+    return Table(
+        "speed, ratios by machine",
+        "Time of both models and their peers; ratios",
+        columns=tuple(columns),
+        rows=tuple(Row(label, label, found) for label, found in cells.items()),
+        runs=tuple(run for part in parts for run in part.runs),
+    )
+
+
 def _benches(records: Sequence[SpeedRun]) -> list[str]:
     names = {record.bench for record in records}
     return [*(bench for bench in BENCHES if bench in names or bench in EXPECTED), *sorted(names - set(BENCHES))]
