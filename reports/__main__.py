@@ -7,6 +7,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+import reproduce.blas  # noqa: F401  # the first, before NumPy
 from reproduce.broken_pipe import until_reader_leaves
 from reproduce.collector import freeze_modules
 from reproduce.errors import InputError

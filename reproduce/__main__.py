@@ -6,6 +6,7 @@ import signal
 import sys
 from collections.abc import Sequence
 
+import reproduce.blas  # noqa: F401  # the first, before NumPy
 from reproduce.broken_pipe import until_reader_leaves
 from reproduce.cli.parser import build_parser
 from reproduce.errors import InputError

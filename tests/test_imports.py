@@ -20,6 +20,7 @@ COUNTING_LIBRARIES = {"fvcore", "ptflops"}  # in complexity.py alone
 ROOMS = (
     "errors",
     "shadowing",
+    "blas",
     "broken_pipe",
     "collector",
     "keys",
@@ -58,6 +59,7 @@ BENCH_MAY_USE = {
 # No file here imports torch, neither itself nor by what it imports. A folder stands for all of its files.
 TORCH_FREE = (
     "errors.py",
+    "blas.py",
     "collector.py",
     "shadowing.py",
     "keys.py",
@@ -111,6 +113,7 @@ REPORTS_MAY_USE = {
     "files",
     "metrics",
     "paper",
+    "blas",
     "broken_pipe",
     "collector",
     "records",
