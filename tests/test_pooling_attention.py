@@ -257,7 +257,8 @@ def test_auto_on_a_cpu_is_chunked_beyond_262144_scores() -> None:
 @pytest.mark.skipif(not CPUINFO.exists(), reason="/proc/cpuinfo lists the instruction sets on Linux alone")
 @pytest.mark.skipif(not hasattr(torch.cpu, "get_capabilities"), reason="this torch cannot tell whether a CPU has AMX")
 def test_amx_is_found_where_the_system_lists_it() -> None:
-    assert ("amx_bf16" in instruction_sets()) == pooling_attention.AMX_BFLOAT16
+    # A kernel without support for it does not list what the processor has.
+    assert pooling_attention.AMX_BFLOAT16 or "amx_bf16" not in instruction_sets()
 
 
 def test_auto_on_a_cpu_with_amx_is_folded_in_bfloat16_without_gradients(monkeypatch: pytest.MonkeyPatch) -> None:
