@@ -15,7 +15,7 @@ import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import fields
 from datetime import UTC, datetime
-from functools import partial
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -32,6 +32,7 @@ from reproduce.records.runs import BaselineRun, ClusteringRun, Environment, Run,
 
 Named = TypeVar("Named")
 CONTENT = ("train_content_sha256", "test_content_sha256")  # in a record's `dataset`
+KEPT_ITEMS = 4096  # items of costs; a model has some 300
 NOT_IDENTITY = ("clusters",)  # depends on the features, so it is unknown before they are read
 
 
@@ -241,7 +242,7 @@ def _cost(record: RunRecord) -> CostRun:
         input_size=_size(experiment["input_size"]),
         num_classes=experiment["num_classes"],
         shapes=tuple(_named(BlockShape, shape, _SHAPE) for shape in details.get("shapes", ())),
-        items=tuple(_named(CostItem, item, _ITEM) for item in details.get("items", ())),
+        items=tuple(map(_item, details.get("items", ()))),
         libraries={_text(name): _number(macs) for name, macs in details.get("libraries", {}).items()},
         code=str(details.get("code", "")),
     )
@@ -310,6 +311,18 @@ def _named(kind: Callable[..., Named], stored: Any, fields: _Fields) -> Named:
     return kind(**{name: read(values[name]) for name, read in fields.items() if name in values})
 
 
+def _item(stored: Any) -> CostItem:
+    """An item of a cost: an object, or in older records a list of its values."""
+    values = [stored[name] for name in ("block", "kind", "macs")] if isinstance(stored, Mapping) else stored
+    return _cost_item(*values)
+
+
+@lru_cache(maxsize=KEPT_ITEMS, typed=True)
+def _cost_item(block: Any, kind: Any, macs: Any) -> CostItem:
+    """One object for equal items: records of the same models by other code repeat nearly all of them."""
+    return CostItem(block=_text(block), kind=_text(kind), macs=_number(macs))
+
+
 def _number(stored: Any) -> float:
     """A stored number. Raises TypeError for anything else."""
     if type(stored) not in (int, float):
@@ -327,7 +340,6 @@ _SHAPE: _Fields = {
     "block": _text, "tokens": _number, "freq": _number, "time": _number, "width": _number, "prefix_tokens": _number,
 }  # fmt: skip
 _PROBLEM: _Fields = {"clip_id": _text, "reason": _text, "fatal": bool, "message": _text}
-_ITEM: _Fields = {"block": _text, "kind": _text, "macs": _number}
 READERS: Mapping[str, Callable[[RunRecord], Run]] = {
     "train": lambda record: _trained(record, TrainedRun),
     "search": lambda record: _trained(record, SearchRun),
