@@ -9,6 +9,7 @@ import pytest
 from sklearn.metrics import adjusted_rand_score, average_precision_score, homogeneity_score
 
 from reproduce.metrics.bootstrap import (
+    DRAWS_AT_ONCE,
     centred,
     clustered_replicates,
     map_replicates,
@@ -47,6 +48,13 @@ def test_the_seed_decides_the_resamples() -> None:
     resample_counts.cache_clear()
     assert np.array_equal(first, resample_counts(20, seed=1))
     assert not np.array_equal(resample_counts(20, seed=1), resample_counts(20, seed=2))
+
+
+@pytest.mark.parametrize("n", [1, 7, 1000, DRAWS_AT_ONCE // 3, DRAWS_AT_ONCE + 1])
+def test_resamples_are_those_of_one_draw_after_the_other(n: int) -> None:
+    rng = np.random.default_rng(5)
+    expected = [np.bincount(rng.integers(n, size=n), minlength=n) for _ in range(4)]
+    assert np.array_equal(resample_counts(n, resamples=4, seed=5), np.stack(expected, axis=1))
 
 
 @pytest.mark.parametrize(("n", "resamples"), [(0, 10), (10, 0)])

@@ -24,6 +24,7 @@ import numpy as np
 
 RESAMPLES, MAP_RESAMPLES = 1000, 500  # an mAP over AudioSet's 15,818 clips and 527 classes takes 10 ms per resample
 SEED = 0
+DRAWS_AT_ONCE = 2**18  # of several resamples: they are those that one resample after the other would draw
 
 
 @lru_cache(maxsize=8)
@@ -39,8 +40,11 @@ def resample_counts(n: int, resamples: int = RESAMPLES, seed: int = SEED) -> np.
         raise ValueError(f"a bootstrap needs clips and resamples, got {n} and {resamples}")
     rng = np.random.default_rng(seed)
     counts = np.empty((n, resamples), np.uint8)  # 256 draws of one clip have a probability below 1e-500
-    for resample in range(resamples):
-        counts[:, resample] = np.bincount(rng.integers(n, size=n), minlength=n)
+    step = max(1, DRAWS_AT_ONCE // n)
+    for start in range(0, resamples, step):
+        several = min(step, resamples - start)
+        draws = rng.integers(n, size=(several, n)) + n * np.arange(several)[:, None]
+        counts[:, start : start + several] = np.bincount(draws.ravel(), minlength=n * several).reshape(several, n).T
     counts.flags.writeable = False
     return counts
 
