@@ -25,7 +25,7 @@ from reproduce.tables import MEASURED, NOT_RUN
 from reproduce.tables.base import MEGA
 from reproduce.tables.components import path_rows, path_steps
 from reproduce.tables.glance import baseline_score, baselines_of
-from reproduce.tables.notes import CONFIDENT, MeanDifference, mean_difference
+from reproduce.tables.notes import CONFIDENT, MeanDifference, mean_difference, points_texts
 from reproduce.tables.speed import EXPECTED, SIDE_BY_SIDE
 
 RATIO, COST_UNITS = "x", ("G", "M")
@@ -231,15 +231,16 @@ def components_finding(source: Source) -> tuple[Paragraph, ...]:
     """Which components of MAST change the score beyond the spread over training runs; nothing where none can tell."""
     groups = [group for group in component_groups(source.inputs.records, "esc50") if not group[0].standin]
     steps = path_steps(source.inputs, groups[0]).values() if groups else ()
-    known = [
-        (f"{step.label.removeprefix('+ ')} ({step.difference.value:+.1f} points)", step.difference)
+    known = {
+        step.label.removeprefix("+ "): step.difference
         for step in steps
         if step.difference is not None and step.difference.over_runs is not None
-    ]
+    }
     if not known:
         return ()
-    certain = [label for label, mean in known if mean.is_shown]
-    others = [label for label, mean in known if not mean.is_shown and not mean.low <= 0 <= mean.high]
+    texts = points_texts(known)
+    certain = [texts[label] for label, mean in known.items() if mean.is_shown]
+    others = [texts[label] for label, mean in known.items() if not mean.is_shown and not mean.low <= 0 <= mean.high]
     shared = next((runs for runs in runs_side_by_side(path_rows(groups[0])).values() if runs), None)
     spread = runs_text(shared) if shared else "folds and seeds"
     text = f"Beyond the spread over {spread} the score changes with: {joined(certain) or 'no component'}."

@@ -84,6 +84,10 @@ def test_a_seed_that_one_row_lacks_counts_in_the_others(tmp_path: Path, records:
     # Over the seeds that both rows have: two, two, and the first alone.
     assert column(table, "step") == dict(zip(labels[1:], (37.5, -12.5, 50), strict=True))
     assert any("rows have different ones" in note for note in table.notes)
+    (beyond,) = (note for note in table.notes if "Beyond the spread" in note)
+    assert f"{labels[3]} (+50.0 points, 1 seed)" in beyond and f"{labels[1]} (+37.5 points)" in beyond
+    (paragraph,) = components_finding(Source(inputs_of(tmp_path, [*records, *(run for runs in more for run in runs)])))
+    assert f"{labels[3].removeprefix('+ ')} (+50.0 points, 1 seed)" in plain_text(paragraph.text)
     assert any("Left out" in note and "1 run" in note for note in table.notes)
 
 

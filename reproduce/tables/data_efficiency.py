@@ -89,15 +89,14 @@ def _block(inputs: TableInputs, group: Sequence[TrainedRun], name: str) -> Table
     columns = [Column("clips", "Training clips", "", 0), Column("epochs", "Epochs", "", 0)]
     columns += [Column(model, model, "%", 1) for model in models]
     columns += [Column(f"{model} - {models[0]}", f"{model} - {models[0]}", POINTS, 1) for model in models[1:]]
-    differences = [_differences(inputs, part, models[0]) for part in parts]
+    compared = [(part, _differences(inputs, part, models[0])) for part in parts]
     rows = tuple(
-        Row(f"{part.fraction:g}", _label(part), _cells(part, models[0], of_part))
-        for part, of_part in zip(parts, differences, strict=True)
+        Row(f"{part.fraction:g}", _label(part), _cells(part, models[0], differences)) for part, differences in compared
     )
     labelled = {
-        f"{_label(part)}{f', {model}' if len(of_part) > 1 else ''}": difference
-        for part, of_part in zip(parts, differences, strict=True)
-        for model, difference in of_part.items()
+        f"{_label(part)}{f', {model}' if len(differences) > 1 else ''}": difference
+        for part, differences in compared
+        for model, difference in differences.items()
     }
     whole = [run for run in group if run.train_fraction == parts[-1].fraction] if parts else list(group)
     notes = (

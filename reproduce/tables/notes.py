@@ -261,6 +261,13 @@ def difference_cell(mean: MeanDifference | None) -> Cell:
     return Cell(measured=mean.value, unit=POINTS, conditions=where, ci=(mean.low, mean.high))
 
 
+def points_texts(differences: Mapping[str, MeanDifference]) -> dict[str, str]:
+    """Label -> "label (+6.0 points)"; with its number of seeds where another difference has more."""
+    most = max((mean.seeds for mean in differences.values()), default=0)
+    fewer = {label: f", {counted(mean.seeds, 'seed')}" for label, mean in differences.items() if mean.seeds < most}
+    return {label: f"{label} ({mean.value:+.1f} points{fewer.get(label, '')})" for label, mean in differences.items()}
+
+
 def beyond_runs_notes(differences: Mapping[str, MeanDifference | None], plural: str, finding: str) -> list[str]:
     """In which rows of a table a difference exceeds the spread over training runs; none where no row has two runs.
 
@@ -272,7 +279,8 @@ def beyond_runs_notes(differences: Mapping[str, MeanDifference | None], plural: 
     known = {label: mean for label, mean in differences.items() if mean is not None and mean.over_runs is not None}
     if not known:
         return []
-    shown = [f"{label} ({mean.value:+.1f} points)" for label, mean in known.items() if mean.is_shown]
+    texts = points_texts(known)
+    shown = [texts[label] for label, mean in known.items() if mean.is_shown]
     tests = len(known)
     return [
         f"Intervals of {plural}: 95 % bootstrap of the paired difference by recording. Beyond the spread over folds "
