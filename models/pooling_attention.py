@@ -245,18 +245,21 @@ class PoolingAttention(nn.Module):
 
     def _pool(self, x: Tensor, pool: nn.Conv2d | None, norm: nn.Module) -> Tensor:
         """(B, tokens, H*D) to (B, pooled tokens, H, D)."""
+        if x.device.type != "cpu" or autocast_dtype("cpu") is None or not torch.is_grad_enabled():
+            return norm(self._convolved(x, pool))
+        # A CPU's backward pass of a strided depthwise convolution takes 5 to 20 times as long in bfloat16 as in
+        # float32 (oneDNN 3, EPYC), and one of LayerNorm is slower too. CUDA's autocast has LayerNorm in float32.
+        with torch.autocast("cpu", enabled=False):
+            return norm(self._convolved(at_least_float32(x), pool)).to(x.dtype)
+
+    def _convolved(self, x: Tensor, pool: nn.Conv2d | None) -> Tensor:
         prefix = self.plan.prefix_tokens
         pooled = x
         if pool is not None:
             pooled = pool_tokens(x[:, prefix:], self.plan.grid, pool, self.plan.num_heads, self.pool_layout)
             if prefix:
                 pooled = torch.cat((x[:, :prefix], pooled), dim=1)
-        heads = pooled.unflatten(-1, (self.plan.num_heads, self.plan.head_dim))
-        if x.device.type != "cpu" or autocast_dtype("cpu") is None or not torch.is_grad_enabled():
-            return norm(heads)
-        # A CPU's LayerNorm of bfloat16 makes a training step a tenth to a fifth longer; a forward pass alone a
-        # twentieth shorter. CUDA's autocast has float32.
-        return norm(at_least_float32(heads)).to(heads.dtype)
+        return pooled.unflatten(-1, (self.plan.num_heads, self.plan.head_dim))
 
     def _indices(self) -> tuple[Tensor, Tensor]:
         """Both indices on the tables' device: a model built on the meta device has them on the CPU."""

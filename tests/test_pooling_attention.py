@@ -297,17 +297,20 @@ def test_flex_on_a_gpu_takes_heads_of_16_and_more() -> None:
 
 
 class OperatorInputs(TorchDispatchMode):
-    """Counts operators, and collects the dtypes that are concatenated."""
+    """Lists operators, and collects the dtypes of the tensors that are concatenated or convolved."""
 
     def __init__(self) -> None:
         super().__init__()
         self.operators: list[str] = []
         self.concatenated: set[torch.dtype] = set()
+        self.convolved: set[torch.dtype] = set()
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         self.operators.append(str(func))
         if func is torch.ops.aten.cat.default:
             self.concatenated |= {tensor.dtype for tensor in args[0]}
+        if "convolution" in str(func):
+            self.convolved.add(args[0].dtype)
         return func(*args, **(kwargs or {}))
 
 
@@ -319,6 +322,17 @@ def test_folded_attention_concatenates_in_the_dtype_of_autocast() -> None:
     with torch.autocast("cpu", torch.bfloat16), OperatorInputs() as seen, torch.no_grad():
         module(make_tokens(module).float())
     assert seen.concatenated == {torch.bfloat16}
+
+
+def test_a_cpu_in_bfloat16_convolves_in_float32_where_gradients_are_needed() -> None:
+    module = make_attention((6, 9), (1, 2), (2, 2)).float()
+    x = make_tokens(module).float()
+    with torch.autocast("cpu", torch.bfloat16), OperatorInputs() as training:
+        module(x).sum().backward()
+    with torch.autocast("cpu", torch.bfloat16), OperatorInputs() as inference, torch.no_grad():
+        module(x)
+    assert training.convolved == {torch.float32}
+    assert inference.convolved == {torch.bfloat16}
 
 
 def test_folded_attention_makes_no_unit_vectors_per_forward_pass() -> None:
