@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+import re
 import subprocess
 import time
 from collections.abc import Iterable
@@ -117,18 +118,38 @@ def _cpuinfo() -> dict[str, str]:
 
 
 def cpu_name() -> str:
-    """Return the processor's model name from the system."""
-    return _cpuinfo().get("model name") or platform.processor() or platform.machine()
+    """Return a name of the processor that no other model has, if the system tells one: see `distinct_name`."""
+    return distinct_name(processor())
 
 
 def processor() -> str:
-    """Return the model name with vendor, family, model and stepping: virtual machines often shorten the name."""
+    """Return the model name from the system with vendor, family, model and stepping."""
     info = _cpuinfo()
+    name = info.get("model name") or platform.processor() or platform.machine()
     parts = [info[key] if key == "vendor_id" else f"{key} {info[key]}" for key in _IDENTITY if key in info]
-    return f"{cpu_name()} ({', '.join(parts)})" if parts else cpu_name()
+    return f"{name} ({', '.join(parts)})" if parts else name
 
 
 _IDENTITY = ("vendor_id", "cpu family", "model", "stepping", "CPU implementer", "CPU part")
+
+
+def distinct_name(full: str) -> str:
+    """Shorten a name that `processor` returned: "AMD EPYC (family 25, model 17)", "AMD EPYC 9654 96-Core Processor".
+
+    Virtual machines drop the number from the model name, and ARM's kernels tell none: processors of different speed
+    would share a name. Such a name keeps what identifies the processor.
+    """
+    name, _, identity = full.removesuffix(")").rpartition(" (")
+    if not name:
+        return full
+    if re.search(r"\d", name) and name not in _ARCHITECTURES:
+        return name
+    parts = [part.removeprefix("cpu ").removeprefix("CPU ") for part in identity.split(", ")]
+    kept = [part for part in parts if part.startswith(("family ", "model ", "implementer ", "part "))]
+    return f"{name} ({', '.join(kept)})" if kept else name
+
+
+_ARCHITECTURES = ("aarch64", "x86_64")
 
 
 def instruction_sets() -> list[str]:

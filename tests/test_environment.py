@@ -27,6 +27,7 @@ from reproduce.machine import (
     LoadWatch,
     available_memory_bytes,
     cpu_name,
+    distinct_name,
     git_commit,
     has_bfloat16,
     instruction_sets,
@@ -142,7 +143,25 @@ def test_processor_and_instruction_sets_are_those_of_cpuinfo() -> None:
     flags = set(cpuinfo.split())
     assert set(instruction_sets()) <= flags
     assert has_bfloat16() == bool({"avx512_bf16", "amx_bf16", "bf16"} & flags)
-    assert processor().startswith(cpu_name())
+    assert processor().startswith(cpu_name().split(" (")[0])
+    assert distinct_name(processor()) == cpu_name()
+
+
+@pytest.mark.parametrize(
+    ("full", "name"),
+    [
+        ("AMD EPYC (AuthenticAMD, cpu family 25, model 17, stepping 1)", "AMD EPYC (family 25, model 17)"),
+        ("Intel(R) Xeon(R) Processor (GenuineIntel, cpu family 6, model 207, stepping 2)",
+         "Intel(R) Xeon(R) Processor (family 6, model 207)"),
+        ("AMD EPYC 9654 96-Core Processor (AuthenticAMD, cpu family 25, model 17, stepping 1)",
+         "AMD EPYC 9654 96-Core Processor"),
+        ("aarch64 (CPU implementer 0x41, CPU part 0xd40)", "aarch64 (implementer 0x41, part 0xd40)"),
+        ("arm", "arm"),
+        ("Intel64 Family 6 Model 142, GenuineIntel", "Intel64 Family 6 Model 142, GenuineIntel"),
+    ],
+)  # fmt: skip
+def test_processors_of_different_models_have_different_names(full: str, name: str) -> None:
+    assert distinct_name(full) == name
 
 
 def test_other_cores_are_the_busy_time_that_is_not_this_processes() -> None:

@@ -25,6 +25,7 @@ from reproduce.errors import InputError
 from reproduce.experiments.conditions import Condition
 from reproduce.experiments.experiment import KEY_VERSION
 from reproduce.experiments.recipe import Recipe
+from reproduce.machine import distinct_name
 from reproduce.records.condition_runs import CONDITION_KINDS, ConditionsRun
 from reproduce.records.measured_runs import BlockShape, CostItem, CostRun, InspectionRun, ScalingRun, SpeedRun
 from reproduce.records.record import RunRecord, whole_number
@@ -104,9 +105,16 @@ def _utc(created: Any) -> str:
     return (time if time.tzinfo else time.replace(tzinfo=UTC)).astimezone(UTC).isoformat()
 
 
+def _device(stored: Mapping[str, Any]) -> str:
+    """Older records call processors of different models by one name, but tell the model beside it."""
+    if stored.get("device_type") == "cpu" and isinstance(full := stored.get("processor"), str):
+        return distinct_name(full)
+    return str(stored.get("device", ""))
+
+
 def _environment(stored: Mapping[str, Any]) -> Environment:
     return Environment(
-        device=str(stored.get("device", "")),
+        device=_device(stored),
         device_type=str(stored.get("device_type", "")),
         precision=str(stored.get("precision") or ""),
         torch_threads=whole_number(stored.get("torch_threads") or 0),
