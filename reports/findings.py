@@ -16,7 +16,7 @@ from reports.plots.speed import SpeedUp, speed_ups
 from reports.scores import Score, headline_score
 from reports.source import Source
 from reproduce.experiments.recipe import SCRATCH
-from reproduce.records.contests import is_mixed, time_ratio
+from reproduce.records.contests import is_mixed, speed_runs, time_ratio
 from reproduce.records.measured_runs import CostRun, SpeedRun
 from reproduce.records.pooled import runs_side_by_side
 from reproduce.records.runs import TrainedRun
@@ -31,6 +31,7 @@ from reproduce.tables.speed import EXPECTED, SIDE_BY_SIDE
 RATIO, COST_UNITS = "x", ("G", "M")
 PAPER_TABLES = ("table1", "table2", "table3", "table4", "table5", "table6", "ablations")
 MOST_CORPORA = 2  # that page 1 tells
+NARROW_MAST = "mast_base, bfloat16"
 FULL, SEEN = "macs_full", "macs_module_only"
 
 
@@ -57,53 +58,66 @@ def _times(costs: Mapping[str, CostRun], rule: str) -> float:
 
 
 def _speed_sentence(source: Source) -> str:
-    """ "AST's time divided by MAST's, in float32: 3.00 in inference ... on a CPU, batch 4; 0.90 to 3.10 in all"."""
-    by_machine: dict[str, list[SpeedUp]] = {}
-    for speed_up in largest_batches(source):
-        by_machine.setdefault(speed_up.run.environment.machine, []).append(speed_up)
-    if not by_machine:
+    """ "AST's time divided by MAST's, in float32: 2.76 to 3.29 in inference ... (batch 4, 3 processors)"."""
+    found = largest_batches(source)
+    if not found:
         return ""
-    speeds = [
-        joined(f"{s.times[1]:.2f} in {s.run.mode}" for s in found)
-        + f" on {machine}, batch {joined(str(s.run.batch) for s in found)}"
-        for machine, found in by_machine.items()
-    ]
+    by_mode: dict[str, list[float]] = {}
+    for speed_up in found:
+        by_mode.setdefault(speed_up.run.mode, []).append(speed_up.times[1])
+    speeds = joined(f"{_span(ratios)} in {mode}" for mode, ratios in sorted(by_mode.items()))
     every = speed_ups(_timed(source))
-    times = [speed_up.times[1] for speed_up in every]
     sizes = joined(str(s.run.conditions["preset"]) for s in sorted(every, key=lambda s: s.run.metric(FULL)))
-    span = f"{min(times):.2f} to {max(times):.2f} in all paired timings of uncompiled models (sizes {sizes})"
-    return f" AST's time divided by MAST's, in float32: {'; '.join([*speeds, span])}."
+    return (
+        f" AST's time divided by MAST's, in float32: {speeds} ({_where(s.run for s in found)}); "
+        f"{_span([s.times[1] for s in every])} in all paired timings of uncompiled models (sizes {sizes})."
+    )
+
+
+def _span(ratios: Sequence[float]) -> str:
+    """ "2.76 to 3.29", or the one value."""
+    return " to ".join(dict.fromkeys((f"{min(ratios):.2f}", f"{max(ratios):.2f}")))
+
+
+def _where(runs: Iterable[SpeedRun]) -> str:
+    """ "batch 4, 3 machines", or the one machine by name."""
+    timed = list(runs)
+    machines = {run.environment.machine for run in timed}
+    batches = sorted({run.batch or 1 for run in timed})
+    where = f"{len(machines)} machines" if len(machines) > 1 else machines.pop()
+    return f"batch {joined(map(str, batches))}, {where}"
 
 
 def _narrow_sentence(source: Source) -> str:
-    """ "AST's time divided by that of MAST in bfloat16, in inference: 2.52 for AST in bfloat16 and ... on ..."."""
+    """ "AST's time divided by that of MAST in bfloat16, in inference: 2.42 to 4.43 for AST in bfloat16 and ..."."""
     by_machine: dict[str, list[SpeedRun]] = {}
-    for run in source.inputs.records.newest(SpeedRun):
+    for run in speed_runs(source.inputs.records):
         if run.bench == SIDE_BY_SIDE and run.scale == "paper" and run.mode == "inference" and is_mixed(run):
             by_machine.setdefault(run.environment.machine, []).append(run)
-    told = list(filter(None, (_narrow_text(machine, runs) for machine, runs in by_machine.items())))
-    return f" AST's time divided by that of MAST in bfloat16, in inference: {'; '.join(told)}." if told else ""
+    contests = [contest for runs in by_machine.values() if NARROW_MAST in (contest := _largest_contest(runs))]
+    told = []
+    for name, described in {
+        "ast_base, bfloat16": "AST in bfloat16",
+        "transformers AST, float32": "transformers' AST in float32",
+    }.items():
+        timed = (time_ratio(contest[name], contest[NARROW_MAST]) for contest in contests if name in contest)
+        if ratios := [ratio[1] for ratio in timed if ratio]:
+            told.append(f"{_span(ratios)} for {described}")
+    if not told:
+        return ""
+    where = _where(contest[NARROW_MAST] for contest in contests)
+    return f" AST's time divided by that of MAST in bfloat16, in inference: {joined(told)} ({where})."
 
 
-def _narrow_text(machine: str, contests: Sequence[SpeedRun]) -> str:
-    """What the machine's newest contest of the largest batch says; empty without MAST in bfloat16."""
-    last = max(contests, key=lambda run: (run.batch, run.created))
-    contest = {run.candidate: run for run in contests if run.conditions_key == last.conditions_key}
-    mast = contest.get("mast_base, bfloat16")
-    if mast is None:
-        return ""
-    described = {"ast_base, bfloat16": "AST in bfloat16", "transformers AST, float32": "transformers' AST in float32"}
-    ratios = {name: time_ratio(contest[name], mast) for name in described if name in contest}
-    phrases = [f"{ratio[1]:.2f} for {described[name]}" for name, ratio in ratios.items() if ratio]
-    if not phrases:
-        return ""
-    matrix = ", with AMX" if "amx_bf16" in mast.record.environment.get("instruction_sets", ()) else ""
-    return f"{joined(phrases)} on {machine}{matrix}, batch {mast.batch}"
+def _largest_contest(runs: Sequence[SpeedRun]) -> dict[str, SpeedRun]:
+    """A machine's newest contest of the largest batch: candidate -> run."""
+    last = max(runs, key=lambda run: (run.batch, run.created))
+    return {run.candidate: run for run in runs if run.conditions_key == last.conditions_key}
 
 
 def _timed(source: Source) -> list[SpeedRun]:
     """The timings of both models in float32, uncompiled, by batch."""
-    timed = (run for run in source.inputs.records.newest(SpeedRun) if run.bench in EXPECTED)
+    timed = (run for run in speed_runs(source.inputs.records) if run.bench in EXPECTED)
     plain = (run for run in timed if not run.conditions.get("compile") and run.precision in ("", "float32"))
     return sorted(plain, key=lambda run: (run.batch, run.created))
 

@@ -134,19 +134,20 @@ _IDENTITY = ("vendor_id", "cpu family", "model", "stepping", "CPU implementer", 
 
 
 def distinct_name(full: str) -> str:
-    """Shorten a name that `processor` returned: "AMD EPYC (family 25, model 17)", "AMD EPYC 9654 96-Core Processor".
+    """Shorten a name that `processor` returned: "AMD EPYC (family 25, model 17)", "Intel Xeon Platinum 8370C".
 
     Virtual machines drop the number from the model name, and ARM's kernels tell none: processors of different speed
     would share a name. Such a name keeps what identifies the processor.
     """
     name, _, identity = full.removesuffix(")").rpartition(" (")
-    if not name:
+    if not re.search(r"\b(model|part) ", identity):
         return full
+    name = re.sub(r"\((R|TM)\)| CPU\b| Processor\b| \d+-Core\b| @ .*", "", name)
     if re.search(r"\d", name) and name not in _ARCHITECTURES:
         return name
     parts = [part.removeprefix("cpu ").removeprefix("CPU ") for part in identity.split(", ")]
     kept = [part for part in parts if part.startswith(("family ", "model ", "implementer ", "part "))]
-    return f"{name} ({', '.join(kept)})" if kept else name
+    return f"{name} ({', '.join(kept)})"
 
 
 _ARCHITECTURES = ("aarch64", "x86_64")

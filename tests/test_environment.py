@@ -143,7 +143,7 @@ def test_processor_and_instruction_sets_are_those_of_cpuinfo() -> None:
     flags = set(cpuinfo.split())
     assert set(instruction_sets()) <= flags
     assert has_bfloat16() == bool({"avx512_bf16", "amx_bf16", "bf16"} & flags)
-    assert processor().startswith(cpu_name().split(" (")[0])
+    assert cpu_name().split()[0] in processor()
     assert distinct_name(processor()) == cpu_name()
 
 
@@ -152,9 +152,11 @@ def test_processor_and_instruction_sets_are_those_of_cpuinfo() -> None:
     [
         ("AMD EPYC (AuthenticAMD, cpu family 25, model 17, stepping 1)", "AMD EPYC (family 25, model 17)"),
         ("Intel(R) Xeon(R) Processor (GenuineIntel, cpu family 6, model 207, stepping 2)",
-         "Intel(R) Xeon(R) Processor (family 6, model 207)"),
+         "Intel Xeon (family 6, model 207)"),
+        ("Intel(R) Xeon(R) Platinum 8370C CPU @ 2.80GHz (GenuineIntel, cpu family 6, model 106, stepping 6)",
+         "Intel Xeon Platinum 8370C"),
         ("AMD EPYC 9654 96-Core Processor (AuthenticAMD, cpu family 25, model 17, stepping 1)",
-         "AMD EPYC 9654 96-Core Processor"),
+         "AMD EPYC 9654"),
         ("aarch64 (CPU implementer 0x41, CPU part 0xd40)", "aarch64 (implementer 0x41, part 0xd40)"),
         ("arm", "arm"),
         ("Intel64 Family 6 Model 142, GenuineIntel", "Intel64 Family 6 Model 142, GenuineIntel"),

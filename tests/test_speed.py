@@ -202,23 +202,49 @@ def block_ratio(block: Table, label: str) -> float | None:
     return found.cells["ms"].measured
 
 
-def test_the_report_says_what_bfloat16_gains_and_on_which_machine() -> None:
+def cost_text(records: list[RunRecord]) -> str:
     from reports.document import plain_text
     from reports.findings import cost_finding
     from reports.source import Source
 
     macs = {"macs_module_only": 25e9, "macs_full": 30e9}
-    contest = [replace(run, metrics={**run.metrics, **macs}) for run in make_mixed_contest()]
-    records = [make_cost_record("ast_base"), make_cost_record("mast_base"), *contest]
-    xeon = {"device": "a Xeon", "instruction_sets": ["amx_bf16"]}
-    records += [replace(run, key=f"{run.key}-xeon", environment={**run.environment, **xeon}) for run in contest]
-    text = plain_text(cost_finding(Source(TableInputs(load_paper(), Records.of(records), Path("no-records")))))
-    assert "AST's time divided by MAST's, in float32: 3.00 in inference on invented CPU, 2 threads, batch 1" in text
-    narrow = text.partition("divided by that of MAST in bfloat16, in inference: ")[2]
-    assert narrow == (
-        "3.00 for AST in bfloat16 on invented CPU, 2 threads, batch 1; "
-        "3.00 for AST in bfloat16 on a Xeon, 2 threads, with AMX, batch 1."
-    )
+    timed = [replace(run, metrics={**run.metrics, **macs}) for run in records]
+    costs = [make_cost_record("ast_base"), make_cost_record("mast_base")]
+    return plain_text(cost_finding(Source(TableInputs(load_paper(), Records.of([*costs, *timed]), Path("no-records")))))
+
+
+def on_processor(records: list[RunRecord], model: int | None, ratio: float = 3.0) -> list[RunRecord]:
+    """The same contests on an EPYC of this model, where AST takes `ratio` times the time of MAST; keys stay equal."""
+    known = {"processor": f"AMD EPYC (AuthenticAMD, cpu family 25, model {model}, stepping 1)"} if model else {}
+    metrics = {"time_ratio": ratio, "time_ratio_q1": ratio, "time_ratio_q3": ratio}
+    return [
+        replace(
+            record,
+            environment={**record.environment, "device": "AMD EPYC", **known},
+            metrics={**record.metrics, **(metrics if record.experiment["contender"].startswith("ast") else {})},
+        )
+        for record in records
+    ]
+
+
+def test_processors_of_one_name_are_machines_of_their_own() -> None:
+    contest = make_contest(mode="inference", preset="base", batch=1)
+    old, first, second = on_processor(contest, None, 9.0), on_processor(contest, 1), on_processor(contest, 17, 4.0)
+    blocks = [block for block in build(*old, *first, *second).blocks if ": both models at" in block.title]
+    assert [block.title.partition(":")[0] for block in blocks] == [
+        "AMD EPYC (family 25, model 1), 2 threads",
+        "AMD EPYC (family 25, model 17), 2 threads",
+    ]
+    assert [row(block, "ast_base : mast_base")["ms"].measured for block in blocks] == [3.0, 4.0]
+    assert "in float32: 3.00 to 4.00 in inference (batch 1, 2 machines)" in cost_text([*old, *first, *second])
+    assert "in float32: 9.00 in inference (batch 1, AMD EPYC, 2 threads)" in cost_text(old)
+
+
+def test_the_report_says_what_bfloat16_gains_and_on_which_machine() -> None:
+    text = cost_text(make_mixed_contest())
+    assert "AST's time divided by MAST's, in float32: 3.00 in inference (batch 1, invented CPU, 2 threads)" in text
+    narrow = "divided by that of MAST in bfloat16, in inference: "
+    assert text.endswith(f"{narrow}3.00 for AST in bfloat16 (batch 1, invented CPU, 2 threads).")
 
 
 def test_an_old_record_without_a_precision_reads_as_float32() -> None:

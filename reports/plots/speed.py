@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 
 from reports.plots.base import PAGE_WIDTH, Drawn, finish, label_of, plain, tip
 from reproduce.experiments.families import family
-from reproduce.records.contests import SQUARE, candidate_name, time_ratio
+from reproduce.records.contests import SQUARE, candidate_name, speed_runs, time_ratio
 from reproduce.records.measured_runs import SpeedRun
 from reproduce.tables import TableInputs
 from reproduce.tables.speed import EXPECTED
@@ -38,7 +38,7 @@ class SpeedUp:
 
 def draw_speed(inputs: TableInputs) -> Drawn | None:
     """A panel per machine; None without a timed pair of models."""
-    timed = [run for run in inputs.records.newest(SpeedRun) if run.bench in EXPECTED]
+    timed = [run for run in speed_runs(inputs.records) if run.bench in EXPECTED]
     machines = sorted({run.environment.machine for run in timed})
     panels = {machine: speed_ups(run for run in timed if run.environment.machine == machine) for machine in machines}
     panels = {

@@ -7,8 +7,29 @@ from collections.abc import Sequence
 
 from reproduce.experiments.families import family
 from reproduce.records.measured_runs import MIXED, SpeedRun
+from reproduce.records.records import Records
 
 TIMM, SQUARE = "timm MViTv2", "square"  # names of candidates; the second is a word in that of our twin of timm's model
+
+
+def speed_runs(records: Records) -> list[SpeedRun]:
+    """The newest timing of every candidate, bench, setting and processor.
+
+    Older records do not tell the processor's model: one of "AMD EPYC" is left out where others tell which, because the
+    same machine would stand twice.
+    """
+    newest: dict[tuple[str, str], SpeedRun] = {}
+    for run in records.of_kind(SpeedRun):
+        # The keys of older records are the same on processors of one name.
+        place = run.key, run.environment.machine
+        if place not in newest or run.created >= newest[place].created:
+            newest[place] = run
+    models = {run.environment.device for run in newest.values()}
+
+    def is_superseded(run: SpeedRun) -> bool:
+        return any(model.startswith(f"{run.environment.device} (family ") for model in models)
+
+    return [run for run in newest.values() if not is_superseded(run)]
 
 
 def is_mixed(run: SpeedRun) -> bool:

@@ -8,7 +8,7 @@ from typing import Any
 
 from reproduce.experiments.model_names import is_other
 from reproduce.precision import short_name
-from reproduce.records.contests import candidate_name, is_mixed, pairs, time_ratio
+from reproduce.records.contests import candidate_name, is_mixed, pairs, speed_runs, time_ratio
 from reproduce.records.measured_runs import MIXED, SpeedRun
 from reproduce.records.runs import CLOSED_FORM, FLOP_COUNTER
 from reproduce.tables.base import (
@@ -84,7 +84,7 @@ USUAL = ([128, 1024], "float32", MIXED)  # not named in labels
 @register_table("speed", f"measured speed and memory of both models and their peers, from `{COMMAND}`")
 def speed(inputs: TableInputs) -> Table:
     """A block per machine and benchmark: every set of candidates and their ratios, taken round by round."""
-    records = list(inputs.records.newest(SpeedRun))
+    records = speed_runs(inputs.records)
     why = f"not run: {COMMAND} (no such record under {inputs.records_dir})"
     blocks = []
     for machine in sorted({record.environment.machine for record in records}):
