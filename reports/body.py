@@ -27,7 +27,7 @@ SEE = {
     "components": "Each row adds one component of MAST to the row above.",
     "pooling": "MAST with the paper's five poolings, trained on the same folds.",
     "costs": "The ratio depends on what is counted: compare the last column.",
-    "speed": "± is half the width of a median's interval within one session; sessions may differ by more.",
+    "speed": "Medians of one session each; their spreads are in an appendix, and sessions may differ by more.",
     "table5": "MACs and parameters are counted live; mAP needs AudioSet.",
     "claims": "The sentence of each claim and the reasons of its verdict are in an appendix.",
 }

@@ -323,7 +323,7 @@ def test_the_speed_up_is_ast_over_mast_whichever_was_the_baseline(both: tuple[st
     assert found.times == (1.0, 2.0, 4.0)
     assert found.macs == {"macs_full": 4.0, "macs_module_only": 4.0}
     drawn_on = axes()
-    assert plot_speed_ups(drawn_on, [found]) is drawn_on
+    assert plot_speed_ups(drawn_on, [found], [found.row], {found.run.environment.machine: "D"}) is drawn_on
 
 
 def test_two_machines_have_a_speed_up_each() -> None:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import cycle
 
 from matplotlib.axes import Axes
 
-from reports.plots.base import PAGE_WIDTH, Drawn, finish, label_of, plain, tip
+from reports.plots.base import PAGE_WIDTH, Drawn, finish, label_of, legend_above, plain, tip
 from reproduce.experiments.families import family
 from reproduce.records.contests import SQUARE, candidate_name, speed_runs, time_ratio
 from reproduce.records.measured_runs import SpeedRun
@@ -16,6 +17,7 @@ from reproduce.tables.speed import EXPECTED
 
 FULL, SEEN = "macs_full", "macs_module_only"
 RULES = {FULL: "full rule", SEEN: "module-only rule"}
+MARKS = "Dos^vP"
 COMMAND = "pytest bench/ --benchmark-only"
 
 
@@ -35,36 +37,48 @@ class SpeedUp:
     times: tuple[float, float, float]
     macs: Mapping[str, float]
 
+    @property
+    def row(self) -> str:
+        """The label without the precision, which has a panel."""
+        return self.label.replace(f", {self.run.precision}", "")
+
 
 def draw_speed(inputs: TableInputs) -> Drawn | None:
-    """A panel per machine; None without a timed pair of models."""
-    timed = [run for run in speed_runs(inputs.records) if run.bench in EXPECTED]
-    machines = sorted({run.environment.machine for run in timed})
-    panels = {machine: speed_ups(run for run in timed if run.environment.machine == machine) for machine in machines}
-    panels = {
-        machine: sorted(timings, key=lambda speed_up: speed_up.run.precision != "float32")
-        for machine, timings in panels.items()
-        if timings
-    }
-    if not panels:
+    """A panel per precision, a row per set of conditions and a mark per machine; None without a timed pair."""
+    found = sorted(speed_ups(run for run in speed_runs(inputs.records) if run.bench in EXPECTED), key=_order)
+    if not found:
         return None
     from matplotlib import pyplot
+    from matplotlib.lines import Line2D
 
-    heights = [0.2 * len(timings) + 0.7 for timings in panels.values()]
-    figure, rows = pyplot.subplots(
-        len(panels), 1, figsize=(PAGE_WIDTH, sum(heights)), height_ratios=heights, layout="constrained", squeeze=False
+    machines = sorted({speed_up.run.environment.machine for speed_up in found})
+    marks = dict(zip(machines, cycle(MARKS), strict=False))
+    precisions = sorted({speed_up.run.precision for speed_up in found}, reverse=True)
+    rows = list(dict.fromkeys(speed_up.row for speed_up in found))
+    height = len(rows) * (0.16 + 0.07 * len(machines)) + 1.0
+    figure, panels = pyplot.subplots(
+        1, len(precisions), figsize=(PAGE_WIDTH, height), sharex=True, sharey=True, layout="constrained", squeeze=False
     )
-    for axes, (machine, timings) in zip(rows[:, 0], panels.items(), strict=True):
-        plot_speed_ups(axes, timings)
-        axes.set_title(plain(machine))
-    medians = [speed_up.times[1] for timings in panels.values() for speed_up in timings]
+    for axes, precision in zip(panels[0], precisions, strict=True):
+        plot_speed_ups(axes, [s for s in found if s.run.precision == precision], rows, marks)
+        axes.set_title(precision or "float32")
+    legend_above(
+        figure, [Line2D([], [], linestyle="", color="0.1", marker=marks[name], label=plain(name)) for name in machines]
+    )
+    medians = [speed_up.times[1] for speed_up in found]
     return finish(
         figure,
-        "AST's time and MACs divided by MAST's. Diamonds: measured, median of the rounds' ratios with their quartiles; "
-        "strokes: ratio of MACs by the full rule (solid) and the module-only rule (dotted). Right of 1, MAST is "
-        "faster; a diamond left of its strokes shows that MAST's saving in MACs is not fully a saving in time.",
-        f"MAST is {min(medians):.2f} to {max(medians):.2f} times as fast as AST in {len(medians)} conditions.",
+        "AST's time and MACs divided by MAST's. Marks: time on each machine, median of the rounds' ratios with their "
+        "quartiles; strokes: ratio of MACs by the full rule (solid) and the module-only rule (dotted). Right of 1, "
+        "MAST is faster; a mark left of the strokes shows that MAST's saving in MACs is not fully a saving in time.",
+        f"MAST is {min(medians):.2f} to {max(medians):.2f} times as fast as AST in {len(medians)} timings.",
     )
+
+
+def _order(speed_up: SpeedUp) -> tuple[object, ...]:
+    """The largest models first, inference before training, float32 before bfloat16."""
+    run = speed_up.run
+    return -run.metric(FULL), run.mode, run.batch or 0, run.precision != "float32"
 
 
 def speed_ups(runs: Iterable[SpeedRun]) -> list[SpeedUp]:
@@ -102,22 +116,32 @@ def conditions_label(run: SpeedRun) -> str:
     return ", ".join(filter(None, (run.mode, preset, batch, precision, compiled)))
 
 
-def plot_speed_ups(axes: Axes, speed_ups: Sequence[SpeedUp]) -> Axes:
-    """A row per set of conditions: the measured ratio with its quartiles, and the ratios of MACs as strokes."""
-    for row, speed_up in enumerate(speed_ups):
-        low, middle, high = speed_up.times
+def plot_speed_ups(axes: Axes, speed_ups: Sequence[SpeedUp], rows: Sequence[str], marks: Mapping[str, str]) -> Axes:
+    """Every measured ratio with its quartiles, and the ratios of MACs as strokes.
+
+    Args:
+        axes: is drawn on.
+        speed_ups: of one precision.
+        rows: their conditions, from the top.
+        marks: machine -> marker; machines stand below each other within a row.
+    """
+    machines = list(marks)
+    for speed_up in speed_ups:
+        row, machine = rows.index(speed_up.row), speed_up.run.environment.machine
         for rule, dashes in ((FULL, "-"), (SEEN, ":")):
             ratio = speed_up.macs[rule]
-            (stroke,) = axes.plot([ratio, ratio], [row - 0.35, row + 0.35], color="0.45", linestyle=dashes)
+            (stroke,) = axes.plot([ratio, ratio], [row - 0.4, row + 0.4], color="0.45", linestyle=dashes, zorder=1)
             tip(stroke, speed_up.label, f"MACs, {RULES[rule]}: {ratio:.2f}×")
-        axes.plot([low, high], [row, row], color="0.1", linewidth=1.2)
-        (mark,) = axes.plot(middle, row, "D", color="0.1", markersize=4)
+        place = row + 0.7 * ((machines.index(machine) + 0.5) / len(machines) - 0.5)
+        low, middle, high = speed_up.times
+        axes.plot([low, high], [place, place], color="0.1", linewidth=1.0)
+        (mark,) = axes.plot(middle, place, marker=marks[machine], color="0.1", markersize=4)
         names = " : ".join(label_of(name) for name in sorted(speed_up.run.candidates)[:2])
         quartiles = f"{middle:.2f}× [{low:.2f}, {high:.2f}]"
-        tip(mark, speed_up.label, f"time, {names}: {quartiles}", f"record {speed_up.run.key}")
+        tip(mark, machine, speed_up.label, f"time, {names}: {quartiles}", f"record {speed_up.run.key}")
     axes.axvline(1, color="0.75", linewidth=0.8)
-    axes.set_yticks(range(len(speed_ups)), labels=[plain(speed_up.label) for speed_up in speed_ups], fontsize=7.5)
-    axes.set(xlabel="AST's cost divided by MAST's", xlim=(0, None), ylim=(len(speed_ups) - 0.4, -0.6))
+    axes.set_yticks(range(len(rows)), labels=[plain(row) for row in rows], fontsize=7.5)
+    axes.set(xlabel="AST's cost divided by MAST's", xlim=(0, None), ylim=(len(rows) - 0.4, -0.6))
     axes.tick_params(axis="y", length=0)
     axes.grid(axis="x")
     return axes

@@ -129,7 +129,7 @@ def ratios_of(part: Table) -> Table:
 
 
 def ratios_by_machine(parts: Sequence[Table]) -> Table:
-    """The ratios of time on several machines, two columns each.
+    """The ratios of time on several machines, a column each.
 
     Args:
         parts: of `ratios_of`, one per machine.
@@ -137,10 +137,10 @@ def ratios_by_machine(parts: Sequence[Table]) -> Table:
     columns: list[Column] = []
     cells: dict[str, dict[str, Cell]] = {}
     for number, part in enumerate(parts):
-        names = {"ms": f"ms {number}", "spread": f"spread {number}"}
-        columns += [Column(names["ms"], part.runs[0].environment.machine, "x", 2), Column(names["spread"], "±", "%", 1)]
+        column = Column(f"ms {number}", part.runs[0].environment.machine, "x", 2)
+        columns.append(column)
         for row in part.rows:
-            here = {name: row.cells[key] for key, name in names.items() if key in row.cells}
+            here = {column.key: row.cells["ms"]} if "ms" in row.cells else {}
             cells[row.label] = cells.get(row.label, {}) | here
     return Table(
         "speed, ratios by machine",
