@@ -245,21 +245,22 @@ class PoolingAttention(nn.Module):
 
     def _pool(self, x: Tensor, pool: nn.Conv2d | None, norm: nn.Module) -> Tensor:
         """(B, tokens, H*D) to (B, pooled tokens, H, D)."""
-        if x.device.type != "cpu" or autocast_dtype("cpu") is None or not torch.is_grad_enabled():
-            return norm(self._convolved(x, pool))
-        # A CPU's backward pass of a strided depthwise convolution takes 5 to 20 times as long in bfloat16 as in
-        # float32 (oneDNN 3, EPYC), and one of LayerNorm is slower too. CUDA's autocast has LayerNorm in float32.
+        narrow = x.device.type == "cpu" and torch.is_grad_enabled() and autocast_dtype("cpu") is not None
+        if pool is None or not narrow or pool.weight.dtype != torch.float32:
+            return norm(self._heads(x, pool))
+        # In float32. The backward pass of a convolution of stride 2 or 4 takes 5 to 20 times as long in bfloat16, one
+        # of stride 1 as long (EPYC of family 26, torch 2.14); LayerNorm in bfloat16 makes a training step a tenth to a
+        # fifth longer. A forward pass alone is a twentieth shorter in bfloat16. CUDA's autocast has float32 LayerNorms.
         with torch.autocast("cpu", enabled=False):
-            return norm(self._convolved(at_least_float32(x), pool)).to(x.dtype)
+            return norm(self._heads(at_least_float32(x), pool)).to(x.dtype)
 
-    def _convolved(self, x: Tensor, pool: nn.Conv2d | None) -> Tensor:
+    def _heads(self, x: Tensor, pool: nn.Conv2d | None) -> Tensor:
+        """(B, tokens, H*D) to (B, tokens, H, D), pooled on the grid if there is a convolution."""
         prefix = self.plan.prefix_tokens
-        pooled = x
         if pool is not None:
             pooled = pool_tokens(x[:, prefix:], self.plan.grid, pool, self.plan.num_heads, self.pool_layout)
-            if prefix:
-                pooled = torch.cat((x[:, :prefix], pooled), dim=1)
-        return pooled.unflatten(-1, (self.plan.num_heads, self.plan.head_dim))
+            x = torch.cat((x[:, :prefix], pooled), dim=1) if prefix else pooled
+        return x.unflatten(-1, (self.plan.num_heads, self.plan.head_dim))
 
     def _indices(self) -> tuple[Tensor, Tensor]:
         """Both indices on the tables' device: a model built on the meta device has them on the CPU."""

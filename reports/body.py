@@ -27,7 +27,8 @@ SEE = {
     "components": "Each row adds one component of MAST to the row above.",
     "pooling": "MAST with the paper's five poolings, trained on the same folds.",
     "costs": "The ratio depends on what is counted: compare the last column.",
-    "speed": "Medians of one session each; their spreads are in an appendix, and sessions may differ by more.",
+    "speed": "Each column is a session of its own, by the code of its day: compare within a column. Spreads are in an "
+    "appendix.",
     "table5": "MACs and parameters are counted live; mAP needs AudioSet.",
     "claims": "The sentence of each claim and the reasons of its verdict are in an appendix.",
 }
@@ -146,8 +147,8 @@ def _time(source: Source) -> tuple[Block, ...]:
     # Of every machine the first table with ratios, which is its widest contest. The figure shows them all.
     ratios = [part for part in map(ratios_of, main) if part.rows]
     widest = {part.runs[0].environment.machine: part for part in reversed(ratios)}
-    benches = [part for part in ratios if part is widest[part.runs[0].environment.machine]] or main
-    shown = [ratios_by_machine(benches)] if len(widest) > 1 else benches
+    benches = [part for part in ratios if part is widest[part.runs[0].environment.machine]]
+    shown = [ratios_by_machine(benches)] if benches else main
     grids = (grid_of(part, see=SEE["speed"], command=command_of("speed"), notes=False) for part in shown)
     return (
         Paragraph(text=words(intro)),

@@ -32,6 +32,10 @@ RATIO, COST_UNITS = "x", ("G", "M")
 PAPER_TABLES = ("table1", "table2", "table3", "table4", "table5", "table6", "ablations")
 MOST_CORPORA = 2  # that page 1 tells
 NARROW_MAST = "mast_base, bfloat16"
+NARROW_PEERS = {
+    "ast_base, bfloat16": "for AST in bfloat16",
+    "transformers AST, float32": "for transformers' AST in float32",
+}
 FULL, SEEN = "macs_full", "macs_module_only"
 
 
@@ -58,20 +62,34 @@ def _times(costs: Mapping[str, CostRun], rule: str) -> float:
 
 
 def _speed_sentence(source: Source) -> str:
-    """ "AST's time divided by MAST's, in float32: 2.76 to 3.29 in inference ... (batch 4, 3 processors)"."""
+    """ "AST's time divided by MAST's, in float32: 2.76 to 3.29 in inference and ... (batch 4, 3 CPUs); 0.95 to ..."."""
     found = largest_batches(source)
     if not found:
         return ""
-    by_mode: dict[str, list[float]] = {}
-    for speed_up in found:
-        by_mode.setdefault(speed_up.run.mode, []).append(speed_up.times[1])
-    speeds = joined(f"{_span(ratios)} in {mode}" for mode, ratios in sorted(by_mode.items()))
+    by_mode: dict[str, list[tuple[SpeedRun, float]]] = {}
+    for speed_up in sorted(found, key=lambda s: s.run.mode):
+        by_mode.setdefault(f"in {speed_up.run.mode}", []).append((speed_up.run, speed_up.times[1]))
     every = speed_ups(_timed(source))
     sizes = joined(str(s.run.conditions["preset"]) for s in sorted(every, key=lambda s: s.run.metric(FULL)))
     return (
-        f" AST's time divided by MAST's, in float32: {speeds} ({_where(s.run for s in found)}); "
-        f"{_span([s.times[1] for s in every])} in all paired timings of uncompiled models (sizes {sizes})."
+        f" AST's time divided by MAST's, in float32: {_spans(by_mode)}; {_span([s.times[1] for s in every])} in all "
+        f"paired timings of uncompiled models (sizes {sizes})."
     )
+
+
+def _spans(told: Mapping[str, Sequence[tuple[SpeedRun, float]]]) -> str:
+    """ "2.76 to 3.29 in inference and 2.46 to 3.18 in training (batch 4, 3 CPUs); 2.02 in inference (batch 16, a GPU)".
+
+    Args:
+        told: phrase -> runs, each with its ratio.
+    """
+    texts: dict[str, list[str]] = {}
+    for phrase, found in told.items():
+        for kind in sorted({run.environment.device_type for run, _ in found}):
+            here = [(run, ratio) for run, ratio in found if run.environment.device_type == kind]
+            where = _where([run for run, _ in here])
+            texts.setdefault(where, []).append(f"{_span([ratio for _, ratio in here])} {phrase}")
+    return "; ".join(f"{joined(phrases)} ({where})" for where, phrases in texts.items())
 
 
 def _span(ratios: Sequence[float]) -> str:
@@ -79,34 +97,28 @@ def _span(ratios: Sequence[float]) -> str:
     return " to ".join(dict.fromkeys((f"{min(ratios):.2f}", f"{max(ratios):.2f}")))
 
 
-def _where(runs: Iterable[SpeedRun]) -> str:
-    """ "batch 4, 3 machines", or the one machine by name."""
-    timed = list(runs)
-    machines = {run.environment.machine for run in timed}
-    batches = sorted({run.batch or 1 for run in timed})
-    where = f"{len(machines)} machines" if len(machines) > 1 else machines.pop()
-    return f"batch {joined(map(str, batches))}, {where}"
+def _where(runs: Sequence[SpeedRun]) -> str:
+    """ "batch 4, 3 CPUs", or the one machine by its name."""
+    batches = sorted({run.batch for run in runs} - {0})
+    devices = {run.environment.device for run in runs}
+    kind = "CPUs" if runs[0].environment.device_type == "cpu" else "GPUs"
+    names = f"{len(devices)} {kind}" if len(devices) > 1 else joined(sorted({run.environment.machine for run in runs}))
+    return ", ".join([*([f"batch {joined(map(str, batches))}"] if batches else ()), names])
 
 
 def _narrow_sentence(source: Source) -> str:
-    """ "AST's time divided by that of MAST in bfloat16, in inference: 2.42 to 4.43 for AST in bfloat16 and ..."."""
+    """ "AST's time divided by that of MAST in bfloat16, in inference: 2.42 to 3.53 for AST in bfloat16 and ..."."""
     by_machine: dict[str, list[SpeedRun]] = {}
     for run in speed_runs(source.inputs.records):
         if run.bench == SIDE_BY_SIDE and run.scale == "paper" and run.mode == "inference" and is_mixed(run):
             by_machine.setdefault(run.environment.machine, []).append(run)
-    contests = [contest for runs in by_machine.values() if NARROW_MAST in (contest := _largest_contest(runs))]
-    told = []
-    for name, described in {
-        "ast_base, bfloat16": "AST in bfloat16",
-        "transformers AST, float32": "transformers' AST in float32",
-    }.items():
-        timed = (time_ratio(contest[name], contest[NARROW_MAST]) for contest in contests if name in contest)
-        if ratios := [ratio[1] for ratio in timed if ratio]:
-            told.append(f"{_span(ratios)} for {described}")
-    if not told:
-        return ""
-    where = _where(contest[NARROW_MAST] for contest in contests)
-    return f" AST's time divided by that of MAST in bfloat16, in inference: {joined(told)} ({where})."
+    told: dict[str, list[tuple[SpeedRun, float]]] = {}
+    for contest in map(_largest_contest, by_machine.values()):
+        for name, phrase in NARROW_PEERS.items():
+            pair = contest.get(name), contest.get(NARROW_MAST)
+            if pair[0] and pair[1] and (ratio := time_ratio(pair[0], pair[1])):
+                told.setdefault(phrase, []).append((pair[1], ratio[1]))
+    return f" AST's time divided by that of MAST in bfloat16, in inference: {_spans(told)}." if told else ""
 
 
 def _largest_contest(runs: Sequence[SpeedRun]) -> dict[str, SpeedRun]:

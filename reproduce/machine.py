@@ -117,40 +117,46 @@ def _cpuinfo() -> dict[str, str]:
     return {key.strip(): value.strip() for key, _, value in (line.partition(":") for line in first.splitlines())}
 
 
+_IDENTITY = ("vendor_id", "cpu family", "model", "stepping", "CPU implementer", "CPU part")
+_NUMBER = re.compile(r"\b\d\w*\d\d")  # of a model: 8370C, 9654, 7R13; not v4, 2.5+ or 13th
+
+
 def cpu_name() -> str:
-    """Return a name of the processor that no other model has, if the system tells one: see `distinct_name`."""
-    return distinct_name(processor())
+    """Return the processor's name, with family, model and stepping where it has no number: see `short_name`."""
+    return short_name(processor())
 
 
 def processor() -> str:
-    """Return the model name from the system with vendor, family, model and stepping."""
+    """Return the model name from the system, followed by vendor, family, model and stepping on Linux."""
     info = _cpuinfo()
-    name = info.get("model name") or platform.processor() or platform.machine()
+    name = info.get("model name") or _brand() or platform.processor() or platform.machine()
     parts = [info[key] if key == "vendor_id" else f"{key} {info[key]}" for key in _IDENTITY if key in info]
     return f"{name} ({', '.join(parts)})" if parts else name
 
 
-_IDENTITY = ("vendor_id", "cpu family", "model", "stepping", "CPU implementer", "CPU part")
+def _brand() -> str:
+    """The processor's name on macOS, where Python knows only "arm" or "i386"; empty elsewhere."""
+    if platform.system() != "Darwin":
+        return ""
+    command = ["sysctl", "-n", "machdep.cpu.brand_string"]
+    return subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip()
 
 
-def distinct_name(full: str) -> str:
-    """Shorten a name that `processor` returned: "AMD EPYC (family 25, model 17)", "Intel Xeon Platinum 8370C".
+def short_name(full: str) -> str:
+    """Shorten what `processor` returned: "Intel Xeon Platinum 8370C", "AMD EPYC (family 25, model 17, stepping 1)".
 
-    Virtual machines drop the number from the model name, and ARM's kernels tell none: processors of different speed
-    would share a name. Such a name keeps what identifies the processor.
+    Virtual machines leave the number out of the model name, and most ARM kernels tell no name: then what identifies
+    the processor stays, and on x86 the clock. Any other text comes back as it is.
     """
     name, _, identity = full.removesuffix(")").rpartition(" (")
-    if not re.search(r"\b(model|part) ", identity):
+    if not name or not re.search(r"\b(model|part) ", identity):
         return full
-    name = re.sub(r"\((R|TM)\)| CPU\b| Processor\b| \d+-Core\b| @ .*", "", name)
-    if re.search(r"\d", name) and name not in _ARCHITECTURES:
-        return name
+    name = re.sub(r"\((R|TM)\)| CPU\b| Processor\b| \d+-Core\b", "", name)
+    if _NUMBER.search(name.partition(" @ ")[0]):
+        return name.partition(" @ ")[0]
     parts = [part.removeprefix("cpu ").removeprefix("CPU ") for part in identity.split(", ")]
-    kept = [part for part in parts if part.startswith(("family ", "model ", "implementer ", "part "))]
+    kept = [part for part in parts if part.startswith(("family ", "model ", "stepping ", "implementer ", "part "))]
     return f"{name} ({', '.join(kept)})"
-
-
-_ARCHITECTURES = ("aarch64", "x86_64")
 
 
 def instruction_sets() -> list[str]:

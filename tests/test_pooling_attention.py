@@ -324,7 +324,7 @@ def test_folded_attention_concatenates_in_the_dtype_of_autocast() -> None:
     assert seen.concatenated == {torch.bfloat16}
 
 
-def test_a_cpu_in_bfloat16_convolves_in_float32_where_gradients_are_needed() -> None:
+def test_a_cpu_in_bfloat16_convolves_in_float32_where_gradients_are_enabled() -> None:
     module = make_attention((6, 9), (1, 2), (2, 2)).float()
     x = make_tokens(module).float()
     with torch.autocast("cpu", torch.bfloat16), OperatorInputs() as training:
@@ -333,6 +333,18 @@ def test_a_cpu_in_bfloat16_convolves_in_float32_where_gradients_are_needed() -> 
         module(x)
     assert training.convolved == {torch.float32}
     assert inference.convolved == {torch.bfloat16}
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_narrow_weights_have_gradients_under_autocast(dtype: torch.dtype) -> None:
+    module = make_attention((6, 9), (1, 2), (2, 2)).float()
+    for pool in (module.pool_q, module.pool_k, module.pool_v, module.qkv, module.proj):
+        assert pool is not None
+        pool.to(dtype)
+    x = make_tokens(module).float().requires_grad_()
+    with torch.autocast("cpu", dtype):
+        module(x).float().sum().backward()
+    assert x.grad is not None and bool(x.grad.isfinite().all())
 
 
 def test_folded_attention_makes_no_unit_vectors_per_forward_pass() -> None:

@@ -322,8 +322,28 @@ def test_the_speed_up_is_ast_over_mast_whichever_was_the_baseline(both: tuple[st
     (found,) = speed_ups(Records.of([timed(name, both, ratios[name]) for name in both]).of_kind(SpeedRun))
     assert found.times == (1.0, 2.0, 4.0)
     assert found.macs == {"macs_full": 4.0, "macs_module_only": 4.0}
-    drawn_on = axes()
-    assert plot_speed_ups(drawn_on, [found], [found.row], {found.run.environment.machine: "D"}) is drawn_on
+
+
+def test_the_speed_figure_shows_every_machine_and_precision_and_names_the_pair() -> None:
+    names = [f"{name}, {precision}" for precision in ("bfloat16", "float32") for name in ("mast_tiny", "ast_tiny")]
+    records = []
+    for number, model in enumerate((1, 17)):
+        for name in names:
+            made = timed(name, (names[0], names[1]), 9.0 if name.startswith("ast") and number else 1.0)
+            samples = {"failure": None, "samples_s": [9.0 if name.startswith("ast") and number else 1.0]}
+            experiment = {**made.experiment, "bench": "side by side", "contenders": names, "precision": "mixed"}
+            processor = f"AMD EPYC (AuthenticAMD, cpu family 25, model {model}, stepping 1)"
+            environment = {**made.environment, "precision": name.rpartition(", ")[2], "processor": processor}
+            environment["device_type"] = "cpu"
+            records.append(replace(made, experiment=experiment, environment=environment, details=samples))
+    figure = plot_speed_ups(speed_ups(Records.of(records).of_kind(SpeedRun)))
+    assert [panel.get_title() for panel in figure.axes] == ["float32", "bfloat16"]
+    for panel in figure.axes:
+        assert panel.get_xlim()[0] == 0 and panel.get_xlim()[1] > 9
+        tips = [line.get_gid() for line in panel.lines if str(line.get_gid()).startswith("tip: AMD")]
+        assert len(tips) == 2 and all("time, AST (tiny) : MAST (tiny): " in text for text in tips)
+    assert [text.get_text() for text in figure.axes[0].get_yticklabels()] == ["training, batch 4"]
+    assert len(figure.legends[0].texts) == 2
 
 
 def test_two_machines_have_a_speed_up_each() -> None:

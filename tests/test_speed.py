@@ -227,17 +227,55 @@ def on_processor(records: list[RunRecord], model: int | None, ratio: float = 3.0
     ]
 
 
+def titles(records: list[RunRecord]) -> list[str]:
+    return [block.title.partition(":")[0] for block in build(*records).blocks if ": both models at" in block.title]
+
+
 def test_processors_of_one_name_are_machines_of_their_own() -> None:
     contest = make_contest(mode="inference", preset="base", batch=1)
     old, first, second = on_processor(contest, None, 9.0), on_processor(contest, 1), on_processor(contest, 17, 4.0)
-    blocks = [block for block in build(*old, *first, *second).blocks if ": both models at" in block.title]
-    assert [block.title.partition(":")[0] for block in blocks] == [
-        "AMD EPYC (family 25, model 1), 2 threads",
-        "AMD EPYC (family 25, model 17), 2 threads",
-    ]
-    assert [row(block, "ast_base : mast_base")["ms"].measured for block in blocks] == [3.0, 4.0]
-    assert "in float32: 3.00 to 4.00 in inference (batch 1, 2 machines)" in cost_text([*old, *first, *second])
+    names = [f"AMD EPYC (family 25, model {model}, stepping 1), 2 threads" for model in (1, 17)]
+    assert titles([*old, *first, *second]) == names
+    assert "in float32: 3.00 to 4.00 in inference (batch 1, 2 CPUs); 3.00" in cost_text([*old, *first, *second])
     assert "in float32: 9.00 in inference (batch 1, AMD EPYC, 2 threads)" in cost_text(old)
+    note = "Left out: 2 timings of busy machines, or of processors without a model's name."
+    assert note in build(*old, *first).notes and note not in build(*first).notes
+
+
+def test_a_repeated_contest_replaces_the_earlier_one_whose_key_names_the_processor_otherwise() -> None:
+    contest = on_processor(make_contest(mode="inference", preset="base", batch=1), 17)
+    again = [
+        replace(record, key=f"{record.key}-new", created="2027-01-01T00:00:00+00:00")
+        for record in on_processor(contest, 17, 5.0)
+    ]
+    block = build(*contest, *again).blocks[1]
+    ratios = [r.label.strip() for r in block.rows if " : " in r.label]
+    assert ratios == ["ast_base : mast_base"]
+    assert row(block, "ast_base : mast_base")["ms"].measured == 5.0
+
+
+def test_a_busy_machine_fills_no_table() -> None:
+    contest = make_contest(3.0)
+    busy = [
+        replace(record, environment={**record.environment, "busy": True}, created="2027-01-01T00:00:00+00:00")
+        for record in make_contest(9.0)
+    ]
+    assert row(build(*contest, *busy).blocks[1], "ast_base : mast_base")["ms"].measured == 3.0
+    assert {r.cells["ms"].status for block in build(*busy).blocks for r in block.rows} == {"not run"}
+
+
+def test_a_range_over_machines_has_those_that_gave_a_ratio() -> None:
+    contest = make_mixed_contest()
+    lost = {"failure": "out of memory", "samples_s": []}
+    without = [
+        replace(record, details=lost) if record.experiment["contender"] == "ast_base, bfloat16" else record
+        for record in on_processor(contest, 1)
+    ]
+    ratio = "divided by that of MAST in bfloat16, in inference: 3.00 for AST in bfloat16 (batch 1, "
+    assert f"{ratio}AMD EPYC (family 25, model 17, stepping 1), 2 threads)." in cost_text(
+        [*without, *on_processor(contest, 17)]
+    )
+    assert f"{ratio}2 CPUs)." in cost_text([*on_processor(contest, 1), *on_processor(contest, 17)])
 
 
 def test_the_report_says_what_bfloat16_gains_and_on_which_machine() -> None:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from reports.plots.base import PAGE_WIDTH, Drawn, finish, label_of
 from reproduce.experiments.families import in_order, listed
 from reproduce.figures.scaling import plot_scaling, plot_scaling_ratio
+from reproduce.records.contests import scaling_runs
 from reproduce.records.measured_runs import ScalingRun
 from reproduce.tables import TableInputs
 from reproduce.tables.scaling import by_machine
@@ -14,7 +15,7 @@ from reproduce.tables.scaling import by_machine
 
 def draw_scaling(inputs: TableInputs) -> Drawn | None:
     """A row per machine and pair of models: latency beside MACs, then both as ratios."""
-    runs = inputs.records.newest(ScalingRun)
+    runs = scaling_runs(inputs.records)
     groups = [group for group in by_machine(runs) if not all(run.failure for run in group) and _is_shown(group)]
     if not groups:
         return None

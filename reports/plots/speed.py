@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from itertools import cycle
 
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 
 from reports.plots.base import PAGE_WIDTH, Drawn, finish, label_of, legend_above, plain, tip
 from reproduce.experiments.families import family
@@ -17,7 +18,7 @@ from reproduce.tables.speed import EXPECTED
 
 FULL, SEEN = "macs_full", "macs_module_only"
 RULES = {FULL: "full rule", SEEN: "module-only rule"}
-MARKS = "Dos^vP"
+MARKS = "Dos^vPX<>p*h"
 COMMAND = "pytest bench/ --benchmark-only"
 
 
@@ -27,30 +28,43 @@ class SpeedUp:
 
     Args:
         label: the conditions.
+        row: the conditions without the precision.
         run: AST's timing.
+        mast: MAST's.
         times: lower quartile, median and upper quartile over rounds.
         macs: ratio by rule.
     """
 
     label: str
+    row: str
     run: SpeedRun
+    mast: SpeedRun
     times: tuple[float, float, float]
     macs: Mapping[str, float]
 
-    @property
-    def row(self) -> str:
-        """The label without the precision, which has a panel."""
-        return self.label.replace(f", {self.run.precision}", "")
-
 
 def draw_speed(inputs: TableInputs) -> Drawn | None:
-    """A panel per precision, a row per set of conditions and a mark per machine; None without a timed pair."""
-    found = sorted(speed_ups(run for run in speed_runs(inputs.records) if run.bench in EXPECTED), key=_order)
+    """The speed-ups of every machine; None without a timed pair of models."""
+    found = speed_ups(run for run in speed_runs(inputs.records) if run.bench in EXPECTED)
     if not found:
         return None
+    medians = [speed_up.times[1] for speed_up in found]
+    return finish(
+        plot_speed_ups(found),
+        "AST's time and MACs divided by MAST's, by precision. Marks: time on each machine, by the code of its day, "
+        "median of the rounds' ratios with their quartiles; strokes: ratio of MACs by the full rule (solid) and the "
+        "module-only rule (dotted). Right of 1, MAST is faster; a mark left of the strokes shows that MAST's saving in "
+        "MACs is not fully a saving in time.",
+        f"MAST is {min(medians):.2f} to {max(medians):.2f} times as fast as AST in {len(medians)} timings.",
+    )
+
+
+def plot_speed_ups(timed: Sequence[SpeedUp]) -> Figure:
+    """A panel per precision, a row per set of conditions and a mark per machine."""
     from matplotlib import pyplot
     from matplotlib.lines import Line2D
 
+    found = sorted(timed, key=_order)
     machines = sorted({speed_up.run.environment.machine for speed_up in found})
     marks = dict(zip(machines, cycle(MARKS), strict=False))
     precisions = sorted({speed_up.run.precision for speed_up in found}, reverse=True)
@@ -60,25 +74,19 @@ def draw_speed(inputs: TableInputs) -> Drawn | None:
         1, len(precisions), figsize=(PAGE_WIDTH, height), sharex=True, sharey=True, layout="constrained", squeeze=False
     )
     for axes, precision in zip(panels[0], precisions, strict=True):
-        plot_speed_ups(axes, [s for s in found if s.run.precision == precision], rows, marks)
-        axes.set_title(precision or "float32")
+        plot_panel(axes, [s for s in found if s.run.precision == precision], rows, marks)
+        axes.set_title(precision)
+    panels[0, 0].set_xlim(0)  # all panels share it
     legend_above(
         figure, [Line2D([], [], linestyle="", color="0.1", marker=marks[name], label=plain(name)) for name in machines]
     )
-    medians = [speed_up.times[1] for speed_up in found]
-    return finish(
-        figure,
-        "AST's time and MACs divided by MAST's. Marks: time on each machine, median of the rounds' ratios with their "
-        "quartiles; strokes: ratio of MACs by the full rule (solid) and the module-only rule (dotted). Right of 1, "
-        "MAST is faster; a mark left of the strokes shows that MAST's saving in MACs is not fully a saving in time.",
-        f"MAST is {min(medians):.2f} to {max(medians):.2f} times as fast as AST in {len(medians)} timings.",
-    )
+    return figure
 
 
 def _order(speed_up: SpeedUp) -> tuple[object, ...]:
     """The largest models first, inference before training, float32 before bfloat16."""
     run = speed_up.run
-    return -run.metric(FULL), run.mode, run.batch or 0, run.precision != "float32"
+    return -run.metric(FULL), run.mode, run.batch, run.precision != "float32"
 
 
 def speed_ups(runs: Iterable[SpeedRun]) -> list[SpeedUp]:
@@ -100,48 +108,50 @@ def speed_ups(runs: Iterable[SpeedRun]) -> list[SpeedUp]:
         if times is None:
             continue
         macs = {rule: ast.metric(rule) / mast.metric(rule) for rule in RULES}
-        speed_up = SpeedUp(label=conditions_label(ast), run=ast, times=times, macs=macs)
+        label, row = conditions_label(ast), conditions_label(ast, precision=False)
+        speed_up = SpeedUp(label=label, row=row, run=ast, mast=mast, times=times, macs=macs)
         place = ast.environment.machine, speed_up.label
         if place not in newest or ast.created >= newest[place].run.created:
             newest[place] = speed_up
     return list(newest.values())
 
 
-def conditions_label(run: SpeedRun) -> str:
-    """ "training, base, batch 4, bfloat16": what differs between the rows of one machine."""
+def conditions_label(run: SpeedRun, precision: bool = True) -> str:
+    """ "training, base, batch 4, bfloat16": the conditions that differ between contests, float32 unnamed."""
     preset = str(run.conditions.get("preset", ""))
     batch = f"batch {run.batch}" if run.batch else ""
-    precision = run.precision if run.precision != "float32" else ""
+    narrow = run.precision if precision and run.precision != "float32" else ""
     compiled = "compiled" if run.conditions.get("compile") else ""
-    return ", ".join(filter(None, (run.mode, preset, batch, precision, compiled)))
+    return ", ".join(filter(None, (run.mode, preset, batch, narrow, compiled)))
 
 
-def plot_speed_ups(axes: Axes, speed_ups: Sequence[SpeedUp], rows: Sequence[str], marks: Mapping[str, str]) -> Axes:
-    """Every measured ratio with its quartiles, and the ratios of MACs as strokes.
+def plot_panel(axes: Axes, timed: Sequence[SpeedUp], rows: Sequence[str], marks: Mapping[str, str]) -> None:
+    """Draw every measured ratio with its quartiles, and the ratios of MACs as strokes.
 
     Args:
         axes: is drawn on.
-        speed_ups: of one precision.
-        rows: their conditions, from the top.
+        timed: of one precision.
+        rows: conditions without the precision, from the top.
         marks: machine -> marker; machines stand below each other within a row.
     """
+    strokes = dict.fromkeys((s.row, rule, s.macs[rule]) for s in timed for rule in RULES)
+    for row, rule, ratio in strokes:
+        middle = rows.index(row)
+        dashes = "-" if rule == FULL else ":"
+        (stroke,) = axes.plot([ratio, ratio], [middle - 0.4, middle + 0.4], color="0.45", linestyle=dashes, zorder=1)
+        tip(stroke, row, f"MACs, {RULES[rule]}: {ratio:.2f}×")
     machines = list(marks)
-    for speed_up in speed_ups:
-        row, machine = rows.index(speed_up.row), speed_up.run.environment.machine
-        for rule, dashes in ((FULL, "-"), (SEEN, ":")):
-            ratio = speed_up.macs[rule]
-            (stroke,) = axes.plot([ratio, ratio], [row - 0.4, row + 0.4], color="0.45", linestyle=dashes, zorder=1)
-            tip(stroke, speed_up.label, f"MACs, {RULES[rule]}: {ratio:.2f}×")
-        place = row + 0.7 * ((machines.index(machine) + 0.5) / len(machines) - 0.5)
-        low, middle, high = speed_up.times
+    for speed_up in timed:
+        machine = speed_up.run.environment.machine
+        place = rows.index(speed_up.row) + 0.7 * ((machines.index(machine) + 0.5) / len(machines) - 0.5)
+        low, median, high = speed_up.times
         axes.plot([low, high], [place, place], color="0.1", linewidth=1.0)
-        (mark,) = axes.plot(middle, place, marker=marks[machine], color="0.1", markersize=4)
-        names = " : ".join(label_of(name) for name in sorted(speed_up.run.candidates)[:2])
-        quartiles = f"{middle:.2f}× [{low:.2f}, {high:.2f}]"
+        (mark,) = axes.plot(median, place, marker=marks[machine], color="0.1", markersize=4)
+        names = " : ".join(label_of(candidate_name(run)) for run in (speed_up.run, speed_up.mast))
+        quartiles = f"{median:.2f}× [{low:.2f}, {high:.2f}]"
         tip(mark, machine, speed_up.label, f"time, {names}: {quartiles}", f"record {speed_up.run.key}")
     axes.axvline(1, color="0.75", linewidth=0.8)
     axes.set_yticks(range(len(rows)), labels=[plain(row) for row in rows], fontsize=7.5)
-    axes.set(xlabel="AST's cost divided by MAST's", xlim=(0, None), ylim=(len(rows) - 0.4, -0.6))
+    axes.set(xlabel="AST's cost divided by MAST's", ylim=(len(rows) - 0.4, -0.6))
     axes.tick_params(axis="y", length=0)
     axes.grid(axis="x")
-    return axes

@@ -2,34 +2,53 @@
 
 from __future__ import annotations
 
+import json
 import statistics
 from collections.abc import Sequence
+from typing import TypeVar
 
 from reproduce.experiments.families import family
-from reproduce.records.measured_runs import MIXED, SpeedRun
+from reproduce.records.measured_runs import MIXED, ScalingRun, SpeedRun
 from reproduce.records.records import Records
+from reproduce.records.runs import Run
 
 TIMM, SQUARE = "timm MViTv2", "square"  # names of candidates; the second is a word in that of our twin of timm's model
 
 
-def speed_runs(records: Records) -> list[SpeedRun]:
-    """The newest timing of every candidate, bench, setting and processor.
+AnyTimed = TypeVar("AnyTimed", SpeedRun, ScalingRun)
 
-    Older records do not tell the processor's model: one of "AMD EPYC" is left out where others tell which, because the
-    same machine would stand twice.
+
+def timed_runs(records: Records, kind: type[AnyTimed]) -> list[AnyTimed]:
+    """The newest run of what was measured on a machine; one of an idle machine before one of a busy machine.
+
+    Keys do not decide: those of older records hash a name that several processors have.
     """
-    newest: dict[tuple[str, str], SpeedRun] = {}
-    for run in records.of_kind(SpeedRun):
-        # The keys of older records are the same on processors of one name.
-        place = run.key, run.environment.machine
-        if place not in newest or run.created >= newest[place].created:
+    newest: dict[tuple[str, str], AnyTimed] = {}
+    for run in records.of_kind(kind):
+        place = json.dumps(run.record.experiment, sort_keys=True), run.environment.machine
+        if place not in newest or _rank(run) >= _rank(newest[place]):
             newest[place] = run
-    models = {run.environment.device for run in newest.values()}
+    return list(newest.values())
 
-    def is_superseded(run: SpeedRun) -> bool:
-        return any(model.startswith(f"{run.environment.device} (family ") for model in models)
 
-    return [run for run in newest.values() if not is_superseded(run)]
+def _rank(run: Run) -> tuple[bool, str]:
+    return not run.environment.busy, run.created
+
+
+def speed_runs(records: Records) -> list[SpeedRun]:
+    """The timings of idle machines, which fill tables and figures."""
+    return _named([run for run in timed_runs(records, SpeedRun) if not run.environment.busy])
+
+
+def scaling_runs(records: Records) -> list[ScalingRun]:
+    """The measurements over clip length that fill tables and figures."""
+    return _named(timed_runs(records, ScalingRun))
+
+
+def _named(runs: Sequence[AnyTimed]) -> list[AnyTimed]:
+    """Leave out runs of "AMD EPYC" where others tell which EPYC: the same machine may be meant, and stand twice."""
+    named = {make for run in runs for make, bracket, _ in (run.environment.device.partition(" ("),) if bracket}
+    return [run for run in runs if run.environment.device not in named]
 
 
 def is_mixed(run: SpeedRun) -> bool:

@@ -5,6 +5,7 @@ It also reads older records:
 - Records before November 2026 have no `multilabel`: such a run is multi-label if it has no top-1 score.
 - Older shapes, cost items and problems are lists of values in a fixed order, newer ones are objects with names.
 - A recipe omits newer fields at their defaults; a removed field (`roll`) is ignored.
+- Older records name processors of different models alike, and tell the model in a text of its own.
 - Records whose key is of version 1 have no hashes of the sound: `content` is empty.
 """
 
@@ -25,7 +26,7 @@ from reproduce.errors import InputError
 from reproduce.experiments.conditions import Condition
 from reproduce.experiments.experiment import KEY_VERSION
 from reproduce.experiments.recipe import Recipe
-from reproduce.machine import distinct_name
+from reproduce.machine import short_name
 from reproduce.records.condition_runs import CONDITION_KINDS, ConditionsRun
 from reproduce.records.measured_runs import BlockShape, CostItem, CostRun, InspectionRun, ScalingRun, SpeedRun
 from reproduce.records.record import RunRecord, whole_number
@@ -106,10 +107,9 @@ def _utc(created: Any) -> str:
 
 
 def _device(stored: Mapping[str, Any]) -> str:
-    """Older records call processors of different models by one name, but tell the model beside it."""
-    if stored.get("device_type") == "cpu" and isinstance(full := stored.get("processor"), str):
-        return distinct_name(full)
-    return str(stored.get("device", ""))
+    """The name of the GPU or the processor."""
+    device = str(stored.get("device") or "")
+    return short_name(str(stored.get("processor") or device)) if stored.get("device_type") == "cpu" else device
 
 
 def _environment(stored: Mapping[str, Any]) -> Environment:

@@ -57,7 +57,7 @@ class Environment:
 
     @property
     def machine(self) -> str:
-        """The device and, for a CPU, its threads: "AMD EPYC, 2 threads"."""
+        """The device and, for a CPU, its threads: "AMD EPYC 9654, 2 threads"."""
         return f"{self.device}, {self._threads}" if self.device_type == "cpu" else self.device
 
     @property

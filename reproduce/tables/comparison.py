@@ -197,7 +197,7 @@ def _speed_notes(by_row: Rows, timed: Rows) -> list[str]:
 
 
 def _by_settings(settings: Mapping[str, str]) -> str:
-    """ "AMD EPYC, 2 threads, float32, attention sdpa (ast_tiny, mast_tiny); ..."."""
+    """ "AMD EPYC 9654, 2 threads, float32, attention sdpa (ast_tiny, mast_tiny); ..."."""
     labels: dict[str, list[str]] = {}
     for label, own in settings.items():
         labels.setdefault(own, []).append(label)

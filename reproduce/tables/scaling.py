@@ -17,6 +17,7 @@ from reproduce.experiments.families import (
     reference_of,
     shown_models,
 )
+from reproduce.records.contests import scaling_runs
 from reproduce.records.measured_runs import ScalingRun
 from reproduce.tables.base import GIGA, Cell, Column, Row, Table, TableInputs, measured, not_run, register_table
 from reproduce.tables.cells import MEMORY_NOTE, SPREAD_NOTE, counter_notes, failed_cell, memory_cell, spread_cell
@@ -31,19 +32,19 @@ Newest = Mapping[str, ScalingRun]  # model -> its newest run at one length
 @register_table("scaling", "MACs, latency and memory of both models for clips of 1 to 60 s")
 def scaling(inputs: TableInputs) -> Table:
     """MACs of the paper's models by clip length; a block per machine with what was measured there."""
-    return _scaling_table(inputs, PAPERS, by_machine(inputs.records.newest(ScalingRun)))
+    return _scaling_table(inputs, PAPERS, by_machine(scaling_runs(inputs.records)))
 
 
 def scaling_of(inputs: TableInputs, models: Sequence[str]) -> Table:
     """The same of any models: what was measured of them in turns, each divided by MAST, or by the first model."""
-    timed = [run for run in inputs.records.newest(ScalingRun) if run.model in models]
+    timed = [run for run in scaling_runs(inputs.records) if run.model in models]
     groups = [group for group in by_machine(timed) if _reference(group[0]) == reference_of(models)]
     return _scaling_table(inputs, models, groups)
 
 
 def _scaling_table(inputs: TableInputs, models: Sequence[str], groups: Sequence[Sequence[ScalingRun]]) -> Table:
     shown = shown_models(models)
-    records = [record for record in inputs.records.newest(ScalingRun) if record.model in models]
+    records = [record for record in scaling_runs(inputs.records) if record.model in models]
     why = f"not run: no scaling record under {inputs.records_dir}: {COMMAND}"
     rows = tuple(
         Row(f"{seconds:g}s", _label(seconds), _macs_cells(_newest(records, seconds), shown, why))

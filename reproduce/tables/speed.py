@@ -8,7 +8,7 @@ from typing import Any
 
 from reproduce.experiments.model_names import is_other
 from reproduce.precision import short_name
-from reproduce.records.contests import candidate_name, is_mixed, pairs, speed_runs, time_ratio
+from reproduce.records.contests import candidate_name, is_mixed, pairs, speed_runs, time_ratio, timed_runs
 from reproduce.records.measured_runs import MIXED, SpeedRun
 from reproduce.records.runs import CLOSED_FORM, FLOP_COUNTER
 from reproduce.tables.base import (
@@ -85,6 +85,7 @@ USUAL = ([128, 1024], "float32", MIXED)  # not named in labels
 def speed(inputs: TableInputs) -> Table:
     """A block per machine and benchmark: every set of candidates and their ratios, taken round by round."""
     records = speed_runs(inputs.records)
+    left_out = len(timed_runs(inputs.records, SpeedRun)) - len(records)
     why = f"not run: {COMMAND} (no such record under {inputs.records_dir})"
     blocks = []
     for machine in sorted({record.environment.machine for record in records}):
@@ -102,6 +103,10 @@ def speed(inputs: TableInputs) -> Table:
             f"the median of the rounds' ratios, beside the ratio of the MACs. {SPREAD_NOTE}",
             MEMORY_NOTE,
             "A training step is forward, loss, backward and AdamW's update.",
+            *(
+                (f"Left out: {left_out} timings of busy machines, or of processors without a model's name.",)
+                * bool(left_out)
+            ),
         ),
         blocks=tuple(blocks),
     )
@@ -129,7 +134,7 @@ def ratios_of(part: Table) -> Table:
 
 
 def ratios_by_machine(parts: Sequence[Table]) -> Table:
-    """The ratios of time on several machines, a column each.
+    """The ratios of time, a column per machine.
 
     Args:
         parts: of `ratios_of`, one per machine.
@@ -140,8 +145,8 @@ def ratios_by_machine(parts: Sequence[Table]) -> Table:
         column = Column(f"ms {number}", part.runs[0].environment.machine, "x", 2)
         columns.append(column)
         for row in part.rows:
-            here = {column.key: row.cells["ms"]} if "ms" in row.cells else {}
-            cells[row.label] = cells.get(row.label, {}) | here
+            if "ms" in row.cells:
+                cells.setdefault(row.label, {})[column.key] = row.cells["ms"]
     return Table(
         "speed, ratios by machine",
         "Time of both models and their peers; ratios",

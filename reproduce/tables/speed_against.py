@@ -8,7 +8,7 @@ from pathlib import Path
 
 from reproduce.errors import InputError
 from reproduce.precision import short_name
-from reproduce.records.contests import candidate_name, speed_runs
+from reproduce.records.contests import candidate_name, timed_runs
 from reproduce.records.measured_runs import SpeedRun
 from reproduce.records.records import Records
 from reproduce.tables.base import MEASURED, Cell, Column, Row, Table, measured, text_cell
@@ -33,7 +33,7 @@ def speed_against(here: Records, there: Records, where: tuple[Path, Path]) -> Ta
     Raises:
         InputError: not one candidate is in both.
     """
-    ours, theirs = (_by_machine(speed_runs(records)) for records in (here, there))
+    ours, theirs = (_by_machine(timed_runs(records, SpeedRun)) for records in (here, there))
     blocks = []
     for machine, timed in ours.items():
         for other, others in theirs.items():
