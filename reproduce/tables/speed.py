@@ -139,10 +139,12 @@ def ratios_by_machine(parts: Sequence[Table]) -> Table:
     Args:
         parts: of `ratios_of`, one per machine.
     """
+    environments = [part.runs[0].environment for part in parts]
+    by_device = len({environment.device for environment in environments}) == len(parts)
     columns: list[Column] = []
     cells: dict[str, dict[str, Cell]] = {}
-    for number, part in enumerate(parts):
-        column = Column(f"ms {number}", part.runs[0].environment.machine, "x", 2)
+    for number, (part, environment) in enumerate(zip(parts, environments, strict=True)):
+        column = Column(f"ms {number}", environment.device if by_device else environment.machine, "x", 2)
         columns.append(column)
         for row in part.rows:
             if "ms" in row.cells:
