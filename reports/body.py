@@ -118,6 +118,7 @@ def _real_audio(source: Source) -> tuple[Block, ...]:
         *(grid_of(part, notes=False) for part in split_own(source)[0]),
         *figure_blocks(source, "training_curves"),
         body_grid(source, "equal_macs"),
+        *drawn_figures(source, "longer_training"),
         body_grid(source, "components"),
         *components_finding(source),
         *drawn_figures(source, "components"),

@@ -11,6 +11,7 @@ from reports.conditions import joined
 from reports.document import Paragraph, Words, code, strong, words
 from reports.plots.architecture import costs_of
 from reports.plots.base import group_title, label_of, plural, runs_text
+from reports.plots.budget import real_budgets
 from reports.plots.comparisons import Comparison, by_width
 from reports.plots.speed import SpeedUp, speed_ups
 from reports.scores import Score, headline_score
@@ -331,5 +332,27 @@ def real_audio_findings(source: Source, comparisons: Iterable[Comparison]) -> li
     for comparison in comparisons:
         text = comparison_text(source, comparison.pair)
         title, baseline = group_title(comparison.runs), baseline_text(source, comparison)
-        paragraphs.append(words(strong(f"{title}:"), " ", text, baseline, f" {training_text(comparison.pair)}"))
+        training = f" {training_text(comparison.pair)}{longer_text(source, comparison)}"
+        paragraphs.append(words(strong(f"{title}:"), " ", text, baseline, training))
     return paragraphs
+
+
+def longer_text(source: Source, comparison: Comparison) -> str:
+    """What the models reach after the longest training that both have; "" where it is not longer than the comparison's.
+
+    Both models were trained so long for the comparison at equal MACs.
+    """
+    corpus, epochs = comparison.runs[0].corpus_key, max(run.epochs for run in comparison.runs)
+    points = next((p for p in real_budgets(source.inputs) if p[0].runs[0].corpus_key == corpus), [])
+    trained = [{p.epochs: p for p in points if p.model == model} for model in comparison.pair]
+    longest = max((length for length in trained[0] if length in trained[1]), default=0)
+    if longest <= epochs:
+        return ""
+    ours, theirs = (of_model[longest] for of_model in trained)
+    labels = label_of(ours.model), label_of(theirs.model)
+    text = (
+        f" After {longest} epochs ({runs_text(ours.runs)}) {labels[0]} reaches {ours.score.value:.1f} % and "
+        f"{labels[1]} {theirs.score.value:.1f} %"
+    )
+    difference = mean_difference(source.inputs, ours.runs, theirs.runs)
+    return f"{text}: {verdict_text(difference, ours.runs, labels)}." if difference else f"{text}."

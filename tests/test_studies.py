@@ -104,6 +104,33 @@ def test_plain_comparisons_of_both_lengths_are_the_table_of_equal_macs() -> None
     )
 
 
+def of_corpus(classes: list[str], *epochs: int, correct: int = 5) -> list[RunRecord]:
+    """Both models on a corpus of these classes, trained for each number of epochs; larger corpora have more clips."""
+    sizes = {"classes": {"label": classes}, "train_kept": 50}
+    return [
+        trained(model, macs, length, correct=correct + length, clips=10 * len(classes), dataset=sizes)
+        for model, macs in (("ast_debug", 3e8), ("mast_debug", 1e8))
+        for length in epochs
+    ]
+
+
+def test_the_report_tells_and_draws_longer_training_where_the_first_figure_does_not() -> None:
+    from reports.document import plain_text
+    from reports.findings import real_audio_findings
+    from reports.plots import PLOTS
+    from reports.plots.comparisons import by_width
+    from reports.source import Source
+
+    small, wide = of_corpus(["a", "b"], 2, 6), [*of_corpus(list("abc"), 2), *of_corpus(list("abcd"), 2)]
+    told = []
+    for records in ([*small, *wide], wide, small):
+        inputs = TableInputs(load_paper(), Records.of(records), Path("nowhere"))
+        findings = real_audio_findings(Source(inputs), by_width(inputs.records)[0])
+        text = " ".join(map(plain_text, findings))
+        told.append((PLOTS["longer_training"].draw(inputs) is not None, "After 6 epochs (1 fold × 1 seed) AST" in text))
+    assert told == [(True, True), (False, False), (False, True)]
+
+
 def test_folds_that_not_every_row_has_run_are_neither_scored_nor_claimed() -> None:
     pools = {"recipe_name": POOLING, "model_config": {"pool_strides": [[1, 1]] * 3}}
     paper = {"recipe_name": POOLING}

@@ -3,7 +3,7 @@
 from reports.plots.architecture import draw_architecture
 from reports.plots.base import Drawn, Plot, use_style
 from reports.plots.beyond import draw_calibration, draw_data_efficiency, draw_robustness, draw_transfer
-from reports.plots.budget import draw_accuracy_cost
+from reports.plots.budget import draw_accuracy_cost, draw_longer_training
 from reports.plots.classes import draw_class_differences, draw_confusion
 from reports.plots.components import draw_components
 from reports.plots.curves import draw_curves
@@ -29,6 +29,12 @@ PLOTS: dict[str, Plot] = {
     plot.name: plot
     for plot in (
         Plot(name="accuracy_cost", draw=draw_accuracy_cost, **_RUNS),
+        Plot(
+            name="longer_training",
+            draw=draw_longer_training,
+            needs="runs of both models at equal epochs and at equal MACs",
+            command="python -m reproduce equal_macs --data esc50=DIR",
+        ),
         Plot(name="training_curves", draw=draw_curves, **_RUNS),
         Plot(
             name="pooling_cost",

@@ -118,16 +118,36 @@ def _size(points: Sequence[BudgetPoint]) -> tuple[int, int]:
     return (points[0].score.clips, sum(len(point.runs) for point in points)) if points else (0, 0)
 
 
+def _has_lengths(points: Sequence[BudgetPoint]) -> bool:
+    """Whether models were trained for several numbers of epochs."""
+    return len({point.epochs for point in points}) > 1
+
+
 def draw_accuracy_cost(inputs: TableInputs) -> Drawn | None:
     """Accuracy against training MACs, training time and, where there is room, epochs: a panel each, for two corpora."""
     budgets = real_budgets(inputs)[:MOST_CORPORA]
     if not budgets:
         return None
-    from matplotlib import pyplot
-
     # A run of another tool, or an old one, may not say how long it took.
     costs = [cost for cost in COSTS if all(getattr(point, cost) > 0 for points in budgets for point in points)]
-    costs = costs[: MOST_PANELS // len(budgets)]
+    machines = " and ".join(dict.fromkeys(point.machine for points in budgets for point in points))
+    return _drawn(budgets, costs[: MOST_PANELS // len(budgets)], f" Times on {machines}.")
+
+
+def draw_longer_training(inputs: TableInputs) -> Drawn | None:
+    """Accuracy of short and longer training against MACs and epochs, on the first corpus that has both.
+
+    None where the figure of accuracy against cost shows that corpus.
+    """
+    budgets = real_budgets(inputs)
+    longer = next((points for points in budgets if _has_lengths(points)), None)
+    return _drawn([longer], ["macs", "epochs"], "") if longer and longer not in budgets[:MOST_CORPORA] else None
+
+
+def _drawn(budgets: Sequence[Sequence[BudgetPoint]], costs: Sequence[str], times: str) -> Drawn:
+    """A panel per corpus and cost."""
+    from matplotlib import pyplot
+
     figure = pyplot.figure(figsize=(PAGE_WIDTH, 2.15), layout="constrained")
     for part, points in zip(figure.subfigures(1, len(budgets), squeeze=False)[0], budgets, strict=True):
         panels = part.subplots(1, max(len(costs), 1), squeeze=False, sharey=True)[0]
@@ -135,21 +155,24 @@ def draw_accuracy_cost(inputs: TableInputs) -> Drawn | None:
             plot_budgets(axes, points, cost)
             axes.set_xlabel(COSTS[cost])
         panels[0].set_ylabel(f"{points[0].score.title} (%)")
-        one_length = f", {plural(points[0].epochs, 'epoch')}" if len({point.epochs for point in points}) == 1 else ""
+        one_length = "" if _has_lengths(points) else f", {plural(points[0].epochs, 'epoch')}"
         title = textwrap.fill(plain(data_title(points[0].runs[0]) + one_length), TITLES_WIDTH // len(budgets))
         panels[0].set_title(title, loc="left")
     legend_above(figure, line_handles(dict.fromkeys(p.model for points in budgets for p in points), marks=True))
     first = budgets[0]
-    machines = " and ".join(dict.fromkeys(point.machine for points in budgets for point in points))
     scores = "; ".join(f"{label_of(p.model)} after {plural(p.epochs, 'epoch')} {p.score.text}" for p in first)
     return finish(
         figure,
         "Accuracy against the cost of training, on real recordings. A line joins one model's lengths of training; bars "
         f"are {first[0].score.interval_name} over test clips and exclude the spread over training runs "
-        f"({'; '.join(runs_text(points[0].runs) for points in budgets)}). Times on {machines}. Up and to the left is "
-        "better.",
+        f"({'; '.join(map(_runs_text, budgets))}).{times} Up and to the left is better.",
         f"Scores against training cost: {scores}.",
     )
+
+
+def _runs_text(points: Sequence[BudgetPoint]) -> str:
+    """ "4 folds × 2 seeds", or "4 folds × 2 seeds or 4 folds × 1 seed" where models have unlike numbers of seeds."""
+    return " or ".join(dict.fromkeys(runs_text(point.runs) for point in points))
 
 
 def plot_budgets(axes: Axes, points: Sequence[BudgetPoint], cost: str) -> Axes:
