@@ -22,13 +22,13 @@ PAPER_TABLES = ("table2", "table3", "table4", "table5", "ablations", "table6")
 # Table -> what to see in it.
 SEE = {
     "esc50": "Both models on the same folds, by the same recipe.",
-    "equal_macs": "Both models trained for equal epochs, and longer, until MAST has cost as many MACs as AST at first; "
-    "on the folds and seeds that all rows have.",
+    "equal_macs": "Both models trained for equal epochs, and longer, until MAST has cost as many MACs as AST at first "
+    "(AST as long too); on the folds and seeds that all rows have. Times of rows on unlike machines do not compare.",
     "components": "Each row adds one component of MAST to the row above.",
     "pooling": "MAST with the paper's five poolings, trained on the same folds.",
     "costs": "The ratio depends on what is counted: compare the last column.",
-    "speed": "Each column is a session of its own, by the code of its day: compare within a column. Spreads are in an "
-    "appendix.",
+    "speed": "The rows of one mode and batch in a column are one session, by the code of its day: compare within them. "
+    "Spreads are in an appendix.",
     "table5": "MACs and parameters are counted live; mAP needs AudioSet.",
     "claims": "The sentence of each claim and the reasons of its verdict are in an appendix.",
 }
@@ -149,7 +149,7 @@ def _time(source: Source) -> tuple[Block, ...]:
     ratios = [part for part in map(ratios_of, main) if part.rows]
     widest = {part.runs[0].environment.machine: part for part in reversed(ratios)}
     benches = [part for part in ratios if part is widest[part.runs[0].environment.machine]]
-    shown = [ratios_by_machine(benches)] if benches else main
+    shown = [ratios_by_machine(benches)] if len(benches) > 1 else benches or main
     grids = (grid_of(part, see=SEE["speed"], command=command_of("speed"), notes=False) for part in shown)
     return (
         Paragraph(text=words(intro)),

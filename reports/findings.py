@@ -72,10 +72,9 @@ def _speed_sentence(source: Source) -> str:
         by_mode.setdefault(f"in {speed_up.run.mode}", []).append((speed_up.run, speed_up.times[1]))
     every = speed_ups(_timed(source))
     sizes = joined(str(s.run.conditions["preset"]) for s in sorted(every, key=lambda s: s.run.metric(FULL)))
-    return (
-        f" AST's time divided by MAST's, in float32: {_spans(by_mode)}; {_span([s.times[1] for s in every])} in all "
-        f"paired timings of uncompiled models (sizes {sizes})."
-    )
+    phrase = f"in all paired timings of uncompiled models of the sizes {sizes}"
+    by_mode[phrase] = [(speed_up.run, speed_up.times[1]) for speed_up in every]
+    return f" AST's time divided by MAST's, in float32: {_spans(by_mode)}."
 
 
 def _spans(told: Mapping[str, Sequence[tuple[SpeedRun, float]]]) -> str:
@@ -342,8 +341,8 @@ def longer_text(source: Source, comparison: Comparison) -> str:
 
     Both models were trained so long for the comparison at equal MACs.
     """
-    corpus, epochs = comparison.runs[0].corpus_key, max(run.epochs for run in comparison.runs)
-    points = next((p for p in real_budgets(source.inputs) if p[0].runs[0].corpus_key == corpus), [])
+    shown, epochs = {run.key for run in comparison.runs}, max(run.epochs for run in comparison.runs)
+    points = next((p for p in real_budgets(source.inputs) if shown & {r.key for point in p for r in point.runs}), [])
     trained = [{p.epochs: p for p in points if p.model == model} for model in comparison.pair]
     longest = max((length for length in trained[0] if length in trained[1]), default=0)
     if longest <= epochs:

@@ -139,24 +139,31 @@ def _brand() -> str:
     if platform.system() != "Darwin":
         return ""
     command = ["sysctl", "-n", "machdep.cpu.brand_string"]
-    return subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip()
+    try:
+        return subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip()
+    except OSError:
+        return ""
 
 
 def short_name(full: str) -> str:
     """Shorten what `processor` returned: "Intel Xeon Platinum 8370C", "AMD EPYC (family 25, model 17, stepping 1)".
 
     Virtual machines leave the number out of the model name, and most ARM kernels tell no name: then what identifies
-    the processor stays, and on x86 the clock. Any other text comes back as it is.
+    the processor stays, and the clock if the name has it.
     """
     name, _, identity = full.removesuffix(")").rpartition(" (")
     if not name or not re.search(r"\b(model|part) ", identity):
-        return full
-    name = re.sub(r"\((R|TM)\)| CPU\b| Processor\b| \d+-Core\b", "", name)
+        return _plain(full)
+    name = _plain(name)
     if _NUMBER.search(name.partition(" @ ")[0]):
         return name.partition(" @ ")[0]
     parts = [part.removeprefix("cpu ").removeprefix("CPU ") for part in identity.split(", ")]
     kept = [part for part in parts if part.startswith(("family ", "model ", "stepping ", "implementer ", "part "))]
     return f"{name} ({', '.join(kept)})"
+
+
+def _plain(name: str) -> str:
+    return re.sub(r"\((R|TM)\)|(?<=[)\w]) CPU(?= @| version)| Processor\b| \d+-Core\b", "", name)
 
 
 def instruction_sets() -> list[str]:

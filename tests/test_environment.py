@@ -177,6 +177,8 @@ NAMES = {
         "ARMv7 rev 4 (v7l) (implementer 0x41, part 0xd03)"
     ),
     "Apple M2 Pro": "Apple M2 Pro",
+    "Intel(R) Xeon(R) Processor": "Intel Xeon",
+    "invented CPU": "invented CPU",
     "Intel64 Family 6 Model 142 Stepping 12, GenuineIntel": "Intel64 Family 6 Model 142 Stepping 12, GenuineIntel",
 }
 

@@ -236,8 +236,10 @@ def test_processors_of_one_name_are_machines_of_their_own() -> None:
     old, first, second = on_processor(contest, None, 9.0), on_processor(contest, 1), on_processor(contest, 17, 4.0)
     names = [f"AMD EPYC (family 25, model {model}, stepping 1), 2 threads" for model in (1, 17)]
     assert titles([*old, *first, *second]) == names
-    assert "in float32: 3.00 to 4.00 in inference (batch 1, 2 CPUs); 3.00" in cost_text([*old, *first, *second])
-    assert "in float32: 9.00 in inference (batch 1, AMD EPYC, 2 threads)" in cost_text(old)
+    every = "in all paired timings of uncompiled models of the sizes base"
+    told = cost_text([*old, *first, *second])
+    assert f"in float32: 3.00 to 4.00 in inference and 3.00 to 4.00 {every} (batch 1, 2 CPUs)." in told
+    assert f"in float32: 9.00 in inference and 9.00 {every} (batch 1, AMD EPYC, 2 threads)." in cost_text(old)
     note = "Left out: 2 timings of busy machines, or of processors without a model's name."
     assert note in build(*old, *first).notes and note not in build(*first).notes
 
@@ -280,7 +282,9 @@ def test_a_range_over_machines_has_those_that_gave_a_ratio() -> None:
 
 def test_the_report_says_what_bfloat16_gains_and_on_which_machine() -> None:
     text = cost_text(make_mixed_contest())
-    assert "AST's time divided by MAST's, in float32: 3.00 in inference (batch 1, invented CPU, 2 threads)" in text
+    every = "in all paired timings of uncompiled models of the sizes base"
+    where = "(batch 1, invented CPU, 2 threads)"
+    assert f"AST's time divided by MAST's, in float32: 3.00 in inference and 3.00 {every} {where}" in text
     narrow = "divided by that of MAST in bfloat16, in inference: "
     assert text.endswith(f"{narrow}3.00 for AST in bfloat16 (batch 1, invented CPU, 2 threads).")
 

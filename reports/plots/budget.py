@@ -30,7 +30,7 @@ from reports.plots.base import (
     tip,
 )
 from reports.scores import Score, headline_score
-from reproduce.records.pooled import alike_runs, runs_side_by_side
+from reproduce.records.pooled import alike_runs, runs_of_all, runs_side_by_side
 from reproduce.records.runs import TrainedRun
 from reproduce.records.selection import equal_macs_groups
 from reproduce.tables import TableInputs
@@ -73,11 +73,16 @@ class BudgetPoint:
 
 
 def budget_points(group: Sequence[TrainedRun]) -> list[BudgetPoint]:
-    """A point per model and number of epochs, over the folds of `runs_side_by_side`; [] where they share none."""
+    """A point per model and number of epochs; [] where they share no fold.
+
+    Over the folds of `runs_side_by_side`, or, where a model has several lengths of training, over those of all points.
+    """
     rows: dict[tuple[str, int], list[TrainedRun]] = {}
     for run in sorted(group, key=lambda r: (r.model, r.epochs)):
         rows.setdefault((run.model, run.epochs), []).append(run)
-    shared = runs_side_by_side({f"{model} {epochs}": runs for (model, epochs), runs in rows.items()})
+    by_row = {f"{model} {epochs}": runs for (model, epochs), runs in rows.items()}
+    lengths = len({model for model, _ in rows}) < len(rows)
+    shared = runs_of_all(by_row) if lengths else runs_side_by_side(by_row)
     timed = alike_runs({label: runs for label, runs in shared.items() if runs})
     return [
         BudgetPoint(
@@ -119,8 +124,8 @@ def _size(points: Sequence[BudgetPoint]) -> tuple[int, int]:
 
 
 def _has_lengths(points: Sequence[BudgetPoint]) -> bool:
-    """Whether models were trained for several numbers of epochs."""
-    return len({point.epochs for point in points}) > 1
+    """Whether a model was trained for several numbers of epochs."""
+    return len({point.model for point in points}) < len(points)
 
 
 def draw_accuracy_cost(inputs: TableInputs) -> Drawn | None:
@@ -135,13 +140,9 @@ def draw_accuracy_cost(inputs: TableInputs) -> Drawn | None:
 
 
 def draw_longer_training(inputs: TableInputs) -> Drawn | None:
-    """Accuracy of short and longer training against MACs and epochs, on the first corpus that has both.
-
-    None where the figure of accuracy against cost shows that corpus.
-    """
-    budgets = real_budgets(inputs)
-    longer = next((points for points in budgets if _has_lengths(points)), None)
-    return _drawn([longer], ["macs", "epochs"], "") if longer and longer not in budgets[:MOST_CORPORA] else None
+    """Accuracy of short and longer training against MACs and epochs, on a corpus that `draw_accuracy_cost` omits."""
+    longer = next(filter(_has_lengths, real_budgets(inputs)[MOST_CORPORA:]), None)
+    return _drawn([longer], ["macs", "epochs"], "") if longer else None
 
 
 def _drawn(budgets: Sequence[Sequence[BudgetPoint]], costs: Sequence[str], times: str) -> Drawn:
@@ -155,7 +156,7 @@ def _drawn(budgets: Sequence[Sequence[BudgetPoint]], costs: Sequence[str], times
             plot_budgets(axes, points, cost)
             axes.set_xlabel(COSTS[cost])
         panels[0].set_ylabel(f"{points[0].score.title} (%)")
-        one_length = "" if _has_lengths(points) else f", {plural(points[0].epochs, 'epoch')}"
+        one_length = f", {plural(points[0].epochs, 'epoch')}" if len({point.epochs for point in points}) == 1 else ""
         title = textwrap.fill(plain(data_title(points[0].runs[0]) + one_length), TITLES_WIDTH // len(budgets))
         panels[0].set_title(title, loc="left")
     legend_above(figure, line_handles(dict.fromkeys(p.model for points in budgets for p in points), marks=True))

@@ -41,13 +41,13 @@ def speed_runs(records: Records) -> list[SpeedRun]:
 
 
 def scaling_runs(records: Records) -> list[ScalingRun]:
-    """The measurements over clip length that fill tables and figures."""
+    """The measurements over clip length that fill tables and figures; a busy machine's where there are no others."""
     return _named(timed_runs(records, ScalingRun))
 
 
 def _named(runs: Sequence[AnyTimed]) -> list[AnyTimed]:
     """Leave out runs of "AMD EPYC" where others tell which EPYC: the same machine may be meant, and stand twice."""
-    named = {make for run in runs for make, bracket, _ in (run.environment.device.partition(" ("),) if bracket}
+    named = {run.environment.device.rpartition(" (")[0] for run in runs} - {""}
     return [run for run in runs if run.environment.device not in named]
 
 

@@ -13,6 +13,7 @@ from itertools import combinations
 from reproduce.datasets import dataset_spec
 from reproduce.efficiency.plan import TRAINING_PASSES
 from reproduce.experiments.comparisons import POOLING_ABLATIONS
+from reproduce.records.pooled import alike_runs
 from reproduce.records.runs import TrainedRun, canonical_config
 from reproduce.records.selection import equal_macs_groups, pooling_groups
 from reproduce.tables.base import (
@@ -96,14 +97,18 @@ def _by_budget(group: Sequence[TrainedRun]) -> dict[str, list[TrainedRun]]:
 
 def _with_budget(inputs: TableInputs, table: Table, by_row: dict[str, list[TrainedRun]]) -> Table:
     """Add the epochs, training MACs and time of every row, and the pairs that are equal in something."""
-    rows = [replace(row, cells=_budget_cells(by_row.get(row.label, []), row)) for row in table.rows]
+    timed = alike_runs(by_row)
+    rows = [
+        replace(row, cells=_budget_cells(by_row.get(row.label, []), timed.get(row.label, []), row))
+        for row in table.rows
+    ]
     labels = [row.label for row in table.rows]
     notes = (
         *table.notes,
         f"MACs of training: full MACs of a forward pass, times {TRAINING_PASSES} with the backward pass, times the "
         "clips seen; the epochs of the model with fewer MACs are rounded so that both train for equal MACs. Learning "
-        "rates are those of the short runs. Time of training: of one run, its test included, on the machine of the "
-        "runs.",
+        "rates are those of the short runs. Time of training: of one run, its test included, under the settings of "
+        "the speeds.",
         *_equal_notes(inputs, {label: by_row[label] for label in labels if label in by_row}),
     )
     return replace(table, columns=(*table.columns, *BUDGET_COLUMNS), rows=tuple(rows), notes=notes)
@@ -138,14 +143,14 @@ def _clips_seen(runs: Sequence[TrainedRun]) -> float:
     return sum(run.train_kept for run in runs) / len(runs) * runs[0].epochs
 
 
-def _budget_cells(runs: Sequence[TrainedRun], row: Row) -> dict[str, Cell]:
+def _budget_cells(runs: Sequence[TrainedRun], timed: Sequence[TrainedRun], row: Row) -> dict[str, Cell]:
     if not runs:
         return dict(row.cells)
     return {
         **row.cells,
         "epochs": measured(runs[0].epochs, "", "recipe"),
         "training_macs": measured(training_macs(runs), "T", f"{_clips_seen(runs):,.0f} clips seen per run"),
-        "training_minutes": _minutes_cell(runs),
+        "training_minutes": _minutes_cell(timed),
     }
 
 
