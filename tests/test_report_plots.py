@@ -337,7 +337,7 @@ def test_the_speed_figure_shows_every_machine_and_precision_and_names_the_pair()
             environment["device_type"] = "cpu"
             records.append(replace(made, experiment=experiment, environment=environment, details=samples))
     figure = plot_speed_ups(speed_ups(Records.of(records).of_kind(SpeedRun)))
-    assert [panel.get_title() for panel in figure.axes] == ["float32", "bfloat16"]
+    assert [panel.get_title(loc="left") for panel in figure.axes] == ["float32", "bfloat16"]
     for panel in figure.axes:
         assert panel.get_xlim()[0] == 0 and panel.get_xlim()[1] > 9
         tips = [line.get_gid() for line in panel.lines if str(line.get_gid()).startswith("tip: AMD")]

@@ -75,7 +75,7 @@ def plot_speed_ups(timed: Sequence[SpeedUp]) -> Figure:
     )
     for axes, precision in zip(panels[0], precisions, strict=True):
         plot_panel(axes, [s for s in found if s.run.precision == precision], rows, marks)
-        axes.set_title(precision)
+        axes.set_title(precision, loc="left")
     panels[0, 0].set_xlim(0)  # all panels share it
     legend_above(
         figure, [Line2D([], [], linestyle="", color="0.1", marker=marks[name], label=plain(name)) for name in machines]
