@@ -72,7 +72,8 @@ def verdict_grid(source: Source) -> Grid:
         caption=words(
             f"The paper's {len(rows)} checkable claims, by kind. ",
             reference("table-claims"),
-            " judges each. By convention: by a stated rule, such as one of counting; in brackets: by the fuller one.",
+            " judges each. By convention: holds by one stated rule, such as one of counting; in brackets: the number by "
+            "the fuller rule.",
         ),
         header=("The paper says", "Found here", "Verdicts"),
         rows=tuple(
@@ -105,9 +106,9 @@ def _found(rows: Sequence[Row]) -> str:
     """The claims that do not hold, with their numbers; else the first that were measured."""
     wrong = [row for row in rows if _verdict(row) in (CONTRADICTED, NOT_CONFIRMED)]
     if wrong:
-        shown = [_numbers(row) or f"{SHORT[_verdict(row)]}: {row.label}" for row in wrong[:MOST_SHOWN]]
-        more = [f"and {tally(wrong[MOST_SHOWN:])}"] if len(wrong) > MOST_SHOWN else []
-        return "; ".join([*shown, *more])
+        shown = [_numbers(row) or f'"{row.label}": {SHORT[_verdict(row)]}' for row in wrong[:MOST_SHOWN]]
+        more = f"; and {len(wrong) - MOST_SHOWN} more" if len(wrong) > MOST_SHOWN else ""
+        return "; ".join(shown) + more
     if all(_verdict(row) == NOT_RUN for row in rows):
         return "no run at the paper's scale"
     numbers = [text for row in rows if (text := _numbers(row))]
