@@ -72,8 +72,8 @@ def verdict_grid(source: Source) -> Grid:
         caption=words(
             f"The paper's {len(rows)} checkable claims, by kind. ",
             reference("table-claims"),
-            " judges each. By convention: holds by one stated rule, such as one of counting; in brackets: the number by "
-            "the fuller rule.",
+            " judges each. By convention: holds by one stated rule, such as one of counting; in brackets: the number "
+            "by the fuller rule.",
         ),
         header=("The paper says", "Found here", "Verdicts"),
         rows=tuple(
