@@ -23,11 +23,12 @@ PAPER_TABLES = ("table2", "table3", "table4", "table5", "ablations", "table6")
 SEE = {
     "esc50": "Both models on the same folds, by the same recipe.",
     "equal_macs": "Both models trained for equal epochs, and longer, until MAST has cost as many MACs as AST at first "
-    "(AST as long too); on the folds and seeds that all rows have. Times of rows on unlike machines do not compare.",
+    "(AST for as many epochs); on the folds and seeds that all rows have. Times of different machines are not "
+    "comparable.",
     "components": "Each row adds one component of MAST to the row above.",
     "pooling": "MAST with the paper's five poolings, trained on the same folds.",
     "costs": "The ratio depends on what is counted: compare the last column.",
-    "speed": "The rows of one mode and batch in a column are one session, by the code of its day: compare within them. "
+    "speed": "The rows of one mode and batch in a column are one session at one commit: compare within them. "
     "Spreads are in an appendix.",
     "table5": "MACs and parameters are counted live; mAP needs AudioSet.",
     "claims": "The sentence of each claim and the reasons of its verdict are in an appendix.",

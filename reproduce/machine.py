@@ -122,8 +122,8 @@ _NUMBER = re.compile(r"\b\d\w*\d\d")  # of a model: 8370C, 9654, 7R13; not v4, 2
 
 
 def cpu_name() -> str:
-    """Return the processor's name, with family, model and stepping where it has no number: see `short_name`."""
-    return short_name(processor())
+    """Return the processor's name, with family, model and stepping where it has no number: see `processor_name`."""
+    return processor_name(processor())
 
 
 def processor() -> str:
@@ -145,7 +145,7 @@ def _brand() -> str:
         return ""
 
 
-def short_name(full: str) -> str:
+def processor_name(full: str) -> str:
     """Shorten what `processor` returned: "Intel Xeon Platinum 8370C", "AMD EPYC (family 25, model 17, stepping 1)".
 
     Virtual machines leave the number out of the model name, and most ARM kernels tell no name: then what identifies
@@ -163,6 +163,7 @@ def short_name(full: str) -> str:
 
 
 def _plain(name: str) -> str:
+    """The name without marks and words that every processor has."""
     return re.sub(r"\((R|TM)\)|(?<=[)\w]) CPU(?= @| version)| Processor\b| \d+-Core\b", "", name)
 
 

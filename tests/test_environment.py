@@ -31,7 +31,7 @@ from reproduce.machine import (
     has_bfloat16,
     instruction_sets,
     processor,
-    short_name,
+    processor_name,
 )
 
 
@@ -184,7 +184,7 @@ NAMES = {
 
 
 def test_processors_keep_different_names_where_the_system_leaves_the_number_out() -> None:
-    assert {full: short_name(full) for full in NAMES} == NAMES
+    assert {full: processor_name(full) for full in NAMES} == NAMES
     assert len(set(NAMES.values())) == len(NAMES)
 
 

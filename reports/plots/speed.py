@@ -51,7 +51,7 @@ def draw_speed(inputs: TableInputs) -> Drawn | None:
     medians = [speed_up.times[1] for speed_up in found]
     return finish(
         plot_speed_ups(found),
-        "AST's time and MACs divided by MAST's, by precision. Marks: time on each machine, by the code of its day, "
+        "AST's time and MACs divided by MAST's, by precision. Marks: time on each machine, at its own commit, "
         "median of the rounds' ratios with their quartiles; strokes: ratio of MACs by the full rule (solid) and the "
         "module-only rule (dotted). Right of 1, MAST is faster; a mark left of the strokes shows that MAST's saving in "
         "MACs is not fully a saving in time.",

@@ -24,6 +24,7 @@ from reproduce.experiments.paper_studies import study_name
 from reproduce.experiments.targets import PAPER, demo, experiments_of
 from reproduce.figures.figure2 import write_figure2
 from reproduce.figures.scaling import write_scaling_figure
+from reproduce.records.contests import scaling_runs
 from reproduce.records.measured_runs import ScalingRun
 from reproduce.records.store import load_records
 from reproduce.tables import build, table_specs
@@ -245,7 +246,7 @@ def _measure_scaling(
     """
     if run == "none":
         wanted = models or tuple(f"{family}_{'debug' if debug else 'base'}" for family in PAPER_MODELS)
-        runs = [run for run in load_records(records).newest(ScalingRun) if run.model in wanted]
+        runs = [run for run in scaling_runs(load_records(records)) if run.model in wanted]
         machines = [group for group in by_machine(runs) if group[0].reference in ("", reference_of(wanted))]
         return max(machines, key=lambda group: max(run.created for run in group), default=[])
     from reproduce.efficiency.scaling import DEBUG_MODELS, Sweep, measure_scaling

@@ -26,7 +26,7 @@ from reproduce.errors import InputError
 from reproduce.experiments.conditions import Condition
 from reproduce.experiments.experiment import KEY_VERSION
 from reproduce.experiments.recipe import Recipe
-from reproduce.machine import short_name
+from reproduce.machine import processor_name
 from reproduce.records.condition_runs import CONDITION_KINDS, ConditionsRun
 from reproduce.records.measured_runs import BlockShape, CostItem, CostRun, InspectionRun, ScalingRun, SpeedRun
 from reproduce.records.record import RunRecord, whole_number
@@ -109,7 +109,7 @@ def _utc(created: Any) -> str:
 def _device(stored: Mapping[str, Any]) -> str:
     """The name of the GPU or the processor."""
     device = str(stored.get("device") or "")
-    return short_name(str(stored.get("processor") or device)) if stored.get("device_type") == "cpu" else device
+    return processor_name(str(stored.get("processor") or device)) if stored.get("device_type") == "cpu" else device
 
 
 def _environment(stored: Mapping[str, Any]) -> Environment:

@@ -104,8 +104,9 @@ def speed(inputs: TableInputs) -> Table:
             MEMORY_NOTE,
             "A training step is forward, loss, backward and AdamW's update.",
             *(
-                (f"Left out: {left_out} timings of busy machines, or of processors without a model's name.",)
-                * bool(left_out)
+                [f"Left out: {left_out} timings of busy machines, or of processors without a model's name."]
+                if left_out
+                else []
             ),
         ),
         blocks=tuple(blocks),
