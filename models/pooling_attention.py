@@ -32,7 +32,7 @@ ATTENTION_PATHS = ("chunked", "folded", "flex", "sdpa", "reference")
 CHUNKED_FROM = PIECE_SCORES // 4
 FLASH_HEAD_SIZE = 256  # no flash kernel takes larger heads
 FLEX_HEAD_SIZE = 16  # FlexAttention's GPU kernel takes no smaller heads
-# Whether this CPU multiplies bfloat16 by AMX. On the one CPU without AMX that was timed, torch's fused kernel is slower
+# Whether this CPU multiplies bfloat16 by AMX. On both CPUs without AMX that were timed, torch's fused kernel is slower
 # in bfloat16 than separate products. torch 2.9 cannot tell: under it every CPU counts as one without AMX.
 AMX_BFLOAT16: bool = hasattr(torch.cpu, "get_capabilities") and torch.cpu.get_capabilities().get("amx_bf16", False)
 
@@ -249,8 +249,9 @@ class PoolingAttention(nn.Module):
         if pool is None or not narrow or pool.weight.dtype != torch.float32:
             return norm(self._heads(x, pool))
         # In float32. The backward pass of a convolution of stride 2 or 4 takes 5 to 20 times as long in bfloat16, one
-        # of stride 1 as long (EPYC of family 26, torch 2.14); LayerNorm in bfloat16 makes a training step a tenth to a
-        # fifth longer. A forward pass alone is a twentieth shorter in bfloat16. CUDA's autocast has float32 LayerNorms.
+        # of stride 1 as long (EPYC of family 26, torch 2.14, by a script outside this repository); LayerNorm in
+        # bfloat16 makes a training step a tenth to a fifth longer. A forward pass alone is a twentieth shorter in
+        # bfloat16. CUDA's autocast has float32 LayerNorms.
         with torch.autocast("cpu", enabled=False):
             return norm(self._heads(at_least_float32(x), pool)).to(x.dtype)
 
