@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from bench.candidates import ModelCase
+from models.linear import product
 from reproduce.efficiency.candidates import DTYPES, tensor_bytes
 from reproduce.efficiency.interleaved import Candidate
 
@@ -84,7 +85,7 @@ def macs(products: list[Product]) -> int:
 
 
 def products_candidate(case: ModelCase, model: nn.Module) -> Candidate:
-    """Make a candidate of the `matrix_products` of MAST alone, one BLAS call after another, in the case's precision.
+    """Make a candidate of the `matrix_products` of MAST alone, one after another, in the case's precision.
 
     It is a lower bound: all operands share one piece of memory, where those of a model come from further away. It
     writes attention scores out, which some attention paths avoid.
@@ -103,7 +104,10 @@ def products_candidate(case: ModelCase, model: nn.Module) -> Candidate:
     def call() -> None:
         with torch.inference_mode():
             for a, b, out in calls:
-                torch.matmul(a, b, out=out)
+                if a.ndim == 2:
+                    product(a, b.mT)  # with weights
+                else:
+                    torch.matmul(a, b, out=out)
 
     buffers = (first, second, result)
     name = f"mast_{case.preset}, its products alone"

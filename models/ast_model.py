@@ -39,6 +39,7 @@ from models.layers import (
     init_linear_weights,
     make_drop_path,
 )
+from models.linear import linear
 from models.position_embedding import PREFIX_TOKENS, position_grid, resize_position_embedding
 from models.registry import register_presets
 from models.weight_formats import Action, Grid, PublishedWeights, WeightFormat, WeightSource
@@ -174,13 +175,14 @@ class Attention(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         B, N, C = x.shape
-        q, k, v = self.qkv(x).view(B, N, 3, self.num_heads, C // self.num_heads).permute(2, 0, 3, 1, 4)  # (B, H, N, D)
+        qkv = linear(self.qkv, x).view(B, N, 3, self.num_heads, C // self.num_heads)
+        q, k, v = qkv.permute(2, 0, 3, 1, 4)  # (B, H, N, D) each
         if self.path == "sdpa":
             y = F.scaled_dot_product_attention(q, k, v)
         else:
             scores = torch.matmul(q * q.shape[-1] ** -0.5, k.transpose(-2, -1))  # (B, H, N, N)
             y = torch.matmul(scores.softmax(dim=-1), v)
-        return self.proj(y.transpose(1, 2).reshape(B, N, C))
+        return linear(self.proj, y.transpose(1, 2).reshape(B, N, C))
 
 
 class Block(nn.Module):

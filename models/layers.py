@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from models.linear import linear
 from models.recompute import recompute
 
 # A damaged checkpoint may ask for any size. 32,768 frames are 5.5 minutes at 10 ms per frame.
@@ -44,8 +45,8 @@ class Mlp(nn.Module):
         self.fc2 = nn.Linear(hidden_dim, dim)
 
     def forward(self, x: Tensor, norm: nn.LayerNorm) -> Tensor:
-        hidden = recompute(lambda x: self.fc1(norm(x)), x, threshold=self.recompute_from)
-        return recompute(lambda hidden: self.fc2(self.act(hidden)), hidden, threshold=self.recompute_from)
+        hidden = recompute(lambda x: linear(self.fc1, norm(x)), x, threshold=self.recompute_from)
+        return recompute(lambda hidden: linear(self.fc2, self.act(hidden)), hidden, threshold=self.recompute_from)
 
 
 class ClassifierHead(nn.Module):

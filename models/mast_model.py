@@ -35,6 +35,7 @@ from models.layers import (
     init_linear_weights,
     make_drop_path,
 )
+from models.linear import linear
 from models.mast_config import MASTConfig, plan_blocks
 from models.pooling_attention import ATTENTION_PATHS, BlockPlan, PoolingAttention
 from models.position_embedding import PREFIX_TOKENS, position_grid, resize_position_embedding
@@ -100,7 +101,7 @@ class Block(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         normed = self.norm1(x)
-        skip = self._pool_skip(x if self.proj is None else self.proj(normed))
+        skip = self._pool_skip(x if self.proj is None else linear(self.proj, normed))
         x = skip + self.drop_path(self.attn(normed))
         return x + self.drop_path(self.mlp(x, self.norm2))
 

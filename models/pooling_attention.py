@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from models.chunked_attention import PIECE_SCORES, InputsOnly, chunked_attention, rows_of_pairs
 from models.flex_attention import relative_flex_attention
 from models.layers import at_least_float32, autocast_dtype, product_dtype
+from models.linear import linear
 from models.pool_layouts import CHANNELS_LAST, pool_tokens
 from models.recompute import recompute
 from models.weight_formats import Grid
@@ -330,12 +331,13 @@ class PoolingAttention(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         # Three products instead of one, so that each result is contiguous for its convolution.
-        (w_q, w_k, w_v), (b_q, b_k, b_v) = self.qkv.weight.chunk(3), self.qkv.bias.chunk(3)
-        q, k, v = F.linear(x, w_q, b_q), F.linear(x, w_k, b_k), F.linear(x, w_v, b_v)
+        width = self.plan.dim_out
+        q, k, v = (linear(self.qkv, x, slice(start, start + width)) for start in range(0, 3 * width, width))
         path, threshold = self.path_on(x.device), self.recompute_from
         if path == "chunked":
             # The backward pass needs the pooled q, k and v: the pooling is computed twice, the attention once.
-            return self.proj(recompute(self._chunked, q, k, v, threshold=threshold, second_run=InputsOnly).flatten(2))
+            y = recompute(self._chunked, q, k, v, threshold=threshold, second_run=InputsOnly)
+            return linear(self.proj, y.flatten(2))
         q = recompute(self._pool, q, self.pool_q, self.norm_q, threshold=threshold).transpose(1, 2)  # (B, H, N, D)
         k = recompute(self._pool, k, self.pool_k, self.norm_k, threshold=threshold).transpose(1, 2)  # (B, H, M, D)
         v = recompute(self._pool, v, self.pool_v, self.norm_v, threshold=threshold).transpose(1, 2)  # (B, H, M, D)
@@ -349,4 +351,4 @@ class PoolingAttention(nn.Module):
             y = self._reference(q, k, v)
         if self.plan.residual:
             y = self._add_residual(y, q)
-        return self.proj(y.transpose(1, 2).flatten(2))
+        return linear(self.proj, y.transpose(1, 2).flatten(2))

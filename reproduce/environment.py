@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 from models.layers import ClassifierHead
+from models.linear import ONEDNN_FLOAT32
 from reproduce.errors import InputError
 from reproduce.machine import cpu_name, describe_machine
 from reproduce.precision import AUTO, PRECISIONS
@@ -154,5 +155,6 @@ def describe_environment(device: str, precision: str = "float32") -> dict[str, A
         "cuda": torch.version.cuda if cuda else None,
         "blas": blas_libraries(),
         "cpu_capability": torch.backends.cpu.get_cpu_capability(),
+        "onednn_float32": ONEDNN_FLOAT32 and not cuda,
         **describe_machine(),
     }

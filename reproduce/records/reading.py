@@ -121,6 +121,7 @@ def _environment(stored: Mapping[str, Any]) -> Environment:
         attention=str(stored.get("attention") or ""),
         processes=whole_number(stored.get("processes") or 1),
         compiled=bool(stored.get("compile", False)),
+        onednn_float32=bool(stored.get("onednn_float32", False)),
         commit=str(stored.get("commit") or ""),
         libraries=dict(stored.get("libraries", {})),
         busy=bool(stored.get("busy", False)),

@@ -37,6 +37,7 @@ class Environment:
         attention: name of the attention implementation; "" where unknown, "none" of a model without any.
         processes: training processes.
         compiled: whether torch.compile compiled the trained model.
+        onednn_float32: whether our models' products with weights were oneDNN's in float32, see `models/linear.py`.
         commit: git commit of this code, with "+changes" if files differed from it; "" where unknown.
         libraries: library -> version.
         busy: whether other processes used the machine during the measurement.
@@ -50,6 +51,7 @@ class Environment:
     attention: str
     processes: int
     compiled: bool
+    onednn_float32: bool
     commit: str
     libraries: Mapping[str, str]
     busy: bool
@@ -66,13 +68,14 @@ class Environment:
 
     @property
     def settings(self) -> str:
-        """What a speed depends on beside the model: device, threads, precision, attention, and whether it is compiled.
+        """What a speed depends on beside the model: device, threads, precision, products, attention, compilation.
 
         Speeds under unlike settings do not average and have no ratio.
         """
         attention = "" if self.attention in ("", "none") else f"attention {self.attention}"
+        products = "products by oneDNN" if self.onednn_float32 and self.precision == "float32" else ""
         compiled = "compiled" if self.compiled else ""
-        return ", ".join(filter(None, (self.device, self._threads, self.precision, attention, compiled)))
+        return ", ".join(filter(None, (self.device, self._threads, self.precision, products, attention, compiled)))
 
 
 @dataclass(frozen=True, kw_only=True)

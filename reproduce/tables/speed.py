@@ -47,6 +47,10 @@ COLUMNS = (
     Column("macs_full", "MACs, full", "G", 1),
 )
 FINE_COLUMNS = (COLUMNS[0], Column("ms", "Time", "ms/clip", 3), *COLUMNS[2:])  # where a call may take microseconds
+ONEDNN_NOTE = (
+    "In fp32 the products of our models with their weights are oneDNN's, those of the other libraries' models torch's "
+    "own, which are slower on this processor."
+)
 RATIO_INDENT = "    "  # before the label of a ratio, which stands below its two rows
 FINE_BENCHES = ("front end", "attention", "pooling layout", "empty call")
 SIDE_BY_SIDE, MODELS = "side by side", "models"  # the benches that the main tables show
@@ -192,6 +196,8 @@ def _bench_table(bench: str, machine: str, groups: Sequence[Sequence[SpeedRun]],
     columns = FINE_COLUMNS if bench in FINE_BENCHES else COLUMNS
     runs = tuple(record for group in groups for record in group)
     notes = [f"Attention: {', '.join(paths)}."] if paths else []
+    if bench == SIDE_BY_SIDE and any(run.environment.onednn_float32 for run in runs):
+        notes.append(ONEDNN_NOTE)
     if others := _others(runs):
         notes.append(counter_note(FLOP_COUNTER, others))
     return Table(
