@@ -35,7 +35,8 @@ def product(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
           512   1536 x 384  221 and 474  211 and 437
           128   3072 x 768  163 and 382  160 and 131
 
-    In bfloat16 torch multiplies by oneDNN itself.
+    In bfloat16 torch multiplies by oneDNN itself. An exported program has the plain product: it may run elsewhere, and
+    a question about the number of rows would bind it to a range of batches.
     """
     if not _is_faster_by_convolution(x, weight):
         return F.linear(x, weight, bias)
@@ -59,6 +60,8 @@ def linear(layer: nn.Linear, x: Tensor, part: slice | None = None) -> Tensor:
 
 def _is_faster_by_convolution(x: Tensor, weight: Tensor) -> bool:
     if not ONEDNN_FLOAT32 or x.device.type != "cpu" or torch.is_autocast_enabled("cpu"):
+        return False
+    if torch.compiler.is_exporting():
         return False
     rows = x.numel() // x.shape[-1]
     return x.dtype == weight.dtype == torch.float32 and rows >= (TRAINED_ROWS if torch.is_grad_enabled() else ROWS)

@@ -78,6 +78,24 @@ def test_hooks_and_layers_of_other_classes_are_called() -> None:
     assert linear.linear(hooked, x) is seen[0]
 
 
+@pytest.mark.usefixtures("by_convolution")
+def test_an_exported_program_takes_any_batch() -> None:
+    class Layer(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layer = nn.Linear(24, 16)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return linear.linear(self.layer, x)
+
+    module = Layer().eval()
+    with torch.no_grad():
+        program = torch.export.export(module, (torch.randn(3, 200, 24),), dynamic_shapes=({0: torch.export.Dim.AUTO},))
+        for batch in (1, 2, 40):
+            x = torch.randn(batch, 200, 24)
+            torch.testing.assert_close(program.module()(x), module(x))
+
+
 @pytest.mark.parametrize("name", ["ast_debug", "mast_debug"])
 def test_models_agree_and_count_alike(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     torch.manual_seed(0)
