@@ -20,8 +20,8 @@ def _has_wide_units_that_mkl_leaves() -> bool:
 
 # Whether oneDNN multiplies float32 faster than torch does by itself.
 ONEDNN_FLOAT32 = _has_wide_units_that_mkl_leaves()
-# Rows from which it does, without and with gradients: oneDNN lays out the weights anew in every call.
-ROWS, TRAINED_ROWS = 128, 512
+LEAST_MACS = 2**23  # of a product that gains more than oneDNN's preparation takes
+WEIGHTS_PER_ROW = 2**13  # from which oneDNN's gradient of the weights is slow
 
 
 def product(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
@@ -33,15 +33,16 @@ def product(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
         rows    weights     forward      forward and backward
         2,048   768 x 192   223 and 473  216 and 439
           512   1536 x 384  221 and 474  211 and 437
-          128   3072 x 768  163 and 382  160 and 131
+          256   768 x 768   216 and 424  209 and 344
+           64   3072 x 768  185 and 312  166 and 99
 
     In bfloat16 torch multiplies by oneDNN itself. An exported program has the plain product: it may run elsewhere, and
     a question about the number of rows would bind it to a range of batches.
     """
     if not _is_faster_by_convolution(x, weight):
         return F.linear(x, weight, bias)
-    tokens = x.reshape(1, 1, -1, x.shape[-1]).permute(0, 3, 1, 2)  # (1, in, 1, rows), channels last in memory
-    y = F.conv2d(tokens, weight[:, :, None, None], bias)
+    pixels = x.reshape(1, 1, -1, x.shape[-1]).permute(0, 3, 1, 2)  # (1, in, 1, rows), channels last in memory
+    y = F.conv2d(pixels, weight[:, :, None, None], bias)
     return y.permute(0, 2, 3, 1).reshape(*x.shape[:-1], -1)
 
 
@@ -63,5 +64,6 @@ def _is_faster_by_convolution(x: Tensor, weight: Tensor) -> bool:
         return False
     if torch.compiler.is_exporting():
         return False
-    rows = x.numel() // x.shape[-1]
-    return x.dtype == weight.dtype == torch.float32 and rows >= (TRAINED_ROWS if torch.is_grad_enabled() else ROWS)
+    if x.dtype != torch.float32 or weight.dtype != torch.float32 or x.numel() * weight.shape[0] < LEAST_MACS:
+        return False
+    return not torch.is_grad_enabled() or weight.numel() < WEIGHTS_PER_ROW * x.numel() // x.shape[-1]
