@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from reports.commands import command_of
+from reports.conditions import joined
 from reports.document import Block, Bullets, Grid, Paragraph, Section, Words, code, reference, words
 from reports.figures import drawn_figures, figure_blocks
 from reports.findings import components_finding, real_audio_findings
@@ -151,6 +152,9 @@ def _time(source: Source) -> tuple[Block, ...]:
     widest = {part.runs[0].environment.machine: part for part in reversed(ratios)}
     benches = [part for part in ratios if part is widest[part.runs[0].environment.machine]]
     shown = [ratios_by_machine(benches)] if len(benches) > 1 else benches or main
+    by_onednn = {run.environment.device for part in main for run in part.runs if run.environment.onednn_float32}
+    if by_onednn:
+        intro += f" On {joined(sorted(by_onednn))} our models' fp32 products with their weights are oneDNN's."
     grids = (grid_of(part, see=SEE["speed"], command=command_of("speed"), notes=False) for part in shown)
     return (
         Paragraph(text=words(intro)),
