@@ -104,8 +104,8 @@ def products_candidate(case: ModelCase, model: nn.Module) -> Candidate:
     def call() -> None:
         with torch.inference_mode():
             for a, b, out in calls:
-                if a.ndim == 2:
-                    product(a, b.mT)  # with weights
+                if a.ndim == 2 and b.mT.is_contiguous():  # with weights, as a forward pass computes it
+                    product(a, b.mT)
                 else:
                     torch.matmul(a, b, out=out)
 

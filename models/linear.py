@@ -9,61 +9,90 @@ from __future__ import annotations
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn.modules.module import _has_any_global_hook
 
 
 def _has_wide_units_that_mkl_leaves() -> bool:
     # AMD's processors have AVX-VNNI from Zen 5 on, the first with units of 512 bits. torch 2.9 cannot tell.
     found = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
     is_amd = str(found.get("cpu_name", "")).startswith("AMD")
-    return is_amd and bool(found.get("avx512_f")) and bool(found.get("avx_vnni"))
+    wide = bool(found.get("avx512_f")) and bool(found.get("avx_vnni"))
+    return is_amd and wide and torch.backends.mkl.is_available() and torch.backends.mkldnn.is_available()
 
 
 # Whether oneDNN multiplies float32 faster than torch does by itself.
 ONEDNN_FLOAT32 = _has_wide_units_that_mkl_leaves()
 LEAST_MACS = 2**23  # of a product that gains more than oneDNN's preparation takes
 WEIGHTS_PER_ROW = 2**13  # from which oneDNN's gradient of the weights is slow
+LEAST_INPUTS = 20_481  # torch convolves a smaller image by itself
 
 
 def product(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-    """`F.linear(x, weight, bias)`, (..., in) to (..., out), by oneDNN where that is faster.
+    """`F.linear(x, weight, bias)`, by oneDNN where that is faster.
 
-    In float32 on AMD's processors from Zen 5 on by a 1 x 1 convolution, in half the time. GFLOP/s of `F.linear` and of
-    the convolution on 2 cores of an EPYC of family 26, torch 2.14, by a script outside this repository:
+    So it is in float32 on AMD's processors from Zen 5 on, by a 1 x 1 convolution. GFLOP/s of `F.linear` and of the
+    convolution on an EPYC of family 26, torch 2.14, by a script outside this repository; with one thread the backward
+    pass gains nothing reliable, and stays torch's:
 
-        rows    weights     forward      forward and backward
-        2,048   768 x 192   223 and 473  216 and 439
-          512   1536 x 384  221 and 474  211 and 437
-          256   768 x 768   216 and 424  209 and 344
-           64   3072 x 768  185 and 312  166 and 99
+        rows    weights     1 thread, forward  2 threads, forward  2 threads, forward and backward
+        16,384  96 x 24     104 and 223        194 and 385         132 and 231
+         2,048  768 x 192   108 and 242        214 and 491         194 and 390
+           512  1536 x 384  111 and 242        216 and 458         201 and 394
+           128  768 x 768   110 and 201        209 and 366         192 and 327
 
-    In bfloat16 torch multiplies by oneDNN itself. An exported program has the plain product: it may run elsewhere, and
-    a question about the number of rows would bind it to a range of batches.
+    In bfloat16 torch multiplies by oneDNN itself. An exported or traced program has the plain product: it may run
+    elsewhere, and a question about the number of rows would bind it to a range of batches.
+
+    Args:
+        x: (..., in).
+        weight: (out, in).
+        bias: (out,).
+
+    Returns:
+        (..., out).
     """
     if not _is_faster_by_convolution(x, weight):
         return F.linear(x, weight, bias)
     pixels = x.reshape(1, 1, -1, x.shape[-1]).permute(0, 3, 1, 2)  # (1, in, 1, rows), channels last in memory
-    y = F.conv2d(pixels, weight[:, :, None, None], bias)
+    # Along an axis of one pixel a stride changes nothing, except that torch then leaves the convolution to oneDNN on
+    # one thread too. The gradient of one with a stride is slower.
+    y = F.conv2d(pixels, weight[:, :, None, None], bias, stride=1 if torch.is_grad_enabled() else (2, 1))
     return y.permute(0, 2, 3, 1).reshape(*x.shape[:-1], -1)
 
 
 def linear(layer: nn.Linear, x: Tensor, part: slice | None = None) -> Tensor:
-    """`layer(x)` by `product`; with `part` only the outputs of these rows of its weights.
+    """`layer(x)` by `product`, except that a layer of another class, or one with hooks, runs its own code.
 
-    A layer of another class, or one with hooks, runs its own code.
+    Args:
+        layer: of (out, in) weights.
+        x: (..., in).
+        part: the rows of the weights whose outputs are wanted, without the layer's own code; None for all.
+
+    Returns:
+        (..., out), or as many outputs as `part` has rows.
     """
-    own_code = type(layer) is not nn.Linear or bool(layer._forward_hooks or layer._forward_pre_hooks)
-    if part is None and (own_code or not _is_faster_by_convolution(x, layer.weight)):
+    if part is not None:
+        return product(x, layer.weight[part], None if layer.bias is None else layer.bias[part])
+    if _has_own_code(layer) or not _is_faster_by_convolution(x, layer.weight):
         return layer(x)
-    weight = layer.weight if part is None else layer.weight[part]
-    bias = layer.bias if part is None or layer.bias is None else layer.bias[part]
-    return F.linear(x, weight, bias) if own_code else product(x, weight, bias)
+    return product(x, layer.weight, layer.bias)
+
+
+def _has_own_code(layer: nn.Module) -> bool:
+    own = layer._forward_hooks or layer._forward_pre_hooks or layer._backward_hooks or layer._backward_pre_hooks
+    return type(layer) is not nn.Linear or "forward" in vars(layer) or bool(own) or _has_any_global_hook()
 
 
 def _is_faster_by_convolution(x: Tensor, weight: Tensor) -> bool:
     if not ONEDNN_FLOAT32 or x.device.type != "cpu" or torch.is_autocast_enabled("cpu"):
         return False
-    if torch.compiler.is_exporting():
+    if torch.compiler.is_exporting() or torch.jit.is_tracing() or not torch.backends.mkldnn.enabled:
         return False
-    if x.dtype != torch.float32 or weight.dtype != torch.float32 or x.numel() * weight.shape[0] < LEAST_MACS:
+    if x.dtype != torch.float32 or weight.dtype != torch.float32:
         return False
-    return not torch.is_grad_enabled() or weight.numel() < WEIGHTS_PER_ROW * x.numel() // x.shape[-1]
+    if x.numel() < LEAST_INPUTS or x.numel() * weight.shape[0] < LEAST_MACS:
+        return False
+    if not torch.is_grad_enabled():
+        return True
+    rows = x.numel() // x.shape[-1]
+    return torch.get_num_threads() > 1 and (not weight.requires_grad or weight.numel() < WEIGHTS_PER_ROW * rows)

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.profiler import ProfilerActivity, profile
 
 from models import create_model, linear
 from models.complexity import count_with_libraries
 
 CPUINFO = Path("/proc/cpuinfo")
+ROWS, WIDTH, OUT = 1200, 24, 16  # more inputs than torch keeps from oneDNN
 
 
 @pytest.fixture(params=[False, True], ids=["torch", "convolution"])
@@ -23,19 +26,34 @@ def by_convolution(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPat
     return bool(request.param)
 
 
+@pytest.fixture(params=[1, 2])
+def threads(request: pytest.FixtureRequest) -> Iterator[int]:
+    """Threads of torch."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(request.param)
+    yield request.param
+    torch.set_num_threads(before)
+
+
 def gradients(y: Tensor, *inputs: Tensor) -> tuple[Tensor, ...]:
     return torch.autograd.grad(y, inputs, torch.linspace(-1, 1, y.numel()).view_as(y))
 
 
-@pytest.mark.usefixtures("by_convolution")
+def is_convolved(layer: nn.Linear, x: Tensor) -> bool:
+    with profile(activities=[ProfilerActivity.CPU]) as profiled:
+        linear.linear(layer, x)
+    return "aten::mkldnn_convolution" in {event.key for event in profiled.key_averages()}
+
+
+@pytest.mark.usefixtures("by_convolution", "threads")
 @pytest.mark.parametrize("bias", [True, False])
 @pytest.mark.parametrize("part", [None, slice(5, 11)])
-@pytest.mark.parametrize("shape", [(4, 300, 24), (1, 600, 24), (700, 24), (2, 24), (0, 300, 24)])
+@pytest.mark.parametrize("shape", [(4, 300, WIDTH), (1, ROWS, WIDTH), (ROWS, WIDTH), (2, WIDTH), (0, 300, WIDTH)])
 def test_agrees_with_the_plain_product_and_its_gradients(
     shape: tuple[int, ...], part: slice | None, bias: bool
 ) -> None:
     torch.manual_seed(0)
-    layer = nn.Linear(24, 16, bias=bias)
+    layer = nn.Linear(WIDTH, OUT, bias=bias)
     x = torch.randn(shape, requires_grad=True)
     weight, offset = layer.weight[part or slice(None)], layer.bias[part or slice(None)] if bias else None
     expected = F.linear(x.double(), weight.double(), None if offset is None else offset.double())
@@ -46,12 +64,47 @@ def test_agrees_with_the_plain_product_and_its_gradients(
     for ours, exact in zip(gradients(y, *parameters), gradients(expected, *parameters), strict=True):
         torch.testing.assert_close(ours, exact, rtol=1e-4, atol=1e-4)
     with torch.inference_mode():
-        torch.testing.assert_close(linear.linear(layer, x, part), expected.float(), rtol=1e-5, atol=1e-5)
+        y = linear.linear(layer, x, part)
+    assert y.is_contiguous()
+    torch.testing.assert_close(y, expected.float(), rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.skipif(not torch.backends.mkldnn.is_available(), reason="this torch has no oneDNN")
+@pytest.mark.filterwarnings("ignore:TF32 acceleration")
+def test_onednn_computes_it_on_one_thread_too_and_gradients_on_several(by_convolution: bool, threads: int) -> None:
+    layer, x = nn.Linear(WIDTH, OUT), torch.randn(1, ROWS, WIDTH)
+    assert is_convolved(layer, x) == (by_convolution and threads > 1)
+    with torch.no_grad():
+        assert is_convolved(layer, x) == by_convolution
+        with torch.backends.mkldnn.flags(enabled=False, allow_tf32=False):
+            assert not is_convolved(layer, x)
+
+
+@pytest.mark.skipif(not torch.backends.mkldnn.is_available(), reason="this torch has no oneDNN")
+@pytest.mark.parametrize(
+    ("rows", "width", "out", "forward", "training"),
+    [
+        (1024, 96, 96, True, True),
+        (512, 96, 96, False, False),
+        (64, 768, 3072, True, False),
+        (16, 768, 768, False, False),
+    ],
+)
+@pytest.mark.usefixtures("threads")
+@pytest.mark.parametrize("threads", [2], indirect=True)
+def test_small_products_and_gradients_of_many_weights_are_torch_s(
+    rows: int, width: int, out: int, forward: bool, training: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(linear, "ONEDNN_FLOAT32", True)
+    layer, x = nn.Linear(width, out), torch.randn(1, rows, width)
+    assert is_convolved(layer, x) == training
+    with torch.no_grad():
+        assert is_convolved(layer, x) == forward
 
 
 @pytest.mark.usefixtures("by_convolution")
 def test_takes_tokens_that_are_not_contiguous() -> None:
-    layer, x = nn.Linear(24, 16), torch.randn(3, 24, 400).transpose(1, 2)
+    layer, x = nn.Linear(WIDTH, OUT), torch.randn(3, WIDTH, 400).transpose(1, 2)
     with torch.no_grad():
         torch.testing.assert_close(linear.linear(layer, x), layer(x))
 
@@ -59,9 +112,9 @@ def test_takes_tokens_that_are_not_contiguous() -> None:
 @pytest.mark.usefixtures("by_convolution")
 @pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
 def test_other_precisions_are_torch_s_own(dtype: torch.dtype) -> None:
-    layer, x = nn.Linear(24, 16, dtype=dtype), torch.randn(1, 600, 24, dtype=dtype)
+    layer, x = nn.Linear(WIDTH, OUT, dtype=dtype), torch.randn(1, ROWS, WIDTH, dtype=dtype)
     assert torch.equal(linear.linear(layer, x), layer(x))
-    wide, y = nn.Linear(24, 16), torch.randn(1, 600, 24)
+    wide, y = nn.Linear(WIDTH, OUT), torch.randn(1, ROWS, WIDTH)
     with torch.autocast("cpu", dtype=torch.bfloat16):
         assert torch.equal(linear.linear(wide, y), wide(y))
 
@@ -72,11 +125,18 @@ def test_hooks_and_layers_of_other_classes_are_called() -> None:
         def forward(self, x: Tensor) -> Tensor:
             return 2 * super().forward(x)
 
-    x, seen = torch.randn(1, 600, 24), []
-    doubled, hooked = Doubled(24, 16), nn.Linear(24, 16)
-    assert torch.equal(linear.linear(doubled, x), doubled(x))
-    hooked.register_forward_hook(lambda layer, inputs, output: seen.append(output))
-    assert linear.linear(hooked, x) is seen[0]
+    x, seen = torch.randn(1, ROWS, WIDTH), []
+    doubled, hooked, replaced = Doubled(WIDTH, OUT), nn.Linear(WIDTH, OUT), nn.Linear(WIDTH, OUT)
+    replaced.forward = lambda x: x
+    handle = nn.modules.module.register_module_forward_hook(lambda layer, inputs, output: seen.append(layer))
+    with torch.no_grad():
+        linear.linear(hooked, x)
+        handle.remove()
+        assert seen.pop() is hooked
+        assert torch.equal(linear.linear(doubled, x), doubled(x))
+        assert linear.linear(replaced, x) is x
+        hooked.register_forward_hook(lambda layer, inputs, output: seen.append(output))
+        assert linear.linear(hooked, x) is seen[0]
 
 
 @pytest.mark.usefixtures("by_convolution")
@@ -84,16 +144,17 @@ def test_an_exported_program_takes_any_batch() -> None:
     class Layer(nn.Module):
         def __init__(self) -> None:
             super().__init__()
-            self.layer = nn.Linear(24, 16)
+            self.layer = nn.Linear(WIDTH, OUT)
 
         def forward(self, x: Tensor) -> Tensor:
             return linear.linear(self.layer, x)
 
     module = Layer().eval()
     with torch.no_grad():
-        program = torch.export.export(module, (torch.randn(3, 200, 24),), dynamic_shapes=({0: torch.export.Dim.AUTO},))
+        example = torch.randn(6, 200, WIDTH)
+        program = torch.export.export(module, (example,), dynamic_shapes=({0: torch.export.Dim.AUTO},))
         for batch in (1, 2, 40):
-            x = torch.randn(batch, 200, 24)
+            x = torch.randn(batch, 200, WIDTH)
             torch.testing.assert_close(program.module()(x), module(x))
 
 
@@ -101,10 +162,10 @@ def test_an_exported_program_takes_any_batch() -> None:
 def test_models_agree_and_count_alike(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     torch.manual_seed(0)
     model = create_model(name, input_size=(128, 256)).eval()
-    x, logits, counts = torch.randn(4, 1, 128, 256), [], []
+    x, logits, counts = torch.randn(16, 1, 128, 256), [], []
+    monkeypatch.setattr(linear, "LEAST_MACS", 1)
     for by_convolution in (False, True):
         monkeypatch.setattr(linear, "ONEDNN_FLOAT32", by_convolution)
-        monkeypatch.setattr(linear, "LEAST_MACS", 1)
         with torch.inference_mode():
             logits.append(model(x))
         counts.append(count_with_libraries(model))

@@ -73,7 +73,7 @@ class Environment:
         Speeds under unlike settings do not average and have no ratio.
         """
         attention = "" if self.attention in ("", "none") else f"attention {self.attention}"
-        products = "products by oneDNN" if self.onednn_float32 and self.precision == "float32" else ""
+        products = "our products by oneDNN" if self.onednn_float32 and self.precision == "float32" else ""
         compiled = "compiled" if self.compiled else ""
         return ", ".join(filter(None, (self.device, self._threads, self.precision, products, attention, compiled)))
 
