@@ -11,17 +11,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.modules.module import _has_any_global_hook
 
+from models.processor import ONEDNN_FLOAT32
 
-def _has_wide_units_that_mkl_leaves() -> bool:
-    # AMD's processors have AVX-VNNI from Zen 5 on, the first with units of 512 bits. torch 2.9 cannot tell.
-    found = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
-    is_amd = str(found.get("cpu_name", "")).startswith("AMD")
-    wide = bool(found.get("avx512_f")) and bool(found.get("avx_vnni"))
-    return is_amd and wide and torch.backends.mkl.is_available() and torch.backends.mkldnn.is_available()
-
-
-# Whether oneDNN multiplies float32 faster than torch does by itself.
-ONEDNN_FLOAT32 = _has_wide_units_that_mkl_leaves()
 LEAST_MACS = 2**23  # of a product that gains more than oneDNN's preparation takes
 WEIGHTS_PER_ROW = 2**13  # from which oneDNN's gradient of the weights is slow
 LEAST_INPUTS = 20_481  # torch convolves a smaller image by itself
@@ -51,31 +42,23 @@ def product(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     Returns:
         (..., out).
     """
-    if not _is_faster_by_convolution(x, weight):
-        return F.linear(x, weight, bias)
+    convolved = ONEDNN_FLOAT32 and _is_faster_by_convolution(x, weight)
+    return _convolved(x, weight, bias) if convolved else F.linear(x, weight, bias)
+
+
+def linear(layer: nn.Linear, x: Tensor) -> Tensor:
+    """`layer(x)`, (..., in) to (..., out), by `product`; a layer of another class, or with hooks, by its own code."""
+    if ONEDNN_FLOAT32 and not _has_own_code(layer) and _is_faster_by_convolution(x, layer.weight):
+        return _convolved(x, layer.weight, layer.bias)
+    return layer(x)
+
+
+def _convolved(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     pixels = x.reshape(1, 1, -1, x.shape[-1]).permute(0, 3, 1, 2)  # (1, in, 1, rows), channels last in memory
     # Along an axis of one pixel a stride changes nothing, except that torch then leaves the convolution to oneDNN on
     # one thread too. The gradient of one with a stride is slower.
     y = F.conv2d(pixels, weight[:, :, None, None], bias, stride=1 if torch.is_grad_enabled() else (2, 1))
     return y.permute(0, 2, 3, 1).reshape(*x.shape[:-1], -1)
-
-
-def linear(layer: nn.Linear, x: Tensor, part: slice | None = None) -> Tensor:
-    """`layer(x)` by `product`, except that a layer of another class, or one with hooks, runs its own code.
-
-    Args:
-        layer: of (out, in) weights.
-        x: (..., in).
-        part: the rows of the weights whose outputs are wanted, without the layer's own code; None for all.
-
-    Returns:
-        (..., out), or as many outputs as `part` has rows.
-    """
-    if part is not None:
-        return product(x, layer.weight[part], None if layer.bias is None else layer.bias[part])
-    if _has_own_code(layer) or not _is_faster_by_convolution(x, layer.weight):
-        return layer(x)
-    return product(x, layer.weight, layer.bias)
 
 
 def _has_own_code(layer: nn.Module) -> bool:
@@ -84,7 +67,7 @@ def _has_own_code(layer: nn.Module) -> bool:
 
 
 def _is_faster_by_convolution(x: Tensor, weight: Tensor) -> bool:
-    if not ONEDNN_FLOAT32 or x.device.type != "cpu" or torch.is_autocast_enabled("cpu"):
+    if x.device.type != "cpu" or torch.is_autocast_enabled("cpu"):
         return False
     if torch.compiler.is_exporting() or torch.jit.is_tracing() or not torch.backends.mkldnn.enabled:
         return False

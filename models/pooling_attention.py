@@ -22,8 +22,9 @@ from torch import Tensor, nn
 from models.chunked_attention import PIECE_SCORES, InputsOnly, chunked_attention, rows_of_pairs
 from models.flex_attention import relative_flex_attention
 from models.layers import at_least_float32, autocast_dtype, product_dtype
-from models.linear import linear
+from models.linear import linear, product
 from models.pool_layouts import CHANNELS_LAST, pool_tokens
+from models.processor import AMX_BFLOAT16
 from models.recompute import recompute
 from models.weight_formats import Grid
 
@@ -33,9 +34,6 @@ ATTENTION_PATHS = ("chunked", "folded", "flex", "sdpa", "reference")
 CHUNKED_FROM = PIECE_SCORES // 4
 FLASH_HEAD_SIZE = 256  # no flash kernel takes larger heads
 FLEX_HEAD_SIZE = 16  # FlexAttention's GPU kernel takes no smaller heads
-# Whether this CPU multiplies bfloat16 by AMX. On both CPUs without AMX that were timed, torch's fused kernel is slower
-# in bfloat16 than separate products. torch 2.9 cannot tell: under it every CPU counts as one without AMX.
-AMX_BFLOAT16: bool = hasattr(torch.cpu, "get_capabilities") and torch.cpu.get_capabilities().get("amx_bf16", False)
 
 
 def pooled_grid(grid: Grid, stride: Grid) -> Grid:
@@ -331,8 +329,8 @@ class PoolingAttention(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         # Three products instead of one, so that each result is contiguous for its convolution.
-        width = self.plan.dim_out
-        q, k, v = (linear(self.qkv, x, slice(start, start + width)) for start in range(0, 3 * width, width))
+        (w_q, w_k, w_v), (b_q, b_k, b_v) = self.qkv.weight.chunk(3), self.qkv.bias.chunk(3)
+        q, k, v = product(x, w_q, b_q), product(x, w_k, b_k), product(x, w_v, b_v)
         path, threshold = self.path_on(x.device), self.recompute_from
         if path == "chunked":
             # The backward pass needs the pooled q, k and v: the pooling is computed twice, the attention once.

@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from models.layers import ClassifierHead
-from models.linear import ONEDNN_FLOAT32
+from models.processor import ONEDNN_FLOAT32
 from reproduce.errors import InputError
 from reproduce.machine import cpu_name, describe_machine
 from reproduce.precision import AUTO, PRECISIONS
