@@ -81,8 +81,7 @@ def budget_points(group: Sequence[TrainedRun]) -> list[BudgetPoint]:
     for run in sorted(group, key=lambda r: (r.model, r.epochs)):
         rows.setdefault((run.model, run.epochs), []).append(run)
     by_row = {f"{model} {epochs}": runs for (model, epochs), runs in rows.items()}
-    lengths = len({model for model, _ in rows}) < len(rows)
-    shared = runs_of_all(by_row) if lengths else runs_side_by_side(by_row)
+    shared = runs_of_all(by_row) if _has_lengths([model for model, _ in rows]) else runs_side_by_side(by_row)
     timed = alike_runs({label: runs for label, runs in shared.items() if runs})
     return [
         BudgetPoint(
@@ -123,9 +122,9 @@ def _size(points: Sequence[BudgetPoint]) -> tuple[int, int]:
     return (points[0].score.clips, sum(len(point.runs) for point in points)) if points else (0, 0)
 
 
-def _has_lengths(points: Sequence[BudgetPoint]) -> bool:
-    """Whether a model was trained for several numbers of epochs."""
-    return len({point.model for point in points}) < len(points)
+def _has_lengths(models: Sequence[str]) -> bool:
+    """Whether a model was trained for several numbers of epochs: whether it has several rows or points."""
+    return len(set(models)) < len(models)
 
 
 def draw_accuracy_cost(inputs: TableInputs) -> Drawn | None:
@@ -141,7 +140,7 @@ def draw_accuracy_cost(inputs: TableInputs) -> Drawn | None:
 
 def draw_longer_training(inputs: TableInputs) -> Drawn | None:
     """Accuracy of short and longer training against MACs and epochs, on a corpus that `draw_accuracy_cost` omits."""
-    longer = next(filter(_has_lengths, real_budgets(inputs)[MOST_CORPORA:]), None)
+    longer = next((b for b in real_budgets(inputs)[MOST_CORPORA:] if _has_lengths([point.model for point in b])), None)
     return _drawn([longer], ["macs", "epochs"], "") if longer else None
 
 
