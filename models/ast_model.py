@@ -30,21 +30,24 @@ from models.cost_items import (
     mlp_saved,
     norm_macs,
 )
+from models.head_products import is_convolved
 from models.layers import (
     ClassifierHead,
     Mlp,
     at_least_float32,
+    autocast_dtype,
     check_config,
     drop_path_rates,
     init_linear_weights,
     make_drop_path,
 )
 from models.linear import linear
+from models.plain_attention import plain_attention
 from models.position_embedding import PREFIX_TOKENS, position_grid, resize_position_embedding
 from models.registry import register_presets
 from models.weight_formats import Action, Grid, PublishedWeights, WeightFormat, WeightSource
 
-ATTENTION_PATHS = ("sdpa", "reference")
+ATTENTION_PATHS = ("auto", "chunked", "sdpa", "reference")
 DEIT_HEAD_CLASSES, DEIT_UNUSED_HEADS = 1000, 2
 
 HUGGINGFACE_PREFIX = re.escape("audio_spectrogram_transformer.")
@@ -122,7 +125,8 @@ class ASTConfig:
         drop_path_rate: linear over the blocks, on both branches.
         norm_eps: LayerNorm epsilon, DeiT's.
         head_norm_eps: of the head's LayerNorm; torch's default, which AST's `mlp_head` uses.
-        attention: "sdpa" (fused) or "reference" (plain products, which MAC counters can see).
+        attention: "sdpa" (fused), "reference" (plain products, which MAC counters can see), "chunked" (in pieces that
+            fit a CPU's cache) or "auto": see `Attention.path_on`. Outputs agree.
 
     Raises:
         ValueError: sizes that cannot be built.
@@ -140,7 +144,7 @@ class ASTConfig:
     drop_path_rate: float = 0.0
     norm_eps: float = 1e-6
     head_norm_eps: float = 1e-5
-    attention: str = "sdpa"
+    attention: str = "auto"
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "input_size", tuple(self.input_size))
@@ -158,26 +162,48 @@ class ASTConfig:
         rows, columns = ((size - self.patch_size) // self.patch_stride + 1 for size in self.input_size)
         return rows, columns
 
+    @property
+    def tokens(self) -> int:
+        """Tokens, those before the patches included."""
+        return PREFIX_TOKENS + prod(self.grid)
+
 
 class Attention(nn.Module):
     """Multi-head self-attention, (B, N, C) to (B, N, C)."""
 
-    def __init__(self, dim: int, num_heads: int, path: str) -> None:
+    def __init__(self, config: ASTConfig) -> None:
         super().__init__()
-        self.num_heads = num_heads
-        self.path = path
+        dim = config.embed_dim
+        self.tokens, self.num_heads = config.tokens, config.num_heads
+        self.path = config.attention
         self.qkv = nn.Linear(dim, 3 * dim)
         self.proj = nn.Linear(dim, dim)
 
     def path_on(self, device: torch.device, dtype: torch.dtype | None = None) -> str:
-        """The path taken on `device`: the same on all, for products of every dtype."""
-        return self.path
+        """The path taken on `device`.
+
+        "auto" is "sdpa", torch's fused kernel; but "chunked" where products of float32 are convolutions and those of a
+        head are large enough: see head_products.py.
+
+        Args:
+            device: of the tokens.
+            dtype: of the products; None for that of autocast, or else of the weights.
+        """
+        if self.path != "auto":
+            return self.path
+        dtype = dtype or autocast_dtype(device.type) or self.qkv.weight.dtype
+        head_macs = self.tokens**2 * self.qkv.in_features // self.num_heads
+        return "chunked" if is_convolved(device, dtype, head_macs) else "sdpa"
 
     def forward(self, x: Tensor) -> Tensor:
         B, N, C = x.shape
         qkv = linear(self.qkv, x).view(B, N, 3, self.num_heads, C // self.num_heads)
         q, k, v = qkv.permute(2, 0, 3, 1, 4)  # (B, H, N, D) each
-        if self.path == "sdpa":
+        path = self.path_on(x.device)
+        if path == "chunked":  # a head at a time, as a clip of its own
+            of_heads = (part.flatten(0, 1).unsqueeze(2).contiguous() for part in (q, k, v))
+            y = plain_attention(*of_heads).view_as(q)
+        elif path == "sdpa":
             y = F.scaled_dot_product_attention(q, k, v)
         else:
             scores = torch.matmul(q * q.shape[-1] ** -0.5, k.transpose(-2, -1))  # (B, H, N, N)
@@ -192,7 +218,7 @@ class Block(nn.Module):
         super().__init__()
         dim = config.embed_dim
         self.norm1 = nn.LayerNorm(dim, eps=config.norm_eps)
-        self.attn = Attention(dim, config.num_heads, config.attention)
+        self.attn = Attention(config)
         self.norm2 = nn.LayerNorm(dim, eps=config.norm_eps)
         self.mlp = Mlp(dim, int(dim * config.mlp_ratio))
         self.drop_path = make_drop_path(drop_path)
@@ -274,8 +300,7 @@ class AST(SpectrogramTransformer):
         return DEIT_UNUSED_HEADS * (self.config.embed_dim + 1) * DEIT_HEAD_CLASSES
 
     def cost_items(self) -> Iterator[CostItem]:
-        patches, dim = prod(self.config.grid), self.config.embed_dim
-        tokens = self.prefix_tokens + patches
+        patches, tokens, dim = prod(self.config.grid), self.config.tokens, self.config.embed_dim
         yield CostItem("patch embedding", "conv", conv_macs(self.patch_embed.proj, patches))
         for number, block in enumerate(self.blocks):
             name = f"block {number}"
@@ -296,7 +321,7 @@ class AST(SpectrogramTransformer):
     def saved_activations(
         self, batch: int, device: torch.device, dtype: torch.dtype = torch.float32
     ) -> Iterator[SavedActivations]:
-        tokens, dim = self.prefix_tokens + prod(self.config.grid), self.config.embed_dim
+        tokens, dim = self.config.tokens, self.config.embed_dim
         elements = tokens * dim
         for number, block in enumerate(self.blocks):
             saved = 5 * elements  # the normed input; q, k and v; the projection's input

@@ -15,8 +15,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from models.attention_pieces import add_gradients_of_piece, attention_pieces
+from models.head_products import add_products
+
 PIECE_SCORES = 2**20  # scores per piece, 4 MiB in float32; its probabilities take as much again
-PIECE_QUERIES = 256  # least queries per piece: with fewer rows the matrix products of long clips are slow
 # Elements of a relative-position table gathered at once (16 MiB in float32). A 60 s clip needs 206 MiB in total; its
 # gradient is not sliced.
 PAIR_ELEMENTS = 2**22
@@ -90,25 +92,6 @@ def _relative_terms(q: Tensor, freq: _Axis, time: _Axis) -> tuple[Tensor, Tensor
     return freq_terms, time_terms
 
 
-def _pieces(q: Tensor, k: Tensor, freq: _Axis, time: _Axis) -> Iterator[tuple[slice, Tensor, Tensor]]:
-    """One clip's pieces: a slice of the queries, their probabilities (H, n, M) and as much working space.
-
-    The next piece overwrites both tensors.
-    """
-    (N, H, D), M = q.shape, k.shape[0]
-    freq_terms, time_terms = (terms.transpose(0, 1) for terms in _relative_terms(q, freq, time))  # (H, N, f or t)
-    rows = min(N, max(PIECE_QUERIES, PIECE_SCORES // (H * M)))
-    buffers = q.new_empty(2, H * rows * M)
-    for start in range(0, N, rows):
-        piece = slice(start, min(start + rows, N))
-        n = piece.stop - piece.start
-        scores, probabilities = (buffer[: H * n * M].view(H, n, M) for buffer in buffers)
-        bias = scores.unflatten(-1, (freq.keys, time.keys))
-        torch.add(freq_terms[:, piece].unsqueeze(-1), time_terms[:, piece].unsqueeze(-2), out=bias)
-        scores.baddbmm_(q[piece].transpose(0, 1), k.permute(1, 2, 0), alpha=D**-0.5)
-        yield piece, torch.softmax(scores, -1, out=probabilities), scores
-
-
 @torch.library.custom_op("mast::chunked_attention", mutates_args=())
 def chunked_attention(
     q: Tensor, k: Tensor, v: Tensor, freq_table: Tensor, time_table: Tensor, freq_index: Tensor, time_index: Tensor
@@ -116,12 +99,12 @@ def chunked_attention(
     """softmax(q.k / sqrt(D) + q.R_freq + q.R_time) v + q, (B, N, H, D)."""
     if _inputs_only.get():
         return torch.zeros_like(q)
-    y = torch.empty_like(q)
+    y = q.clone()
     freq, time = _Axis(freq_table, freq_index), _Axis(time_table, time_index)
     for q_, k_, v_, y_ in zip(q, k, v, y, strict=True):
-        for piece, probabilities, _ in _pieces(q_, k_, freq, time):
-            rows = q_[piece].transpose(0, 1), y_[piece].transpose(0, 1)
-            torch.baddbmm(rows[0], probabilities, v_.transpose(0, 1), out=rows[1])
+        bias = _relative_terms(q_, freq, time)
+        for piece, probabilities, _ in attention_pieces(q_, k_, PIECE_SCORES, bias):
+            add_products(y_[piece], probabilities, v_.permute(2, 1, 0))
     return y
 
 
@@ -138,7 +121,7 @@ def _chunked_attention_backward(
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
     """Gradients of q, k, v (shapes as theirs) and of both tables (rows, D) for `grad` (B, N, H, D)."""
     freq, time = _Axis(freq_table, freq_index), _Axis(time_table, time_index)
-    (F, f), (T, t), scale = freq_index.shape, time_index.shape, q.shape[-1] ** -0.5
+    (F, f), (T, t) = freq_index.shape, time_index.shape
     # Sums over pieces and clips lose too much in bfloat16.
     wide = torch.promote_types(q.dtype, torch.float32)
     grad_k, grad_v = (torch.zeros_like(x, dtype=wide) for x in (k, v))
@@ -146,16 +129,21 @@ def _chunked_attention_backward(
     grad_q = grad.clone()  # of the residual
     grad_freq, grad_time = (q.new_empty(*q.shape[1:3], size) for size in (f, t))  # one clip's (N, H, f or t)
     for clip, (g_, q_, k_, v_, gq_) in enumerate(zip(grad, q, k, v, grad_q, strict=True)):
-        for piece, probabilities, scratch in _pieces(q_, k_, freq, time):
-            g, rows, grad_rows = (x[piece].transpose(0, 1) for x in (g_, q_, gq_))  # (H, n, D)
-            grad_v[clip].transpose(0, 1).add_(torch.bmm(probabilities.mT, g))
-            grad_p = torch.bmm(g, v_.permute(1, 2, 0), out=scratch)
-            grad_s = torch._softmax_backward_data(grad_p, probabilities, -1, q.dtype, grad_input=scratch)
-            grad_rows.baddbmm_(grad_s, k_.transpose(0, 1), alpha=scale)
-            grad_k[clip].transpose(0, 1).add_(torch.bmm(grad_s.mT, rows), alpha=scale)
-            grad_bias = grad_s.unflatten(-1, (f, t))
-            torch.sum(grad_bias, -1, out=grad_freq[piece].transpose(0, 1))
-            torch.sum(grad_bias, -2, out=grad_time[piece].transpose(0, 1))
+        for piece, probabilities, scratch in attention_pieces(q_, k_, PIECE_SCORES, _relative_terms(q_, freq, time)):
+            add_gradients_of_piece(
+                probabilities=probabilities,
+                scratch=scratch,
+                grad=g_[piece],
+                q=q_[piece],
+                k=k_,
+                v=v_,
+                grad_q=gq_[piece],
+                grad_k=grad_k[clip],
+                grad_v=grad_v[clip],
+            )
+            grad_bias = scratch.unflatten(-1, (f, t))
+            torch.sum(grad_bias, -1, out=grad_freq[piece])
+            torch.sum(grad_bias, -2, out=grad_time[piece])
         by_freq, by_time = _by_freq(grad_freq, F), _by_time(grad_time, F, T).flatten(1, 2)
         for part, pair_rows in freq.rows():
             _by_freq(gq_, F)[part].baddbmm_(by_freq[part], pair_rows)

@@ -39,6 +39,7 @@ def saved_bytes(model: SpectrogramTransformer, batch: int) -> int:
     [
         ("ast_tiny", (64, 256), {}),
         ("ast_tiny", (64, 256), {"attention": "reference"}),
+        ("ast_tiny", (64, 256), {"attention": "chunked"}),
         ("ast_small", (64, 128), {}),
         ("mast_tiny", (64, 256), {"attention": "chunked"}),
         ("mast_tiny", (64, 256), {"attention": "folded"}),

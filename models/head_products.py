@@ -1,0 +1,95 @@
+"""Products per head, in place: torch's, or in float32 oneDNN's on the CPUs where these are faster. Without gradients.
+
+As in linear.py, a convolution is the same product, here with one group per head. GFLOP/s of torch's products and of
+the convolution, 4 heads of 96, 512 queries and keys, on an EPYC of family 26, torch 2.14, by a script outside this
+repository:
+
+                                1 thread     2 threads
+    queries . keys              116 and 221  226 and 411
+    probabilities . values      109 and 199  212 and 373
+    gradient of keys or values   95 and 86   188 and 265
+
+Shapes: n rows, H heads, I inputs and O outputs per head.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from models.linear import LEAST_MACS
+from models.processor import ONEDNN_FLOAT32
+
+LEAST_ROWS = 256  # of a sum over rows that oneDNN takes faster
+
+
+def add_products(out: Tensor, x: Tensor, w: Tensor, *, scale: float = 1.0, beta: float = 1.0) -> None:
+    """out = beta out + scale x w^T, per head.
+
+    Args:
+        out: (n, H, O); contiguous if `is_convolved`.
+        x: (n, H, I); contiguous if `is_convolved`.
+        w: (O, H, I).
+        scale: of the product.
+        beta: 1, or 0 to ignore what `out` holds.
+    """
+    if not _is_faster_by_convolution(x, w):
+        out.transpose(0, 1).baddbmm_(x.transpose(0, 1), w.permute(1, 2, 0), beta=beta, alpha=scale)
+        return
+    if beta == 0:
+        out.zero_()
+    outputs, heads, inputs = w.shape
+    weight = torch.mul(w.transpose(0, 1), scale, out=w.new_empty(heads, outputs, inputs)).view(-1, inputs, 1, 1)
+    # `conv2d` would write its result to new memory, and leave one thread's to torch's own code.
+    torch.ops.mkldnn._convolution_pointwise_.binary(
+        _pixels(out), _pixels(x), weight, None, [0, 0], [1, 1], [1, 1], heads, "add", 1.0, None, [], None
+    )
+
+
+def add_products_over_rows(out: Tensor, y: Tensor, x: Tensor, *, scale: float = 1.0) -> None:
+    """out += scale y^T x, per head.
+
+    Args:
+        out: (O, H, I).
+        y: (n, H, O).
+        x: (n, H, I).
+        scale: of the product.
+    """
+    if len(x) < LEAST_ROWS or torch.get_num_threads() == 1 or not _is_faster_by_convolution(y, x):
+        out.transpose(0, 1).add_(torch.bmm(y.permute(1, 2, 0), x.transpose(0, 1)), alpha=scale)
+        return
+    # The gradient of the weights of a convolution; with groups it is slow.
+    weight = x.new_empty(y.shape[2], x.shape[2], 1, 1)
+    for head in range(x.shape[1]):
+        of_rows, rows = (_pixels(part[:, head].contiguous()) for part in (y, x))
+        gradients = torch.ops.aten.convolution_backward(
+            of_rows, rows, weight, None, [1, 1], [0, 0], [1, 1], False, [0, 0], 1, [False, True, False]
+        )
+        out[:, head].add_(gradients[1].flatten(1), alpha=scale)
+
+
+def _pixels(x: Tensor) -> Tensor:
+    """Contiguous (n, ...) as an image (1, channels, 1, n), channels last in memory."""
+    return x.view(1, 1, len(x), -1).permute(0, 3, 1, 2)
+
+
+def is_convolved(device: torch.device, dtype: torch.dtype, macs: int | None = None) -> bool:
+    """Whether products per head are convolutions, which want heads inside: (n, H, O) in memory.
+
+    An exported or traced program may run elsewhere: it has none.
+
+    Args:
+        device: of the tensors.
+        dtype: of both.
+        macs: multiply-accumulates of a product; None for a large one.
+    """
+    if not ONEDNN_FLOAT32 or device.type != "cpu" or dtype != torch.float32 or not torch.backends.mkldnn.enabled:
+        return False
+    if torch.compiler.is_exporting() or torch.jit.is_tracing():
+        return False
+    return macs is None or macs >= LEAST_MACS
+
+
+def _is_faster_by_convolution(x: Tensor, w: Tensor) -> bool:
+    """For x (n, H, I) and w (O, H, I)."""
+    return is_convolved(x.device, x.dtype, x.numel() * len(w))

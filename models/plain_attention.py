@@ -1,0 +1,71 @@
+"""softmax(q.k / sqrt(D)) v in pieces that fit a CPU's cache. No (queries x keys) tensor is kept.
+
+Like chunked_attention.py, custom operators of torch. Shapes: q, k and v (B, N, H, D), all contiguous.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from models.attention_pieces import add_gradients_of_piece, attention_pieces
+from models.head_products import add_products
+
+PIECE_SCORES = 2**21  # scores per piece, 8 MiB in float32: one head of an AST clip of 10 s is one piece
+
+
+@torch.library.custom_op("mast::plain_attention", mutates_args=())
+def plain_attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    """softmax(q.k / sqrt(D)) v, (B, N, H, D)."""
+    y = torch.zeros_like(q)
+    for q_, k_, v_, y_ in zip(q, k, v, y, strict=True):
+        for piece, probabilities, _ in attention_pieces(q_, k_, PIECE_SCORES):
+            add_products(y_[piece], probabilities, v_.permute(2, 1, 0))
+    return y
+
+
+@torch.library.custom_op("mast::plain_attention_backward", mutates_args=())
+def _plain_attention_backward(grad: Tensor, q: Tensor, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Gradients of q, k and v for `grad`, all (B, N, H, D)."""
+    grad_q = torch.zeros_like(q)
+    # Sums over pieces lose too much in bfloat16.
+    wide = torch.promote_types(q.dtype, torch.float32)
+    grad_k, grad_v = (torch.zeros_like(x, dtype=wide) for x in (k, v))
+    for clip, (g_, q_, k_, v_, gq_) in enumerate(zip(grad, q, k, v, grad_q, strict=True)):
+        for piece, probabilities, scratch in attention_pieces(q_, k_, PIECE_SCORES):
+            add_gradients_of_piece(
+                probabilities=probabilities,
+                scratch=scratch,
+                grad=g_[piece],
+                q=q_[piece],
+                k=k_,
+                v=v_,
+                grad_q=gq_[piece],
+                grad_k=grad_k[clip],
+                grad_v=grad_v[clip],
+            )
+    return grad_q, grad_k.to(q.dtype), grad_v.to(q.dtype)
+
+
+@plain_attention.register_fake
+def _(q: Tensor, *others: Tensor) -> Tensor:
+    return torch.empty_like(q)
+
+
+@_plain_attention_backward.register_fake
+def _(grad: Tensor, *inputs: Tensor) -> tuple[Tensor, ...]:
+    return tuple(torch.empty_like(x) for x in inputs)
+
+
+def _save_inputs(ctx: Any, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+    ctx.save_for_backward(*inputs)
+
+
+def _backward(ctx: Any, grad: Tensor) -> tuple[Tensor, ...]:
+    gradients: tuple[Tensor, ...] = _plain_attention_backward(grad.contiguous(), *ctx.saved_tensors)
+    return gradients
+
+
+plain_attention.register_autograd(_backward, setup_context=_save_inputs)
