@@ -30,7 +30,6 @@ from models.cost_items import (
     mlp_saved,
     norm_macs,
 )
-from models.head_products import is_convolved
 from models.layers import (
     ClassifierHead,
     Mlp,
@@ -41,13 +40,14 @@ from models.layers import (
     init_linear_weights,
     make_drop_path,
 )
-from models.linear import linear
+from models.linear import is_convolved, linear
 from models.plain_attention import plain_attention
 from models.position_embedding import PREFIX_TOKENS, position_grid, resize_position_embedding
 from models.registry import register_presets
 from models.weight_formats import Action, Grid, PublishedWeights, WeightFormat, WeightSource
 
 ATTENTION_PATHS = ("auto", "chunked", "sdpa", "reference")
+LEAST_HEAD_MACS = 2**24  # of a product per head, 512 tokens at AST's head size: smaller ones gain nothing as "chunked"
 DEIT_HEAD_CLASSES, DEIT_UNUSED_HEADS = 1000, 2
 
 HUGGINGFACE_PREFIX = re.escape("audio_spectrogram_transformer.")
@@ -162,19 +162,14 @@ class ASTConfig:
         rows, columns = ((size - self.patch_size) // self.patch_stride + 1 for size in self.input_size)
         return rows, columns
 
-    @property
-    def tokens(self) -> int:
-        """Tokens, those before the patches included."""
-        return PREFIX_TOKENS + prod(self.grid)
-
 
 class Attention(nn.Module):
     """Multi-head self-attention, (B, N, C) to (B, N, C)."""
 
-    def __init__(self, config: ASTConfig) -> None:
+    def __init__(self, config: ASTConfig, tokens: int) -> None:
         super().__init__()
         dim = config.embed_dim
-        self.tokens, self.num_heads = config.tokens, config.num_heads
+        self.tokens, self.num_heads, self.head_dim = tokens, config.num_heads, dim // config.num_heads
         self.path = config.attention
         self.qkv = nn.Linear(dim, 3 * dim)
         self.proj = nn.Linear(dim, dim)
@@ -182,8 +177,12 @@ class Attention(nn.Module):
     def path_on(self, device: torch.device, dtype: torch.dtype | None = None) -> str:
         """The path taken on `device`.
 
-        "auto" is "sdpa", torch's fused kernel; but "chunked" where products of float32 are convolutions and those of a
-        head are large enough: see head_products.py.
+        "auto" is "sdpa", torch's fused kernel; but "chunked" where products are convolutions (see head_products.py) and
+        those of a head have `LEAST_HEAD_MACS` or more. Time of ast_base for 1 clip of 10 s on an EPYC of family 26, by
+        a script outside this repository, "sdpa" and "chunked":
+
+            2 threads: forward 889 and 818 ms, forward and backward 2,907 and 2,588 ms
+            1 thread: forward 1,546 and 1,403 ms
 
         Args:
             device: of the tokens.
@@ -192,14 +191,14 @@ class Attention(nn.Module):
         if self.path != "auto":
             return self.path
         dtype = dtype or autocast_dtype(device.type) or self.qkv.weight.dtype
-        head_macs = self.tokens**2 * self.qkv.in_features // self.num_heads
-        return "chunked" if is_convolved(device, dtype, head_macs) else "sdpa"
+        is_large = self.tokens**2 * self.head_dim >= LEAST_HEAD_MACS
+        return "chunked" if is_large and is_convolved(device, dtype) else "sdpa"
 
     def forward(self, x: Tensor) -> Tensor:
         B, N, C = x.shape
-        qkv = linear(self.qkv, x).view(B, N, 3, self.num_heads, C // self.num_heads)
+        qkv = linear(self.qkv, x).view(B, N, 3, self.num_heads, self.head_dim)
         q, k, v = qkv.permute(2, 0, 3, 1, 4)  # (B, H, N, D) each
-        path = self.path_on(x.device)
+        path = self.path_on(x.device, qkv.dtype)
         if path == "chunked":  # a head at a time, as a clip of its own
             of_heads = (part.flatten(0, 1).unsqueeze(2).contiguous() for part in (q, k, v))
             y = plain_attention(*of_heads).view_as(q)
@@ -214,11 +213,11 @@ class Attention(nn.Module):
 class Block(nn.Module):
     """Pre-norm Transformer block, (B, N, C) to (B, N, C)."""
 
-    def __init__(self, config: ASTConfig, drop_path: float) -> None:
+    def __init__(self, config: ASTConfig, drop_path: float, tokens: int) -> None:
         super().__init__()
         dim = config.embed_dim
         self.norm1 = nn.LayerNorm(dim, eps=config.norm_eps)
-        self.attn = Attention(config)
+        self.attn = Attention(config, tokens)
         self.norm2 = nn.LayerNorm(dim, eps=config.norm_eps)
         self.mlp = Mlp(dim, int(dim * config.mlp_ratio))
         self.drop_path = make_drop_path(drop_path)
@@ -261,7 +260,7 @@ class AST(SpectrogramTransformer):
         self.dist_token = nn.Parameter(torch.zeros(1, 1, dim))
         self.pos_embed = nn.Parameter(torch.zeros(1, PREFIX_TOKENS + patches, dim))
         rates = drop_path_rates(config.drop_path_rate, config.depth)
-        self.blocks = nn.ModuleList(Block(config, rate) for rate in rates)
+        self.blocks = nn.ModuleList(Block(config, rate, self.tokens) for rate in rates)
         self.norm = nn.LayerNorm(dim, eps=config.norm_eps)
         self.head_norm = nn.LayerNorm(dim, eps=config.head_norm_eps)
         self.head = ClassifierHead(dim, config.num_classes)
@@ -272,6 +271,11 @@ class AST(SpectrogramTransformer):
     @property
     def embedding_dim(self) -> int:
         return self.config.embed_dim
+
+    @property
+    def tokens(self) -> int:
+        """Tokens of a clip, those before the patches included."""
+        return self.prefix_tokens + prod(self.config.grid)
 
     def no_weight_decay(self) -> set[str]:
         """Names of parameters that DeiT does not decay besides biases and norms."""
@@ -300,7 +304,7 @@ class AST(SpectrogramTransformer):
         return DEIT_UNUSED_HEADS * (self.config.embed_dim + 1) * DEIT_HEAD_CLASSES
 
     def cost_items(self) -> Iterator[CostItem]:
-        patches, tokens, dim = prod(self.config.grid), self.config.tokens, self.config.embed_dim
+        patches, tokens, dim = prod(self.config.grid), self.tokens, self.config.embed_dim
         yield CostItem("patch embedding", "conv", conv_macs(self.patch_embed.proj, patches))
         for number, block in enumerate(self.blocks):
             name = f"block {number}"
@@ -321,7 +325,7 @@ class AST(SpectrogramTransformer):
     def saved_activations(
         self, batch: int, device: torch.device, dtype: torch.dtype = torch.float32
     ) -> Iterator[SavedActivations]:
-        tokens, dim = self.config.tokens, self.config.embed_dim
+        tokens, dim = self.tokens, self.config.embed_dim
         elements = tokens * dim
         for number, block in enumerate(self.blocks):
             saved = 5 * elements  # the normed input; q, k and v; the projection's input

@@ -10,37 +10,43 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from models.head_products import add_products, add_products_over_rows, is_convolved
+from models.head_products import add_products, add_products_over_rows
+from models.linear import is_convolved
 
 PIECE_QUERIES = 256  # least queries per piece: with fewer rows the matrix products of long clips are slow
 
 
+def piece_buffers(q: Tensor, k: Tensor, most_scores: int) -> Tensor:
+    """Memory for the largest piece of clips like q (N, H, D) and k (M, H, D), used by all: new memory takes time."""
+    (N, H, _), M = q.shape, k.shape[0]
+    return q.new_empty(2, min(N, max(PIECE_QUERIES, most_scores // (H * M))), H * M)
+
+
 def attention_pieces(
-    q: Tensor, k: Tensor, most_scores: int, bias: tuple[Tensor, Tensor] | None = None
+    q: Tensor, k: Tensor, buffers: Tensor, bias: tuple[Tensor, Tensor] | None = None
 ) -> Iterator[tuple[slice, Tensor, Tensor]]:
     """Compute softmax(q.k / sqrt(D) + bias) piece by piece.
 
-    The next piece overwrites both of a piece's tensors. In memory they are (n, H, M) or (H, n, M), as products per head
-    want them.
+    The next piece overwrites both of a piece's tensors. In memory they are (n, H, M) for convolutions and (H, n, M) for
+    torch's products per head.
 
     Args:
         q: (N, H, D), contiguous.
         k: (M, H, D).
-        most_scores: per piece, if that is not below `PIECE_QUERIES` queries.
+        buffers: of `piece_buffers`.
         bias: (N, H, f) and (N, H, t) of keys on a grid, f * t = M; a pair has the sum of its two.
 
     Yields:
         A piece's queries, their probabilities (n, H, M) and as much working space.
     """
     (N, H, D), M = q.shape, k.shape[0]
-    rows = min(N, max(PIECE_QUERIES, most_scores // (H * M)))
-    buffers, are_heads_inside = q.new_empty(2, rows * H * M), is_convolved(q.device, q.dtype)
+    rows, heads_inside = buffers.shape[1], is_convolved(q.device, q.dtype)
     for start in range(0, N, rows):
         piece = slice(start, min(start + rows, N))
         n = piece.stop - piece.start
-        shape = (n, H, M) if are_heads_inside else (H, n, M)
-        scores, probabilities = (buffer[: n * H * M].view(shape) for buffer in buffers)
-        if not are_heads_inside:
+        shape = (n, H, M) if heads_inside else (H, n, M)
+        scores, probabilities = (buffer[:n].view(shape) for buffer in buffers)
+        if not heads_inside:
             scores, probabilities = scores.transpose(0, 1), probabilities.transpose(0, 1)
         if bias is not None:
             freq, time = bias[0][piece].unsqueeze(-1), bias[1][piece].unsqueeze(-2)

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from models.attention_pieces import add_gradients_of_piece, attention_pieces
+from models.attention_pieces import add_gradients_of_piece, attention_pieces, piece_buffers
 from models.head_products import add_products
 
 PIECE_SCORES = 2**20  # scores per piece, 4 MiB in float32; its probabilities take as much again
@@ -99,11 +99,11 @@ def chunked_attention(
     """softmax(q.k / sqrt(D) + q.R_freq + q.R_time) v + q, (B, N, H, D)."""
     if _inputs_only.get():
         return torch.zeros_like(q)
-    y = q.clone()
+    y, buffers = q.clone(), piece_buffers(q[0], k[0], PIECE_SCORES)
     freq, time = _Axis(freq_table, freq_index), _Axis(time_table, time_index)
     for q_, k_, v_, y_ in zip(q, k, v, y, strict=True):
         bias = _relative_terms(q_, freq, time)
-        for piece, probabilities, _ in attention_pieces(q_, k_, PIECE_SCORES, bias):
+        for piece, probabilities, _ in attention_pieces(q_, k_, buffers, bias):
             add_products(y_[piece], probabilities, v_.permute(2, 1, 0))
     return y
 
@@ -126,10 +126,10 @@ def _chunked_attention_backward(
     wide = torch.promote_types(q.dtype, torch.float32)
     grad_k, grad_v = (torch.zeros_like(x, dtype=wide) for x in (k, v))
     grad_freq_rows, grad_time_rows = (q.new_zeros(*x.shape, q.shape[-1], dtype=wide) for x in (freq_index, time_index))
-    grad_q = grad.clone()  # of the residual
+    grad_q, buffers = grad.clone(), piece_buffers(q[0], k[0], PIECE_SCORES)  # grad: of the residual
     grad_freq, grad_time = (q.new_empty(*q.shape[1:3], size) for size in (f, t))  # one clip's (N, H, f or t)
     for clip, (g_, q_, k_, v_, gq_) in enumerate(zip(grad, q, k, v, grad_q, strict=True)):
-        for piece, probabilities, scratch in attention_pieces(q_, k_, PIECE_SCORES, _relative_terms(q_, freq, time)):
+        for piece, probabilities, scratch in attention_pieces(q_, k_, buffers, _relative_terms(q_, freq, time)):
             add_gradients_of_piece(
                 probabilities=probabilities,
                 scratch=scratch,

@@ -17,30 +17,28 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from models.linear import LEAST_MACS
-from models.processor import ONEDNN_FLOAT32
-
-LEAST_ROWS = 256  # of a sum over rows that oneDNN takes faster
+from models.linear import LEAST_INPUTS, LEAST_MACS, is_convolved
 
 
 def add_products(out: Tensor, x: Tensor, w: Tensor, *, scale: float = 1.0, beta: float = 1.0) -> None:
     """out = beta out + scale x w^T, per head.
 
     Args:
-        out: (n, H, O); contiguous if `is_convolved`.
-        x: (n, H, I); contiguous if `is_convolved`.
+        out: (n, H, O); contiguous for a convolution.
+        x: (n, H, I); contiguous for a convolution.
         w: (O, H, I).
         scale: of the product.
         beta: 1, or 0 to ignore what `out` holds.
     """
-    if not _is_faster_by_convolution(x, w):
+    is_large = x.numel() * len(w) >= LEAST_MACS
+    if not (is_large and is_convolved(x.device, x.dtype) and out.is_contiguous() and x.is_contiguous()):
         out.transpose(0, 1).baddbmm_(x.transpose(0, 1), w.permute(1, 2, 0), beta=beta, alpha=scale)
         return
     if beta == 0:
         out.zero_()
     outputs, heads, inputs = w.shape
     weight = torch.mul(w.transpose(0, 1), scale, out=w.new_empty(heads, outputs, inputs)).view(-1, inputs, 1, 1)
-    # `conv2d` would write its result to new memory, and leave one thread's to torch's own code.
+    # Not by `conv2d`, which writes its result to new memory and on one thread runs torch's own slow code.
     torch.ops.mkldnn._convolution_pointwise_.binary(
         _pixels(out), _pixels(x), weight, None, [0, 0], [1, 1], [1, 1], heads, "add", 1.0, None, [], None
     )
@@ -55,10 +53,12 @@ def add_products_over_rows(out: Tensor, y: Tensor, x: Tensor, *, scale: float = 
         x: (n, H, I).
         scale: of the product.
     """
-    if len(x) < LEAST_ROWS or torch.get_num_threads() == 1 or not _is_faster_by_convolution(y, x):
+    # One head at a time. torch convolves a small image, or on one thread, by itself.
+    is_large = x[:, 0].numel() >= LEAST_INPUTS and x[:, 0].numel() * y.shape[2] >= LEAST_MACS
+    if not (is_large and is_convolved(x.device, x.dtype) and torch.get_num_threads() > 1):
         out.transpose(0, 1).add_(torch.bmm(y.permute(1, 2, 0), x.transpose(0, 1)), alpha=scale)
         return
-    # The gradient of the weights of a convolution; with groups it is slow.
+    # The gradient of the weights of a convolution, which is slow with groups.
     weight = x.new_empty(y.shape[2], x.shape[2], 1, 1)
     for head in range(x.shape[1]):
         of_rows, rows = (_pixels(part[:, head].contiguous()) for part in (y, x))
@@ -71,25 +71,3 @@ def add_products_over_rows(out: Tensor, y: Tensor, x: Tensor, *, scale: float = 
 def _pixels(x: Tensor) -> Tensor:
     """Contiguous (n, ...) as an image (1, channels, 1, n), channels last in memory."""
     return x.view(1, 1, len(x), -1).permute(0, 3, 1, 2)
-
-
-def is_convolved(device: torch.device, dtype: torch.dtype, macs: int | None = None) -> bool:
-    """Whether products per head are convolutions, which want heads inside: (n, H, O) in memory.
-
-    An exported or traced program may run elsewhere: it has none.
-
-    Args:
-        device: of the tensors.
-        dtype: of both.
-        macs: multiply-accumulates of a product; None for a large one.
-    """
-    if not ONEDNN_FLOAT32 or device.type != "cpu" or dtype != torch.float32 or not torch.backends.mkldnn.enabled:
-        return False
-    if torch.compiler.is_exporting() or torch.jit.is_tracing():
-        return False
-    return macs is None or macs >= LEAST_MACS
-
-
-def _is_faster_by_convolution(x: Tensor, w: Tensor) -> bool:
-    """For x (n, H, I) and w (O, H, I)."""
-    return is_convolved(x.device, x.dtype, x.numel() * len(w))

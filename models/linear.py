@@ -42,8 +42,7 @@ def product(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     Returns:
         (..., out).
     """
-    convolved = ONEDNN_FLOAT32 and _is_faster_by_convolution(x, weight)
-    return _convolved(x, weight, bias) if convolved else F.linear(x, weight, bias)
+    return _convolved(x, weight, bias) if _is_faster_by_convolution(x, weight) else F.linear(x, weight, bias)
 
 
 def linear(layer: nn.Linear, x: Tensor) -> Tensor:
@@ -66,12 +65,18 @@ def _has_own_code(layer: nn.Module) -> bool:
     return type(layer) is not nn.Linear or "forward" in vars(layer) or bool(own) or _has_any_global_hook()
 
 
+def is_convolved(device: torch.device, dtype: torch.dtype) -> bool:
+    """Whether large products of tensors of `dtype` on `device` are convolutions, here and now.
+
+    Exported and traced programs have none, since they may run elsewhere.
+    """
+    if not ONEDNN_FLOAT32 or device.type != "cpu" or dtype != torch.float32 or torch.is_autocast_enabled("cpu"):
+        return False
+    return not (torch.compiler.is_exporting() or torch.jit.is_tracing()) and bool(torch.backends.mkldnn.enabled)
+
+
 def _is_faster_by_convolution(x: Tensor, weight: Tensor) -> bool:
-    if x.device.type != "cpu" or torch.is_autocast_enabled("cpu"):
-        return False
-    if torch.compiler.is_exporting() or torch.jit.is_tracing() or not torch.backends.mkldnn.enabled:
-        return False
-    if x.dtype != torch.float32 or weight.dtype != torch.float32:
+    if not is_convolved(x.device, x.dtype) or weight.dtype != torch.float32:
         return False
     if x.numel() < LEAST_INPUTS or x.numel() * weight.shape[0] < LEAST_MACS:
         return False

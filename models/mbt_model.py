@@ -53,7 +53,7 @@ class MBT(AST):
         self.patch_embed = PatchEmbed(config)
         self.pos_embed = nn.Parameter(torch.zeros(1, prod(config.grid), dim))
         rates = drop_path_rates(config.drop_path_rate, config.depth)
-        self.blocks = nn.ModuleList(Block(config, rate) for rate in rates)
+        self.blocks = nn.ModuleList(Block(config, rate, self.tokens) for rate in rates)
         self.norm = nn.LayerNorm(dim, eps=config.norm_eps)
         self.head = ClassifierHead(dim, config.num_classes)
         self.apply(init_linear_weights)
@@ -83,7 +83,7 @@ class MBT(AST):
         return 0
 
     def cost_items(self) -> Iterator[CostItem]:
-        tokens = prod(self.config.grid)
+        tokens = self.tokens
         for item in super().cost_items():
             if (item.block, item.kind) == ("head", "norm"):  # the last LayerNorm alone
                 item = CostItem("head", "norm", item.macs * tokens // (tokens + 1))

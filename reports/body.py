@@ -154,7 +154,7 @@ def _time(source: Source) -> tuple[Block, ...]:
     shown = [ratios_by_machine(benches)] if len(benches) > 1 else benches or main
     by_onednn = {run.environment.device for part in main for run in part.runs if run.environment.onednn_float32}
     if by_onednn:
-        intro += f" On {joined(sorted(by_onednn))} our models' fp32 matrix products are oneDNN's."
+        intro += f" On {joined(sorted(by_onednn))} our models' large fp32 matrix products are oneDNN's."
     grids = (grid_of(part, see=SEE["speed"], command=command_of("speed"), notes=False) for part in shown)
     return (
         Paragraph(text=words(intro)),

@@ -102,7 +102,7 @@ def test_flop_counter_agrees_at_the_papers_size(name, config):
 
 
 def test_fused_attention_hides_its_products_from_the_libraries():
-    """The trap that makes published ratios follow the tool: on the default path AST loses all its attention."""
+    """The trap that makes published ratios follow the tool: on the fused path AST loses all its attention."""
     model = create_model("ast_tiny", input_size=(128, 512))
     complexity = measure_complexity(model)
     hidden = count_with_libraries(model, attention="sdpa")

@@ -43,6 +43,7 @@ def test_its_size_is_a_vits_on_400_patches() -> None:
     assert cost.parameters == blocks + patches + 2 * 768 + 527 * 769
     # A third of the 103.4 G that the paper prints in its row.
     assert cost.macs_module_only == pytest.approx(34e9, rel=0.01)
+    assert sum(item.macs for item in cost.items if item.kind == "attention") == 12 * 2 * 400**2 * 768
 
 
 def test_image_weights_become_a_spectrograms_by_mbts_layout() -> None:

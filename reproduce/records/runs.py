@@ -37,8 +37,8 @@ class Environment:
         attention: name of the attention implementation; "" where unknown, "none" of a model without any.
         processes: training processes.
         compiled: whether torch.compile compiled the trained model.
-        onednn_float32: whether our models' matrix products were oneDNN's in float32, see `models/linear.py` and
-            `models/head_products.py`; in records before 2026-11-28 those with weights only.
+        onednn_float32: whether our models' large matrix products were oneDNN's in float32, see `models/linear.py` and
+            `models/head_products.py`; in those of commits before 7b210c9 with weights only.
         commit: git commit of this code, with "+changes" if files differed from it; "" where unknown.
         libraries: library -> version.
         busy: whether other processes used the machine during the measurement.

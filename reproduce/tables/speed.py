@@ -48,8 +48,8 @@ COLUMNS = (
 )
 FINE_COLUMNS = (COLUMNS[0], Column("ms", "Time", "ms/clip", 3), *COLUMNS[2:])  # where a call may take microseconds
 ONEDNN_NOTE = (
-    "In fp32 the matrix products of our models are oneDNN's, those of the other libraries' models torch's own, which "
-    "are slower on this processor."
+    "In fp32 the large matrix products of our models are oneDNN's, those of the other libraries' models torch's own, "
+    "which are slower on this processor."
 )
 RATIO_INDENT = "    "  # before the label of a ratio, which stands below its two rows
 FINE_BENCHES = ("front end", "attention", "pooling layout", "empty call")
