@@ -89,7 +89,7 @@ def test_an_unknown_storage_is_one_line(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["ast_debug", "mast_debug"])
 def test_how_attention_is_computed_is_no_property_of_a_file(tmp_path: Path, name: str) -> None:
-    save(tmp_path / "m.safetensors", create_model(name, num_classes=2, attention="sdpa"), name)
+    save(tmp_path / "m.safetensors", create_model(name, num_classes=3, attention="sdpa"), name)
     assert load_checkpoint(tmp_path / "m.safetensors").model.config.attention == "auto"
 
 
