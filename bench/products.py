@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
 from dataclasses import dataclass
 from math import prod
 from typing import Any
@@ -12,7 +13,8 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from bench.candidates import ModelCase
-from models.linear import product
+from models.head_products import add_products
+from models.linear import LEAST_MACS, is_convolved, product
 from reproduce.efficiency.candidates import DTYPES, tensor_bytes
 from reproduce.efficiency.interleaved import Candidate
 
@@ -23,6 +25,7 @@ OPERANDS = {
     torch.ops.aten.addmm: (1, 2),
     torch.ops.aten.baddbmm: (1, 2),
 }
+MOST_HEADS = 16  # of a model: more products at once are those of relative positions, which torch computes
 
 
 @dataclass(frozen=True)
@@ -84,6 +87,18 @@ def macs(products: list[Product]) -> int:
     return sum(prod(first.shape) * second.shape[-1] for first, second in products)
 
 
+def _product_call(a: Tensor, b: Tensor, out: Tensor) -> Callable[[], object]:
+    """Make a function that multiplies as a model does."""
+    if a.ndim == 2 and b.mT.is_contiguous():  # with weights, as a forward pass computes it
+        return lambda: product(a, b.mT)
+    is_large = a.numel() * b.shape[-1] >= LEAST_MACS
+    if is_large and a.ndim == 3 and len(a) <= MOST_HEADS and a.stride(-1) == 1 and is_convolved(a.device, a.dtype):
+        heads, rows, inputs = a.shape
+        x = a.as_strided((rows, heads, inputs), (heads * inputs, inputs, 1))
+        return lambda: add_products(out.view(rows, heads, -1), x, b.permute(2, 0, 1), beta=0.0)
+    return lambda: torch.matmul(a, b, out=out)
+
+
 def products_candidate(case: ModelCase, model: nn.Module) -> Candidate:
     """Make a candidate of the `matrix_products` of MAST alone, one after another, in the case's precision.
 
@@ -97,17 +112,16 @@ def products_candidate(case: ModelCase, model: nn.Module) -> Candidate:
     shapes = [(*a.shape[:-1], b.shape[-1]) for a, b in products]
     result = torch.empty(max(map(prod, shapes)), **like)
     calls = [
-        (first.as_strided(a.shape, a.stride), second.as_strided(b.shape, b.stride), result[: prod(shape)].view(shape))
+        _product_call(
+            first.as_strided(a.shape, a.stride), second.as_strided(b.shape, b.stride), result[: prod(shape)].view(shape)
+        )
         for (a, b), shape in zip(products, shapes, strict=True)
     ]
 
     def call() -> None:
         with torch.inference_mode():
-            for a, b, out in calls:
-                if a.ndim == 2 and b.mT.is_contiguous():  # with weights, as a forward pass computes it
-                    product(a, b.mT)
-                else:
-                    torch.matmul(a, b, out=out)
+            for product_call in calls:
+                product_call()
 
     buffers = (first, second, result)
     name = f"mast_{case.preset}, its products alone"

@@ -227,6 +227,13 @@ def on_processor(records: list[RunRecord], model: int | None, ratio: float = 3.0
     ]
 
 
+def left_out(timings: int) -> str:
+    return (
+        f"Left out: {timings} timings of busy machines, of processors without a model's name, or of contests that were "
+        "repeated with more candidates."
+    )
+
+
 def titles(records: list[RunRecord]) -> list[str]:
     return [block.title.partition(":")[0] for block in build(*records).blocks if ": both models at" in block.title]
 
@@ -240,8 +247,24 @@ def test_processors_of_one_name_are_machines_of_their_own() -> None:
     told = cost_text([*old, *first, *second])
     assert f"in float32: 3.00 to 4.00 in inference and 3.00 to 4.00 {every} (batch 1, 2 CPUs)." in told
     assert f"in float32: 9.00 in inference and 9.00 {every} (batch 1, AMD EPYC, 2 threads)." in cost_text(old)
-    note = "Left out: 2 timings of busy machines, or of processors without a model's name."
+    note = left_out(2)
     assert note in build(*old, *first).notes and note not in build(*first).notes
+
+
+@pytest.mark.parametrize(("later", "shown"), [(False, [100.0, 200.0, 300.0]), (True, [200.0, 300.0])])
+def test_a_contest_that_has_grown_replaces_the_smaller_one(later: bool, shown: list[float]) -> None:
+    """Attention was timed by fewer paths once; so it is with an older record of more paths."""
+    small = make_speed_record("chunked", ("chunked",), 100.0, bench="attention")
+    paths = ("chunked", "auto")
+    grown = [
+        make_speed_record(path, paths, ms, bench="attention") for path, ms in zip(paths, (200.0, 300.0), strict=True)
+    ]
+    created = "2027-01-01T00:00:00+00:00" if later else "2025-01-01T00:00:00+00:00"
+    table = build(small, *(replace(record, created=created) for record in grown))
+    block = next(block for block in table.blocks if ", attention," in block.name)
+    measured = [row.cells["ms"].measured for row in block.rows if " : " not in row.label]
+    assert sorted(ms for ms in measured if ms) == shown
+    assert (left_out(1) in table.notes) is later
 
 
 def test_a_repeated_contest_replaces_the_earlier_one_whose_key_names_the_processor_otherwise() -> None:

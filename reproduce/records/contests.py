@@ -36,13 +36,26 @@ def _rank(run: Run) -> tuple[bool, str]:
 
 
 def speed_runs(records: Records) -> list[SpeedRun]:
-    """The timings of idle machines, which fill tables and figures."""
-    return _named([run for run in timed_runs(records, SpeedRun) if not run.environment.busy])
+    """The timings of idle machines, which fill tables and figures; none of a contest that has grown since."""
+    return _of_widest_contests(_named([run for run in timed_runs(records, SpeedRun) if not run.environment.busy]))
 
 
 def scaling_runs(records: Records) -> list[ScalingRun]:
     """The measurements over clip length that fill tables and figures; a busy machine's where there are no others."""
     return _named(timed_runs(records, ScalingRun))
+
+
+def _of_widest_contests(runs: Sequence[SpeedRun]) -> list[SpeedRun]:
+    """Leave out runs whose contest was repeated on the same machine with the same candidates and more."""
+    repeats: dict[tuple[str, str, str], list[SpeedRun]] = {}
+    for run in runs:
+        place = run.environment.machine, run.bench, json.dumps(run.conditions, sort_keys=True)
+        repeats.setdefault(place, []).append(run)
+
+    def has_grown(run: SpeedRun, others: Sequence[SpeedRun]) -> bool:
+        return any(set(run.candidates) < set(other.candidates) and run.created < other.created for other in others)
+
+    return [run for others in repeats.values() for run in others if not has_grown(run, others)]
 
 
 def _named(runs: Sequence[AnyTimed]) -> list[AnyTimed]:

@@ -239,8 +239,9 @@ def _time_notes(by_length: Mapping[float, Newest]) -> list[str]:
         return [
             f"{faster}, and the factor grows: {ratios[first]:.2f} at {first:g} s, {ratios[last]:.2f} at {last:g} s."
         ]
+    at = {first: f"{ratios[first]:.2f} at {first:g} s", last: f"{ratios[last]:.2f} at {last:g} s"}
+    at[most] = f"{ratios[most]:.2f} at its largest ({most:g} s)"
     return [
-        f"{faster}. The factor is {ratios[first]:.2f} at {first:g} s, {ratios[most]:.2f} at its largest ({most:g} s), "
-        f"{ratios[last]:.2f} at {last:g} s; it falls at {', '.join(falls)}. The table above has the ratio of "
-        "the full MACs."
+        f"{faster}. The factor is {', '.join(at[seconds] for seconds in sorted(at))}; it falls at {', '.join(falls)}. "
+        "The table above has the ratio of the full MACs."
     ]

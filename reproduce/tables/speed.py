@@ -108,7 +108,10 @@ def speed(inputs: TableInputs) -> Table:
             MEMORY_NOTE,
             "A training step is forward, loss, backward and AdamW's update.",
             *(
-                [f"Left out: {left_out} timings of busy machines, or of processors without a model's name."]
+                [
+                    f"Left out: {left_out} timings of busy machines, of processors without a model's name, or of "
+                    "contests that were repeated with more candidates."
+                ]
                 if left_out
                 else []
             ),
