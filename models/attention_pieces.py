@@ -17,8 +17,8 @@ PIECE_QUERIES = 256  # least queries per piece: with fewer rows the matrix produ
 
 
 def piece_buffers(q: Tensor, k: Tensor, most_scores: int) -> Tensor:
-    """Memory for the largest piece of clips like q (N, H, D) and k (M, H, D), used by all: new memory takes time."""
-    (N, H, _), M = q.shape, k.shape[0]
+    """Memory for the largest piece of clips q (B, N, H, D) and k (B, M, H, D), used by all: new memory takes time."""
+    (_, N, H, _), M = q.shape, k.shape[1]
     return q.new_empty(2, min(N, max(PIECE_QUERIES, most_scores // (H * M))), H * M)
 
 

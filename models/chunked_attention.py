@@ -99,7 +99,7 @@ def chunked_attention(
     """softmax(q.k / sqrt(D) + q.R_freq + q.R_time) v + q, (B, N, H, D)."""
     if _inputs_only.get():
         return torch.zeros_like(q)
-    y, buffers = q.clone(), piece_buffers(q[0], k[0], PIECE_SCORES)
+    y, buffers = q.clone(), piece_buffers(q, k, PIECE_SCORES)
     freq, time = _Axis(freq_table, freq_index), _Axis(time_table, time_index)
     for q_, k_, v_, y_ in zip(q, k, v, y, strict=True):
         bias = _relative_terms(q_, freq, time)
@@ -126,7 +126,7 @@ def _chunked_attention_backward(
     wide = torch.promote_types(q.dtype, torch.float32)
     grad_k, grad_v = (torch.zeros_like(x, dtype=wide) for x in (k, v))
     grad_freq_rows, grad_time_rows = (q.new_zeros(*x.shape, q.shape[-1], dtype=wide) for x in (freq_index, time_index))
-    grad_q, buffers = grad.clone(), piece_buffers(q[0], k[0], PIECE_SCORES)  # grad: of the residual
+    grad_q, buffers = grad.clone(), piece_buffers(q, k, PIECE_SCORES)  # grad: of the residual
     grad_freq, grad_time = (q.new_empty(*q.shape[1:3], size) for size in (f, t))  # one clip's (N, H, f or t)
     for clip, (g_, q_, k_, v_, gq_) in enumerate(zip(grad, q, k, v, grad_q, strict=True)):
         for piece, probabilities, scratch in attention_pieces(q_, k_, buffers, _relative_terms(q_, freq, time)):

@@ -96,7 +96,7 @@ class Block(nn.Module):
             return x
         (B, _, C), before = x.shape, self.plan.prefix_tokens
         grid = self.pool_skip(x[:, before:].reshape(B, *self.plan.grid, C).permute(0, 3, 1, 2))
-        pooled = grid.permute(0, 2, 3, 1).reshape(B, -1, C)
+        pooled = grid.permute(0, 2, 3, 1).flatten(1, 2)
         return torch.cat((x[:, :before], pooled), dim=1) if before else pooled
 
     def forward(self, x: Tensor) -> Tensor:

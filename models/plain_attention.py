@@ -19,7 +19,7 @@ PIECE_SCORES = 2**21  # scores per piece, 8 MiB in float32: one head of an AST c
 @torch.library.custom_op("mast::plain_attention", mutates_args=())
 def plain_attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     """softmax(q.k / sqrt(D)) v, (B, N, H, D)."""
-    y, buffers = torch.zeros_like(q), piece_buffers(q[0], k[0], PIECE_SCORES)
+    y, buffers = torch.zeros_like(q), piece_buffers(q, k, PIECE_SCORES)
     for q_, k_, v_, y_ in zip(q, k, v, y, strict=True):
         for piece, probabilities, _ in attention_pieces(q_, k_, buffers):
             add_products(y_[piece], probabilities, v_.permute(2, 1, 0))
@@ -29,7 +29,7 @@ def plain_attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
 @torch.library.custom_op("mast::plain_attention_backward", mutates_args=())
 def _plain_attention_backward(grad: Tensor, q: Tensor, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Gradients of q, k and v for `grad`, all (B, N, H, D)."""
-    grad_q, buffers = torch.zeros_like(q), piece_buffers(q[0], k[0], PIECE_SCORES)
+    grad_q, buffers = torch.zeros_like(q), piece_buffers(q, k, PIECE_SCORES)
     # Sums over pieces lose too much in bfloat16.
     wide = torch.promote_types(q.dtype, torch.float32)
     grad_k, grad_v = (torch.zeros_like(x, dtype=wide) for x in (k, v))

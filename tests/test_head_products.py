@@ -132,6 +132,16 @@ def test_plain_attention_is_torchs_with_its_gradients(
         torch.testing.assert_close(gradient, exact, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.usefixtures("by_convolution")
+@pytest.mark.parametrize("name", ["ast_debug", "mast_debug"])
+def test_a_batch_of_no_clips_has_no_result_and_no_gradient(name: str) -> None:
+    model: Any = create_model(name, num_classes=3, input_size=(32, 64)).set_attention("chunked")
+    logits = model(torch.zeros(0, 1, 32, 64))
+    logits.sum().backward()
+    assert logits.shape == (0, 3)
+    assert not model.blocks[0].attn.qkv.weight.grad.any()
+
+
 def test_compilers_and_meta_tensors_see_one_plain_operator() -> None:
     inputs = [torch.randn(2, 6, 2, 4, requires_grad=True) for _ in range(3)]
     torch.library.opcheck(plain_attention.plain_attention, tuple(inputs))
