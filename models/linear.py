@@ -83,4 +83,9 @@ def _is_faster_by_convolution(x: Tensor, weight: Tensor) -> bool:
     if not torch.is_grad_enabled():
         return True
     rows = x.numel() // x.shape[-1]
-    return torch.get_num_threads() > 1 and (not weight.requires_grad or weight.numel() < WEIGHTS_PER_ROW * rows)
+    return _has_several_threads() and (not weight.requires_grad or weight.numel() < WEIGHTS_PER_ROW * rows)
+
+
+@torch.compiler.assume_constant_result  # torch.compile cannot trace the question
+def _has_several_threads() -> bool:
+    return torch.get_num_threads() > 1

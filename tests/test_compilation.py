@@ -44,10 +44,14 @@ def outputs_and_gradients(model: SpectrogramTransformer, x: Tensor) -> list[Tens
     return [logits.detach(), *(p.grad for p in model.parameters() if p.grad is not None)]
 
 
+@pytest.mark.parametrize("by_onednn", [False, True])
 @pytest.mark.parametrize(("name", "config"), [("ast_debug", {"depth": 1}), ("mast_debug", {"depths": (1, 1, 1, 1)})])
 def test_training_and_evaluation_are_one_graph_each_and_give_the_plain_models_numbers(
-    name: str, config: dict[str, Any], graphs: list[str]
+    name: str, config: dict[str, Any], by_onednn: bool, graphs: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    for limit in ("linear.LEAST_MACS", "linear.LEAST_INPUTS", "ast_model.LEAST_HEAD_MACS"):
+        monkeypatch.setattr(f"models.{limit}", 1)
+    monkeypatch.setattr("models.linear.ONEDNN_FLOAT32", by_onednn)
     torch.manual_seed(0)
     model = create_model(name, num_classes=5, input_size=(32, 64), **config)
     whole = torch.randn(3, 1, 32, 64)
