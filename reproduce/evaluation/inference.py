@@ -164,7 +164,8 @@ def find_audio_files(
         if path.is_dir():
             below = [path / name for name in media_files(path, skipped)]
             if not below:
-                raise InputError(f"{path}: no sound file in this folder ({', '.join(sorted(MEDIA_RANK))})")
+                kinds = ", ".join(sorted(MEDIA_RANK))
+                raise InputError(f"{path}: no sound file in this folder: give files or a folder of {kinds}")
             files += below
         elif path.is_file():
             files.append(path)
