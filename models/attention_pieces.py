@@ -22,22 +22,63 @@ def piece_buffers(q: Tensor, k: Tensor, most_scores: int) -> Tensor:
     return q.new_empty(2, min(N, max(PIECE_QUERIES, most_scores // (H * M))), H * M)
 
 
-def attention_pieces(
-    q: Tensor, k: Tensor, buffers: Tensor, bias: tuple[Tensor, Tensor] | None = None
+def add_attention(
+    y: Tensor, q: Tensor, k: Tensor, v: Tensor, buffers: Tensor, bias: tuple[Tensor, Tensor] | None = None
+) -> None:
+    """Add softmax(q.k / sqrt(D) + bias) v to y.
+
+    Args:
+        y: (N, H, D), contiguous.
+        q: (N, H, D), contiguous.
+        k: (M, H, D).
+        v: (M, H, D).
+        buffers: of `piece_buffers`.
+        bias: (N, H, f) and (N, H, t) of keys on a grid, f * t = M; a pair has the sum of its two.
+    """
+    for piece, probabilities, _ in _pieces(q, k, buffers, bias):
+        add_products(y[piece], probabilities, v.permute(2, 1, 0))
+
+
+def add_gradients(
+    grad: Tensor,
+    inputs: tuple[Tensor, Tensor, Tensor],
+    gradients: tuple[Tensor, Tensor, Tensor],
+    buffers: Tensor,
+    bias: tuple[Tensor, Tensor] | None = None,
+    bias_gradients: tuple[Tensor, Tensor] | None = None,
+) -> None:
+    """Add the gradients of what `add_attention` adds.
+
+    Args:
+        grad: of the result, (N, H, D), contiguous.
+        inputs: q, k and v, as in `add_attention`.
+        gradients: of q, contiguous, of k and of v, to which is added.
+        buffers: of `piece_buffers`.
+        bias: as in `add_attention`.
+        bias_gradients: of both parts of the bias, which are overwritten; None without a bias.
+    """
+    (q, k, v), (grad_q, grad_k, grad_v), scale = inputs, gradients, inputs[0].shape[-1] ** -0.5
+    for piece, probabilities, scores in _pieces(q, k, buffers, bias):
+        add_products_over_rows(grad_v, probabilities, grad[piece])
+        add_products(scores, grad[piece], v, beta=0.0)
+        dense = _dense(scores)
+        torch._softmax_backward_data(dense, _dense(probabilities), -1, q.dtype, grad_input=dense)
+        add_products(grad_q[piece], scores, k.permute(2, 1, 0), scale=scale)
+        add_products_over_rows(grad_k, scores, q[piece], scale=scale)
+        if bias_gradients is not None:
+            freq, time = bias_gradients
+            of_grid = scores.unflatten(-1, (freq.shape[-1], time.shape[-1]))
+            torch.sum(of_grid, -1, out=freq[piece])
+            torch.sum(of_grid, -2, out=time[piece])
+
+
+def _pieces(
+    q: Tensor, k: Tensor, buffers: Tensor, bias: tuple[Tensor, Tensor] | None
 ) -> Iterator[tuple[slice, Tensor, Tensor]]:
-    """Compute softmax(q.k / sqrt(D) + bias) piece by piece.
+    """Pieces of softmax(q.k / sqrt(D) + bias): a slice of the queries, their probabilities (n, H, M), as much memory.
 
     The next piece overwrites both of a piece's tensors. In memory they are (n, H, M) for convolutions and (H, n, M) for
     torch's products per head.
-
-    Args:
-        q: (N, H, D), contiguous.
-        k: (M, H, D).
-        buffers: of `piece_buffers`.
-        bias: (N, H, f) and (N, H, t) of keys on a grid, f * t = M; a pair has the sum of its two.
-
-    Yields:
-        A piece's queries, their probabilities (n, H, M) and as much working space.
     """
     (N, H, D), M = q.shape, k.shape[0]
     rows, heads_inside = buffers.shape[1], is_convolved(q.device, q.dtype)
@@ -54,40 +95,6 @@ def attention_pieces(
         add_products(scores, q[piece], k, scale=D**-0.5, beta=0.0 if bias is None else 1.0)
         torch.softmax(_dense(scores), -1, out=_dense(probabilities))
         yield piece, probabilities, scores
-
-
-def add_gradients_of_piece(
-    *,
-    probabilities: Tensor,
-    scratch: Tensor,
-    grad: Tensor,
-    q: Tensor,
-    k: Tensor,
-    v: Tensor,
-    grad_q: Tensor,
-    grad_k: Tensor,
-    grad_v: Tensor,
-) -> None:
-    """Add the gradients of a piece of `attention_pieces`, whose result is probabilities . v.
-
-    Args:
-        probabilities: (n, H, M).
-        scratch: the piece's working space, (n, H, M); takes the gradient of the scores.
-        grad: of the result, (n, H, D), contiguous.
-        q: the piece's queries, (n, H, D).
-        k: (M, H, D).
-        v: (M, H, D).
-        grad_q: the piece's (n, H, D), contiguous.
-        grad_k: (M, H, D).
-        grad_v: (M, H, D).
-    """
-    scale = q.shape[-1] ** -0.5
-    add_products_over_rows(grad_v, probabilities, grad)
-    add_products(scratch, grad, v, beta=0.0)
-    dense = _dense(scratch)
-    torch._softmax_backward_data(dense, _dense(probabilities), -1, q.dtype, grad_input=dense)
-    add_products(grad_q, scratch, k.permute(2, 1, 0), scale=scale)
-    add_products_over_rows(grad_k, scratch, q, scale=scale)
 
 
 def _dense(x: Tensor) -> Tensor:

@@ -15,8 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from models.attention_pieces import add_gradients_of_piece, attention_pieces, piece_buffers
-from models.head_products import add_products
+from models.attention_pieces import add_attention, add_gradients, piece_buffers
 
 PIECE_SCORES = 2**20  # scores per piece, 4 MiB in float32; its probabilities take as much again
 # Elements of a relative-position table gathered at once (16 MiB in float32). A 60 s clip needs 206 MiB in total; its
@@ -102,9 +101,7 @@ def chunked_attention(
     y, buffers = q.clone(), piece_buffers(q, k, PIECE_SCORES)
     freq, time = _Axis(freq_table, freq_index), _Axis(time_table, time_index)
     for q_, k_, v_, y_ in zip(q, k, v, y, strict=True):
-        bias = _relative_terms(q_, freq, time)
-        for piece, probabilities, _ in attention_pieces(q_, k_, buffers, bias):
-            add_products(y_[piece], probabilities, v_.permute(2, 1, 0))
+        add_attention(y_, q_, k_, v_, buffers, _relative_terms(q_, freq, time))
     return y
 
 
@@ -129,21 +126,8 @@ def _chunked_attention_backward(
     grad_q, buffers = grad.clone(), piece_buffers(q, k, PIECE_SCORES)  # grad: of the residual
     grad_freq, grad_time = (q.new_empty(*q.shape[1:3], size) for size in (f, t))  # one clip's (N, H, f or t)
     for clip, (g_, q_, k_, v_, gq_) in enumerate(zip(grad, q, k, v, grad_q, strict=True)):
-        for piece, probabilities, scratch in attention_pieces(q_, k_, buffers, _relative_terms(q_, freq, time)):
-            add_gradients_of_piece(
-                probabilities=probabilities,
-                scratch=scratch,
-                grad=g_[piece],
-                q=q_[piece],
-                k=k_,
-                v=v_,
-                grad_q=gq_[piece],
-                grad_k=grad_k[clip],
-                grad_v=grad_v[clip],
-            )
-            grad_bias = scratch.unflatten(-1, (f, t))
-            torch.sum(grad_bias, -1, out=grad_freq[piece])
-            torch.sum(grad_bias, -2, out=grad_time[piece])
+        gradients, bias = (gq_, grad_k[clip], grad_v[clip]), _relative_terms(q_, freq, time)
+        add_gradients(g_, (q_, k_, v_), gradients, buffers, bias, (grad_freq, grad_time))
         by_freq, by_time = _by_freq(grad_freq, F), _by_time(grad_time, F, T).flatten(1, 2)
         for part, pair_rows in freq.rows():
             _by_freq(gq_, F)[part].baddbmm_(by_freq[part], pair_rows)

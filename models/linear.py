@@ -86,6 +86,6 @@ def _is_faster_by_convolution(x: Tensor, weight: Tensor) -> bool:
     return _has_several_threads() and (not weight.requires_grad or weight.numel() < WEIGHTS_PER_ROW * rows)
 
 
-@torch.compiler.assume_constant_result  # torch.compile cannot trace the question
+@torch.compiler.assume_constant_result  # torch.compile cannot trace `get_num_threads`
 def _has_several_threads() -> bool:
     return torch.get_num_threads() > 1

@@ -10,8 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from models.attention_pieces import add_gradients_of_piece, attention_pieces, piece_buffers
-from models.head_products import add_products
+from models.attention_pieces import add_attention, add_gradients, piece_buffers
 
 PIECE_SCORES = 2**21  # scores per piece, 8 MiB in float32: one head of an AST clip of 10 s is one piece
 
@@ -21,8 +20,7 @@ def plain_attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     """softmax(q.k / sqrt(D)) v, (B, N, H, D)."""
     y, buffers = torch.zeros_like(q), piece_buffers(q, k, PIECE_SCORES)
     for q_, k_, v_, y_ in zip(q, k, v, y, strict=True):
-        for piece, probabilities, _ in attention_pieces(q_, k_, buffers):
-            add_products(y_[piece], probabilities, v_.permute(2, 1, 0))
+        add_attention(y_, q_, k_, v_, buffers)
     return y
 
 
@@ -33,19 +31,8 @@ def _plain_attention_backward(grad: Tensor, q: Tensor, k: Tensor, v: Tensor) -> 
     # Sums over pieces lose too much in bfloat16.
     wide = torch.promote_types(q.dtype, torch.float32)
     grad_k, grad_v = (torch.zeros_like(x, dtype=wide) for x in (k, v))
-    for clip, (g_, q_, k_, v_, gq_) in enumerate(zip(grad, q, k, v, grad_q, strict=True)):
-        for piece, probabilities, scratch in attention_pieces(q_, k_, buffers):
-            add_gradients_of_piece(
-                probabilities=probabilities,
-                scratch=scratch,
-                grad=g_[piece],
-                q=q_[piece],
-                k=k_,
-                v=v_,
-                grad_q=gq_[piece],
-                grad_k=grad_k[clip],
-                grad_v=grad_v[clip],
-            )
+    for clip, (g_, q_, k_, v_) in enumerate(zip(grad, q, k, v, strict=True)):
+        add_gradients(g_, (q_, k_, v_), (grad_q[clip], grad_k[clip], grad_v[clip]), buffers)
     return grad_q, grad_k.to(q.dtype), grad_v.to(q.dtype)
 
 

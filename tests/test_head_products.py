@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
 import torch
 import torch.nn.functional as F
+from products import gradients, operators
 from torch import Tensor
-from torch.profiler import ProfilerActivity, profile
 
 from models import ast_model, attention_pieces, create_model, head_products, linear, plain_attention
 from models.head_products import add_products, add_products_over_rows
@@ -28,22 +27,6 @@ def by_convolution(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(head_products, "LEAST_MACS", 1)
     monkeypatch.setattr(ast_model, "LEAST_HEAD_MACS", 1)
     return bool(request.param)
-
-
-@pytest.fixture(params=[1, 2])
-def threads(request: pytest.FixtureRequest) -> Iterator[int]:
-    """Threads of torch."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(request.param)
-    yield request.param
-    torch.set_num_threads(before)
-
-
-def operators(call: Any) -> set[str]:
-    """Names of the operators that `call` runs."""
-    with profile(activities=[ProfilerActivity.CPU]) as profiled:
-        call()
-    return {event.key for event in profiled.key_averages()}
 
 
 def clip(rows: int, heads: int, width: int, scale: float = 1.0) -> Tensor:
@@ -95,10 +78,6 @@ def test_other_dtypes_and_a_disabled_onednn_have_torchs_products(dtype: torch.dt
     x, w = x.float(), w.float()
     with torch.backends.mkldnn.flags(enabled=False):
         assert not BY_ONEDNN & operators(both)
-
-
-def gradients(y: Tensor, *inputs: Tensor) -> tuple[Tensor, ...]:
-    return torch.autograd.grad(y, inputs, torch.linspace(-1, 1, y.numel()).view_as(y))
 
 
 def test_torch_names_its_own_slow_gradient_as_the_test_above_expects() -> None:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import torch
 import torch.nn.functional as F
+from products import gradients, operators
 from torch import Tensor, nn
-from torch.profiler import ProfilerActivity, profile
 
 from models import create_model, linear
 from models.complexity import count_with_libraries
@@ -26,23 +25,8 @@ def by_convolution(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPat
     return bool(request.param)
 
 
-@pytest.fixture(params=[1, 2])
-def threads(request: pytest.FixtureRequest) -> Iterator[int]:
-    """Threads of torch."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(request.param)
-    yield request.param
-    torch.set_num_threads(before)
-
-
-def gradients(y: Tensor, *inputs: Tensor) -> tuple[Tensor, ...]:
-    return torch.autograd.grad(y, inputs, torch.linspace(-1, 1, y.numel()).view_as(y))
-
-
 def is_convolved(layer: nn.Linear, x: Tensor) -> bool:
-    with profile(activities=[ProfilerActivity.CPU]) as profiled:
-        linear.linear(layer, x)
-    return "aten::mkldnn_convolution" in {event.key for event in profiled.key_averages()}
+    return "aten::mkldnn_convolution" in operators(lambda: linear.linear(layer, x))
 
 
 @pytest.mark.usefixtures("by_convolution", "threads")
