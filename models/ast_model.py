@@ -178,11 +178,7 @@ class Attention(nn.Module):
         """The path taken on `device`.
 
         "auto" is "sdpa", torch's fused kernel; but "chunked" where products are convolutions (see head_products.py) and
-        those of a head have `LEAST_HEAD_MACS` or more. Time of ast_base for 1 clip of 10 s on an EPYC of family 26, by
-        a script outside this repository, "sdpa" and "chunked":
-
-            2 threads: forward 889 and 818 ms, forward and backward 2,907 and 2,588 ms
-            1 thread: forward 1,546 and 1,403 ms
+        those of a head have `LEAST_HEAD_MACS` or more; `bench/test_products.py` times both.
 
         Args:
             device: of the tokens.

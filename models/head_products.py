@@ -1,13 +1,6 @@
 """Products per head, in place: torch's, or in float32 oneDNN's on the CPUs where these are faster. Without gradients.
 
-As in linear.py, a convolution is the same product, here with one group per head. GFLOP/s of torch's products and of
-the convolution, 4 heads of 96, 512 queries and keys, on an EPYC of family 26, torch 2.14, by a script outside this
-repository:
-
-                                1 thread     2 threads
-    queries . keys              116 and 221  226 and 411
-    probabilities . values      109 and 199  212 and 373
-    gradient of keys or values   95 and 86   188 and 265
+As in linear.py, a convolution is the same product, here with one group per head.
 
 Shapes: n rows, H heads, I inputs and O outputs per head.
 """
@@ -17,7 +10,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from models.linear import LEAST_INPUTS, LEAST_MACS, is_convolved
+from models.linear import DILATION, LEAST_INPUTS, LEAST_MACS, is_convolved
 
 
 def add_products(out: Tensor, x: Tensor, w: Tensor, *, scale: float = 1.0, beta: float = 1.0) -> None:
@@ -53,9 +46,9 @@ def add_products_over_rows(out: Tensor, y: Tensor, x: Tensor, *, scale: float = 
         x: (n, H, I).
         scale: of the product.
     """
-    # One head at a time. torch convolves a small image, or on one thread, by itself.
+    # One head at a time.
     is_large = x[:, 0].numel() >= LEAST_INPUTS and x[:, 0].numel() * y.shape[2] >= LEAST_MACS
-    if not (is_large and is_convolved(x.device, x.dtype) and torch.get_num_threads() > 1):
+    if not (is_large and is_convolved(x.device, x.dtype)):
         out.transpose(0, 1).add_(torch.bmm(y.permute(1, 2, 0), x.transpose(0, 1)), alpha=scale)
         return
     # The gradient of the weights of a convolution, which is slow with groups.
@@ -63,7 +56,7 @@ def add_products_over_rows(out: Tensor, y: Tensor, x: Tensor, *, scale: float = 
     for head in range(x.shape[1]):
         of_rows, rows = (_pixels(part[:, head].contiguous()) for part in (y, x))
         gradients = torch.ops.aten.convolution_backward(
-            of_rows, rows, weight, None, [1, 1], [0, 0], [1, 1], False, [0, 0], 1, [False, True, False]
+            of_rows, rows, weight, None, [1, 1], [0, 0], [DILATION, DILATION], False, [0, 0], 1, [False, True, False]
         )
         out[:, head].add_(gradients[1].flatten(1), alpha=scale)
 

@@ -14,22 +14,16 @@ from torch.nn.modules.module import _has_any_global_hook
 from models.processor import ONEDNN_FLOAT32
 
 LEAST_MACS = 2**23  # of a product that gains more than oneDNN's preparation takes
-WEIGHTS_PER_ROW = 2**13  # from which oneDNN's gradient of the weights is slow
+WEIGHTS_PER_ROW = 2**14  # from which oneDNN's gradient of the weights is slow
 LEAST_INPUTS = 20_481  # torch convolves a smaller image by itself
+DILATION = 2  # changes nothing of a 1 x 1 convolution, except that torch leaves it to oneDNN on one thread too
 
 
 def product(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     """`F.linear(x, weight, bias)`, by oneDNN where that is faster.
 
-    So it is in float32 on AMD's processors from Zen 5 on, by a 1 x 1 convolution. GFLOP/s of `F.linear` and of the
-    convolution on an EPYC of family 26, torch 2.14, by a script outside this repository; with one thread the backward
-    pass gains nothing reliable, and stays torch's:
-
-        rows    weights     1 thread, forward  2 threads, forward  2 threads, forward and backward
-        16,384  96 x 24     104 and 223        194 and 385         132 and 231
-         2,048  768 x 192   108 and 242        214 and 491         194 and 390
-           512  1536 x 384  111 and 242        216 and 458         201 and 394
-           128  768 x 768   110 and 201        209 and 366         192 and 327
+    So it is in float32 on AMD's processors from Zen 5 on, by a 1 x 1 convolution; `bench/test_products.py` times models
+    with the products of either library, on any processor.
 
     In bfloat16 torch multiplies by oneDNN itself. An exported or traced program has the plain product: it may run
     elsewhere, and a question about the number of rows would bind it to a range of batches.
@@ -54,9 +48,7 @@ def linear(layer: nn.Linear, x: Tensor) -> Tensor:
 
 def _convolved(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     pixels = x.reshape(1, 1, -1, x.shape[-1]).permute(0, 3, 1, 2)  # (1, in, 1, rows), channels last in memory
-    # Along an axis of one pixel a stride changes nothing, except that torch then leaves the convolution to oneDNN on
-    # one thread too. The gradient of one with a stride is slower.
-    y = F.conv2d(pixels, weight[:, :, None, None], bias, stride=1 if torch.is_grad_enabled() else (2, 1))
+    y = F.conv2d(pixels, weight[:, :, None, None], bias, dilation=DILATION)
     return y.permute(0, 2, 3, 1).reshape(*x.shape[:-1], -1)
 
 
@@ -80,12 +72,5 @@ def _is_faster_by_convolution(x: Tensor, weight: Tensor) -> bool:
         return False
     if x.numel() < LEAST_INPUTS or x.numel() * weight.shape[0] < LEAST_MACS:
         return False
-    if not torch.is_grad_enabled():
-        return True
     rows = x.numel() // x.shape[-1]
-    return _has_several_threads() and (not weight.requires_grad or weight.numel() < WEIGHTS_PER_ROW * rows)
-
-
-@torch.compiler.assume_constant_result  # torch.compile cannot trace `get_num_threads`
-def _has_several_threads() -> bool:
-    return torch.get_num_threads() > 1
+    return not (torch.is_grad_enabled() and weight.requires_grad) or weight.numel() < WEIGHTS_PER_ROW * rows

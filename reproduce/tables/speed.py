@@ -70,6 +70,7 @@ BENCHES = {  # bench -> its title; in this order
     "peer: transformers": "beside transformers' AST (same geometry, random weights)",
     "peer: timm": "beside timm's MViTv2 (same weights, square input)",
     "matrix products": "beside MAST's matrix products alone",
+    "product library": "float32 products by oneDNN and by torch, whatever the processor's default",
     "front end": "log-mels of ten-second clips, beside torchaudio",
     "input pipeline": "ogg files to log-mels",
     "end to end": "ogg files to logits, beside the model alone",
