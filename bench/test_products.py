@@ -38,7 +38,9 @@ class Way:
 
 BY_ONEDNN, BY_TORCH = Way(name="products by oneDNN", by_onednn=True), Way(name="products by torch", by_onednn=False)
 FUSED = Way(name="products by oneDNN, attention by torch", by_onednn=True, attention="sdpa")
-WAYS = {  # mode -> family; AST's training steps by torch take longest, and tell no more than MAST's
+WAYS: dict[
+    str, dict[str, tuple[Way, ...]]
+] = {  # mode -> family; AST's training steps by torch take longest, and tell no more than MAST's
     "inference": {"mast": (BY_ONEDNN, BY_TORCH), "ast": (BY_ONEDNN, FUSED, BY_TORCH)},
     "training": {"mast": (BY_ONEDNN, BY_TORCH), "ast": (BY_ONEDNN, FUSED)},
 }

@@ -68,7 +68,8 @@ def save_checkpoint(
         path: must end in .safetensors; an existing file is replaced.
         model: built by `create_model`.
         model_name: the name that built it, so that `create_model(model_name, **config)` rebuilds it.
-        front_end: parameters of the spectrogram, normalisation included; plain JSON values.
+        front_end: parameters of the spectrogram, normalisation included; plain JSON values. "mels" and "frames", if
+            it has them, are the model's input size.
         labels: class names for every head; a model with one unnamed head takes one entry of any name.
         multilabel: whether a clip can have several labels.
         extra: more plain JSON values to keep, such as the record's key.
@@ -84,6 +85,7 @@ def save_checkpoint(
         raise CheckpointError(f"{path}: cannot save a {type(model).__name__}: give a model built by create_model")
     _check_name(path, model, model_name)
     _check_labels(path, model.config.num_classes, labels)
+    _check_front_end(path, model.config.input_size, front_end)
     description = {
         "format_version": FORMAT_VERSION,
         "model_name": model_name,
@@ -150,6 +152,16 @@ def _check_labels(path: Path, num_classes: int | Mapping[str, int], labels: Mapp
                 f"{path}: head {head!r} has {num_classes[head]} classes and {len(names)} labels: "
                 "give one label per class"
             )
+
+
+def _check_front_end(path: Path, input_size: tuple[int, int], front_end: Mapping[str, Any]) -> None:
+    mels, frames = input_size
+    made = front_end.get("mels", mels), front_end.get("frames", frames)
+    if made != (mels, frames):
+        raise CheckpointError(
+            f"{path}: the front end makes {made[0]} mels x {made[1]} frames, the model takes {mels} x {frames}: "
+            "give the front end that the model was trained with"
+        )
 
 
 def load_checkpoint(

@@ -89,7 +89,7 @@ def test_an_unknown_storage_is_one_line(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["ast_debug", "mast_debug"])
 def test_how_attention_is_computed_is_no_property_of_a_file(tmp_path: Path, name: str) -> None:
-    save(tmp_path / "m.safetensors", create_model(name, num_classes=3, attention="sdpa"), name)
+    save(tmp_path / "m.safetensors", create_model(name, num_classes=3, input_size=(64, 96), attention="sdpa"), name)
     assert load_checkpoint(tmp_path / "m.safetensors").model.config.attention == "auto"
 
 
@@ -144,6 +144,7 @@ def test_an_interrupted_save_keeps_the_old_file(tmp_path: Path, monkeypatch: pyt
         ({"labels": {}}, "one head, labels name 0"),
         ({"front_end": {"mean": float("nan")}}, "not JSON"),
         ({"front_end": {"mean": torch.zeros(1)}}, "not JSON"),
+        ({"front_end": {"mels": 128, "frames": 96}}, "makes 128 mels x 96 frames, the model takes 64 x 96"),
     ],
 )
 def test_descriptions_that_do_not_fit_are_not_saved(tmp_path: Path, overrides: Any, message: str) -> None:
@@ -224,7 +225,7 @@ def test_a_description_that_was_altered_is_refused_in_one_line(saved: Path, chan
 def test_a_checkpoint_of_the_time_of_class_tokens_loads(tmp_path: Path) -> None:
     """Its config has cls_token, which was False in all of them but by choice."""
     path = tmp_path / "best.safetensors"
-    model = create_model("mast_debug", num_classes=3, input_size=(32, 64))
+    model = create_model("mast_debug", num_classes=3, input_size=(64, 96))
     save(path, model, "mast_debug")
     old = with_description(path, lambda d: d["config"].update(cls_token=False))
     assert weights_sha256(load_checkpoint(old).model) == weights_sha256(model)

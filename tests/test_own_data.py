@@ -451,6 +451,8 @@ def test_models_of_nearly_a_name_are_suggested(tmp_path: Path, capsys: pytest.Ca
     for wrong, meant in (("dmo", "demo"), ("dem:ast_tiny", "demo:ast_tiny")):
         assert train("predict", tmp_path / "birds/low0.wav", "--model", wrong) == 2
         assert f"did you mean {meant}?" in capsys.readouterr().err
+    assert train("predict", tmp_path / "birds/low0.wav", "--model", "nonsense") == 2
+    assert "nonsense: no such file; give one of demo, demo:mast_tiny, " in capsys.readouterr().err
 
 
 def test_clips_of_one_class_alone_are_an_error(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -279,6 +279,23 @@ def test_a_repeated_contest_replaces_the_earlier_one_whose_key_names_the_process
     assert row(block, "ast_base : mast_base")["ms"].measured == 5.0
 
 
+def test_notes_say_which_attention_a_candidate_took_where_there_are_several() -> None:
+    def attention(precision: str, path: str, **conditions: Any) -> RunRecord:
+        record = make_speed_record("ast_base", ("ast_base",), precision=precision, **conditions)
+        return replace(record, environment={**record.environment, "attention": path})
+
+    fp32, bf16 = attention("float32", "chunked"), attention("bfloat16", "sdpa", batch=2)
+
+    def note(*records: RunRecord) -> str:
+        return block_of("models", *records).notes[0]
+
+    assert note(fp32) == "Attention: ast_base by chunked."
+    assert note(fp32, bf16) == "Attention: ast_base by chunked (fp32) and by sdpa (bf16)."
+    of_mode = attention("float32", "sdpa", mode="training")
+    modes = [f"{mode}, base, batch 1" for mode in ("inference", "training")]
+    assert note(fp32, of_mode) == f"Attention: ast_base by chunked ({modes[0]}) and by sdpa ({modes[1]})."
+
+
 def test_a_busy_machine_fills_no_table() -> None:
     contest = make_contest(3.0)
     busy = [

@@ -17,15 +17,16 @@ def demo_weights(source: str) -> Path | None:
     """Return the weights that "demo" or "demo:MODEL" names; None for another source, or a file of that name.
 
     Raises:
-        InputError: there is no such demo, its file is not installed, or a source that is no file is nearly its name.
+        InputError: there is no such demo, its file is not installed, or a source is neither a name nor a file's path.
     """
     name, _, model = source.partition(":")
     if Path(source).exists():
         return None
     if name != DEMO:
-        close = difflib.get_close_matches(source, NAMES, n=1, cutoff=0.6)
-        if close and source not in NAMES and "/" not in source and not Path(source).suffix:
-            raise InputError(f"--model {source}: no such file; did you mean {close[0]}?")
+        if source not in NAMES and "/" not in source and not Path(source).suffix:
+            close = difflib.get_close_matches(source, NAMES, n=1, cutoff=0.6)
+            meant = f"did you mean {close[0]}?" if close else f"give one of {', '.join(NAMES)}, or a file of weights"
+            raise InputError(f"--model {source}: no such file; {meant}")
         return None
     model = model or MODELS[0]
     if model not in MODELS:

@@ -189,17 +189,9 @@ def _bench_table(bench: str, machine: str, groups: Sequence[Sequence[SpeedRun]],
     rows = [row for group in ordered for row in _group_rows(group)]
     rows += _missing_rows(EXPECTED.get(bench, ()), groups, why)
     title = BENCHES.get(bench, bench)
-    paths = sorted(
-        {
-            f"{record.candidate} by {record.environment.attention}"
-            for group in groups
-            for record in group
-            if record.environment.attention and bench != "attention"
-        }
-    )
     columns = FINE_COLUMNS if bench in FINE_BENCHES else COLUMNS
     runs = tuple(record for group in groups for record in group)
-    notes = [f"Attention: {', '.join(paths)}."] if paths else []
+    notes = _attention_notes(runs) if bench != "attention" else []
     if bench == SIDE_BY_SIDE and any(run.environment.onednn_float32 for run in runs):
         notes.append(ONEDNN_NOTE)
     if others := _others(runs):
@@ -207,6 +199,22 @@ def _bench_table(bench: str, machine: str, groups: Sequence[Sequence[SpeedRun]],
     return Table(
         f"speed, {bench}, {machine}", f"{machine}: {title}", columns, tuple(rows), notes=tuple(notes), runs=runs
     )
+
+
+def _attention_notes(runs: Sequence[SpeedRun]) -> list[str]:
+    """The attention paths of every candidate; of one with several, those of its precisions or of its conditions."""
+    cases: dict[str, dict[str, list[SpeedRun]]] = {}
+    for run in runs:
+        if run.environment.attention:
+            cases.setdefault(run.candidate, {}).setdefault(run.environment.attention, []).append(run)
+    parts = []
+    for candidate, by_path in sorted(cases.items()):
+        where = {path: {short_name(run.precision) for run in found} for path, found in by_path.items()}
+        if sum(map(len, where.values())) > len(set.union(*where.values())):
+            where = {path: {conditions_label(run.conditions) for run in found} for path, found in by_path.items()}
+        paths = [f"by {path} ({' or '.join(sorted(where[path]))})" for path in sorted(where)]
+        parts.append(f"{candidate} {' and '.join(paths if len(paths) > 1 else ['by ' + path for path in where])}")
+    return [f"Attention: {'; '.join(parts)}."] if parts else []
 
 
 def _others(runs: Sequence[SpeedRun]) -> list[str]:
