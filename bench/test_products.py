@@ -4,46 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
-from typing import Any
 
 import pytest
 import torch
 
-from bench.candidates import MODES, ModelCase, input_size
+from bench.candidates import FAMILIES, MODES, ModelCase, input_size
 from bench.conftest import Comparison
 from bench.products import products_candidate
-from models import create_model, linear
+from models import SpectrogramClassifier, create_model, linear
 from reproduce.efficiency.interleaved import Candidate
 from reproduce.efficiency.stopping import Budget
 
 BUDGET = Budget(least=3, most=9, seconds=10)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Way:
-    """How a model computes.
-
-    Args:
-        name: for the record.
-        by_onednn: whether float32 products are oneDNN's.
-        attention: path.
-    """
-
-    name: str
-    by_onednn: bool
-    attention: str = "auto"
-
-
-BY_ONEDNN, BY_TORCH = Way(name="products by oneDNN", by_onednn=True), Way(name="products by torch", by_onednn=False)
-FUSED = Way(name="products by oneDNN, attention by torch", by_onednn=True, attention="sdpa")
-WAYS: dict[
-    str, dict[str, tuple[Way, ...]]
-] = {  # mode -> family; AST's training steps by torch take longest, and tell no more than MAST's
-    "inference": {"mast": (BY_ONEDNN, BY_TORCH), "ast": (BY_ONEDNN, FUSED, BY_TORCH)},
-    "training": {"mast": (BY_ONEDNN, BY_TORCH), "ast": (BY_ONEDNN, FUSED)},
-}
+LIBRARIES = ("oneDNN", "torch")
 
 
 def test_mast_beside_its_products(compare: Comparison, device: str, largest: str, precision: str) -> None:
@@ -57,31 +32,31 @@ def test_mast_beside_its_products(compare: Comparison, device: str, largest: str
 @pytest.mark.skipif(not torch.backends.mkldnn.is_available(), reason="this torch has no oneDNN")
 @pytest.mark.parametrize("mode", MODES)
 def test_products_by_both_libraries(compare: Comparison, largest: str, mode: str) -> None:
-    """Which library a CPU should take for float32, and which attention AST should take with oneDNN's products."""
+    """Which library a CPU should take for float32, whichever it takes."""
     case = ModelCase(preset=largest, device="cpu", size=input_size(largest), mode=mode)
     candidates = []
-    for family, ways in WAYS[mode].items():
-        model: Any = create_model(f"{family}_{largest}", input_size=case.size)
-        candidates += [candidate_by(way, case, family, model) for way in ways]
+    for family in FAMILIES[: 1 if mode == "training" else None]:  # a training step of AST by torch takes long
+        model = create_model(f"{family}_{largest}", input_size=case.size)
+        candidates += [candidate_by(library, case, family, model) for library in LIBRARIES]
     compare("product library", candidates, "cpu", BUDGET, **case.conditions())
 
 
-def candidate_by(way: Way, case: ModelCase, family: str, model: Any) -> Candidate:
-    """A candidate of the model whose float32 products and attention are computed one way, whatever the CPU prefers."""
-    with computed_by(way, model):
+def candidate_by(library: str, case: ModelCase, family: str, model: SpectrogramClassifier) -> Candidate:
+    """A candidate of the model whose float32 products are those of `library`."""
+    with products_by(library):
         candidate = case.our_candidate(family, model)
 
     def within(call: Callable[[], object]) -> object:
-        with computed_by(way, model):
+        with products_by(library):
             return call()
 
-    name, warm_up = f"{candidate.name}, {way.name}", candidate.warm_up or candidate.call
+    name, warm_up = f"{candidate.name}, products by {library}", candidate.warm_up or candidate.call
     return replace(candidate, name=name, call=partial(within, candidate.call), warm_up=partial(within, warm_up))
 
 
 @contextmanager
-def computed_by(way: Way, model: Any) -> Iterator[None]:
-    """Compute float32 products and attention one way inside the block."""
-    with pytest.MonkeyPatch.context() as patch, model.attention_by(way.attention):
-        patch.setattr(linear, "ONEDNN_FLOAT32", way.by_onednn)
+def products_by(library: str) -> Iterator[None]:
+    """Compute float32 products by one of LIBRARIES inside the block."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(linear, "ONEDNN_FLOAT32", library == "oneDNN")
         yield

@@ -178,7 +178,7 @@ class Attention(nn.Module):
         """The path taken on `device`.
 
         "auto" is "sdpa", torch's fused kernel; but "chunked" where products are convolutions (see head_products.py) and
-        those of a head have `LEAST_HEAD_MACS` or more; `bench/test_products.py` times both.
+        those of a head have `LEAST_HEAD_MACS` or more; `bench/test_attention.py` times both.
 
         Args:
             device: of the tokens.
