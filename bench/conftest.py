@@ -151,14 +151,17 @@ class Comparison:
         # Records call a candidate "contender".
         experiment = {**conditions, "contender": name, "contenders": list(benchmark.measurements)}
         metrics = {**measurement.metrics(), **measurement.time_ratios(benchmark.baseline)}
-        precision = measurement.candidate.precision or environment["precision"]
+        candidate, own = measurement.candidate, dict(environment)
+        own |= {"precision": candidate.precision or own["precision"], "attention": candidate.attention}
+        if candidate.by_onednn is not None:
+            own["onednn_float32"] = candidate.by_onednn
         record = RunRecord(
             kind="speed",
             key=measurement_key(experiment, environment),
             experiment=experiment,
             scale="paper" if conditions.get("preset") == "base" else "demo",
             metrics=metrics,
-            environment={**environment, "precision": precision, "attention": measurement.candidate.attention},
+            environment=own,
             details=measurement.details(),
             created=now(),
         )

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
+from unittest.mock import patch
 
 import pytest
 import torch
@@ -33,29 +33,27 @@ def test_mast_beside_its_products(compare: Comparison, device: str, largest: str
 @pytest.mark.skipif(not torch.backends.mkldnn.is_available(), reason="this torch has no oneDNN")
 @pytest.mark.parametrize(("family", "mode"), CASES)
 def test_products_by_both_libraries(compare: Comparison, largest: str, family: str, mode: str) -> None:
-    """Which library a CPU should take for float32, whichever it takes."""
+    """Which library a CPU should take for float32, whichever it takes; each with the attention that goes with it."""
     case = ModelCase(preset=largest, device="cpu", size=input_size(largest), mode=mode)
     model = create_model(f"{family}_{largest}", input_size=case.size)
     candidates = [candidate_by(library, case, family, model) for library in LIBRARIES]
-    compare("product library", candidates, "cpu", BUDGET, **case.conditions(), model=f"{family}_{largest}")
+    compare("product library", candidates, "cpu", BUDGET, mode=mode, model=f"{family}_{largest}", batch=case.batch)
 
 
 def candidate_by(library: str, case: ModelCase, family: str, model: SpectrogramClassifier) -> Candidate:
     """The model as a candidate, named after the library of its float32 products."""
-    with products_by(library):
+    products = patch.object(linear, "ONEDNN_FLOAT32", library == "oneDNN")
+    with products:
         candidate = case.our_candidate(family, model)
 
     def within(call: Callable[[], object]) -> object:
-        with products_by(library):
+        with products:
             return call()
 
-    warm_up = candidate.warm_up or candidate.call
-    return replace(candidate, name=library, call=partial(within, candidate.call), warm_up=partial(within, warm_up))
-
-
-@contextmanager
-def products_by(library: str) -> Iterator[None]:
-    """Compute float32 products by one of LIBRARIES inside the block."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(linear, "ONEDNN_FLOAT32", library == "oneDNN")
-        yield
+    return replace(
+        candidate,
+        name=library,
+        call=partial(within, candidate.call),
+        warm_up=partial(within, candidate.warm_up or candidate.call),
+        by_onednn=library == "oneDNN",
+    )

@@ -85,7 +85,6 @@ def save_checkpoint(
         raise CheckpointError(f"{path}: cannot save a {type(model).__name__}: give a model built by create_model")
     _check_name(path, model, model_name)
     _check_labels(path, model.config.num_classes, labels)
-    _check_front_end(path, model.config.input_size, front_end)
     description = {
         "format_version": FORMAT_VERSION,
         "model_name": model_name,
@@ -99,6 +98,7 @@ def save_checkpoint(
         text = json.dumps(description, allow_nan=False)
     except (TypeError, ValueError) as error:
         raise CheckpointError(f"{path}: not JSON ({first_line(error)}): describe with plain finite values") from error
+    _check_front_end(path, model.config.input_size, front_end)
     tensors = {key: tensor.detach().cpu().contiguous() for key, tensor in model.state_dict().items()}
     if len({tensor.data_ptr() for tensor in tensors.values()}) < len(tensors):  # safetensors refuses shared memory
         tensors = {key: tensor.clone() for key, tensor in tensors.items()}
@@ -160,7 +160,7 @@ def _check_front_end(path: Path, input_size: tuple[int, int], front_end: Mapping
     if made != (mels, frames):
         raise CheckpointError(
             f"{path}: the front end makes {made[0]} mels x {made[1]} frames, the model takes {mels} x {frames}: "
-            "give the front end that the model was trained with"
+            "give a front end of the model's input size"
         )
 
 

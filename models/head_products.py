@@ -31,7 +31,7 @@ def add_products(out: Tensor, x: Tensor, w: Tensor, *, scale: float = 1.0, beta:
         out.zero_()
     outputs, heads, inputs = w.shape
     weight = torch.mul(w.transpose(0, 1), scale, out=w.new_empty(heads, outputs, inputs)).view(-1, inputs, 1, 1)
-    # Not by `conv2d`, which writes its result to new memory and on one thread runs torch's own slow code.
+    # Not by `conv2d`, which writes its result to new memory.
     torch.ops.mkldnn._convolution_pointwise_.binary(
         _pixels(out), _pixels(x), weight, None, [0, 0], [1, 1], [1, 1], heads, "add", 1.0, None, [], None
     )
@@ -46,7 +46,7 @@ def add_products_over_rows(out: Tensor, y: Tensor, x: Tensor, *, scale: float = 
         x: (n, H, I).
         scale: of the product.
     """
-    # One head at a time.
+    # Sizes are those of one head: heads are computed one at a time.
     is_large = x[:, 0].numel() >= LEAST_INPUTS and x[:, 0].numel() * y.shape[2] >= LEAST_MACS
     if not (is_large and is_convolved(x.device, x.dtype)):
         out.transpose(0, 1).add_(torch.bmm(y.permute(1, 2, 0), x.transpose(0, 1)), alpha=scale)

@@ -144,6 +144,7 @@ def test_an_interrupted_save_keeps_the_old_file(tmp_path: Path, monkeypatch: pyt
         ({"labels": {}}, "one head, labels name 0"),
         ({"front_end": {"mean": float("nan")}}, "not JSON"),
         ({"front_end": {"mean": torch.zeros(1)}}, "not JSON"),
+        ({"front_end": {"mels": torch.zeros(2)}}, "not JSON"),
         ({"front_end": {"mels": 128, "frames": 96}}, "makes 128 mels x 96 frames, the model takes 64 x 96"),
     ],
 )

@@ -60,12 +60,23 @@ def test_onednn_computes_it_and_its_gradients_on_one_thread_too(by_convolution: 
     layer, x = nn.Linear(WIDTH, OUT), torch.randn(1, ROWS, WIDTH, requires_grad=True)
     assert is_convolved(layer, x) is by_convolution
     backward = operators(linear.linear(layer, x).sum().backward)
-    assert ("aten::convolution_backward" in backward) is by_convolution
-    assert "aten::_slow_conv2d_backward" not in backward  # torch's own, see test_head_products.py
+    assert ("aten::convolution_backward" in backward) is by_convolution  # oneDNN's: see the next test
     with torch.no_grad():
         assert is_convolved(layer, x) is by_convolution
         with torch.backends.mkldnn.flags(enabled=False, allow_tf32=False):
             assert not is_convolved(layer, x)
+
+
+@pytest.mark.skipif(not torch.backends.mkldnn.is_available(), reason="this torch has no oneDNN")
+@pytest.mark.usefixtures("threads")
+def test_torch_leaves_the_least_convolution_and_its_gradient_to_onednn_and_no_smaller_one() -> None:
+    def backend(inputs: int) -> object:
+        image, weight = torch.randn(1, 1, 1, inputs), torch.randn(2, 1, 1, 1)
+        dilation = [linear.DILATION] * 2
+        return torch._C._select_conv_backend(image, weight, None, [1, 1], [0, 0], dilation, False, [0, 0], 1)
+
+    assert backend(linear.LEAST_INPUTS) == torch._C._ConvBackend.Mkldnn
+    assert backend(linear.LEAST_INPUTS - 1) != torch._C._ConvBackend.Mkldnn
 
 
 @pytest.mark.skipif(not torch.backends.mkldnn.is_available(), reason="this torch has no oneDNN")

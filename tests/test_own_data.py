@@ -448,7 +448,7 @@ def test_models_of_nearly_a_name_are_suggested(tmp_path: Path, capsys: pytest.Ca
     for wrong, meant in (("resnet18", "timm:resnet18"), ("ast_tny", "ast_tiny")):
         assert train("train", "csv", table, "--models", wrong) == 2
         assert f"did you mean {meant}?" in capsys.readouterr().err
-    for wrong, meant in (("dmo", "demo"), ("dem:ast_tiny", "demo:ast_tiny")):
+    for wrong, meant in (("dmo", "demo"), ("dem:ast_tiny", "demo:ast_tiny"), ("mast_tiny", "demo:mast_tiny")):
         assert train("predict", tmp_path / "birds/low0.wav", "--model", wrong) == 2
         assert f"did you mean {meant}?" in capsys.readouterr().err
     assert train("predict", tmp_path / "birds/low0.wav", "--model", "nonsense") == 2

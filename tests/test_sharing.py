@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -30,10 +31,10 @@ LABELS = ["low", "middle", "high"]
 SOUND = tone(300.0, 0.9)
 
 
-def save(path: Path, name: str, **extra: Any) -> Path:
+def save(path: Path, name: str, spec: AudioSpec = SPEC, **extra: Any) -> Path:
     model = make_model(name, num_classes=len(LABELS), input_size=(SPEC.mels, SPEC.frames))
     save_checkpoint(
-        path, model, name, front_end=SPEC.to_dict(), labels={"label": LABELS}, multilabel=False, extra=extra
+        path, model, name, front_end=spec.to_dict(), labels={"label": LABELS}, multilabel=False, extra=extra
     )
     return path
 
@@ -172,6 +173,17 @@ def test_a_folder_that_is_no_such_ast_is_one_line(change: dict[str, Any], messag
     with pytest.raises(InputError, match=message) as error:
         load_classifier(tmp_path / "hf")
     assert "\n" not in str(error.value)
+
+
+def test_a_spectrogram_that_transformers_does_not_compute_is_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for field, value in (("frame_shift_ms", 40.0), ("low_hz", 50.0)):
+        weights = save(tmp_path / "a.safetensors", "ast_debug", replace(SPEC, **{field: value}))
+        assert main(["export", str(weights), "--format", "transformers", "--out", str(tmp_path / "hf")]) == 2
+        error = capsys.readouterr().err
+        assert f"has {field} {value:g}, that of transformers' ASTFeatureExtractor" in error and error.count("\n") == 1
+        assert not (tmp_path / "hf/model.safetensors").exists()
 
 
 def test_mast_has_no_place_in_transformers(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -49,6 +49,7 @@ class Candidate:
         precision: of its matrix products, for the record; "" for that of the benchmark.
         warm_up: cheaper than `call`, to build on a CPU what `call` builds lazily; None for `call` itself.
         facts: further numbers for the record, such as MACs per clip.
+        by_onednn: whether float32 products are oneDNN's, for the record; None for the processor's default.
     """
 
     name: str
@@ -59,6 +60,7 @@ class Candidate:
     precision: str = ""
     warm_up: Callable[[], object] | None = None
     facts: Mapping[str, float | int | None] = field(default_factory=dict)
+    by_onednn: bool | None = None
 
 
 @dataclass

@@ -24,6 +24,7 @@ from models.transformers_ast import (
     transformers_state,
 )
 from models.weight_files import CheckpointError
+from reproduce.audio.spec import AudioSpec
 from reproduce.environment import choose_device
 from reproduce.errors import InputError
 from reproduce.evaluation.inference import TrainedModel
@@ -103,11 +104,18 @@ def save_for_transformers(trained: TrainedModel, folder: Path) -> None:
     """Write a folder that transformers' ASTForAudioClassification and ASTFeatureExtractor read.
 
     Raises:
-        InputError: not an AST, or not one that transformers can express; or a file cannot be written.
+        InputError: not an AST, or not one that transformers can express, or with another spectrogram than transformers
+            computes; or a file cannot be written.
     """
     if not isinstance(trained.model, AST):
         raise InputError(f"{trained.name}: transformers has no such model, only AST: use another --format")
     spec = trained.front_end
+    for name in ("frame_length_ms", "frame_shift_ms", "low_hz", "high_hz", "preemphasis"):
+        if (ours := getattr(spec, name)) != (theirs := getattr(AudioSpec, name)):
+            raise InputError(
+                f"{trained.name}: its spectrogram has {name} {ours:g}, that of transformers' ASTFeatureExtractor "
+                f"always {theirs:g}: the model would predict something else there: use --format hub"
+            )
     ((head, count),) = _heads(trained).items() if len(_heads(trained)) == 1 else [("", 0)]
     try:
         config = transformers_config(trained.model, trained.class_names(head, count), trained.multilabel)

@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterable, Sequence
 
 from reproduce.experiments.families import listed
+from reproduce.precision import short_name
 from reproduce.records.measured_runs import CostRun, ScalingRun, SpeedRun
 from reproduce.records.runs import CLOSED_FORM, ModelRun, Run, TrainedRun
 from reproduce.tables.base import GIGA, MEGA, Cell, Column, CostRequest, measured, not_run
@@ -101,3 +102,29 @@ def run_cost_cells(run: TrainedRun, where: str = "") -> dict[str, Cell]:
         "macs": measured(run.metric("macs_module_only") / GIGA, "G", f"{where}, module-only rule"),
         "macs_full": measured(run.metric("macs_full") / GIGA, "G", f"{where}, full rule"),
     }
+
+
+def attention_notes(cases: Iterable[tuple[str, str, str]]) -> list[str]:
+    """Say by which paths models computed attention.
+
+    Args:
+        cases: (model, precision, paths) of every run; paths are "chunked, sdpa" where blocks differ, "" where unknown.
+
+    Returns:
+        One note; none where no path is known.
+    """
+    precisions: dict[str, dict[str, set[str]]] = {}
+    for model, precision, paths in cases:
+        if paths:
+            by_path = precisions.setdefault(model, {})
+            by_path.setdefault(paths.replace(", ", " + "), set()).add(short_name(precision))
+    parts = []
+    for model, by_path in sorted(precisions.items()):
+        if len(by_path) == 1:
+            parts.append(f"{model} by {next(iter(by_path))}")
+        elif sum(map(len, by_path.values())) == len(set.union(*by_path.values())):
+            of = [f"{path} in {' and '.join(sorted(found))}" for path, found in sorted(by_path.items())]
+            parts.append(f"{model} by {', by '.join(of)}")
+        else:
+            parts.append(f"{model} by {' or '.join(sorted(by_path))}, depending on the case")
+    return [f"Attention: {'; '.join(parts)}."] if parts else []

@@ -20,7 +20,15 @@ from reproduce.experiments.families import (
 from reproduce.records.contests import scaling_runs
 from reproduce.records.measured_runs import ScalingRun
 from reproduce.tables.base import GIGA, Cell, Column, Row, Table, TableInputs, measured, not_run, register_table
-from reproduce.tables.cells import MEMORY_NOTE, SPREAD_NOTE, counter_notes, failed_cell, memory_cell, spread_cell
+from reproduce.tables.cells import (
+    MEMORY_NOTE,
+    SPREAD_NOTE,
+    attention_notes,
+    counter_notes,
+    failed_cell,
+    memory_cell,
+    spread_cell,
+)
 from reproduce.tables.conditions import attention_text
 
 COMMAND = "python -m reproduce scaling"
@@ -164,7 +172,7 @@ def _device_block(records: Sequence[ScalingRun]) -> Table:
     names = listed([model.name for model in shown])
     machine = f"{records[0].environment.machine}, {records[0].environment.precision}"
     scale = "" if _reference(records[0]) in PAPERS else "demo scale: "
-    paths = sorted({f"{r.model} by {r.environment.attention}" for r in records})
+    paths = ((run.model, run.environment.precision, run.environment.attention) for run in records)
     turns = "both models" if len(shown) == 2 else "the models"
     return Table(
         f"scaling {names} on {machine}",
@@ -174,7 +182,7 @@ def _device_block(records: Sequence[ScalingRun]) -> Table:
         notes=(
             f"Inference, batch 1: the median over rounds in which {turns} were timed in turns. {SPREAD_NOTE}",
             MEMORY_NOTE,
-            f"Attention: {', '.join(paths)}.",
+            *attention_notes(paths),
             *_time_notes(by_length),
         ),
         runs=tuple(records),

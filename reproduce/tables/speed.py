@@ -27,6 +27,7 @@ from reproduce.tables.base import (
 from reproduce.tables.cells import (
     MEMORY_NOTE,
     SPREAD_NOTE,
+    attention_notes,
     counter_note,
     failed_cell,
     memory_cell,
@@ -70,7 +71,7 @@ BENCHES = {  # bench -> its title; in this order
     "peer: transformers": "beside transformers' AST (same geometry, random weights)",
     "peer: timm": "beside timm's MViTv2 (same weights, square input)",
     "matrix products": "beside MAST's matrix products alone",
-    "product library": "float32 products by oneDNN and by torch, whatever the processor's default",
+    "product library": "float32 products by oneDNN and by torch, each with the attention that goes with it",
     "front end": "log-mels of ten-second clips, beside torchaudio",
     "input pipeline": "ogg files to log-mels",
     "end to end": "ogg files to logits, beside the model alone",
@@ -191,7 +192,8 @@ def _bench_table(bench: str, machine: str, groups: Sequence[Sequence[SpeedRun]],
     title = BENCHES.get(bench, bench)
     columns = FINE_COLUMNS if bench in FINE_BENCHES else COLUMNS
     runs = tuple(record for group in groups for record in group)
-    notes = _attention_notes(runs) if bench != "attention" else []
+    paths = ((run.candidate, run.precision, run.environment.attention) for run in runs)
+    notes = attention_notes(paths) if bench != "attention" else []
     if bench == SIDE_BY_SIDE and any(run.environment.onednn_float32 for run in runs):
         notes.append(ONEDNN_NOTE)
     if others := _others(runs):
@@ -199,22 +201,6 @@ def _bench_table(bench: str, machine: str, groups: Sequence[Sequence[SpeedRun]],
     return Table(
         f"speed, {bench}, {machine}", f"{machine}: {title}", columns, tuple(rows), notes=tuple(notes), runs=runs
     )
-
-
-def _attention_notes(runs: Sequence[SpeedRun]) -> list[str]:
-    """The attention paths of every candidate; of one with several, those of its precisions or of its conditions."""
-    cases: dict[str, dict[str, list[SpeedRun]]] = {}
-    for run in runs:
-        if run.environment.attention:
-            cases.setdefault(run.candidate, {}).setdefault(run.environment.attention, []).append(run)
-    parts = []
-    for candidate, by_path in sorted(cases.items()):
-        where = {path: {short_name(run.precision) for run in found} for path, found in by_path.items()}
-        if sum(map(len, where.values())) > len(set.union(*where.values())):
-            where = {path: {conditions_label(run.conditions) for run in found} for path, found in by_path.items()}
-        paths = [f"by {path} ({' or '.join(sorted(where[path]))})" for path in sorted(where)]
-        parts.append(f"{candidate} {' and '.join(paths if len(paths) > 1 else ['by ' + path for path in where])}")
-    return [f"Attention: {'; '.join(parts)}."] if parts else []
 
 
 def _others(runs: Sequence[SpeedRun]) -> list[str]:
