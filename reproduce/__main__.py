@@ -37,7 +37,7 @@ def _run(arguments: Sequence[str] | None) -> int:
         print("stopped: the same command continues from the last checkpoint", file=sys.stderr)
         return EXIT_SIGNAL + error.number
     except KeyboardInterrupt:
-        print("interrupted: finished runs are recorded; the same command continues from there", file=sys.stderr)
+        print("interrupted: what was recorded stays; the same command skips it", file=sys.stderr)
         return EXIT_INTERRUPTED
 
 

@@ -69,6 +69,14 @@ def test_a_folder_of_sounds_is_cross_validated(tmp_path: Path, capsys: pytest.Ca
     assert "from 1, 2, 3, 4, 5; the model was not trained on 1" in capsys.readouterr().err
     assert main(["evaluate", "folder", str(tmp_path / "sounds"), "--model", weights, "--split", "1"]) == 0
     assert f"top1         {run.metric('top1'):8.3f} %" in capsys.readouterr().out
+    # The same clips as a list have folds of their own, which say nothing of what the model was trained on.
+    clips = sorted((tmp_path / "sounds").rglob("*.wav"))
+    table = tmp_path / "list.csv"
+    table.write_text("path,label\n" + "".join(f"{clip},{clip.parent.name}\n" for clip in clips))
+    assert main(["evaluate", "csv", str(table), "--model", weights]) == 2
+    assert "from 1, 2, 3, 4, 5; the model was trained on 2, 3, 4, 5 of folder" in capsys.readouterr().err
+    assert main(["evaluate", "csv", str(table), "--model", weights, "--split", "1"]) == 0
+    assert "trained on 2, 3, 4, 5 of folder: if clips of these are among the test clips" in capsys.readouterr().err
 
 
 def test_folds_of_a_data_set_with_a_split_of_its_own_are_refused(

@@ -6,7 +6,7 @@ import argparse
 import csv
 import io
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -106,6 +106,25 @@ def run_embed(options: argparse.Namespace) -> int:
     return 0
 
 
+def _unseen(trained: TrainedModel, dataset: str, splits: Iterable[str]) -> str:
+    """Advice: the splits without training clips. Of another data set only what the model was trained on is known."""
+    if not trained.trained_on:
+        return ""
+    if trained.dataset != dataset:
+        return f"; the model was trained on {', '.join(trained.trained_on)} of {trained.dataset}"
+    unseen = sorted({*splits} - {*trained.trained_on})
+    return f"; the model was not trained on {', '.join(unseen)}" if unseen else ""
+
+
+def _seen(trained: TrainedModel, dataset: str, splits: Iterable[str]) -> str:
+    """What to warn of: test clips that were training clips, or may have been; "" if neither."""
+    seen = sorted({*splits} & {*trained.trained_on})
+    if trained.trained_on and trained.dataset != dataset:
+        parts = f"{', '.join(trained.trained_on)} of {trained.dataset}"
+        return f"the model was trained on {parts}: if clips of these are among the test clips, the score is too high"
+    return f"the model was trained on {', '.join(seen)}: the score does not apply to other clips" if seen else ""
+
+
 def run_evaluate(options: argparse.Namespace) -> int:
     """Print a trained model's scores on a data set's test clips, or on another split or fold."""
     inference = _inference_options(options)
@@ -114,11 +133,10 @@ def run_evaluate(options: argparse.Namespace) -> int:
     index = read_variant(spec.name, path_of(spec.name, options), options.variant, follow_outside=options.follow_outside)
     splits = (options.split,) if options.split else spec.test_splits
     if not splits or not len(test := index.where_split(*splits)):
-        unseen = sorted({*index.listed} - {*trained.trained_on})
-        advice = f"; the model was not trained on {', '.join(unseen)}" if trained.trained_on and unseen else ""
-        raise InputError(f"--split: choose the splits to evaluate from {', '.join(sorted(index.listed))}{advice}")
-    if seen := sorted({*splits} & {*trained.trained_on}):
-        log(f"warning: the model was trained on {', '.join(seen)}: the score does not apply to other clips")
+        advice = _unseen(trained, spec.name, index.listed)
+        raise InputError(f"--split: choose the split to evaluate from {', '.join(sorted(index.listed))}{advice}")
+    if warning := _seen(trained, spec.name, splits):
+        log(f"warning: {warning}")
     with progress_bar("evaluate", total=len(test)) as bar:
         metrics, predictions = evaluate(trained, test, inference, bar.update)
     _log_problems(predictions)

@@ -49,6 +49,7 @@ class TrainedModel:
         labels: head -> class names in the order of the logits; empty where the weights hold none.
         multilabel: sigmoid per class rather than softmax over classes.
         trained_on: splits (or folds) that it was trained on, where the weights hold them.
+        dataset: of these splits; "" where there are none.
         scale: of its training, "paper" or "demo".
         metadata: what else the weights' description holds: the experiment, or what sharing added.
         key: of the run that wrote the weights, by the file's name; "" for others.
@@ -60,6 +61,7 @@ class TrainedModel:
     labels: Mapping[str, tuple[str, ...]]
     multilabel: bool
     trained_on: tuple[str, ...] = ()
+    dataset: str = ""
     scale: str = "paper"
     metadata: Mapping[str, Any] = field(default_factory=dict)
     key: str = ""
@@ -129,6 +131,7 @@ def load_trained_model(
             labels={head: tuple(names) for head, names in loaded.labels.items()},
             multilabel=loaded.multilabel,
             trained_on=tuple(experiment.get("train_splits", ())),
+            dataset=str(experiment.get("dataset", "")),
             scale=experiment.get("scale", "demo"),
             metadata=loaded.metadata,
             key=Path(source).stem,
