@@ -77,7 +77,7 @@ def mel_band_hz(band: int) -> tuple[float, float]:
 
 
 @pytest.mark.parametrize(
-    "damage", [{"front_end": {"mels": "x"}}, {"front_end": {"frames": -1}}, {"extra": {"experiment": 3}}], ids=str
+    "damage", [{"front_end": {"std": "x"}}, {"front_end": {"sample_rate": -1}}, {"extra": {"experiment": 3}}], ids=str
 )
 def test_a_damaged_description_of_a_model_is_one_line(
     damage: dict[str, Any], sound: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
