@@ -14,8 +14,8 @@ from torch.nn.modules.module import _has_any_global_hook
 from models.processor import ONEDNN_FLOAT32
 
 LEAST_MACS = 2**23  # of a product that gains more than oneDNN's preparation takes
-# From which oneDNN's gradient of the weights is slow: that of both layers of an MLP together, which alone would begin
-# to gain at half as many (widening it) and twice as many (narrowing it) rows.
+# From which oneDNN's gradient of the weights is slow. A compromise: a layer that widens gains from fewer rows on, one
+# that narrows from more.
 WEIGHTS_PER_ROW = 2**14
 # See `use_mkldnn` in torch's aten/src/ATen/native/Convolution.cpp: torch convolves a smaller image by itself, and on
 # one thread a 1 x 1 convolution without dilation, which changes nothing of it.

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from models import create_model
@@ -99,3 +104,15 @@ def assert_complete(report: LoadReport, model: nn.Module, source: StateDict) -> 
     assert sorted(entry.key for entry in report.entries if entry.key) == sorted(model.state_dict())
     sources = [key for entry in report.entries for key in entry.source_keys]
     assert sorted(sources) == sorted(key.removeprefix("module.") for key in source)
+
+
+def with_description(path: Path, change: Callable[[dict[str, Any]], Any]) -> Path:
+    """The file again, with the description that `change` makes of its description."""
+    with safe_open(path, framework="pt") as file:
+        (name, text), *_ = file.metadata().items()
+    description = json.loads(text)
+    changed = change(description)
+    text = changed if isinstance(changed, str) else json.dumps(description if changed is None else changed)
+    altered = path.with_name("altered.safetensors")
+    save_file(load_file(path), altered, metadata={name: text})
+    return altered

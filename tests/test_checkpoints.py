@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +10,7 @@ import torch
 from make_weights import (
     logits,
     randomised,
+    with_description,
 )
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
@@ -173,18 +172,6 @@ def saved(tmp_path: Path) -> Path:
     path = tmp_path / "best.safetensors"
     save(path, create_model("ast_debug", num_classes=3, input_size=(64, 96)), "ast_debug", extra={"epoch": 4})
     return path
-
-
-def with_description(path: Path, change: Callable[[dict[str, Any]], Any]) -> Path:
-    """The file again, with the description that `change` makes of its description."""
-    with safe_open(path, framework="pt") as file:
-        (name, text), *_ = file.metadata().items()
-    description = json.loads(text)
-    changed = change(description)
-    text = changed if isinstance(changed, str) else json.dumps(description if changed is None else changed)
-    altered = path.with_name("altered.safetensors")
-    save_file(load_file(path), altered, metadata={name: text})
-    return altered
 
 
 def test_weights_without_a_description_are_no_checkpoint(tmp_path: Path) -> None:

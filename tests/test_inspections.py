@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import soundfile
 import torch
+from make_weights import with_description
 
 from models import create_model
 from models.checkpoints import save_checkpoint
@@ -77,14 +78,12 @@ def mel_band_hz(band: int) -> tuple[float, float]:
 
 
 @pytest.mark.parametrize(
-    "damage", [{"front_end": {"std": "x"}}, {"front_end": {"sample_rate": -1}}, {"extra": {"experiment": 3}}], ids=str
+    "damage", [{"front_end": {"mels": "x"}}, {"front_end": {"frames": -1}}, {"extra": {"experiment": 3}}], ids=str
 )
 def test_a_damaged_description_of_a_model_is_one_line(
     damage: dict[str, Any], sound: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    path, model = tmp_path / "model.safetensors", create_model("ast_debug", num_classes=2, input_size=SIZE)
-    description = {"front_end": SPEC.to_dict(), "labels": {"label": ["a", "b"]}, "multilabel": False, **damage}
-    save_checkpoint(path, model, "ast_debug", **description)
+    path = with_description(checkpoint(tmp_path, "ast_debug"), lambda description: description.update(damage))
     assert inspected(sound, path, tmp_path / "records") == 2
     assert "damaged description" in capsys.readouterr().err
 
