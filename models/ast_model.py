@@ -327,7 +327,7 @@ class AST(SpectrogramTransformer):
             saved = 5 * elements  # the normed input; q, k and v; the projection's input
             if block.attn.path == "reference":
                 saved += block.attn.num_heads * tokens**2  # the probabilities
-            saved += mlp_saved(block.mlp, tokens, batch, device.type)
+            saved += mlp_saved(block.mlp, tokens, batch, device.type, dtype)
             yield SavedActivations(block=f"block {number}", inputs=elements, float32=2 * elements, autocast=saved)
         inputs = prod(self.config.input_size) * self.config.in_chans
         yield SavedActivations(block="head", inputs=elements, float32=elements, autocast=inputs)

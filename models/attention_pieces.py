@@ -10,6 +10,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
+from models.grid_bias import GridBias
 from models.head_products import add_products, add_products_over_rows
 from models.linear import is_convolved
 
@@ -22,9 +23,7 @@ def piece_buffers(q: Tensor, k: Tensor, most_scores: int) -> Tensor:
     return q.new_empty(2, min(N, max(PIECE_QUERIES, most_scores // (H * M))), H * M)
 
 
-def add_attention(
-    y: Tensor, q: Tensor, k: Tensor, v: Tensor, buffers: Tensor, bias: tuple[Tensor, Tensor] | None = None
-) -> None:
+def add_attention(y: Tensor, q: Tensor, k: Tensor, v: Tensor, buffers: Tensor, bias: GridBias | None = None) -> None:
     """Add softmax(q.k / sqrt(D) + bias) v to y.
 
     Args:
@@ -33,7 +32,7 @@ def add_attention(
         k: (M, H, D).
         v: (M, H, D).
         buffers: of `piece_buffers`.
-        bias: (N, H, f) and (N, H, t) of keys on a grid, f * t = M; a pair has the sum of its two.
+        bias: of keys on a grid.
     """
     for piece, probabilities, _ in _pieces(q, k, buffers, bias):
         add_products(y[piece], probabilities, v.permute(2, 1, 0))
@@ -44,8 +43,8 @@ def add_gradients(
     inputs: tuple[Tensor, Tensor, Tensor],
     gradients: tuple[Tensor, Tensor, Tensor],
     buffers: Tensor,
-    bias: tuple[Tensor, Tensor] | None = None,
-    bias_gradients: tuple[Tensor, Tensor] | None = None,
+    bias: GridBias | None = None,
+    bias_gradients: GridBias | None = None,
 ) -> None:
     """Add the gradients of what `add_attention` adds.
 
@@ -55,7 +54,7 @@ def add_gradients(
         gradients: of q, contiguous, of k and of v, to which is added.
         buffers: of `piece_buffers`.
         bias: as in `add_attention`.
-        bias_gradients: of both parts of the bias, which are overwritten; None without a bias.
+        bias_gradients: of both terms of the bias, which are overwritten; None without a bias.
     """
     (q, k, v), (grad_q, grad_k, grad_v), scale = inputs, gradients, inputs[0].shape[-1] ** -0.5
     for piece, probabilities, scores in _pieces(q, k, buffers, bias):
@@ -66,15 +65,10 @@ def add_gradients(
         add_products(grad_q[piece], scores, k.permute(2, 1, 0), scale=scale)
         add_products_over_rows(grad_k, scores, q[piece], scale=scale)
         if bias_gradients is not None:
-            freq, time = bias_gradients
-            of_grid = scores.unflatten(-1, (freq.shape[-1], time.shape[-1]))
-            torch.sum(of_grid, -1, out=freq[piece])
-            torch.sum(of_grid, -2, out=time[piece])
+            bias_gradients.put_sums(piece, scores)
 
 
-def _pieces(
-    q: Tensor, k: Tensor, buffers: Tensor, bias: tuple[Tensor, Tensor] | None
-) -> Iterator[tuple[slice, Tensor, Tensor]]:
+def _pieces(q: Tensor, k: Tensor, buffers: Tensor, bias: GridBias | None) -> Iterator[tuple[slice, Tensor, Tensor]]:
     """Pieces of softmax(q.k / sqrt(D) + bias): a slice of the queries, their probabilities (n, H, M), as much memory.
 
     The next piece overwrites both of a piece's tensors. In memory they are (n, H, M) for convolutions and (H, n, M) for
@@ -90,8 +84,7 @@ def _pieces(
         if not heads_inside:
             scores, probabilities = scores.transpose(0, 1), probabilities.transpose(0, 1)
         if bias is not None:
-            freq, time = bias[0][piece].unsqueeze(-1), bias[1][piece].unsqueeze(-2)
-            torch.add(freq, time, out=scores.unflatten(-1, (freq.shape[-2], time.shape[-1])))
+            bias.put(piece, scores)
         add_products(scores, q[piece], k, scale=D**-0.5, beta=0.0 if bias is None else 1.0)
         torch.softmax(_dense(scores), -1, out=_dense(probabilities))
         yield piece, probabilities, scores

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from models.attention_pieces import add_attention, add_gradients, piece_buffers
+from models.grid_bias import GridBias, ones_of_keys
 
 PIECE_SCORES = 2**20  # scores per piece, 4 MiB in float32; its probabilities take as much again
 # Elements of a relative-position table gathered at once (16 MiB in float32). A 60 s clip needs 206 MiB in total; its
@@ -100,8 +101,10 @@ def chunked_attention(
         return torch.zeros_like(q)
     y, buffers = q.clone(), piece_buffers(q, k, PIECE_SCORES)
     freq, time = _Axis(freq_table, freq_index), _Axis(time_table, time_index)
+    ones = ones_of_keys(freq.keys, time.keys, q)
     for q_, k_, v_, y_ in zip(q, k, v, y, strict=True):
-        add_attention(y_, q_, k_, v_, buffers, _relative_terms(q_, freq, time))
+        freq_terms, time_terms = _relative_terms(q_, freq, time)
+        add_attention(y_, q_, k_, v_, buffers, GridBias(freq=freq_terms, time=time_terms, ones=ones))
     return y
 
 
@@ -125,9 +128,12 @@ def _chunked_attention_backward(
     grad_freq_rows, grad_time_rows = (q.new_zeros(*x.shape, q.shape[-1], dtype=wide) for x in (freq_index, time_index))
     grad_q, buffers = grad.clone(), piece_buffers(q, k, PIECE_SCORES)  # grad: of the residual
     grad_freq, grad_time = (q.new_empty(*q.shape[1:3], size) for size in (f, t))  # one clip's (N, H, f or t)
+    ones = ones_of_keys(f, t, q)
+    bias_gradients = GridBias(freq=grad_freq, time=grad_time, ones=ones)
     for clip, (g_, q_, k_, v_, gq_) in enumerate(zip(grad, q, k, v, grad_q, strict=True)):
-        gradients, bias = (gq_, grad_k[clip], grad_v[clip]), _relative_terms(q_, freq, time)
-        add_gradients(g_, (q_, k_, v_), gradients, buffers, bias, (grad_freq, grad_time))
+        freq_terms, time_terms = _relative_terms(q_, freq, time)
+        bias = GridBias(freq=freq_terms, time=time_terms, ones=ones)
+        add_gradients(g_, (q_, k_, v_), (gq_, grad_k[clip], grad_v[clip]), buffers, bias, bias_gradients)
         by_freq, by_time = _by_freq(grad_freq, F), _by_time(grad_time, F, T).flatten(1, 2)
         for part, pair_rows in freq.rows():
             _by_freq(gq_, F)[part].baddbmm_(by_freq[part], pair_rows)

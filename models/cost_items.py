@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from math import prod
 from typing import Any
 
+import torch
 from torch import nn
 
 from models.layers import ClassifierHead, Mlp
@@ -112,7 +113,7 @@ def head_items(head: ClassifierHead) -> Iterator[CostItem]:
             yield from linear_items("head", layer, 1)
 
 
-def mlp_saved(mlp: Mlp, tokens: int, batch: int, device_type: str) -> int:
+def mlp_saved(mlp: Mlp, tokens: int, batch: int, device_type: str, dtype: torch.dtype) -> int:
     """Elements of one clip that an MLP saves: fc1's output, and LayerNorm's and GELU's where they are not recomputed.
 
     Args:
@@ -120,10 +121,11 @@ def mlp_saved(mlp: Mlp, tokens: int, batch: int, device_type: str) -> int:
         tokens: per clip.
         batch: clips on the device at a time.
         device_type: "cpu", "cuda", ...
+        dtype: of the products.
     """
     dim, hidden = mlp.fc1.in_features, mlp.fc1.out_features
     saved = tokens * hidden
     for width in (dim, hidden):
-        if not is_recomputed(batch * tokens * width, device_type, mlp.recompute_from):
+        if not is_recomputed(batch * tokens * width, device_type, dtype, mlp.recompute_from):
             saved += tokens * width
     return saved

@@ -132,7 +132,7 @@ class Block(nn.Module):
         plan, path = self.plan, self.attn.path_on(device, dtype)
         entering, leaving = plan.tokens * plan.dim, plan.queries * plan.dim_out
         before, keys = plan.tokens * plan.dim_out, plan.keys * plan.dim_out  # of k or v before and after pooling
-        recomputed = is_recomputed(batch * before, device.type, self.attn.recompute_from)
+        recomputed = is_recomputed(batch * before, device.type, dtype, self.attn.recompute_from)
         # What pooling gives to the LayerNorms of q, k and v.
         pooled = 0 if recomputed else plan.pool_q * leaving + 2 * plan.pool_kv * keys
         # The normed input; q, k and v before pooling; the projection's input.
@@ -145,7 +145,7 @@ class Block(nn.Module):
             block=name,
             inputs=entering,
             float32=entering + pooled + leaving,
-            autocast=saved + mlp_saved(self.mlp, plan.queries, batch, device.type),
+            autocast=saved + mlp_saved(self.mlp, plan.queries, batch, device.type, dtype),
             indices=prod(plan.grid_out) * plan.dim_out if self.pool_skip is not None else 0,
         )
 

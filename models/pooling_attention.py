@@ -245,12 +245,10 @@ class PoolingAttention(nn.Module):
     def _pool(self, x: Tensor, pool: nn.Conv2d | None, norm: nn.Module) -> Tensor:
         """(B, tokens, H*D) to (B, pooled tokens, H, D)."""
         narrow = x.device.type == "cpu" and torch.is_grad_enabled() and autocast_dtype("cpu") is not None
-        if pool is None or not narrow or pool.weight.dtype != torch.float32:
+        if pool is None or pool.stride == (1, 1) or not narrow or pool.weight.dtype != torch.float32:
             return norm(self._heads(x, pool))
-        # In float32. The backward pass of a convolution of stride 2 or 4 takes 5 to 20 times as long in bfloat16, one
-        # of stride 1 as long (EPYC of family 26, torch 2.14, by a script outside this repository); LayerNorm in
-        # bfloat16 makes a training step a tenth to a fifth longer. A forward pass alone is a twentieth shorter in
-        # bfloat16. CUDA's autocast has float32 LayerNorms.
+        # In float32: in bfloat16 the backward pass of a convolution of stride 2 or 4 takes 4 to 10 times as long (EPYC
+        # of family 26, torch 2.14, by a script outside this repository).
         with torch.autocast("cpu", enabled=False):
             return norm(self._heads(at_least_float32(x), pool)).to(x.dtype)
 

@@ -14,23 +14,24 @@ import torch
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint, noop_context_fn
 
-CPU_THRESHOLD = 2**19  # elements: 2 MiB in float32, measured
-# Elements: 128 MiB in float32. A training step of mast_base on an H200, 16 clips of 10 s in bfloat16, whose launches
-# take the time: 373, 303, 198, 211 ms and 5.1, 6.1, 7.1, 7.3 GiB from 2**21, 2**23, 2**25 and without second runs.
-ACCELERATOR_THRESHOLD = 2**25
+CPU_THRESHOLD = 2**21  # bytes: 2 MiB, measured
+# Bytes: 64 MiB. A training step of mast_base on an H200, 16 clips of 10 s in bfloat16, whose launches take the time:
+# 373, 303, 198, 211 ms and 5.1, 6.1, 7.1, 7.3 GiB from 4, 16, 64 MiB and without second runs.
+ACCELERATOR_THRESHOLD = 2**26
 
 
-def is_recomputed(elements: int, device_type: str, threshold: int | None = None) -> bool:
+def is_recomputed(elements: int, device_type: str, dtype: torch.dtype, threshold: int | None = None) -> bool:
     """Whether `recompute` runs a function of a tensor of `elements` elements again on devices of this type.
 
     Args:
         elements: of the first input.
         device_type: "cpu", "cuda", ...
-        threshold: least number of elements; None for the device's default.
+        dtype: of the first input.
+        threshold: least number of elements; None for the device's default, which is one of bytes.
     """
-    if threshold is None:
-        threshold = CPU_THRESHOLD if device_type == "cpu" else ACCELERATOR_THRESHOLD
-    return elements >= threshold
+    if threshold is not None:
+        return elements >= threshold
+    return elements * dtype.itemsize >= (CPU_THRESHOLD if device_type == "cpu" else ACCELERATOR_THRESHOLD)
 
 
 def recompute(
@@ -54,7 +55,7 @@ def recompute(
     # A compiler decides by itself what to keep; asked for the size, it would bind the program to the batch's range.
     if not torch.is_grad_enabled() or torch.compiler.is_compiling():
         return function(*inputs)
-    if not is_recomputed(first.numel(), first.device.type, threshold):
+    if not is_recomputed(first.numel(), first.device.type, first.dtype, threshold):
         return function(*inputs)
     contexts = noop_context_fn if second_run is None else lambda: (nullcontext(), second_run())
     result: Tensor = checkpoint(function, *inputs, use_reentrant=False, preserve_rng_state=False, context_fn=contexts)

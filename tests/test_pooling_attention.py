@@ -324,14 +324,15 @@ def test_folded_attention_concatenates_in_the_dtype_of_autocast() -> None:
     assert seen.concatenated == {torch.bfloat16}
 
 
-def test_a_cpu_in_bfloat16_convolves_in_float32_where_gradients_are_enabled() -> None:
-    module = make_attention((6, 9), (1, 2), (2, 2)).float()
+@pytest.mark.parametrize(("stride", "dtype"), [((1, 1), torch.bfloat16), ((2, 2), torch.float32)], ids=str)
+def test_a_cpu_in_bfloat16_trains_strided_convolutions_in_float32(stride: Grid, dtype: torch.dtype) -> None:
+    module = make_attention((6, 9), stride, stride).float()
     x = make_tokens(module).float()
     with torch.autocast("cpu", torch.bfloat16), OperatorInputs() as training:
         module(x).sum().backward()
     with torch.autocast("cpu", torch.bfloat16), OperatorInputs() as inference, torch.no_grad():
         module(x)
-    assert training.convolved == {torch.float32}
+    assert training.convolved == {dtype}
     assert inference.convolved == {torch.bfloat16}
 
 
