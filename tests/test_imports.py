@@ -92,6 +92,7 @@ TORCH_FREE = (
     "data/clip_problems.py",
     "data/content.py",
     "data/group_hints.py",
+    "data/same_sound.py",
     "data/shard_codec.py",
     "data/shard_index.py",
     "data/shard_journal.py",

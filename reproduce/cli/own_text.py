@@ -75,6 +75,7 @@ def clip_lines(clips: SurveyedClips) -> list[str]:
         _line("channels", _counted(survey.channels[survey.usable], _channels)),
         _line("groups", _groups(index)),
         _line("splits", _splits(index)),
+        *_copy_lines(clips),
         *_problem_lines(index),
         *_hint_lines(clips),
     ]
@@ -123,6 +124,22 @@ def _splits(index: ClipIndex) -> str:
     names = sorted(counts, key=lambda name: (int(name) if is_fold(name) else 0, name))
     kind = "folds" if all(map(is_fold, names)) else "its own"
     return f"{kind}: {', '.join(f'{name} {counts[name]:,}' for name in names)}"
+
+
+def _copy_lines(clips: SurveyedClips) -> list[str]:
+    """Sounds that are trained on and tested."""
+    listed, first = clips.listed, clips.survey.copies()
+    copies = [int(i) for i in np.flatnonzero(first >= 0) if listed.splits[int(i)] != listed.splits[int(first[i])]]
+    if not copies:
+        return []
+    i = copies[0]
+    pair = " and ".join(f"{listed.clip_ids[j]} ({listed.splits[j]})" for j in (int(first[i]), i))
+    kind = "fold" if is_fold(str(listed.splits[i])) else "split"
+    of = "sounds exactly like a clip" if len(copies) == 1 else "sound exactly like clips"
+    return [
+        _line("copies", f"{counted(len(copies), 'clip')} {of} of another {kind}, such as {pair}: the scores are"),
+        _line("", "too high; remove the copies, which `data audit` lists, or give them one `group` in a CSV"),
+    ]
 
 
 def _problem_lines(index: ClipIndex) -> list[str]:

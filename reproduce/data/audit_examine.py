@@ -11,6 +11,7 @@ import numpy as np
 from reproduce.audio.decoding import stream_audio
 from reproduce.audio.errors import AUDIO_REASONS, WARNING_REASONS, AudioError, AudioWarning
 from reproduce.audio.waveforms import SHORT_SECONDS, SILENCE, to_mono
+from reproduce.data.same_sound import SoundHash
 from reproduce.datasets import Clip
 
 RULES_VERSION = 2  # raise it whenever the same file would give another examination
@@ -60,13 +61,11 @@ def examine(clip: Clip) -> tuple[Examination, str]:
         The result, and the message about a clip that cannot be used ("" otherwise).
     """
     warnings: list[AudioWarning] = []
-    digest, seconds = hashlib.blake2b(digest_size=8), 0.0
+    content, seconds = SoundHash(), 0.0
     ranges: list[np.ndarray] = []  # of each block: lowest and highest sample of its mean and of each channel
     try:
         for samples, rate in stream_audio(clip.path, clip.start, clip.stop, warnings):
-            if not ranges:
-                digest.update(f"{rate} Hz, {samples.shape[1]} channels".encode())
-            digest.update(np.ascontiguousarray(samples).data)
+            content.update(samples, rate)
             signals = np.column_stack((to_mono(samples), samples))
             ranges.append(np.stack((signals.min(axis=0), signals.max(axis=0))))
             seconds += len(samples) / rate
@@ -78,7 +77,7 @@ def examine(clip: Clip) -> tuple[Examination, str]:
         reasons.append("channels cancel" if (swings[1:] >= SILENCE).any() else "silent")
     if seconds < SHORT_SECONDS:
         reasons.append("very short")
-    return Examination(0, seconds, warning_bits(reasons), int.from_bytes(digest.digest(), "little")), ""
+    return Examination(0, seconds, warning_bits(reasons), content.value), ""
 
 
 def hash64(*parts: bytes | memoryview) -> int:

@@ -20,13 +20,14 @@ from reproduce.audio.errors import AudioError, AudioWarning
 from reproduce.audio.packs import SEPARATOR, is_packed
 from reproduce.audio.waveforms import SHORT_SECONDS, SILENCE, to_mono
 from reproduce.data.clip_problems import clip_warnings, unusable_clip
+from reproduce.data.same_sound import SoundHash, first_copies
 from reproduce.datasets.index import Clip, ClipIndex, Problem
 from reproduce.errors import InputError
 from reproduce.files import read_arrays, write_arrays
 from reproduce.machine import decoding_threads
 from reproduce.pool import ordered_map
 
-RULES_VERSION = 1  # raise it whenever the same files would give another survey
+RULES_VERSION = 2  # raise it whenever the same files would give another survey
 REMEDY = "delete the file; the clips are decoded again"
 
 
@@ -38,12 +39,14 @@ class Survey:
         seconds: (n,) decoded length; 0 for a clip that cannot be used.
         rates: (n,) Hz of the file; 0 for a clip that cannot be used.
         channels: (n,) of the file; 0 for a clip that cannot be used.
+        content: (n,) uint64, `SoundHash` of the samples; 0 for a clip that is silent or cannot be used.
         problems: clips that cannot be used, and warnings about others.
     """
 
     seconds: np.ndarray
     rates: np.ndarray
     channels: np.ndarray
+    content: np.ndarray
     problems: tuple[Problem, ...]
 
     @property
@@ -51,12 +54,17 @@ class Survey:
         """(n,) bool: which clips decode."""
         return self.channels > 0
 
+    def copies(self) -> np.ndarray:
+        """See `first_copies`, (n,) int64."""
+        return first_copies(self.content, self.content != 0)
+
 
 @dataclass(frozen=True)
 class _Examined:
     seconds: float
     rate: int
     channels: int
+    content: int
     problems: tuple[Problem, ...]
 
 
@@ -87,6 +95,7 @@ def survey_clips(
         seconds=np.array([clip.seconds for clip in examined], np.float64),
         rates=np.array([clip.rate for clip in examined], np.int64),
         channels=np.array([clip.channels for clip in examined], np.int64),
+        content=np.array([clip.content for clip in examined], np.uint64),
         problems=tuple(problem for clip in examined for problem in clip.problems),
     )
     write_arrays(file, _to_arrays(survey), "cannot store the survey", "free space, or another --runs folder")
@@ -110,21 +119,24 @@ def usable_clips(index: ClipIndex, survey: Survey) -> ClipIndex:
 def _examine(clip: Clip) -> _Examined:
     warnings: list[AudioWarning] = []
     seconds, rate, channels, low, high = 0.0, 0, 0, np.inf, -np.inf
-    sounds = False
+    content, sounds = SoundHash(), False
     try:
         for samples, rate in stream_audio(clip.path, clip.start, clip.stop, warnings):
             channels = samples.shape[1]
+            content.update(samples, rate)
             mono = to_mono(samples)
             low, high = min(low, float(mono.min())), max(high, float(mono.max()))
             sounds = sounds or (channels > 1 and bool((np.ptp(samples, axis=0) >= SILENCE).any()))
             seconds += len(samples) / rate
     except AudioError as error:
-        return _Examined(0.0, 0, 0, (unusable_clip(clip.clip_id, error),))
-    if high - low < SILENCE:
+        return _Examined(0.0, 0, 0, 0, (unusable_clip(clip.clip_id, error),))
+    silent = high - low < SILENCE
+    if silent:
         warnings.append(AudioWarning(Path(clip.path), "channels cancel" if sounds else "silent"))
     if seconds < SHORT_SECONDS:
         warnings.append(AudioWarning(Path(clip.path), "very short", f"{1000 * seconds:.1f} ms"))
-    return _Examined(seconds, rate, channels, tuple(clip_warnings(clip.clip_id, warnings)))
+    found = tuple(clip_warnings(clip.clip_id, warnings))
+    return _Examined(seconds, rate, channels, 0 if silent else content.value, found)
 
 
 def state_of(index: ClipIndex) -> str:
@@ -155,8 +167,8 @@ def _to_arrays(survey: Survey) -> dict[str, np.ndarray]:
         f"problem_{name}": np.array([getattr(p, name) for p in survey.problems], np.str_) for name in _PROBLEM_FIELDS
     }
     fatal = np.array([problem.fatal for problem in survey.problems], bool)
-    lengths = {name: getattr(survey, name) for name in ("seconds", "rates", "channels")}
-    return {**lengths, **texts, "problem_fatal": fatal}
+    columns = {name: getattr(survey, name) for name in ("seconds", "rates", "channels", "content")}
+    return {**columns, **texts, "problem_fatal": fatal}
 
 
 def _from_arrays(file: Path, stored: dict[str, np.ndarray]) -> Survey:
@@ -166,6 +178,7 @@ def _from_arrays(file: Path, stored: dict[str, np.ndarray]) -> Survey:
             seconds=stored["seconds"],
             rates=stored["rates"],
             channels=stored["channels"],
+            content=stored["content"],
             problems=tuple(Problem(clip, reason, message, fatal) for clip, reason, message, fatal in rows),
         )
     except (KeyError, ValueError) as error:
