@@ -347,18 +347,29 @@ def load_by_name(model: nn.Module, name: str) -> LoadReport:
     return load_pretrained(model, download(weights))
 
 
+class DownloadError(CheckpointError):
+    """Weights that cannot be downloaded.
+
+    Args:
+        weights: on the hub.
+        cause: one line.
+    """
+
+    def __init__(self, weights: PublishedWeights, cause: str) -> None:
+        self.what = f"{weights.repo_id}: cannot download {weights.filename} ({cause})"
+        self.repo_id = weights.repo_id
+        super().__init__(f"{self.what}: fetch {weights.url} elsewhere and pass its path (--weights PATH)")
+
+
 def download(weights: PublishedWeights) -> Path:
     """Path of the file in the hub's cache, downloaded if it is not there yet.
 
     Raises:
-        CheckpointError: it cannot be downloaded.
+        DownloadError: it cannot be downloaded.
     """
     from huggingface_hub import hf_hub_download
 
     try:
         return Path(hf_hub_download(weights.repo_id, weights.filename))
     except OSError as error:  # the hub's errors derive from it
-        raise CheckpointError(
-            f"{weights.repo_id}: cannot download {weights.filename} ({first_line(error)}): "
-            f"fetch {weights.url} elsewhere and pass its path (--weights PATH)"
-        ) from error
+        raise DownloadError(weights, first_line(error)) from error

@@ -166,6 +166,9 @@ def test_a_name_on_the_hub_that_cannot_be_had_is_one_line(monkeypatch: pytest.Mo
     with pytest.raises(InputError, match=r"nobody/nothing: cannot download model\.safetensors") as error:
         load_classifier("nobody/nothing")
     assert "\n" not in str(error.value)
+    for name in ("nobody/nothing", "ast:audioset"):
+        with pytest.raises(InputError, match=r"hf download \S+/\S+ --local-dir DIR\) and pass --model DIR"):
+            load_classifier(name)
 
 
 def test_importing_the_package_imports_nothing_heavy() -> None:

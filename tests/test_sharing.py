@@ -76,12 +76,17 @@ def test_push_to_hub_uploads_these_files(weights: Path, monkeypatch: pytest.Monk
     assert sent["files"] == ["README.md", "config.json", "model.safetensors"]
 
 
-def test_the_card_states_data_licences_scores_and_record(tmp_path: Path) -> None:
+@pytest.mark.parametrize("own", [False, True], ids=["named", "own"])
+def test_the_card_states_data_licences_scores_and_record(
+    own: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
     record = make_record("mast_debug")
     weights = save(tmp_path / f"{record.key}.safetensors", "mast_debug", experiment=dict(record.experiment))
-    append_record(tmp_path / "records", record)
+    records = tmp_path / ("runs/records" if own else "records")
+    append_record(records, record)
     out = tmp_path / "shared"
-    arguments = ["--format", "hub", "--out", str(out), "--records", str(tmp_path / "records")]
+    arguments = ["--format", "hub", "--out", str(out), *([] if own else ["--records", str(records)])]
     licences = ["--licence", "cc-by-4.0", "--data-licence", "CC BY-NC 3.0 (ESC-50)"]
     assert main(["export", str(weights), *arguments, *licences]) == 0
     card = ModelCard.load(out / "README.md")

@@ -287,7 +287,7 @@ def _export_options(parser: argparse.ArgumentParser) -> None:
     card = parser.add_argument_group("model card")
     card.add_argument("--licence", default="other", metavar="ID", help="of the weights, e.g. apache-2.0, cc-by-4.0")
     card.add_argument("--data-licence", default="", metavar="TEXT", help="of the training data, in words")
-    o.add_records(card)
+    o.add_found_records(card)
 
 
 def _command(name: str, group: str, help: str, example: str, options: Callable[..., None], run: str) -> Command:

@@ -133,7 +133,7 @@ def add_records(parser: argparse._ActionsContainer) -> None:
     )
 
 
-def add_found_records(parser: argparse.ArgumentParser) -> None:
+def add_found_records(parser: argparse._ActionsContainer) -> None:
     """Add `--records` where a name is looked up among the user's own runs first."""
     parser.add_argument(
         "--records",

@@ -14,7 +14,7 @@ from scipy.special import expit
 
 from models import ModelError, SpectrogramClassifier, create_model
 from models.checkpoints import load_checkpoint
-from models.pretrained import load_by_name
+from models.pretrained import DownloadError, load_by_name
 from models.self_description import read_description
 from models.weight_files import CheckpointError
 from reproduce.audio.spec import AudioSpec
@@ -115,6 +115,8 @@ def load_trained_model(
             return TrainedModel(model=published, name="ast_base", front_end=AudioSpec(), labels=labels, multilabel=True)
         size = _with_frames(source, frames)
         loaded = load_checkpoint(demo_weights(source) or source, function=function, input_size=size)
+    except DownloadError as error:
+        raise InputError(f"{error.what}: {hub_remedy(error)}") from None
     except (CheckpointError, ModelError) as error:
         raise InputError(str(error)) from None
     try:
@@ -138,6 +140,11 @@ def load_trained_model(
         )
     except (ValueError, TypeError, AttributeError, ArithmeticError) as error:
         raise InputError(f"{source}: damaged description ({error}): save or copy it again") from None
+
+
+def hub_remedy(error: DownloadError) -> str:
+    """What to do about a model that cannot be downloaded."""
+    return f"fetch it elsewhere (hf download {error.repo_id} --local-dir DIR) and pass --model DIR"
 
 
 def _with_frames(source: str, frames: int | None) -> tuple[int, int] | None:

@@ -30,6 +30,7 @@ from reproduce.errors import InputError
 from reproduce.evaluation.inference import TrainedModel
 from reproduce.evaluation.sources import PREPROCESSOR_FILE, open_model
 from reproduce.files import write_text
+from reproduce.records.naming import OWN_RECORDS_DIR
 from reproduce.records.record import RunRecord
 from reproduce.records.store import default_records, load_records
 
@@ -76,7 +77,8 @@ def save_shared(trained: TrainedModel, folder: Path, records: Path | None = None
     Args:
         trained: the model.
         folder: created if need be; files of these names are replaced.
-        records: folder of stored measurements, where the run's scores are looked up; None for the default one.
+        records: folder of stored measurements, where the run's scores are looked up; None for those of the user's own
+            runs and the default.
 
     Raises:
         InputError: a file cannot be written, or the model cannot be described.
@@ -159,7 +161,7 @@ def model_card(
         trained: the model.
         licence: of the weights, as the hub writes it: "apache-2.0", "cc-by-4.0"; "other" where it was not given.
         data_licence: of the training data, in words.
-        records: folder of stored measurements; None for the default one.
+        records: folder of stored measurements; None for those of the user's own runs and the default.
     """
     record = _record_of(trained, records)
     run: Mapping[str, Any] = _run_of(record) if record is not None else trained.metadata.get("run", {})
@@ -229,10 +231,8 @@ def _classes(trained: TrainedModel) -> str:
 
 def _record_of(trained: TrainedModel, records: Path | None) -> RunRecord | None:
     """The newest training record of the run by the weights' file name or their hash; None where there is none."""
-    folder = default_records() if records is None else records
-    if not folder.is_dir():
-        return None
-    runs = [run for run in load_records(folder) if run.kind == "train"]
+    folders = (OWN_RECORDS_DIR, default_records()) if records is None else (records,)
+    runs = [run for folder in folders for run in load_records(folder) if run.kind == "train"]
     digest = weights_sha256(trained.model) if runs else None
     return _newest(run.record for run in runs if trained.key == run.key or digest == run.weights_sha256)
 

@@ -7,16 +7,20 @@ import re
 from pathlib import Path
 from typing import Any
 
-from models.pretrained import download
+from models.pretrained import DownloadError, download
 from models.transformers_ast import CONFIG_FILE, WEIGHTS_FILE, from_transformers, is_transformers_ast
 from models.weight_files import TORCH_SUFFIXES, CheckpointError
 from models.weight_formats import PublishedWeights
 from reproduce.audio.spec import AudioSpec
 from reproduce.errors import InputError
-from reproduce.evaluation.inference import PUBLISHED, TrainedModel, load_trained_model
+from reproduce.evaluation.demo import NAMES
+from reproduce.evaluation.inference import PUBLISHED, TrainedModel, hub_remedy, load_trained_model
+from reproduce.records.naming import OWN_RECORDS_DIR, matching_runs, scored_runs
+from reproduce.records.store import load_records
 
 AST_AUDIOSET = "ast:audioset"
 PREPROCESSOR_FILE = "preprocessor_config.json"  # of transformers
+RUNS_NAMED = 3
 _REPOSITORY = re.compile(r"[\w][\w.-]*/[\w][\w.-]*")
 
 
@@ -35,6 +39,7 @@ def open_model(source: str, device: str, function: str | None = None) -> Trained
     if source == AST_AUDIOSET:
         return load_trained_model(PUBLISHED, device)
     path = Path(source)
+    _check_not_a_run(source)
     try:
         if _is_repository(source):
             path = _download(source)
@@ -42,9 +47,23 @@ def open_model(source: str, device: str, function: str | None = None) -> Trained
             return load_trained_model(source, device, function)
         if is_transformers_ast(path):
             return _from_transformers(path, device)
+    except DownloadError as error:
+        raise InputError(f"{error.what}: {hub_remedy(error)}") from None
     except CheckpointError as error:
         raise InputError(str(error)) from None
     return load_trained_model(str(path / WEIGHTS_FILE), device, function)
+
+
+def _check_not_a_run(source: str) -> None:
+    """Raise InputError with the paths of the weights if a source is no path but the key or the name of a run."""
+    folder = OWN_RECORDS_DIR.parent
+    if not source or source in NAMES or Path(source).is_file() or (Path(source) / WEIGHTS_FILE).is_file():
+        return
+    runs = matching_runs(scored_runs(load_records(OWN_RECORDS_DIR)), source.removeprefix(f"{folder}/") or source)
+    found = [path for run in runs for path in sorted(folder.glob(f"{run.key}*.safetensors"))]
+    if found:
+        named = ", ".join(map(str, found[:RUNS_NAMED])) + (", ..." if len(found) > RUNS_NAMED else "")
+        raise InputError(f"--model {source}: a run, not its weights: pass {named}")
 
 
 def _is_repository(source: str) -> bool:
@@ -58,7 +77,7 @@ def _download(repository: str) -> Path:
     """The folder of a repository's files in the hub's cache; other files than the weights may be absent.
 
     Raises:
-        CheckpointError: no network, no such repository, or no model.safetensors in it.
+        DownloadError: no network, no such repository, or no model.safetensors in it.
     """
     from huggingface_hub import hf_hub_download
     from huggingface_hub.errors import EntryNotFoundError
