@@ -136,6 +136,10 @@ def test_classes_are_scored_and_compared_on_their_own_clips(tmp_path: Path) -> N
     assert column(table, "mast_debug - ast_debug") == {"clock": 50, "dog": 0, "saw": 0, "rain": -50}
     assert list(column(table, "clips").values()) == [4] * 4
     assert "better in 0 classes and worse in 0 classes" in table.notes[1]
+    gains = {row.label: row.cells["mast_debug - ast_debug"] for row in table.rows if row.label != "balanced accuracy"}
+    assert {label: cell.ci is None for label, cell in gains.items()} == {
+        "clock": False, "dog": True, "saw": True, "rain": False,
+    }  # fmt: skip
     # Each class has 4 test clips, each of its own recording: 2 of 2**4 sign patterns are as far from 0 as the farthest.
     assert "0 remain at p < 0.013 (Bonferroni), which 4 recordings cannot reach: p is at least 0.12" in table.notes[1]
 

@@ -117,7 +117,7 @@ def test_keys_may_be_cut_short_but_must_name_one_run(tmp_path: Path, capsys: pyt
         store(tmp_path, key, make_predictions("abc", "012", "012"))
     assert find_record(tmp_path, "aab").key == "aab"
     assert main(["compare", "aa", "aab", "--records", str(tmp_path)]) == 2
-    assert "2 records begin with 'aa': give more digits" in capsys.readouterr().err
+    assert "2 keys begin with 'aa' (aab, aac): give more digits" in capsys.readouterr().err
     assert main(["compare", "aab", "aac", "--records", str(tmp_path)]) == 0
     assert "100.0" in capsys.readouterr().out
 

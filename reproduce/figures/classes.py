@@ -52,7 +52,8 @@ def draw_classes(rows: Sequence[ClassScores], first: str, second: str, title: st
 def plot_classes(axes: Axes, rows: Sequence[ClassScores], first: str, second: str) -> Axes:
     """Second minus first per class with its interval, in the colour of the model ahead; grey without a difference."""
     for place, row in enumerate(rows):
-        value, (low, high), _ = row.gains[second]
+        value, interval, _ = row.gains[second]
+        low, high = interval or (value, value)
         axes.errorbar(
             value,
             place,

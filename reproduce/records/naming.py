@@ -46,9 +46,13 @@ def find_runs(runs: Iterable[ScoredRun], text: str, where: Path) -> list[ScoredR
     found = matching_runs(runs, text)
     if found:
         return found
+    raise InputError(f"{where}: no run called {text!r} (known: {known_names(runs)}); `runs list` shows all")
+
+
+def known_names(runs: Iterable[ScoredRun]) -> str:
+    """Names of the runs without fold and seed, the first ones of many."""
     names = sorted({f"{run.corpus or run.dataset}/{run.model}" for run in runs})
-    known = ", ".join(names[:NAMES_SHOWN]) + (", ..." if len(names) > NAMES_SHOWN else "")
-    raise InputError(f"{where}: no run called {text!r} (known: {known or 'none'}); `runs list` shows all")
+    return ", ".join(names[:NAMES_SHOWN]) + (", ..." if len(names) > NAMES_SHOWN else "") or "none"
 
 
 def settings_of(run: ScoredRun) -> Hashable:

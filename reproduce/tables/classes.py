@@ -31,19 +31,20 @@ class ClassScores:
         clips: its test clips.
         units: recordings, videos or speakers of these clips.
         values: model -> top-1 in per cent, the mean over seeds.
-        gains: model but the first -> (difference to the first in points, 95 % interval, p).
+        gains: model but the first -> (difference to the first in points, 95 % interval, p). The interval is None where
+            every unit has the same difference: resampling cannot show its spread.
     """
 
     name: str
     clips: int
     units: int
     values: Mapping[str, float]
-    gains: Mapping[str, tuple[float, tuple[float, float], float]]
+    gains: Mapping[str, tuple[float, tuple[float, float] | None, float]]
 
     def differs(self, other: str) -> bool:
-        """Whether the class tells a model from the first: p is small and the interval does not hold 0."""
-        _, (low, high), p = self.gains[other]
-        return p < CONFIDENT and not low <= 0 <= high
+        """Whether the class tells a model from the first: p is small and an interval does not hold 0."""
+        _, interval, p = self.gains[other]
+        return p < CONFIDENT and not (interval and interval[0] <= 0 <= interval[1])
 
 
 @register_table(NAME, "accuracy of recorded runs by class, and where the models differ")
@@ -69,7 +70,8 @@ def class_scores(pooled: Mapping[str, PooledClips], names: Sequence[str]) -> lis
         for other in others:
             paired = correct[other] - correct[first], clips.units[own]
             difference = clustered_difference(*paired)
-            gains[other] = (difference.value, difference.ci, sign_flip_p(*paired))
+            low, high = difference.ci
+            gains[other] = (difference.value, (low, high) if low < high else None, sign_flip_p(*paired))
         values = {model: 100.0 * float(shares.mean()) for model, shares in correct.items()}
         units = len(np.unique(clips.units[own]))
         scored.append(ClassScores(name=names[number], clips=int(own.sum()), units=units, values=values, gains=gains))
@@ -86,7 +88,8 @@ def _block(group: Sequence[TrainedRun], pooled: Mapping[str, PooledClips], name:
     of_seeds = ", mean over seeds" if any(len(own.probabilities) > 1 for own in pooled.values()) else ""
     notes = [
         f"Every class on its own test clips{of_seeds}. Intervals: 95 % bootstrap of the paired difference over "
-        f"{clips.unit}s ({RESAMPLES:,} resamples). p: by {FLIPS:,} random signs of the {clips.unit}s' gains.",
+        f"{clips.unit}s ({RESAMPLES:,} resamples), none where all {clips.unit}s agree. p: by {FLIPS:,} random signs of "
+        f"the {clips.unit}s' gains.",
     ]
     level = CONFIDENT / len(rows)
     most = max(row.units for row in rows)

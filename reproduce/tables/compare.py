@@ -14,7 +14,7 @@ from reproduce.metrics.bootstrap import MAP_RESAMPLES
 from reproduce.metrics.headline import score
 from reproduce.metrics.intervals import wilson_interval
 from reproduce.metrics.paired import clustered_difference, discordant_clips, paired_difference, resampled_map
-from reproduce.records.naming import by_settings, matching_runs, pair_by_fold, scored_runs
+from reproduce.records.naming import by_settings, known_names, matching_runs, pair_by_fold, scored_runs
 from reproduce.records.predictions import StoredPredictions, load_predictions
 from reproduce.records.runs import ScoredRun, SearchRun, TrainedRun
 from reproduce.records.store import load_records
@@ -66,9 +66,10 @@ def find_record(records_dir: Path, key: str) -> ScoredRun:
     matching = [run for run in matching if not (isinstance(run, SearchRun) and run.key in trained)]
     if len(matching) == 1:
         return matching[0]
-    what = f"{len(matching)} records begin with {key!r}: give more digits" if matching else f"no run with key {key!r}"
-    known = ", ".join(sorted({run.key for run in runs})) or "none"
-    raise InputError(f"{records_dir}: {what} (runs with predictions: {known})")
+    if matching:
+        keys = ", ".join(run.key for run in matching[:CLIPS_NAMED]) + (", ..." if len(matching) > CLIPS_NAMED else "")
+        raise InputError(f"{records_dir}: {len(matching)} keys begin with {key!r} ({keys}): give more digits")
+    raise InputError(f"{records_dir}: no run with predictions has the key or name {key!r} (known: {known_names(runs)})")
 
 
 def find_side(records_dir: Path, text: str) -> list[list[ScoredRun]]:
