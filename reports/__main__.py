@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -41,6 +42,9 @@ def _run(arguments: Sequence[str] | None) -> int:
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
+    except KeyboardInterrupt:
+        print(f"interrupted: {options.out} may hold files of an earlier report: run it again", file=sys.stderr)
+        return 128 + signal.SIGINT
     for path in written:
         print(path)
     for line in lacking:

@@ -1,7 +1,11 @@
-"""End a command silently when the reader of its output has left, as in `predict ... | head -1`. No torch here."""
+"""End a command when its output cannot be written: silently where the reader has left, as in `predict ... | head -1`.
+
+No torch here.
+"""
 
 from __future__ import annotations
 
+import errno
 import os
 import select
 import sys
@@ -13,7 +17,8 @@ def until_reader_leaves(command: Callable[[], int]) -> int:
     """Run a command and flush what it printed.
 
     Returns:
-        The command's status; 0 where the reader of stdout or stderr closed the pipe, since it has what it wanted.
+        The command's status; 0 where the reader of stdout or stderr closed the pipe, since it has what it wanted; 2
+        and a line on stderr where the disk is full.
 
     Raises:
         BrokenPipeError: of another pipe, such as one to a worker process.
@@ -26,10 +31,20 @@ def until_reader_leaves(command: Callable[[], int]) -> int:
     except BrokenPipeError:
         if not any(map(_has_no_reader, (sys.stdout, sys.stderr))):
             raise
-        silent = os.open(os.devnull, os.O_WRONLY)
-        for stream in (sys.stdout, sys.stderr):  # progress bars close on stderr; buffered text goes nowhere
-            os.dup2(silent, stream.fileno())
+        _silence(sys.stdout, sys.stderr)  # progress bars close on stderr; buffered text goes nowhere
         return 0
+    except OSError as error:
+        if error.errno != errno.ENOSPC:
+            raise
+        print(f"error: {error.filename or 'the output'}: {error.strerror}: free some and run it again", file=sys.stderr)
+        _silence(sys.stdout)
+        return 2
+
+
+def _silence(*streams: TextIO) -> None:
+    silent = os.open(os.devnull, os.O_WRONLY)
+    for stream in streams:
+        os.dup2(silent, stream.fileno())
 
 
 def _has_no_reader(stream: TextIO) -> bool:

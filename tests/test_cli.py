@@ -29,7 +29,11 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 ROOT = Path(__file__).resolve().parents[1]
 TORCH = {"torch", "timm", "torchvision"}
 HEAVY = {*TORCH, "pandas"}
-NOTHING_RECORDED = ("--records", "/nonexistent/records")
+
+
+@pytest.fixture(scope="module")
+def nothing_recorded(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, Path]:
+    return "--records", tmp_path_factory.mktemp("records")
 
 
 @dataclass(frozen=True)
@@ -135,9 +139,9 @@ def test_version_names_the_package() -> None:
 
 
 @pytest.fixture(scope="module")
-def table5() -> dict[tuple[str, str], dict[str, Any]]:
+def table5(nothing_recorded: tuple[str, Path]) -> dict[tuple[str, str], dict[str, Any]]:
     """Cells of `table5 --format json` with nothing recorded, by row and column."""
-    done = call("table5", "--format", "json", *NOTHING_RECORDED)
+    done = call("table5", "--format", "json", *nothing_recorded)
     assert done.status == 0
     table = json.loads(done.out)
     assert table["table"] == "table5"
@@ -169,12 +173,16 @@ def test_table_5_measures_the_costs_live(
 @pytest.mark.parametrize(("row", "model"), [("ast_our_as", "ast_base"), ("mast", "mast_base")])
 @pytest.mark.parametrize("column", ["balanced", "full"])
 def test_table_5_says_why_an_accuracy_was_not_run(
-    table5: dict[tuple[str, str], dict[str, Any]], row: str, model: str, column: str
+    table5: dict[tuple[str, str], dict[str, Any]],
+    row: str,
+    model: str,
+    column: str,
+    nothing_recorded: tuple[str, Path],
 ) -> None:
     cell = table5[row, column]
     assert (cell["status"], cell["measured"]) == ("not run", None)
     assert cell["paper"] is not None
-    for part in ("not run", model, "audioset", column, "/nonexistent/records"):
+    for part in ("not run", model, "audioset", column, str(nothing_recorded[1])):
         assert part in cell["conditions"]
 
 
@@ -185,8 +193,10 @@ def test_every_cell_of_the_json_has_the_promised_fields(table5: dict[tuple[str, 
     assert all((cell["measured"] is None) == (cell["status"] != "measured") for cell in table5.values())
 
 
-def test_csv_holds_the_same_numbers_as_json(table5: dict[tuple[str, str], dict[str, Any]]) -> None:
-    done = call("table5", "--format", "csv", *NOTHING_RECORDED)
+def test_csv_holds_the_same_numbers_as_json(
+    table5: dict[tuple[str, str], dict[str, Any]], nothing_recorded: tuple[str, Path]
+) -> None:
+    done = call("table5", "--format", "csv", *nothing_recorded)
     rows = {(row["row"], row["column"]): row for row in csv.DictReader(io.StringIO(done.out))}
     assert rows.keys() == table5.keys()
     for key, row in rows.items():
@@ -195,8 +205,8 @@ def test_csv_holds_the_same_numbers_as_json(table5: dict[tuple[str, str], dict[s
         assert row["conditions"] == table5[key]["conditions"]
 
 
-def test_markdown_is_one_even_table() -> None:
-    done = call("table5", "--format", "markdown", *NOTHING_RECORDED)
+def test_markdown_is_one_even_table(nothing_recorded: tuple[str, Path]) -> None:
+    done = call("table5", "--format", "markdown", *nothing_recorded)
     lines = [line for line in done.out.splitlines() if line.startswith("|")]
     assert len({line.count("|") for line in lines}) == 1
     assert lines[1].startswith("| :-- | --: |")
@@ -286,8 +296,8 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return make_esc50_folder(tmp_path_factory.mktemp("small") / "esc50", per_fold=1)
 
 
-def test_esc50_without_its_data_says_how_to_give_it() -> None:
-    assert "--data esc50=" in call("esc50", *NOTHING_RECORDED).only_error()
+def test_esc50_without_its_data_says_how_to_give_it(nothing_recorded: tuple[str, Path]) -> None:
+    assert "--data esc50=" in call("esc50", *nothing_recorded).only_error()
 
 
 def test_a_folder_that_does_not_exist_is_named() -> None:
@@ -316,10 +326,12 @@ def test_a_corrupt_record_is_named_by_file_and_line(tmp_path: Path) -> None:
     assert f"{tmp_path}/train.jsonl:1: not JSON" in call("table5", "--records", tmp_path).only_error()
 
 
-def test_only_the_first_process_prints_a_table(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_only_the_first_process_prints_a_table(
+    monkeypatch: pytest.MonkeyPatch, nothing_recorded: tuple[str, Path]
+) -> None:
     monkeypatch.setenv("RANK", "1")
     for format in ("parquet", "terminal"):
-        done = call("table2", "--run", "none", "--format", format, *NOTHING_RECORDED)
+        done = call("table2", "--run", "none", "--format", format, *nothing_recorded)
         assert (done.status, done.out) == (0, "")
 
 
@@ -464,6 +476,17 @@ def test_two_real_folds_of_esc_10_are_read_and_planned(esc10: Path, tmp_path: Pa
     assert done.err.count("not run: ") == 4
 
 
+@pytest.mark.parametrize(
+    "command",
+    [("table5", "--run", "none"), ("speed",), ("speed", "--against", "absent"), ("claims",), ("compare", "a", "b")],
+    ids=" ".join,
+)
+def test_a_records_folder_that_is_not_there_is_one_line(command: tuple[str, ...], tmp_path: Path) -> None:
+    where = () if "--against" in command else ("--records", tmp_path / "absent")
+    error = call(*command, *where).only_error()
+    assert "absent: no such folder: runs on your own clips are in runs/records" in error
+
+
 # --- output that nobody reads ---------------------------------------------------------------------------------------
 
 
@@ -482,6 +505,15 @@ def status_without_reader(code: str, both: bool) -> tuple[int, bytes]:
 def test_a_command_whose_reader_has_left_ends_silently(arguments: tuple[str, ...], both: bool) -> None:
     code = f"import sys; from reproduce.__main__ import main; sys.exit(main({list(arguments)!r}))"
     assert status_without_reader(code, both) == (0, b"")
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full, which Linux has")
+def test_a_full_disk_behind_the_output_is_one_line() -> None:
+    code = "import sys; from reproduce.__main__ import main; sys.exit(main(['list']))"
+    with open("/dev/full", "w") as full:
+        done = subprocess.run([sys.executable, "-c", code], stdout=full, stderr=subprocess.PIPE, cwd=ROOT)
+    message = b"error: the output: No space left on device: free some and run it again\n"
+    assert (done.returncode, done.stderr) == (2, message)
 
 
 def test_another_broken_pipe_stays_an_error() -> None:

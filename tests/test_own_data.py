@@ -6,14 +6,17 @@ import csv
 import json
 import re
 import shlex
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import soundfile
+import torch
 from make_audio import cut_short, tone
 
+from reproduce import load_classifier
 from reproduce.__main__ import main
 from reproduce.audio.spec import AudioSpec
 from reproduce.data.group_hints import group_hint
@@ -322,6 +325,9 @@ def test_own_records_go_to_the_runs_folder_with_name_and_validation_curve(
     assert {run.normalise for run in runs} == {"data"}
     assert all(len([epoch for epoch in run.history if "validation_top1" in epoch]) == 2 for run in runs)
     assert all(f"runs/{run.key}.safetensors" in printed.err for run in runs)
+    for name in ("tones/ast_debug", f"runs/{runs[0].key}", runs[0].key):
+        with pytest.raises(InputError, match=rf"{name}: a run, not its weights: pass runs/\w+\.safetensors"):
+            load_classifier(name)
     result = json.loads(printed.out)
     assert {row["row"] for row in result["rows"]} >= {"ast_debug", "mast_debug", "baseline", "majority class"}
     assert "top5" not in {row["column"] for row in result["rows"] if row["row"] == "ratio"}
@@ -370,6 +376,38 @@ def test_a_search_on_any_clips_scores_no_test_clip(
     tested = {split for run in runs for split in run.test_splits}
     assert tested == ({"val"} if "val" in splits else {HELD_OUT} if splits else {"1"})
     assert not any("test" in (*run.train_splits, *run.test_splits) for run in runs)
+
+
+def test_sounds_that_are_in_training_and_test_are_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for split, number in (("train", 0), ("train", 1), ("test", 2)):
+        for name, hz in (("dog", 300.0), ("rain", 2000.0)):
+            write(tmp_path / f"data/{split}/{name}/{number}.wav", hz, 0.3, seed=number)
+    command = ("train", "folder", tmp_path / "data", "--preset", "debug", "--dry-run")
+    assert train(*command) == 0
+    assert "copies" not in capsys.readouterr().out
+    for copy, original in (("test/dog/copy", "train/dog/0"), ("train/dog/again", "train/dog/1")):
+        shutil.copy(tmp_path / f"data/{original}.wav", tmp_path / f"data/{copy}.wav")
+    assert train(*command) == 0
+    told = " ".join(capsys.readouterr().out.split())
+    assert "copies 1 clip sounds exactly like a clip of another split, such as" in told
+    assert "test/dog/copy.wav (test)" in told and "train/dog/0.wav (train)" in told
+
+
+@pytest.mark.parametrize("place", ["file", "shards"])
+def test_a_dry_run_reads_shards_and_loads_the_weights(
+    place: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    table = make_list(tmp_path / "birds", ("train", "test"))
+    path: Path = table
+    if place == "shards":
+        path = tmp_path / "shards"
+        assert main(["data", "shard", "csv", str(path), "--data", f"csv={table}"]) == 0
+    options = ("--preset", "debug", "--dry-run", "--models", "ast_debug", "--data", f"csv={path}")
+    assert train("train", "csv", *options) == 0
+    assert "ast_debug" in capsys.readouterr().out
+    torch.save({"unrelated": torch.zeros(3)}, tmp_path / "other.pt")
+    assert train("train", "csv", *options, "--weights", tmp_path / "other.pt") == 2
+    assert "other.pt" in capsys.readouterr().err.splitlines()[-1]
 
 
 def test_a_broken_file_and_classes_that_differ_by_case_are_told(

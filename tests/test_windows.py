@@ -286,6 +286,15 @@ def test_top_and_threshold_choose_the_rows(tmp_path: Path, capsys: pytest.Captur
 
 
 @pytest.mark.usefixtures("stub")
+def test_a_threshold_that_nothing_reaches_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    sound = write_tones(tmp_path / "a.wav", 300, seconds=0.9)
+    assert main(["predict", str(sound), "--model", "stub", "--merge", "--threshold", "1"]) == 0
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    assert "no window has a class with a probability of 1 or more: lower --threshold" in printed.err
+
+
+@pytest.mark.usefixtures("stub")
 def test_a_label_track_is_of_one_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     sounds = [write_tones(tmp_path / f"{name}.wav", 300, seconds=0.5) for name in "ab"]
     assert main(["predict", *map(str, sounds), "--model", "stub", "--format", "audacity"]) == 2

@@ -44,6 +44,7 @@ from reproduce.experiments.experiment import Experiment
 from reproduce.experiments.families import family
 from reproduce.experiments.preset_files import ChosenPreset, apply_changes, choose_preset
 from reproduce.experiments.presets import ComparisonPreset, fit_front_end
+from reproduce.experiments.recipe import SCRATCH
 from reproduce.figures.data_efficiency import write_data_efficiency_figure
 from reproduce.paper import load_paper
 from reproduce.records.records import Records
@@ -81,7 +82,7 @@ def run_study(options: argparse.Namespace) -> int:
     request = _request(asked, preset)
     training = asked.training
     if asked.dry_run:
-        return _describe_registered(asked, request, preset, plan)
+        return _describe_registered(asked, request, preset, plan, weights)
     undecoded = read_undecoded(request) if training.run == "none" else None
     if undecoded is not None:
         stored = load_records(training.records)
@@ -127,6 +128,7 @@ def _run_own(asked: StudyOptions, prepared: Prepared, weights: Path | None) -> i
         return _print_study(asked, match_recorded(prepared.experiments, prepared.usable, stored))
     lines = [*prepared.lines, *_time_lines(asked, prepared.experiments, prepared.usable)]
     if asked.dry_run:
+        _check_weights(prepared.experiments, prepared.usable, weights)
         print_result("\n".join(lines) + "\n")
         return 0
     for line in lines:
@@ -169,12 +171,19 @@ def _request(asked: StudyOptions, preset: ComparisonPreset, index: ClipIndex | N
     )
 
 
-def _describe_registered(asked: StudyOptions, request: StoreRequest, preset: ComparisonPreset, plan: Any) -> int:
-    """Print runs and time of a registered data set; clips are decoded where their statistics are asked for."""
-    index = read_variant(asked.dataset, asked.path, asked.variant, follow_outside=request.follow_outside)
+def _describe_registered(
+    asked: StudyOptions, request: StoreRequest, preset: ComparisonPreset, plan: Any, weights: Path | None
+) -> int:
+    """Print runs and time of a registered data set or of shards; clips are decoded where statistics are asked for."""
+    shards = open_store(request, stream=True) if is_sharded(asked.path) else None
+    if shards is None:
+        index = read_variant(asked.dataset, asked.path, asked.variant, follow_outside=request.follow_outside)
+    else:
+        index = shards.index
     if asked.study == TUNE:
         index = with_validation(index, asked.fold)
-    experiments = normalised(asked, plan(preset, index), index)
+    experiments = normalised(asked, plan(preset, index), index, None if shards is None else shards.waveforms)
+    _check_weights(experiments, index, weights)
     splits = ", ".join(f"{split} {count:,}" for split, count in sorted(index.listed.items()))
     spec, recipe = preset.front_end, preset.recipe
     *some, most = sorted({experiment.recipe.epochs for experiment in experiments})
@@ -187,6 +196,16 @@ def _describe_registered(asked: StudyOptions, request: StoreRequest, preset: Com
     ]
     print_result("\n".join(lines) + "\n")
     return 0
+
+
+def _check_weights(experiments: Sequence[Experiment], index: ClipIndex, weights: Path | None) -> None:
+    """Load the weights into every model once; InputError where one does not take them."""
+    from reproduce.training.model_building import build_model  # late: it imports torch
+
+    for experiment in {experiment.model: experiment for experiment in experiments}.values():
+        if experiment.weights != SCRATCH:
+            for remark in build_model(experiment, index, weights).remarks:
+                log(f"{experiment.model}: {remark}")
 
 
 def _time_lines(asked: StudyOptions, experiments: Sequence[Experiment], index: ClipIndex) -> list[str]:

@@ -9,6 +9,7 @@ from pathlib import Path
 from reproduce.cli.costs import CostBook
 from reproduce.cli.progress import print_table
 from reproduce.efficiency.cost_identity import cost_experiment
+from reproduce.errors import InputError
 from reproduce.paper import load_paper
 from reproduce.records.measured_runs import CostRun
 from reproduce.records.naming import OWN_RECORDS_DIR, matching_runs, scored_runs
@@ -21,8 +22,16 @@ from reproduce.tables.costs import cost_table
 STORED_COSTS = ("costs", "ablations")
 
 
+def require_folder(records: Path) -> None:
+    """Raise InputError unless the folder is there, or is the default of commands: a table of no record says so."""
+    if not records.is_dir() and records != default_records():
+        raise InputError(f"--records {records}: no such folder: runs on your own clips are in {OWN_RECORDS_DIR}")
+
+
 def run_table(options: argparse.Namespace) -> int:
     """Print a table of stored runs, with newly measured costs."""
+    if options.target not in STORED_COSTS:
+        require_folder(options.records)
     print_table(build_table(options.target, options.records), options.format)
     return 0
 
@@ -44,6 +53,8 @@ def run_speed(options: argparse.Namespace) -> int:
     from reproduce.tables.speed_against import speed_against
 
     folders = options.records, options.against
+    for folder in folders:
+        require_folder(folder)
     print_table(speed_against(load_records(folders[0]), load_records(folders[1]), folders), options.format)
     return 0
 
@@ -53,15 +64,20 @@ def run_compare(options: argparse.Namespace) -> int:
     from reproduce.tables.compare import compare
 
     folder = options.records or _folder_of(options.first, options.second)
+    require_folder(folder)
     table = compare(folder, options.first, options.second, options.on_intersection)
     print_table(table, options.format)
     return 0
 
 
 def _folder_of(*names: str) -> Path:
-    """The user's own records where they have both names, else the project's."""
-    own = scored_runs(load_records(OWN_RECORDS_DIR))
-    return OWN_RECORDS_DIR if all(matching_runs(own, name) for name in names) else default_records()
+    """The folder that has more of the names: the user's own records, or the project's."""
+
+    def known(folder: Path) -> int:
+        runs = scored_runs(load_records(folder))
+        return sum(bool(matching_runs(runs, name)) for name in names)
+
+    return max((OWN_RECORDS_DIR, default_records()), key=known) if OWN_RECORDS_DIR.is_dir() else default_records()
 
 
 def build_table(name: str, folder: Path) -> Table:

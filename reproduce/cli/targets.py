@@ -13,7 +13,7 @@ from pathlib import Path
 from reproduce.cli.options import TrainingOptions, parse_overrides
 from reproduce.cli.progress import counting_bar, is_distributed, is_main, log, print_result, print_table
 from reproduce.cli.session import StoreRequest, fit_splits, make_execution, open_store, train_missing
-from reproduce.cli.tables import table_inputs
+from reproduce.cli.tables import STORED_COSTS, require_folder, table_inputs
 from reproduce.datasets import parse_locations, read_variant
 from reproduce.efficiency.clip_counts import located_counts
 from reproduce.efficiency.plan import ClipCounts, Memory
@@ -82,6 +82,8 @@ def run_target(options: argparse.Namespace) -> int:
     experiments = experiments_of(options.target, options.preset, options.seeds, parse_overrides(options.set))
     training = options.dry_run or options.run != "none"
     locations = _locate(experiments, wanted, parse_locations(options.data, options.datasets)) if training else {}
+    if not locations and options.target not in ("all", *STORED_COSTS):  # which measure and store without data
+        require_folder(options.records)
     if options.dry_run:
         return _dry_run(experiments, locations, wanted)
     _train_located(experiments, locations, wanted.training)

@@ -8,7 +8,7 @@ import io
 import json
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from itertools import groupby
+from itertools import chain, groupby
 from pathlib import Path
 
 from reproduce.audio.decoding import stated_seconds
@@ -50,8 +50,11 @@ def predict_in_windows(
     batches = window_batches(options, trained, index, inference)
     detected = ((index.clip(position).path, found) for position, found in _detect(batches, trained, choice))
     rows = _rows(detected, merge_events if merged else _as_they_are)
-    for text in _FORMATS[options.format](rows):
+    first = next(rows, None)
+    for text in _FORMATS[options.format](rows if first is None else chain([first], rows)):
         print_result(text)
+    if first is None:
+        log(f"no window has a class with a probability of {threshold:g} or more: lower --threshold")
     return 0
 
 
