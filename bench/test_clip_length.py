@@ -9,7 +9,7 @@ from bench.conftest import Comparison
 from reproduce.efficiency.stopping import Budget
 
 FRAMES = (100, 500, 2000)  # 1, 5 and 20 s at a 10 ms hop; `test_models.py` has 10.24 s
-BUDGET = Budget(least=3, most=9, seconds=8)
+BUDGET = Budget(least=3, most=9, seconds=5)
 
 
 @pytest.mark.parametrize("frames", FRAMES)

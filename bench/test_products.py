@@ -17,7 +17,7 @@ from models import SpectrogramClassifier, create_model, linear
 from reproduce.efficiency.interleaved import Candidate
 from reproduce.efficiency.stopping import Budget
 
-BUDGET = Budget(least=3, most=9, seconds=10)
+BUDGET = Budget(least=3, most=9, seconds=6)
 LIBRARIES = ("oneDNN", "torch")
 CASES = [("mast", "inference"), ("mast", "training"), ("ast", "inference")]  # AST's training steps by torch take long
 
