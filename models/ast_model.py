@@ -38,6 +38,7 @@ from models.layers import (
     check_config,
     drop_path_rates,
     init_linear_weights,
+    layer_norm,
     make_drop_path,
 )
 from models.linear import is_convolved, linear
@@ -219,7 +220,7 @@ class Block(nn.Module):
         self.drop_path = make_drop_path(drop_path)
 
     def forward(self, x: Tensor) -> Tensor:
-        x = x + self.drop_path(self.attn(self.norm1(x)))
+        x = x + self.drop_path(self.attn(layer_norm(self.norm1, x)))
         return x + self.drop_path(self.mlp(x, self.norm2))
 
 
@@ -327,7 +328,7 @@ class AST(SpectrogramTransformer):
             saved = 5 * elements  # the normed input; q, k and v; the projection's input
             if block.attn.path == "reference":
                 saved += block.attn.num_heads * tokens**2  # the probabilities
-            saved += mlp_saved(block.mlp, tokens, batch, device.type, dtype)
+            saved += mlp_saved(block.mlp, tokens, batch, device.type, (torch.float32, dtype))
             yield SavedActivations(block=f"block {number}", inputs=elements, float32=2 * elements, autocast=saved)
         inputs = prod(self.config.input_size) * self.config.in_chans
         yield SavedActivations(block="head", inputs=elements, float32=elements, autocast=inputs)

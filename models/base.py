@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from models.classifier import SpectrogramClassifier
-from models.layers import ClassifierHead, check_heads, check_input, init_linear_weights
+from models.layers import ClassifierHead, check_heads, check_input, init_linear_weights, layer_norm
 from models.pool_layouts import POOL_LAYOUTS
 from models.weight_formats import Action, WeightSource
 
@@ -61,7 +61,7 @@ class SpectrogramTransformer(SpectrogramClassifier):
             ValueError: `x` does not have the size that the model was built for.
         """
         check_input(x, self.config.in_chans, self.config.input_size)
-        return self.norm(self.run_blocks(self.embed(x)))
+        return layer_norm(self.norm, self.run_blocks(self.embed(x)))
 
     def forward_two_layers(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """The tokens of `forward_features` and those that leave the second-last block, (B, N', C'), before any norm."""
@@ -69,7 +69,7 @@ class SpectrogramTransformer(SpectrogramClassifier):
         x = self.embed(x)
         for block in self.blocks[:-1]:
             x = self._run_block(block, x)
-        return self.norm(self._run_block(self.blocks[-1], x)), x
+        return layer_norm(self.norm, self._run_block(self.blocks[-1], x)), x
 
     def forward_head(self, tokens: Tensor, pre_logits: bool = False) -> Tensor | dict[str, Tensor]:
         """Tokens to logits, or with `pre_logits` to the pooled embedding (B, C)."""
@@ -245,11 +245,11 @@ class SpectrogramTransformer(SpectrogramClassifier):
         for number, (block, shape) in enumerate(zip(self.blocks, shapes, strict=True)):
             x = self._run_block(block, x)
             if number in wanted:
-                tokens = self.norm(x) if norm and number == depth - 1 else x
+                tokens = layer_norm(self.norm, x) if norm and number == depth - 1 else x
                 prefix, tokens = tokens[:, : shape.prefix_tokens], tokens[:, shape.prefix_tokens :]
                 grid = tokens if output_fmt == "NLC" else tokens.transpose(1, 2).unflatten(2, shape.grid)
                 grids.append((grid, prefix) if return_prefix_tokens else grid)
             if stop_early and number == max(wanted):
                 break
-        tokens = self.norm(x) if number == depth - 1 else x  # the norm has the last block's width
+        tokens = layer_norm(self.norm, x) if number == depth - 1 else x  # the norm has the last block's width
         return grids if intermediates_only else (tokens, grids)

@@ -113,7 +113,7 @@ def head_items(head: ClassifierHead) -> Iterator[CostItem]:
             yield from linear_items("head", layer, 1)
 
 
-def mlp_saved(mlp: Mlp, tokens: int, batch: int, device_type: str, dtype: torch.dtype) -> int:
+def mlp_saved(mlp: Mlp, tokens: int, batch: int, device_type: str, dtypes: tuple[torch.dtype, torch.dtype]) -> int:
     """Elements of one clip that an MLP saves: fc1's output, and LayerNorm's and GELU's where they are not recomputed.
 
     Args:
@@ -121,11 +121,11 @@ def mlp_saved(mlp: Mlp, tokens: int, batch: int, device_type: str, dtype: torch.
         tokens: per clip.
         batch: clips on the device at a time.
         device_type: "cpu", "cuda", ...
-        dtype: of the products.
+        dtypes: of the MLP's input and of the products.
     """
     dim, hidden = mlp.fc1.in_features, mlp.fc1.out_features
     saved = tokens * hidden
-    for width in (dim, hidden):
+    for width, dtype in zip((dim, hidden), dtypes, strict=True):
         if not is_recomputed(batch * tokens * width, device_type, dtype, mlp.recompute_from):
             saved += tokens * width
     return saved

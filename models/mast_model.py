@@ -33,6 +33,7 @@ from models.layers import (
     at_least_float32,
     drop_path_rates,
     init_linear_weights,
+    layer_norm,
     make_drop_path,
 )
 from models.linear import linear
@@ -100,7 +101,7 @@ class Block(nn.Module):
         return torch.cat((x[:, :before], pooled), dim=1) if before else pooled
 
     def forward(self, x: Tensor) -> Tensor:
-        normed = self.norm1(x)
+        normed = layer_norm(self.norm1, x)
         skip = self._pool_skip(x if self.proj is None else linear(self.proj, normed))
         x = skip + self.drop_path(self.attn(normed))
         return x + self.drop_path(self.mlp(x, self.norm2))
@@ -133,6 +134,8 @@ class Block(nn.Module):
         entering, leaving = plan.tokens * plan.dim, plan.queries * plan.dim_out
         before, keys = plan.tokens * plan.dim_out, plan.keys * plan.dim_out  # of k or v before and after pooling
         recomputed = is_recomputed(batch * before, device.type, dtype, self.attn.recompute_from)
+        # Absolute positions and AST's tokens make the sum over blocks float32 under autocast.
+        dtypes = torch.float32 if plan.prefix_tokens or not plan.relative else dtype, dtype
         # What pooling gives to the LayerNorms of q, k and v.
         pooled = 0 if recomputed else plan.pool_q * leaving + 2 * plan.pool_kv * keys
         # The normed input; q, k and v before pooling; the projection's input.
@@ -145,7 +148,7 @@ class Block(nn.Module):
             block=name,
             inputs=entering,
             float32=entering + pooled + leaving,
-            autocast=saved + mlp_saved(self.mlp, plan.queries, batch, device.type, dtype),
+            autocast=saved + mlp_saved(self.mlp, plan.queries, batch, device.type, dtypes),
             indices=prod(plan.grid_out) * plan.dim_out if self.pool_skip is not None else 0,
         )
 

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from models.chunked_attention import PIECE_SCORES, InputsOnly, chunked_attention, rows_of_pairs
 from models.flex_attention import relative_flex_attention
-from models.layers import at_least_float32, autocast_dtype, product_dtype
+from models.layers import at_least_float32, autocast_dtype, layer_norm, product_dtype
 from models.linear import linear, product
 from models.pool_layouts import CHANNELS_LAST, pool_tokens
 from models.processor import AMX_BFLOAT16
@@ -246,7 +246,7 @@ class PoolingAttention(nn.Module):
         """(B, tokens, H*D) to (B, pooled tokens, H, D)."""
         narrow = x.device.type == "cpu" and torch.is_grad_enabled() and autocast_dtype("cpu") is not None
         if pool is None or pool.stride == (1, 1) or not narrow or pool.weight.dtype != torch.float32:
-            return norm(self._heads(x, pool))
+            return layer_norm(norm, self._heads(x, pool))
         # In float32: in bfloat16 the backward pass of a convolution of stride 2 or 4 takes 4 to 10 times as long (EPYC
         # of family 26, torch 2.14, by a script outside this repository).
         with torch.autocast("cpu", enabled=False):

@@ -10,6 +10,7 @@ import os
 import select
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from typing import TextIO
 
 
@@ -36,8 +37,10 @@ def until_reader_leaves(command: Callable[[], int]) -> int:
     except OSError as error:
         if error.errno != errno.ENOSPC:
             raise
-        print(f"error: {error.filename or 'the output'}: {error.strerror}: free some and run it again", file=sys.stderr)
-        _silence(sys.stdout)
+        with suppress(OSError):  # stderr may lie on the same disk
+            place = error.filename or "the output"
+            print(f"error: {place}: {error.strerror}: free some and run it again", file=sys.stderr)
+        _silence(sys.stdout, sys.stderr)
         return 2
 
 

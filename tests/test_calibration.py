@@ -29,8 +29,8 @@ from reproduce.metrics.headline import softmax
 from reproduce.records.record import RunRecord
 from reproduce.records.store import append_record
 from reproduce.tables import build
-from reproduce.tables.classes import ClassScores
-from reproduce.tables.pooled_clips import pool_clips
+from reproduce.tables.classes import ClassScores, class_scores
+from reproduce.tables.pooled_clips import PooledClips, pool_clips
 
 ONE = np.ones((4, 1))
 
@@ -142,6 +142,22 @@ def test_classes_are_scored_and_compared_on_their_own_clips(tmp_path: Path) -> N
     }  # fmt: skip
     # Each class has 4 test clips, each of its own recording: 2 of 2**4 sign patterns are as far from 0 as the farthest.
     assert "0 remain at p < 0.013 (Bonferroni), which 4 recordings cannot reach: p is at least 0.12" in table.notes[1]
+
+
+def test_a_class_whose_units_all_gain_a_third_has_no_interval() -> None:
+    names, units = np.array(list("abcdefg")), np.array(list("aabccde"))
+
+    def of(*right: bool) -> PooledClips:
+        """A seed each; all clips are of class 0."""
+        probabilities = np.array([[[seed, 1.0 - seed]] * len(names) for seed in right], float)
+        targets = np.zeros(len(names), np.int64)
+        return PooledClips(
+            clip_ids=names, units=units, unit="recording", targets=targets, probabilities=probabilities, runs=()
+        )
+
+    (row,) = class_scores({"first": of(False, False, False), "second": of(True, True, False)}, ["dog", "rain"])
+    value, interval, _ = row.gains["second"]
+    assert value == pytest.approx(200 / 3) and interval is None
 
 
 @pytest.mark.parametrize("name", ["calibration", "classes"])

@@ -478,13 +478,21 @@ def test_two_real_folds_of_esc_10_are_read_and_planned(esc10: Path, tmp_path: Pa
 
 @pytest.mark.parametrize(
     "command",
-    [("table5", "--run", "none"), ("speed",), ("speed", "--against", "absent"), ("claims",), ("compare", "a", "b")],
+    [
+        ("table5", "--run", "none"),
+        ("speed",),
+        ("speed", "--against", "absent"),
+        ("claims",),
+        ("classes",),
+        ("compare", "a", "b"),
+        ("runs", "list"),
+    ],
     ids=" ".join,
 )
 def test_a_records_folder_that_is_not_there_is_one_line(command: tuple[str, ...], tmp_path: Path) -> None:
     where = () if "--against" in command else ("--records", tmp_path / "absent")
     error = call(*command, *where).only_error()
-    assert "absent: no such folder: runs on your own clips are in runs/records" in error
+    assert "absent: no such folder of records: runs on your own clips are in runs/records" in error
 
 
 # --- output that nobody reads ---------------------------------------------------------------------------------------
@@ -514,6 +522,13 @@ def test_a_full_disk_behind_the_output_is_one_line() -> None:
         done = subprocess.run([sys.executable, "-c", code], stdout=full, stderr=subprocess.PIPE, cwd=ROOT)
     message = b"error: the output: No space left on device: free some and run it again\n"
     assert (done.returncode, done.stderr) == (2, message)
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full, which Linux has")
+def test_a_full_disk_behind_both_streams_is_a_status() -> None:
+    code = "import sys; from reproduce.__main__ import main; sys.exit(main(['list']))"
+    with open("/dev/full", "w") as full:
+        assert subprocess.run([sys.executable, "-c", code], stdout=full, stderr=full, cwd=ROOT).returncode == 2
 
 
 def test_another_broken_pipe_stays_an_error() -> None:

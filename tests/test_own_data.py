@@ -379,18 +379,29 @@ def test_a_search_on_any_clips_scores_no_test_clip(
 
 
 def test_sounds_that_are_in_training_and_test_are_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    for split, number in (("train", 0), ("train", 1), ("test", 2)):
+    for split, number in (("train", 0), ("train", 1), ("val", 2), ("test", 3)):
         for name, hz in (("dog", 300.0), ("rain", 2000.0)):
             write(tmp_path / f"data/{split}/{name}/{number}.wav", hz, 0.3, seed=number)
     command = ("train", "folder", tmp_path / "data", "--preset", "debug", "--dry-run")
     assert train(*command) == 0
     assert "copies" not in capsys.readouterr().out
-    for copy, original in (("test/dog/copy", "train/dog/0"), ("train/dog/again", "train/dog/1")):
+    for copy, original in (("val/dog/copy", "train/dog/0"), ("train/dog/again", "train/dog/1")):
         shutil.copy(tmp_path / f"data/{original}.wav", tmp_path / f"data/{copy}.wav")
     assert train(*command) == 0
+    assert "copies" not in capsys.readouterr().out  # no test clip is trained on
+    shutil.copy(tmp_path / "data/train/dog/1.wav", tmp_path / "data/test/dog/copy.wav")
+    assert train(*command) == 0
     told = " ".join(capsys.readouterr().out.split())
-    assert "copies 1 clip sounds exactly like a clip of another split, such as" in told
-    assert "test/dog/copy.wav (test)" in told and "train/dog/0.wav (train)" in told
+    assert "copies 3 clips are the same sounds in training and in test, such as" in told
+    assert "test/dog/copy.wav (test)" in told and "train/dog/1.wav (train)" in told.replace("again", "1")
+
+
+def test_sounds_that_several_folds_share_are_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for number in range(10):
+        for name, hz in (("dog", 300.0), ("rain", 2000.0)):
+            write(tmp_path / f"data/{name}/{number}.wav", hz, 0.3, seed=0 if name == "dog" else number)
+    assert train("train", "folder", tmp_path / "data", "--preset", "debug", "--dry-run") == 0
+    assert "copies        10 clips are the same sounds in training and in test" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("place", ["file", "shards"])

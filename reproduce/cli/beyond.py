@@ -21,7 +21,7 @@ from reproduce.figures.calibration import write_calibration_figure
 from reproduce.figures.classes import write_classes_figure
 from reproduce.figures.conditions import write_conditions_figure
 from reproduce.records.condition_runs import CONDITION_KINDS
-from reproduce.records.naming import OWN_RECORDS_DIR
+from reproduce.records.naming import OWN_RECORDS_DIR, require_folder
 from reproduce.records.records import Records
 from reproduce.records.runs import TrainedRun
 from reproduce.records.selection import comparisons
@@ -35,6 +35,7 @@ SUFFIX = ".safetensors"
 
 def run_drawn(options: argparse.Namespace) -> int:
     """Print a table of stored predictions, and draw its figure."""
+    require_folder(options.records)
     inputs = table_inputs([options.target], options.records)
     print_table(build(options.target, inputs), options.format)
     write = {"calibration": write_calibration_figure, "classes": write_classes_figure}[options.target]

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from reproduce.cli.own_text import SurveyedClips, clip_lines, setting_lines
+from reproduce.cli.own_text import SurveyedClips, clip_lines, copy_lines, setting_lines
 from reproduce.cli.progress import progress_bar
 from reproduce.cli.study_options import TUNE, StudyOptions
 from reproduce.data.group_hints import GroupHint, group_hint
@@ -70,7 +70,8 @@ def prepare_own(asked: StudyOptions, chosen: ChosenPreset, plan: Planner) -> Pre
     preset = apply_changes(fitted, chosen.changes)
     capped = is_capped(facts.seconds, wanted) and preset.front_end.seconds == fitted.front_end.seconds
     experiments = normalised(asked, plan(preset, clips.usable), clips.usable)
-    lines = [*clip_lines(clips), *setting_lines(clips, preset, experiments, asked.study, capped=capped)]
+    settings = setting_lines(clips, preset, experiments, asked.study, capped=capped)
+    lines = [*clip_lines(clips), *copy_lines(clips, experiments), *settings]
     return Prepared(index=index, usable=clips.usable, preset=preset, experiments=experiments, lines=lines)
 
 

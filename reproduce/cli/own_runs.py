@@ -12,7 +12,7 @@ from reproduce.cli.command import PROGRAM, Command
 from reproduce.cli.progress import log, print_result, print_table
 from reproduce.errors import InputError
 from reproduce.metrics.headline import HEADLINES
-from reproduce.records.naming import OWN_RECORDS_DIR, find_runs, scored_runs, short_name
+from reproduce.records.naming import OWN_RECORDS_DIR, find_runs, require_folder, scored_runs, short_name
 from reproduce.records.runs import ScoredRun, SearchRun, TrainedRun
 from reproduce.records.store import load_records, remove_records
 from reproduce.tables.base import MEASURED, Column, Row, Table, measured, text_cell
@@ -95,6 +95,7 @@ def run_rm(options: argparse.Namespace) -> int:
 
 def _chosen(options: argparse.Namespace) -> list[ScoredRun]:
     """The runs of the name, or all without one."""
+    require_folder(options.records)
     runs = scored_runs(load_records(options.records))
     return find_runs(runs, options.name, options.records) if options.name else runs
 

@@ -75,7 +75,6 @@ def clip_lines(clips: SurveyedClips) -> list[str]:
         _line("channels", _counted(survey.channels[survey.usable], _channels)),
         _line("groups", _groups(index)),
         _line("splits", _splits(index)),
-        *_copy_lines(clips),
         *_problem_lines(index),
         *_hint_lines(clips),
     ]
@@ -126,19 +125,22 @@ def _splits(index: ClipIndex) -> str:
     return f"{kind}: {', '.join(f'{name} {counts[name]:,}' for name in names)}"
 
 
-def _copy_lines(clips: SurveyedClips) -> list[str]:
-    """Sounds that are trained on and tested."""
-    listed, first = clips.listed, clips.survey.copies()
-    copies = [int(i) for i in np.flatnonzero(first >= 0) if listed.splits[int(i)] != listed.splits[int(first[i])]]
-    if not copies:
+def copy_lines(clips: SurveyedClips, experiments: Sequence[Experiment]) -> list[str]:
+    """Sounds that a run trains on and is tested on."""
+    content, clip_splits = clips.survey.content, np.array(clips.listed.splits.tolist())
+    leaked = np.zeros(len(content), bool)
+    for train, test in {(e.train_splits, e.test_splits) for e in experiments}:
+        parts = [np.isin(clip_splits, splits) & (content != 0) for splits in (train, test)]
+        both = np.intersect1d(*(content[part] for part in parts))
+        leaked |= np.isin(content, both) & (parts[0] | parts[1])
+    if not leaked.any():
         return []
-    i = copies[0]
-    pair = " and ".join(f"{listed.clip_ids[j]} ({listed.splits[j]})" for j in (int(first[i]), i))
-    kind = "fold" if is_fold(str(listed.splits[i])) else "split"
-    of = "sounds exactly like a clip" if len(copies) == 1 else "sound exactly like clips"
+    first = int(np.flatnonzero(leaked)[0])
+    others = np.flatnonzero(leaked & (content == content[first]) & (clip_splits != clip_splits[first]))
+    pair = " and ".join(f"{clips.listed.clip_ids[i]} ({clip_splits[i]})" for i in (first, int(others[0])))
     return [
-        _line("copies", f"{counted(len(copies), 'clip')} {of} of another {kind}, such as {pair}: the scores are"),
-        _line("", "too high; remove the copies, which `data audit` lists, or give them one `group` in a CSV"),
+        _line("copies", f"{leaked.sum():,} clips are the same sounds in training and in test, such as {pair}:"),
+        _line("", "the scores are too high; remove the copies, which `data audit` lists"),
     ]
 
 

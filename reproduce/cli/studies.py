@@ -44,7 +44,6 @@ from reproduce.experiments.experiment import Experiment
 from reproduce.experiments.families import family
 from reproduce.experiments.preset_files import ChosenPreset, apply_changes, choose_preset
 from reproduce.experiments.presets import ComparisonPreset, fit_front_end
-from reproduce.experiments.recipe import SCRATCH
 from reproduce.figures.data_efficiency import write_data_efficiency_figure
 from reproduce.paper import load_paper
 from reproduce.records.records import Records
@@ -128,8 +127,8 @@ def _run_own(asked: StudyOptions, prepared: Prepared, weights: Path | None) -> i
         return _print_study(asked, match_recorded(prepared.experiments, prepared.usable, stored))
     lines = [*prepared.lines, *_time_lines(asked, prepared.experiments, prepared.usable)]
     if asked.dry_run:
-        _check_weights(prepared.experiments, prepared.usable, weights)
         print_result("\n".join(lines) + "\n")
+        _check_weights(prepared.experiments, prepared.usable, weights)
         return 0
     for line in lines:
         log(line)
@@ -183,7 +182,6 @@ def _describe_registered(
     if asked.study == TUNE:
         index = with_validation(index, asked.fold)
     experiments = normalised(asked, plan(preset, index), index, None if shards is None else shards.waveforms)
-    _check_weights(experiments, index, weights)
     splits = ", ".join(f"{split} {count:,}" for split, count in sorted(index.listed.items()))
     spec, recipe = preset.front_end, preset.recipe
     *some, most = sorted({experiment.recipe.epochs for experiment in experiments})
@@ -195,17 +193,19 @@ def _describe_registered(
         *_time_lines(asked, experiments, index),
     ]
     print_result("\n".join(lines) + "\n")
+    _check_weights(experiments, index, weights)
     return 0
 
 
 def _check_weights(experiments: Sequence[Experiment], index: ClipIndex, weights: Path | None) -> None:
-    """Load the weights into every model once; InputError where one does not take them."""
+    """Load the file of `--weights` into a model of every kind; InputError where one does not take it."""
+    if weights is None:  # a dry run downloads nothing
+        return
     from reproduce.training.model_building import build_model  # late: it imports torch
 
-    for experiment in {experiment.model: experiment for experiment in experiments}.values():
-        if experiment.weights != SCRATCH:
-            for remark in build_model(experiment, index, weights).remarks:
-                log(f"{experiment.model}: {remark}")
+    for experiment in {(e.model, repr(e.model_config)): e for e in experiments}.values():
+        for remark in build_model(experiment, index, weights).remarks:
+            log(f"{experiment.model}: {remark}")
 
 
 def _time_lines(asked: StudyOptions, experiments: Sequence[Experiment], index: ClipIndex) -> list[str]:

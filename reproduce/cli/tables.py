@@ -9,10 +9,9 @@ from pathlib import Path
 from reproduce.cli.costs import CostBook
 from reproduce.cli.progress import print_table
 from reproduce.efficiency.cost_identity import cost_experiment
-from reproduce.errors import InputError
 from reproduce.paper import load_paper
 from reproduce.records.measured_runs import CostRun
-from reproduce.records.naming import OWN_RECORDS_DIR, matching_runs, scored_runs
+from reproduce.records.naming import OWN_RECORDS_DIR, matching_runs, require_folder, scored_runs
 from reproduce.records.records import Records
 from reproduce.records.store import default_records, load_records
 from reproduce.tables import CostRequest, Table, TableInputs, build, table_specs
@@ -20,12 +19,6 @@ from reproduce.tables.costs import cost_table
 
 # Tables whose costs are stored: the report reads only records.
 STORED_COSTS = ("costs", "ablations")
-
-
-def require_folder(records: Path) -> None:
-    """Raise InputError unless the folder is there, or is the default of commands: a table of no record says so."""
-    if not records.is_dir() and records != default_records():
-        raise InputError(f"--records {records}: no such folder: runs on your own clips are in {OWN_RECORDS_DIR}")
 
 
 def run_table(options: argparse.Namespace) -> int:

@@ -13,7 +13,7 @@ from pathlib import Path
 from reproduce.cli.options import TrainingOptions, parse_overrides
 from reproduce.cli.progress import counting_bar, is_distributed, is_main, log, print_result, print_table
 from reproduce.cli.session import StoreRequest, fit_splits, make_execution, open_store, train_missing
-from reproduce.cli.tables import STORED_COSTS, require_folder, table_inputs
+from reproduce.cli.tables import STORED_COSTS, table_inputs
 from reproduce.datasets import parse_locations, read_variant
 from reproduce.efficiency.clip_counts import located_counts
 from reproduce.efficiency.plan import ClipCounts, Memory
@@ -26,6 +26,7 @@ from reproduce.figures.figure2 import write_figure2
 from reproduce.figures.scaling import write_scaling_figure
 from reproduce.records.contests import scaling_runs
 from reproduce.records.measured_runs import ScalingRun
+from reproduce.records.naming import require_folder
 from reproduce.records.store import load_records
 from reproduce.tables import build, table_specs
 from reproduce.tables.plan import plan_table

@@ -20,7 +20,7 @@ from reproduce.audio.errors import AudioError, AudioWarning
 from reproduce.audio.packs import SEPARATOR, is_packed
 from reproduce.audio.waveforms import SHORT_SECONDS, SILENCE, to_mono
 from reproduce.data.clip_problems import clip_warnings, unusable_clip
-from reproduce.data.same_sound import SoundHash, first_copies
+from reproduce.data.same_sound import SoundHash
 from reproduce.datasets.index import Clip, ClipIndex, Problem
 from reproduce.errors import InputError
 from reproduce.files import read_arrays, write_arrays
@@ -53,10 +53,6 @@ class Survey:
     def usable(self) -> np.ndarray:
         """(n,) bool: which clips decode."""
         return self.channels > 0
-
-    def copies(self) -> np.ndarray:
-        """See `first_copies`, (n,) int64."""
-        return first_copies(self.content, self.content != 0)
 
 
 @dataclass(frozen=True)

@@ -38,8 +38,15 @@ def open_model(source: str, device: str, function: str | None = None) -> Trained
     """
     if source == AST_AUDIOSET:
         return load_trained_model(PUBLISHED, device)
+    try:
+        return _open(source, device, function)
+    except InputError as error:
+        run = "" if source in NAMES or Path(source).is_file() else _run_of(source)
+        raise InputError(run or str(error)) from None
+
+
+def _open(source: str, device: str, function: str | None) -> TrainedModel:
     path = Path(source)
-    _check_not_a_run(source)
     try:
         if _is_repository(source):
             path = _download(source)
@@ -54,16 +61,22 @@ def open_model(source: str, device: str, function: str | None = None) -> Trained
     return load_trained_model(str(path / WEIGHTS_FILE), device, function)
 
 
-def _check_not_a_run(source: str) -> None:
-    """Raise InputError with the paths of the weights if a source is no path but the key or the name of a run."""
+def _run_of(source: str) -> str:
+    """What to pass where a source that cannot be loaded is the key or the name of a run; "" for no run."""
     folder = OWN_RECORDS_DIR.parent
-    if not source or source in NAMES or Path(source).is_file() or (Path(source) / WEIGHTS_FILE).is_file():
-        return
-    runs = matching_runs(scored_runs(load_records(OWN_RECORDS_DIR)), source.removeprefix(f"{folder}/") or source)
+    path = Path(source)
+    text = path.name if path.parent.resolve() == folder.resolve() else source
+    try:
+        runs = matching_runs(scored_runs(load_records(OWN_RECORDS_DIR)), text) if text else []
+    except InputError:  # the user asked for no record
+        return ""
+    if not runs:
+        return ""
     found = [path for run in runs for path in sorted(folder.glob(f"{run.key}*.safetensors"))]
-    if found:
-        named = ", ".join(map(str, found[:RUNS_NAMED])) + (", ..." if len(found) > RUNS_NAMED else "")
-        raise InputError(f"--model {source}: a run, not its weights: pass {named}")
+    if not found:
+        return f"--model {source}: a run whose weights are no longer in {folder}: train it again (--run all)"
+    named = ", ".join(map(str, found[:RUNS_NAMED])) + (", ..." if len(found) > RUNS_NAMED else "")
+    return f"--model {source}: a run, not its weights: pass {named}"
 
 
 def _is_repository(source: str) -> bool:

@@ -12,9 +12,16 @@ from pathlib import Path
 from reproduce.errors import InputError
 from reproduce.records.records import Records
 from reproduce.records.runs import BaselineRun, ScoredRun, SearchRun, TrainedRun
+from reproduce.records.store import default_records
 
 OWN_RECORDS_DIR = Path("runs/records")  # of runs on a user's own clips
 NAMES_SHOWN = 20
+
+
+def require_folder(records: Path) -> None:
+    """Raise InputError unless the folder is there, or is a default of commands: a table of no record says so."""
+    if not records.is_dir() and records not in (default_records(), OWN_RECORDS_DIR):
+        raise InputError(f"{records}: no such folder of records: runs on your own clips are in {OWN_RECORDS_DIR}")
 
 
 def scored_runs(records: Records) -> list[ScoredRun]:

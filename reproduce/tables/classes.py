@@ -10,7 +10,7 @@ import numpy as np
 from reproduce.datasets.index import DEFAULT_HEAD
 from reproduce.metrics.bootstrap import RESAMPLES
 from reproduce.metrics.calibration import balanced_accuracy
-from reproduce.metrics.paired import FLIPS, clustered_difference, sign_flip_p
+from reproduce.metrics.paired import FLIPS, TOLERANCE, clustered_difference, sign_flip_p
 from reproduce.records.runs import TrainedRun
 from reproduce.tables.base import CLIPS, POINTS, Cell, Column, Row, Table, TableInputs, measured, register_table
 from reproduce.tables.calibration import block_title, comparison_blocks
@@ -71,7 +71,8 @@ def class_scores(pooled: Mapping[str, PooledClips], names: Sequence[str]) -> lis
             paired = correct[other] - correct[first], clips.units[own]
             difference = clustered_difference(*paired)
             low, high = difference.ci
-            gains[other] = (difference.value, (low, high) if low < high else None, sign_flip_p(*paired))
+            interval = (low, high) if high - low > 100.0 * TOLERANCE else None
+            gains[other] = (difference.value, interval, sign_flip_p(*paired))
         values = {model: 100.0 * float(shares.mean()) for model, shares in correct.items()}
         units = len(np.unique(clips.units[own]))
         scored.append(ClassScores(name=names[number], clips=int(own.sum()), units=units, values=values, gains=gains))
