@@ -171,6 +171,14 @@ def test_a_name_on_the_hub_that_cannot_be_had_is_one_line(monkeypatch: pytest.Mo
             load_classifier(name)
 
 
+def test_a_folder_that_hides_our_models_is_named(tmp_path: Path) -> None:
+    (tmp_path / "models").mkdir()
+    (tmp_path / "models/__init__.py").touch()
+    code = "from reproduce import load_classifier"
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True)
+    assert f"ImportError: {tmp_path}/models: hides this project's package 'models'" in done.stderr
+
+
 def test_importing_the_package_imports_nothing_heavy() -> None:
     code = "import sys, reproduce; assert not {'torch', 'pandas'} & set(sys.modules); reproduce.load_frame"
     subprocess.run([sys.executable, "-c", code], check=True)

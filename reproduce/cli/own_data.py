@@ -11,13 +11,13 @@ from pathlib import Path
 
 import numpy as np
 
-from reproduce.cli.own_text import SurveyedClips, clip_lines, copy_lines, setting_lines
+from reproduce.cli.own_text import SurveyedClips, clip_lines, setting_lines
 from reproduce.cli.progress import progress_bar
 from reproduce.cli.study_options import TUNE, StudyOptions
 from reproduce.data.group_hints import GroupHint, group_hint
 from reproduce.data.survey import survey_clips, usable_clips
 from reproduce.data.waveform_store import Waveforms
-from reproduce.datasets import ClipIndex, dataset_spec, read_variant
+from reproduce.datasets import ClipIndex, Problem, dataset_spec, read_variant
 from reproduce.datasets.holdout import hold_out
 from reproduce.datasets.readers.scan import split_suffix
 from reproduce.datasets.splits import plan_splits
@@ -70,8 +70,10 @@ def prepare_own(asked: StudyOptions, chosen: ChosenPreset, plan: Planner) -> Pre
     preset = apply_changes(fitted, chosen.changes)
     capped = is_capped(facts.seconds, wanted) and preset.front_end.seconds == fitted.front_end.seconds
     experiments = normalised(asked, plan(preset, clips.usable), clips.usable)
-    settings = setting_lines(clips, preset, experiments, asked.study, capped=capped)
-    lines = [*clip_lines(clips), *copy_lines(clips, experiments), *settings]
+    if copies := _copies(clips, experiments):
+        index = replace(index, problems=(*index.problems, copies))
+        clips = replace(clips, usable=replace(clips.usable, problems=(*clips.usable.problems, copies)))
+    lines = [*clip_lines(clips), *setting_lines(clips, preset, experiments, asked.study, capped=capped)]
     return Prepared(index=index, usable=clips.usable, preset=preset, experiments=experiments, lines=lines)
 
 
@@ -120,6 +122,26 @@ def _survey(asked: StudyOptions, index: ClipIndex) -> SurveyedClips:
     usable = usable_clips(index, survey)
     _check_classes(usable)
     return SurveyedClips(name=asked.name, listed=index, usable=usable, survey=survey, hint=_hint(usable))
+
+
+def _copies(clips: SurveyedClips, experiments: Sequence[Experiment]) -> Problem | None:
+    """The warning about sounds that a run trains on and is tested on, which tables and records keep; None without."""
+    content, clip_splits = clips.survey.content, np.array(clips.listed.splits.tolist())
+    leaked = np.zeros(len(content), bool)
+    for train, test in {(e.train_splits, e.test_splits) for e in experiments}:
+        parts = [np.isin(clip_splits, splits) & (content != 0) for splits in (train, test)]
+        both = np.intersect1d(*(content[part] for part in parts))
+        leaked |= np.isin(content, both) & (parts[0] | parts[1])
+    if not leaked.any():
+        return None
+    first = int(np.flatnonzero(leaked)[0])
+    others = np.flatnonzero(leaked & (content == content[first]) & (clip_splits != clip_splits[first]))
+    pair = " and ".join(f"{clips.listed.clip_ids[i]} ({clip_splits[i]})" for i in (first, int(others[0])))
+    message = (
+        f"{leaked.sum():,} clips are the same sounds in training and in test, such as {pair}: the scores are too high; "
+        "remove the copies, which `data audit` lists"
+    )
+    return Problem("", "copies", message, fatal=False)
 
 
 def _check_classes(usable: ClipIndex) -> None:

@@ -49,9 +49,8 @@ def _add_folders(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--records",
         type=Path,
-        default=OWN_RECORDS_DIR,
         metavar="DIR",
-        help=f"folder of stored measurements {o.DEFAULT}",
+        help="folder of stored measurements (default: RUNS/records)",
     )
     parser.add_argument("--runs", type=Path, default=Path("runs"), metavar="DIR", help=f"folder of weights {o.DEFAULT}")
 
@@ -64,8 +63,8 @@ def run_list(options: argparse.Namespace) -> int:
     # A search and a training of the same settings share a key, weights and predictions: one row.
     once = {run.key: run for run in sorted(runs, key=lambda run: (short_name(run), run.created))}
     rows = tuple(_row(run, " and ".join(kinds[key])) for key, run in once.items())
-    missing = () if rows else (f"no run is recorded under {options.records}",)
-    print_table(Table("runs", f"Runs recorded under {options.records}", COLUMNS, rows, notes=missing), options.format)
+    missing = () if rows else (f"no run is recorded under {_records(options)}",)
+    print_table(Table("runs", f"Runs recorded under {_records(options)}", COLUMNS, rows, notes=missing), options.format)
     return 0
 
 
@@ -83,7 +82,7 @@ def run_rm(options: argparse.Namespace) -> int:
         for run in runs:
             log(f"would remove {short_name(run)} ({run.key})")
         raise InputError(f"{counted(len(runs), 'run')} not removed: add --yes")
-    removed = remove_records(options.records, {run.key for run in runs})
+    removed = remove_records(_records(options), {run.key for run in runs})
     for run in runs:
         for weights in _weights(run, options.runs):
             weights.unlink(missing_ok=True)
@@ -93,11 +92,18 @@ def run_rm(options: argparse.Namespace) -> int:
     return 0
 
 
+def _records(options: argparse.Namespace) -> Path:
+    """The folder of `--records`, by default that of `--runs`."""
+    folder: Path = options.records or options.runs / OWN_RECORDS_DIR.name
+    return folder
+
+
 def _chosen(options: argparse.Namespace) -> list[ScoredRun]:
     """The runs of the name, or all without one."""
-    require_folder(options.records)
-    runs = scored_runs(load_records(options.records))
-    return find_runs(runs, options.name, options.records) if options.name else runs
+    folder = _records(options)
+    require_folder(folder)
+    runs = scored_runs(load_records(folder))
+    return find_runs(runs, options.name, folder) if options.name else runs
 
 
 def _row(run: ScoredRun, kind: str) -> Row:
@@ -140,7 +146,7 @@ def _described(run: ScoredRun, options: argparse.Namespace) -> list[str]:
         lines += [f"  val       {' '.join(curve)} (% by epoch)"] if curve else []
     lines += [f"  weights   {path}" for path in _weights(run, options.runs)]
     if run.predictions:
-        lines.append(f"  clip by clip  {options.records / run.predictions}")
+        lines.append(f"  clip by clip  {_records(options) / run.predictions}")
     return lines
 
 

@@ -125,25 +125,6 @@ def _splits(index: ClipIndex) -> str:
     return f"{kind}: {', '.join(f'{name} {counts[name]:,}' for name in names)}"
 
 
-def copy_lines(clips: SurveyedClips, experiments: Sequence[Experiment]) -> list[str]:
-    """Sounds that a run trains on and is tested on."""
-    content, clip_splits = clips.survey.content, np.array(clips.listed.splits.tolist())
-    leaked = np.zeros(len(content), bool)
-    for train, test in {(e.train_splits, e.test_splits) for e in experiments}:
-        parts = [np.isin(clip_splits, splits) & (content != 0) for splits in (train, test)]
-        both = np.intersect1d(*(content[part] for part in parts))
-        leaked |= np.isin(content, both) & (parts[0] | parts[1])
-    if not leaked.any():
-        return []
-    first = int(np.flatnonzero(leaked)[0])
-    others = np.flatnonzero(leaked & (content == content[first]) & (clip_splits != clip_splits[first]))
-    pair = " and ".join(f"{clips.listed.clip_ids[i]} ({clip_splits[i]})" for i in (first, int(others[0])))
-    return [
-        _line("copies", f"{leaked.sum():,} clips are the same sounds in training and in test, such as {pair}:"),
-        _line("", "the scores are too high; remove the copies, which `data audit` lists"),
-    ]
-
-
 def _problem_lines(index: ClipIndex) -> list[str]:
     fatal = [problem for problem in index.problems if problem.fatal]
     warned = [problem for problem in index.problems if not problem.fatal]

@@ -76,6 +76,8 @@ def run_study(options: argparse.Namespace) -> int:
 
     if asked.is_own and not is_sharded(asked.path):
         return _run_own(asked, prepare_own(asked, chosen, plan), weights)
+    if asked.is_own:
+        log("shards: the settings are the preset's, not fitted to the clips: --seconds and --set change them")
     preset = _registered_preset(asked, chosen)
     check_input_size(preset, asked.models, asked.training.run)
     request = _request(asked, preset)

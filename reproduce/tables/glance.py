@@ -29,16 +29,23 @@ METRICS = ("top1", "top5", "verb_top1", "noun_top1", "action_top1", "map", "mauc
 
 
 def baselines_of(records: Records, group: Sequence[TrainedRun]) -> list[BaselineRun]:
-    """The newest baseline on the very clips of each fold of a group, by fold; empty where a fold has none."""
+    """The baseline on the very clips of each fold of a group, by fold; empty where a fold has none.
+
+    Of several that of the same class weights and seconds of sound as the runs, and of those the newest.
+    """
     wanted = {(run.data_key, run.test_splits): run for run in group}
-    newest: dict[tuple[str, ...], BaselineRun] = {}
+    chosen: dict[tuple[str, ...], tuple[bool, bool, str, BaselineRun]] = {}
     for run in records.newest(BaselineRun):
         same = wanted.get((run.data_key, run.test_splits))
         if same is None or (same.content and run.content and same.content != run.content):
             continue
-        if run.test_splits not in newest or run.created >= newest[run.test_splits].created:
-            newest[run.test_splits] = run
-    return [newest[splits] for splits in sorted(newest)] if {*newest} == {run.test_splits for run in group} else []
+        settings = run.record.experiment
+        balanced = bool(settings.get("balanced")) == (same.recipe.sampler == "balanced")
+        rank = (balanced, settings.get("seconds") == round(same.front_end.seconds, 3), run.created, run)
+        if run.test_splits not in chosen or rank[:3] >= chosen[run.test_splits][:3]:
+            chosen[run.test_splits] = rank
+    complete = {*chosen} == {run.test_splits for run in group}
+    return [chosen[splits][3] for splits in sorted(chosen)] if complete else []
 
 
 def baseline_score(baselines: Sequence[BaselineRun], metric: str) -> float:
