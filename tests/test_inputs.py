@@ -77,6 +77,9 @@ def test_training_uses_or_names_every_file(folder: Path, layout: str, tmp_path: 
     assert {run.model for run in runs} >= {"ast_debug", "mast_debug"}
     for run in runs:
         problems = run.record.dataset["problems"]
+        (of_list,) = (p for p in problems if not p["clip_id"])
+        assert of_list["reason"] == "copies"  # some files hold the same sound
+        problems.remove(of_list)
         assert {Path(p["clip_id"]).name: p["reason"] for p in problems if p["fatal"]} == REFUSED
         assert {Path(p["clip_id"]).name: p["reason"] for p in problems if not p["fatal"]} == WARNINGS
         assert (run.kept, run.listed) == (len(SECONDS), len(ANSWERS))

@@ -416,6 +416,7 @@ def test_two_folders_give_the_ratio_of_every_candidate_that_both_have(
 
 def test_folders_that_share_no_candidate_are_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     append_record(tmp_path / "here", make_contest()[0])
+    (tmp_path / "there").mkdir()
     options = ["speed", "--records", str(tmp_path / "here"), "--against", str(tmp_path / "there")]
     assert main(options) == 2
     assert f"error: --against {tmp_path}/there: no speed record" in capsys.readouterr().err
