@@ -25,6 +25,7 @@ from reproduce.records.records import Records
 from reproduce.records.runs import BaselineRun, TrainedRun
 from reproduce.records.store import RECORDS_DIR, append_record, load_records, remove_records
 from reproduce.tables import TableInputs
+from reproduce.tables.glance import baselines_of
 from reproduce.training.baseline_features import FRONT_END, STATISTICS, log_mel_statistics
 from reproduce.training.logistic import TrainingRows, fit_and_score
 
@@ -139,6 +140,22 @@ def test_a_second_call_fits_and_trains_nothing(trained: Path, capsys: pytest.Cap
     notes = "\n".join(table["notes"])
     assert "mast_debug - logistic regression = " in notes
     assert "Recall of ast_debug: lowest " in notes
+
+
+def test_a_table_keeps_the_baseline_of_its_settings_when_another_is_newer(trained: Path) -> None:
+    records = load_records(trained / "records")
+    baselines, runs = records.of_kind(BaselineRun), records.of_kind(TrainedRun)
+    newer = [
+        replace(
+            run,
+            key=f"other{number}",
+            created="2999-01-01T00:00:00+00:00",
+            record=replace(run.record, experiment={**run.record.experiment, "balanced": True}),
+        )
+        for number, run in enumerate(baselines)
+    ]
+    both = Records((*records, *newer))
+    assert [run.key for run in baselines_of(both, runs)] == [run.key for run in baselines]
 
 
 def test_without_a_baseline_the_table_is_as_before(trained: Path, capsys: pytest.CaptureFixture[str]) -> None:

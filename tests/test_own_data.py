@@ -527,6 +527,11 @@ def test_a_run_that_was_searched_and_trained_is_listed_once_with_both_kinds(
     assert sorted(map(str, (rows[key]["text"] for key in rows))) == ["baseline", "search", "train and search"]
     assert rows[trained.key]["text"] == "train and search"
     assert train("compare", trained.key, trained.key) == 0  # the key names one run
+    Path("runs").rename("elsewhere")
+    assert train("runs", "show", trained.key, "--runs", "elsewhere") == 0
+    assert f"elsewhere/{trained.key}.safetensors" in capsys.readouterr().out
+    assert train("runs", "list", "--runs", "runs2") == 2
+    assert "runs2/records: no such folder of records" in capsys.readouterr().err
 
 
 def test_a_search_on_clips_of_several_labels_ranks_the_rates_by_map(
