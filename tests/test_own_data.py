@@ -396,6 +396,17 @@ def test_sounds_that_are_in_training_and_test_are_told(tmp_path: Path, capsys: p
     assert "test/dog/copy.wav (test)" in told and "train/dog/1.wav (train)" in told.replace("again", "1")
 
 
+def test_classes_that_are_tested_untrained_are_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for split, name, hz in (("train", "dog", 300.0), ("train", "rain", 2000.0), ("test", "dog", 310.0)):
+        write(tmp_path / f"data/{split}/{name}/0.wav", hz, 0.3)
+    command = ("train", "folder", tmp_path / "data", "--preset", "debug", "--dry-run")
+    assert train(*command) == 0
+    assert "untrained-classes" not in capsys.readouterr().out
+    write(tmp_path / "data/test/saw/0.wav", 900.0, 0.3)
+    assert train(*command) == 0
+    assert "a run has test clips but no training clip of saw: it cannot name them" in capsys.readouterr().out
+
+
 def test_sounds_that_several_folds_share_are_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for number in range(10):
         for name, hz in (("dog", 300.0), ("rain", 2000.0)):

@@ -27,6 +27,7 @@ from reproduce.experiments.own_settings import Asked, OwnClips, fit_preset, is_c
 from reproduce.experiments.preset_files import ChosenPreset, apply_changes
 from reproduce.experiments.presets import ComparisonPreset
 
+CLASSES_NAMED = 5
 Planner = Callable[[ComparisonPreset, ClipIndex], list[Experiment]]
 
 
@@ -70,9 +71,9 @@ def prepare_own(asked: StudyOptions, chosen: ChosenPreset, plan: Planner) -> Pre
     preset = apply_changes(fitted, chosen.changes)
     capped = is_capped(facts.seconds, wanted) and preset.front_end.seconds == fitted.front_end.seconds
     experiments = normalised(asked, plan(preset, clips.usable), clips.usable)
-    if copies := _copies(clips, experiments):
-        index = replace(index, problems=(*index.problems, copies))
-        clips = replace(clips, usable=replace(clips.usable, problems=(*clips.usable.problems, copies)))
+    found = [warning for warning in (_copies(clips, experiments), _untrained(clips.usable, experiments)) if warning]
+    index = replace(index, problems=(*index.problems, *found))
+    clips = replace(clips, usable=replace(clips.usable, problems=(*clips.usable.problems, *found)))
     lines = [*clip_lines(clips), *setting_lines(clips, preset, experiments, asked.study, capped=capped)]
     return Prepared(index=index, usable=clips.usable, preset=preset, experiments=experiments, lines=lines)
 
@@ -142,6 +143,21 @@ def _copies(clips: SurveyedClips, experiments: Sequence[Experiment]) -> Problem 
         "remove the copies, which `data audit` lists"
     )
     return Problem("", "copies", message, fatal=False)
+
+
+def _untrained(usable: ClipIndex, experiments: Sequence[Experiment]) -> Problem | None:
+    """The warning about classes that a run is tested on without a training clip; None without."""
+    names = set()
+    for train, test in {(e.train_splits, e.test_splits) for e in experiments}:
+        tested, trained = usable.where_split(*test), usable.where_split(*train)
+        for head, classes in usable.classes.items():
+            untrained = np.setdiff1d(tested.labels[head].values, trained.labels[head].values)
+            names |= {classes[int(number)] for number in untrained}
+    if not names:
+        return None
+    some = ", ".join(sorted(names)[:CLASSES_NAMED]) + (", ..." if len(names) > CLASSES_NAMED else "")
+    message = f"a run has test clips but no training clip of {some}: it cannot name them; add clips, or leave them out"
+    return Problem("", "untrained-classes", message, fatal=False)
 
 
 def _check_classes(usable: ClipIndex) -> None:
