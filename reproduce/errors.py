@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import unicodedata
+from collections.abc import Sequence
 
 MESSAGE_LIMIT = 2000  # characters; a field of a damaged list can be 1 MB long
 _BIDI_CONTROLS = frozenset("\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
@@ -17,6 +18,11 @@ class InputError(Exception):
 
     def __str__(self) -> str:
         return displayable(super().__str__())
+
+
+def first_of(names: Sequence[object], most: int) -> str:
+    """Join the first `most` names by commas; "..." stands for the others."""
+    return ", ".join([*map(str, names[:most]), *(["..."] if len(names) > most else [])])
 
 
 def displayable(text: str, limit: int = MESSAGE_LIMIT) -> str:

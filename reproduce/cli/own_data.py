@@ -5,7 +5,7 @@ Functions that measure log-mels import torch themselves.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -21,13 +21,14 @@ from reproduce.datasets import ClipIndex, Problem, dataset_spec, read_variant
 from reproduce.datasets.holdout import hold_out
 from reproduce.datasets.readers.scan import split_suffix
 from reproduce.datasets.splits import plan_splits
-from reproduce.errors import InputError
+from reproduce.errors import InputError, first_of
 from reproduce.experiments.experiment import MEASURED, Experiment
 from reproduce.experiments.own_settings import Asked, OwnClips, fit_preset, is_capped
 from reproduce.experiments.preset_files import ChosenPreset, apply_changes
 from reproduce.experiments.presets import ComparisonPreset
 
 CLASSES_NAMED = 5
+SplitPair = tuple[tuple[str, ...], tuple[str, ...]]  # of the training and of the test clips of a run
 Planner = Callable[[ComparisonPreset, ClipIndex], list[Experiment]]
 
 
@@ -71,7 +72,8 @@ def prepare_own(asked: StudyOptions, chosen: ChosenPreset, plan: Planner) -> Pre
     preset = apply_changes(fitted, chosen.changes)
     capped = is_capped(facts.seconds, wanted) and preset.front_end.seconds == fitted.front_end.seconds
     experiments = normalised(asked, plan(preset, clips.usable), clips.usable)
-    found = [warning for warning in (_copies(clips, experiments), _untrained(clips.usable, experiments)) if warning]
+    pairs = {(experiment.train_splits, experiment.test_splits) for experiment in experiments}
+    found = [warning for warning in (_copies(clips, pairs), _untrained(clips.usable, pairs)) if warning]
     index = replace(index, problems=(*index.problems, *found))
     clips = replace(clips, usable=replace(clips.usable, problems=(*clips.usable.problems, *found)))
     lines = [*clip_lines(clips), *setting_lines(clips, preset, experiments, asked.study, capped=capped)]
@@ -125,11 +127,11 @@ def _survey(asked: StudyOptions, index: ClipIndex) -> SurveyedClips:
     return SurveyedClips(name=asked.name, listed=index, usable=usable, survey=survey, hint=_hint(usable))
 
 
-def _copies(clips: SurveyedClips, experiments: Sequence[Experiment]) -> Problem | None:
+def _copies(clips: SurveyedClips, pairs: Iterable[SplitPair]) -> Problem | None:
     """The warning about sounds that a run trains on and is tested on, which tables and records keep; None without."""
     content, clip_splits = clips.survey.content, np.array(clips.listed.splits.tolist())
     leaked = np.zeros(len(content), bool)
-    for train, test in {(e.train_splits, e.test_splits) for e in experiments}:
+    for train, test in pairs:
         parts = [np.isin(clip_splits, splits) & (content != 0) for splits in (train, test)]
         both = np.intersect1d(*(content[part] for part in parts))
         leaked |= np.isin(content, both) & (parts[0] | parts[1])
@@ -145,18 +147,20 @@ def _copies(clips: SurveyedClips, experiments: Sequence[Experiment]) -> Problem 
     return Problem("", "copies", message, fatal=False)
 
 
-def _untrained(usable: ClipIndex, experiments: Sequence[Experiment]) -> Problem | None:
+def _untrained(usable: ClipIndex, pairs: Iterable[SplitPair]) -> Problem | None:
     """The warning about classes that a run is tested on without a training clip; None without."""
     names = set()
-    for train, test in {(e.train_splits, e.test_splits) for e in experiments}:
+    for train, test in pairs:
         tested, trained = usable.where_split(*test), usable.where_split(*train)
         for head, classes in usable.classes.items():
             untrained = np.setdiff1d(tested.labels[head].values, trained.labels[head].values)
             names |= {classes[int(number)] for number in untrained}
     if not names:
         return None
-    some = ", ".join(sorted(names)[:CLASSES_NAMED]) + (", ..." if len(names) > CLASSES_NAMED else "")
-    message = f"a run has test clips but no training clip of {some}: it cannot name them; add clips, or leave them out"
+    message = (
+        f"a run has test clips but no training clip of {first_of(sorted(names), CLASSES_NAMED)}: it cannot name them; "
+        "add clips, or leave them out"
+    )
     return Problem("", "untrained-classes", message, fatal=False)
 
 

@@ -63,8 +63,9 @@ def run_list(options: argparse.Namespace) -> int:
     # A search and a training of the same settings share a key, weights and predictions: one row.
     once = {run.key: run for run in sorted(runs, key=lambda run: (short_name(run), run.created))}
     rows = tuple(_row(run, " and ".join(kinds[key])) for key, run in once.items())
-    missing = () if rows else (f"no run is recorded under {_records(options)}",)
-    print_table(Table("runs", f"Runs recorded under {_records(options)}", COLUMNS, rows, notes=missing), options.format)
+    folder = _records(options)
+    missing = () if rows else (f"no run is recorded under {folder}",)
+    print_table(Table("runs", f"Runs recorded under {folder}", COLUMNS, rows, notes=missing), options.format)
     return 0
 
 

@@ -166,7 +166,7 @@ def _request(asked: StudyOptions, preset: ComparisonPreset, index: ClipIndex | N
         path=asked.path,
         variant=asked.variant,
         front_end=preset.front_end,
-        whole=preset.recipe.crop == "random" or preset.recipe.test_crops > 1,
+        whole=preset.recipe.needs_whole_clips,
         follow_outside=asked.training.follow_outside,
         index=index,
     )

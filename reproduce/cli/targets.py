@@ -193,7 +193,7 @@ def _request(group: Sequence[Experiment], locations: Mapping[str, Path], trainin
         variant=first.variant or None,
         front_end=first.front_end,
         follow_outside=training.follow_outside,
-        whole=any(e.recipe.crop == "random" or e.recipe.test_crops > 1 for e in group),
+        whole=any(e.recipe.needs_whole_clips for e in group),
     )
 
 

@@ -10,7 +10,6 @@ import numpy as np
 
 from reproduce.audio.errors import WARNING_REASONS
 from reproduce.data.audit_examine import STATUSES, USABLE, has_status, has_warning
-from reproduce.data.same_sound import first_copies
 from reproduce.datasets import ClipIndex, dataset_spec
 from reproduce.datasets.standin_marker import standin_marker
 from reproduce.datasets.strings import Strings
@@ -165,8 +164,14 @@ def summarise(index: ClipIndex, examinations: np.ndarray) -> AuditReport:
 
 def duplicates(examinations: np.ndarray) -> np.ndarray:
     """The first clip in the index that decodes to the same samples, (n,) int64; -1 for a clip that is the first."""
-    audible = has_status(examinations, USABLE) & ~has_warning(examinations, *SILENT)
-    return first_copies(examinations["content"], audible)
+    original = np.full(len(examinations), -1, np.int64)
+    audible = np.flatnonzero(has_status(examinations, USABLE) & ~has_warning(examinations, *SILENT))
+    order = audible[np.argsort(examinations["content"][audible], kind="stable")]
+    content = examinations["content"][order]
+    begins = np.concatenate([[True], content[1:] != content[:-1]])[: len(order)]
+    first = order[begins][np.cumsum(begins) - 1]
+    original[order[~begins]] = first[~begins]
+    return original
 
 
 def _expected_seconds(index: ClipIndex) -> np.ndarray:

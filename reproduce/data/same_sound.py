@@ -1,4 +1,4 @@
-"""Which clips decode to the same sound: rate, channels and every sample are equal. No torch here."""
+"""A hash of decoded sound, equal where rate, channels and every sample are. No torch here."""
 
 from __future__ import annotations
 
@@ -25,19 +25,3 @@ class SoundHash:
     def value(self) -> int:
         """The hash of what was added so far."""
         return int.from_bytes(self._digest.digest(), "little")
-
-
-def first_copies(content: np.ndarray, compared: np.ndarray) -> np.ndarray:
-    """The first clip of the same sound, (n,) int64; -1 for a clip that is the first.
-
-    Args:
-        content: (n,) uint64, the clips' hashes.
-        compared: (n,) bool; silent clips would all be copies of one another.
-    """
-    first = np.full(len(content), -1, np.int64)
-    places = np.flatnonzero(compared)
-    order = places[np.argsort(content[places], kind="stable")]
-    begins = np.concatenate([[True], content[order][1:] != content[order][:-1]])[: len(order)]
-    originals = order[begins][np.cumsum(begins) - 1]
-    first[order[~begins]] = originals[~begins]
-    return first

@@ -12,7 +12,7 @@ from models.transformers_ast import CONFIG_FILE, WEIGHTS_FILE, from_transformers
 from models.weight_files import TORCH_SUFFIXES, CheckpointError
 from models.weight_formats import PublishedWeights
 from reproduce.audio.spec import AudioSpec
-from reproduce.errors import InputError
+from reproduce.errors import InputError, first_of
 from reproduce.evaluation.demo import NAMES
 from reproduce.evaluation.inference import PUBLISHED, TrainedModel, hub_remedy, load_trained_model
 from reproduce.records.naming import OWN_RECORDS_DIR, matching_runs, scored_runs
@@ -75,8 +75,7 @@ def _run_of(source: str) -> str:
     found = [path for run in runs for path in sorted(folder.glob(f"{run.key}*.safetensors"))]
     if not found:
         return f"--model {source}: a run whose weights are no longer in {folder}: train it again (--run all)"
-    named = ", ".join(map(str, found[:RUNS_NAMED])) + (", ..." if len(found) > RUNS_NAMED else "")
-    return f"--model {source}: a run, not its weights: pass {named}"
+    return f"--model {source}: a run, not its weights: pass {first_of(found, RUNS_NAMED)}"
 
 
 def _is_repository(source: str) -> bool:

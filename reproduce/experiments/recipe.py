@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, fields, is_dataclass
 from typing import Any, ClassVar
 
 SCRATCH = "scratch"
+WHOLE_S = 60.0  # of a whole clip, this much counts in a baseline
 CHOICES = {
     "optimizer": ("adamw", "adam", "sgd"),
     "schedule": ("cosine", "steps"),
@@ -107,6 +108,11 @@ class Recipe:
     test_crops: int = later(1)
     bce: str = later("mean")
 
+    @property
+    def needs_whole_clips(self) -> bool:
+        """Whether a longer clip is used beyond its first seconds: by random crops, or by several test crops."""
+        return self.crop == "random" or self.test_crops > 1
+
     def __post_init__(self) -> None:
         for name, known in CHOICES.items():
             if getattr(self, name) not in known:
@@ -121,3 +127,11 @@ class Recipe:
     def from_dict(cls, values: Mapping[str, Any]) -> Recipe:
         """Build a recipe from stored values: missing fields have their defaults, removed ones are ignored."""
         return cls(**{name: value for name, value in values.items() if name not in cls.REMOVED})
+
+
+def baseline_settings(recipe: Recipe, seconds: float) -> dict[str, Any]:
+    """The settings of the baseline beside runs of a recipe with `seconds` of input, as its record has them."""
+    return {
+        "seconds": WHOLE_S if recipe.needs_whole_clips else round(seconds, 3),
+        "balanced": recipe.sampler == "balanced",
+    }

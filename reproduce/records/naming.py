@@ -9,7 +9,7 @@ from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from reproduce.errors import InputError
+from reproduce.errors import InputError, first_of
 from reproduce.records.records import Records
 from reproduce.records.runs import BaselineRun, ScoredRun, SearchRun, TrainedRun
 from reproduce.records.store import default_records
@@ -19,7 +19,7 @@ NAMES_SHOWN = 20
 
 
 def require_folder(records: Path) -> None:
-    """Raise InputError unless the folder is there, or is a default of commands: a table of no record says so."""
+    """Raise InputError unless the folder is there; a default one may be absent, its tables then say "not run"."""
     if not records.is_dir() and records not in (default_records(), OWN_RECORDS_DIR):
         raise InputError(f"{records}: no such folder of records: runs on your own clips are in {OWN_RECORDS_DIR}")
 
@@ -58,8 +58,7 @@ def find_runs(runs: Iterable[ScoredRun], text: str, where: Path) -> list[ScoredR
 
 def known_names(runs: Iterable[ScoredRun]) -> str:
     """Names of the runs without fold and seed, the first ones of many."""
-    names = sorted({f"{run.corpus or run.dataset}/{run.model}" for run in runs})
-    return ", ".join(names[:NAMES_SHOWN]) + (", ..." if len(names) > NAMES_SHOWN else "") or "none"
+    return first_of(sorted({f"{run.corpus or run.dataset}/{run.model}" for run in runs}), NAMES_SHOWN) or "none"
 
 
 def settings_of(run: ScoredRun) -> Hashable:

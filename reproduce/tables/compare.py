@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from reproduce.datasets.index import DEFAULT_HEAD
-from reproduce.errors import InputError
+from reproduce.errors import InputError, first_of
 from reproduce.metrics.bootstrap import MAP_RESAMPLES
 from reproduce.metrics.headline import score
 from reproduce.metrics.intervals import wilson_interval
@@ -67,7 +67,7 @@ def find_record(records_dir: Path, key: str) -> ScoredRun:
     if len(matching) == 1:
         return matching[0]
     if matching:
-        keys = ", ".join(run.key for run in matching[:CLIPS_NAMED]) + (", ..." if len(matching) > CLIPS_NAMED else "")
+        keys = first_of([run.key for run in matching], CLIPS_NAMED)
         raise InputError(f"{records_dir}: {len(matching)} keys begin with {key!r} ({keys}): give more digits")
     raise InputError(f"{records_dir}: no run with predictions has the key or name {key!r} (known: {known_names(runs)})")
 
@@ -182,9 +182,8 @@ def _check_sets(first: set[str], second: set[str], on_intersection: bool) -> Non
     if not shared:
         raise InputError("the two runs have no clip in common: nothing can be compared")
     if alone and not on_intersection:
-        named = ", ".join(alone[:CLIPS_NAMED]) + (", ..." if len(alone) > CLIPS_NAMED else "")
         raise InputError(
-            f"{len(alone)} clips are in one run alone ({named}): "
+            f"{len(alone)} clips are in one run alone ({first_of(alone, CLIPS_NAMED)}): "
             f"add --on-intersection to score the {shared} that are in both"
         )
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from reproduce.datasets.index import DEFAULT_HEAD
+from reproduce.experiments.recipe import baseline_settings
 from reproduce.metrics.balanced import balanced_accuracy, balanced_interval, recalls
 from reproduce.metrics.intervals import wilson_interval
 from reproduce.records.predictions import load_predictions
@@ -31,21 +32,20 @@ METRICS = ("top1", "top5", "verb_top1", "noun_top1", "action_top1", "map", "mauc
 def baselines_of(records: Records, group: Sequence[TrainedRun]) -> list[BaselineRun]:
     """The baseline on the very clips of each fold of a group, by fold; empty where a fold has none.
 
-    Of several that of the same class weights and seconds of sound as the runs, and of those the newest.
+    Of several, the one with most of the runs' settings; of those, the newest.
     """
     wanted = {(run.data_key, run.test_splits): run for run in group}
-    chosen: dict[tuple[str, ...], tuple[bool, bool, str, BaselineRun]] = {}
+    chosen: dict[tuple[str, ...], tuple[tuple[int, str], BaselineRun]] = {}
     for run in records.newest(BaselineRun):
         same = wanted.get((run.data_key, run.test_splits))
         if same is None or (same.content and run.content and same.content != run.content):
             continue
-        settings = run.record.experiment
-        balanced = bool(settings.get("balanced")) == (same.recipe.sampler == "balanced")
-        rank = (balanced, settings.get("seconds") == round(same.front_end.seconds, 3), run.created, run)
-        if run.test_splits not in chosen or rank[:3] >= chosen[run.test_splits][:3]:
-            chosen[run.test_splits] = rank
+        settings = baseline_settings(same.recipe, same.front_end.seconds)
+        rank = (sum(run.record.experiment.get(name) == value for name, value in settings.items()), run.created)
+        if run.test_splits not in chosen or rank >= chosen[run.test_splits][0]:
+            chosen[run.test_splits] = rank, run
     complete = {*chosen} == {run.test_splits for run in group}
-    return [chosen[splits][3] for splits in sorted(chosen)] if complete else []
+    return [chosen[splits][1] for splits in sorted(chosen)] if complete else []
 
 
 def baseline_score(baselines: Sequence[BaselineRun], metric: str) -> float:

@@ -16,12 +16,13 @@ from reproduce.datasets import Problem
 from reproduce.environment import describe_environment
 from reproduce.errors import InputError
 from reproduce.experiments.experiment import Experiment, run_key
+from reproduce.experiments.recipe import baseline_settings
 from reproduce.metrics.headline import score
 from reproduce.records.predictions import FOLDER, StoredPredictions, save_predictions
 from reproduce.records.record import RunRecord, now
 from reproduce.records.runs import LOGMEL_LR
 from reproduce.records.store import append_record
-from reproduce.training.baseline_features import FRONT_END, STATISTICS, WHOLE_S, store_features
+from reproduce.training.baseline_features import FRONT_END, STATISTICS, store_features
 from reproduce.training.logistic import CHOSEN_ON, ITERATIONS, STRENGTHS, TrainingRows, fit_and_score
 from reproduce.training.run_record import describe_data
 
@@ -57,9 +58,7 @@ def plan_baselines(experiments: Sequence[Experiment]) -> list[BaselinePlan]:
     """One baseline per pair of training and test clips; models, seeds and recipes share it."""
     plans: dict[tuple[Any, ...], BaselinePlan] = {}
     for experiment in experiments:
-        recipe = experiment.recipe
-        whole = recipe.crop == "random" or recipe.test_crops > 1
-        seconds = WHOLE_S if whole else round(experiment.front_end.seconds, 3)
+        settings = baseline_settings(experiment.recipe, experiment.front_end.seconds)
         splits = (experiment.train_splits, experiment.test_splits)
         definition = {
             "model": LOGMEL_LR,
@@ -68,21 +67,20 @@ def plan_baselines(experiments: Sequence[Experiment]) -> list[BaselinePlan]:
             "train_splits": list(experiment.train_splits),
             "test_splits": list(experiment.test_splits),
             "front_end": FRONT_END.to_dict(),
-            "seconds": seconds,
+            **settings,
             "statistics": list(STATISTICS),
             "strengths": list(STRENGTHS),
             "chosen_on": CHOSEN_ON,
             "iterations": ITERATIONS,
-            "balanced": recipe.sampler == "balanced",
         }
         plan = BaselinePlan(
             experiment=definition,
             train_splits=experiment.train_splits,
             test_splits=experiment.test_splits,
-            seconds=seconds,
+            seconds=settings["seconds"],
             scale=experiment.scale,
         )
-        plans.setdefault((*splits, seconds, definition["balanced"]), plan)
+        plans.setdefault((*splits, *settings.values()), plan)
     return list(plans.values())
 
 

@@ -16,7 +16,6 @@ from reproduce.pool import ordered_map
 
 FRONT_END = AudioSpec(mels=64, frames=1024, mean=0.0, std=1.0)  # AST's hop and window, half its mels
 STATISTICS = ("mean", "deviation", "mean step between frames", "5th percentile", "95th percentile")  # of each mel
-WHOLE_S = 60.0  # of a clip that is kept whole, this much counts
 
 
 def log_mel_statistics(waveform: np.ndarray, spec: AudioSpec = FRONT_END) -> np.ndarray:
